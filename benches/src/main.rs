@@ -1,0 +1,3 @@
+//! truechimer-benches
+
+fn main() {}

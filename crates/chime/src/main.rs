@@ -1,0 +1,3 @@
+//! chime.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Truechimer daemon, as a library so that `chime demo` can start it in-process.

@@ -1,0 +1,3 @@
+//! chimed.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One configuration model and the dialects read into it.

@@ -1,0 +1,1 @@
+//! The report model and the forms in which it is shown.

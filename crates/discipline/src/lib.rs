@@ -1,0 +1,1 @@
+//! Clock discipline: filter, selection, combining, steering.

@@ -1,0 +1,1 @@
+//! Network Time Security: records, AEADs, cookies, key ring, NTS extension fields.

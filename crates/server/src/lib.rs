@@ -1,0 +1,1 @@
+//! NTP server: request to response, access lists, rate limits.

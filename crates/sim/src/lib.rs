@@ -1,0 +1,1 @@
+//! Simulated worlds: oscillators, networks, servers, adversaries.

@@ -1,0 +1,1 @@
+//! Sockets with time stamps, clock steering, privileges: the one crate with `unsafe`.

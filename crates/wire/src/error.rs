@@ -1,0 +1,22 @@
+//! Why octets are not a value.
+
+/// Why octets are not a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Fewer octets than a header has.
+    #[error("the packet is shorter than an NTP header")]
+    HeaderTruncated,
+    /// A version that is not one of 1 to 4.
+    #[error("the version is not one of 1 to 4")]
+    Version,
+    /// An extension field whose length is under the minimum, not a multiple of four, or over the end of the packet.
+    #[error("an extension field has an impossible length")]
+    FieldLength,
+    /// Octets behind the last extension field that are neither a field nor a MAC.
+    #[error("the packet ends in octets that are neither an extension field nor a MAC")]
+    Trailer,
+    /// A value does not fit the buffer that was given for it.
+    #[error("the buffer is too short")]
+    BufferTooShort,
+}

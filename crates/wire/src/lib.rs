@@ -1,0 +1,24 @@
+//! NTP on the wire: octets to values and back.
+//!
+//! Owns the packet header (RFC 5905 §7.3), extension fields (RFC 7822), message authentication codes (RFC 5905 §7.3,
+//! RFC 8573) and kiss codes. Keeps no state, allocates nothing while it parses, and never panics, whatever the octets.
+//! Start at [`Header`] and [`ExtensionFields`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod error;
+mod extension_field;
+mod header;
+
+pub use error::DecodeError;
+pub use extension_field::{
+    EXTENSION_FIELD_HEADER_OCTETS, EXTENSION_FIELD_OCTETS_MIN, ExtensionField, ExtensionFields, FieldWriter, field_type,
+};
+pub use header::{HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, ReferenceId};
+
+/// The longest datagram that is read or written: what fits an Ethernet frame is far less, but a server may be asked
+/// for eight long cookies.
+pub const DATAGRAM_OCTETS_MAX: usize = 4096;

@@ -1,0 +1,3 @@
+//! truechimer-guest
+
+fn main() {}

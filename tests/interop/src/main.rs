@@ -1,0 +1,3 @@
+//! truechimer-interop
+
+fn main() {}
