@@ -1,1 +1,29 @@
 //! One configuration model and the dialects read into it.
+//!
+//! Owns what an operator can ask for ([`Model`]), the native TOML dialect
+//! ([`dialects::native`]), messages about mistakes in it ([`Diagnostics`]), and the small
+//! conversions from the model to the settings of the engine, the discipline and the server.
+//! It never reads a file: a dialect takes names and contents, and the shell does the reading.
+//!
+//! Start at [`dialects::native::parse`], [`Model`] and [`Model::built_in`].
+#![forbid(unsafe_code)]
+
+mod diagnostics;
+mod model;
+
+pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
+pub use model::{
+    AccessAction, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LocalClock, LogLevel, Model, NtpServer,
+    NtpVersion, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, RequireNts, Source,
+    SourceKind, Stepping, Subnet, Synchronization, Threads, Threshold,
+};
+
+/// What reading a configuration gives: the model, and what the operator should know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Everything that was asked for, with the defaults filled in.
+    pub model: Model,
+    /// Warnings only; a configuration with errors has no model.
+    pub warnings: Diagnostics,
+}

@@ -1,0 +1,128 @@
+//! The model: everything an operator can ask for, in one place and free of any file format.
+
+mod process;
+mod server;
+mod source;
+mod synchronization;
+
+use std::path::PathBuf;
+
+pub use process::{LogLevel, Observability, Process, Threads};
+pub use server::{
+    AccessAction, AccessRule, CertificatePair, KeySet, NtpServer, NtsKeServer, RequireNts, Subnet,
+};
+pub use source::{
+    AddressFamily, Authentication, AuthenticationPolicy, NtpVersion, NtsTrust, Origin, PollLimits, Source,
+    SourceKind,
+};
+pub use synchronization::{LocalClock, Stepping, Synchronization, Threshold};
+
+/// Where the daemon looks for its configuration when no `-c` is given.
+pub const DEFAULT_CONFIGURATION_PATH: &str = "/etc/truechimer/truechimer.toml";
+
+/// The directory beside the main file whose `*.toml` files are read after it, in name order.
+pub const DROP_IN_DIRECTORY: &str = "conf.d";
+
+/// A complete configuration: defaults are filled in, and what can be checked without the world is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Model {
+    /// Time sources, in the order in which they were written.
+    pub sources: Vec<Source>,
+    /// Whether unauthenticated answers may ever move the clock.
+    pub authentication: AuthenticationPolicy,
+    /// Symmetric keys in chrony's format; `None`: there are none.
+    pub key_file: Option<PathBuf>,
+    /// NTP servers, one per listening socket.
+    pub servers: Vec<NtpServer>,
+    /// NTS key establishment servers, one per listening socket.
+    pub nts_ke_servers: Vec<NtsKeServer>,
+    /// The keys that seal NTS cookies.
+    pub keyset: KeySet,
+    /// When the sources are believed and how the clock is moved.
+    pub synchronization: Synchronization,
+    /// Serve the local clock while nothing better is known.
+    pub local_clock: Option<LocalClock>,
+    /// Logs, the control socket, metrics.
+    pub observability: Observability,
+    /// The daemon as a process: user, threads, state directory.
+    pub process: Process,
+}
+
+impl Model {
+    /// What the daemon does without a file: five NTS servers of five operators, nothing served.
+    ///
+    /// Five operators, so that two of them may lie or fail and the clock still follows the truth.
+    #[must_use]
+    pub fn built_in() -> Self {
+        const OPERATORS: [&str; 5] = [
+            "time.cloudflare.com",
+            "nts.netnod.se",
+            "ptbtime1.ptb.de",
+            "ntppool1.time.nl",
+            "virginia.time.system76.com",
+        ];
+        let sources = OPERATORS
+            .iter()
+            .map(|name| Source {
+                authentication: Authentication::Nts(NtsTrust::default()),
+                ..Source::new(name)
+            })
+            .collect();
+        Self { sources, authentication: AuthenticationPolicy::Required, ..Self::default() }
+    }
+
+    /// How many associations the sources ask for: a pool counts each of its members.
+    #[must_use]
+    pub fn wanted_associations(&self) -> usize {
+        self.sources
+            .iter()
+            .filter(|source| !source.no_select)
+            .map(|source| match &source.kind {
+                SourceKind::Server => 1,
+                SourceKind::Pool { count, .. } => *count,
+            })
+            .sum()
+    }
+
+    /// How many sources must agree before the clock is touched, at least 1.
+    ///
+    /// Unless configured: half of the sources, rounded up, and at most 3. A single source still
+    /// works (it is what its operator asked for), one of two or three may be away, and with five
+    /// an attacker who owns one operator and blocks the others gains nothing. ntpd-rs asks for 3
+    /// always, which leaves the common file with one source without time and without an error.
+    #[must_use]
+    pub fn minimum_agreeing_sources(&self) -> usize {
+        const AT_MOST: usize = 3;
+        self.synchronization
+            .minimum_agreeing_sources
+            .unwrap_or_else(|| self.wanted_associations().div_ceil(2).clamp(1, AT_MOST))
+    }
+
+    /// Where the cookie keys are kept: as configured, or in the state directory.
+    #[must_use]
+    pub fn cookie_key_path(&self) -> PathBuf {
+        self.keyset.storage_path.clone().unwrap_or_else(|| self.process.state_directory.join("cookie-keys"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_default_is_five_authenticated_sources_and_no_service() {
+        let model = Model::built_in();
+        assert_eq!(model.sources.len(), 5);
+        assert!(model.sources.iter().all(|s| matches!(s.authentication, Authentication::Nts(_))));
+        assert_eq!(model.authentication, AuthenticationPolicy::Required);
+        assert!(model.servers.is_empty() && model.nts_ke_servers.is_empty());
+        assert_eq!(model.minimum_agreeing_sources(), 3);
+    }
+
+    #[test]
+    fn half_of_the_sources_must_agree_and_never_more_than_three() {
+        let with = |n: usize| Model { sources: vec![Source::new("ntp.example.com"); n], ..Model::default() };
+        let wanted: Vec<usize> = (0..8).map(|n| with(n).minimum_agreeing_sources()).collect();
+        assert_eq!(wanted, [1, 1, 1, 2, 2, 3, 3, 3]);
+    }
+}

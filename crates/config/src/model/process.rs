@@ -1,0 +1,92 @@
+//! The daemon as a process, and what it shows of itself.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// The daemon as a process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// User whose identity is taken once the sockets are open; `None`: stay.
+    pub user: Option<String>,
+    /// Threads that answer requests.
+    pub threads: Threads,
+    /// Where drift, keys and associations are kept.
+    pub state_directory: PathBuf,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            user: Some("truechimer".to_owned()),
+            threads: Threads::PerCore,
+            state_directory: PathBuf::from("/var/lib/truechimer"),
+        }
+    }
+}
+
+/// Threads that answer requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threads {
+    /// One per processor.
+    PerCore,
+    /// None: the thread that keeps the time also answers.
+    Single,
+    /// So many, 1 to 1024.
+    Count(u16),
+}
+
+/// Logs, control socket, metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observability {
+    /// Least severe messages that are logged.
+    pub log_level: LogLevel,
+    /// Colours in the log; `None`: on a terminal only.
+    pub ansi_colors: Option<bool>,
+    /// HTTP over this Unix socket; `None`: no control socket.
+    pub control_socket: Option<PathBuf>,
+    /// Permission bits of the socket.
+    pub control_socket_mode: u32,
+    /// `/metrics` over TCP; `None`: over the Unix socket only.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+impl Default for Observability {
+    fn default() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+            ansi_colors: None,
+            control_socket: Some(PathBuf::from("/run/truechimer/control.sock")),
+            control_socket_mode: 0o660,
+            metrics_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9975))),
+        }
+    }
+}
+
+/// Severity of log messages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogLevel {
+    /// What only an error needs.
+    Error,
+    /// What an operator must look at.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// Each decision.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

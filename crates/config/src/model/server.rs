@@ -1,0 +1,127 @@
+//! What is served: NTP, NTS key establishment, cookie keys.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One NTP server socket.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NtpServer {
+    /// Address and UDP port.
+    pub listen: SocketAddr,
+    /// Network interface the socket is bound to; `None`: all.
+    pub interface: Option<String>,
+    /// Who is answered; `None`: everybody that the deny list does not name.
+    pub allow: Option<AccessRule>,
+    /// Who is not answered; judged before the allow list.
+    pub deny: Option<AccessRule>,
+    /// Entries of the rate limit table; 0: no rate limit.
+    pub rate_limit_entries: usize,
+    /// Shortest spacing of the requests of one address; zero: no rate limit.
+    pub rate_limit_cutoff: Duration,
+    /// What happens to requests without NTS.
+    pub require_nts: RequireNts,
+    /// NTP versions that are answered, in ascending order.
+    pub versions: Vec<u8>,
+}
+
+impl NtpServer {
+    /// A server that answers everybody.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            interface: None,
+            allow: None,
+            deny: None,
+            rate_limit_entries: 0,
+            rate_limit_cutoff: Duration::ZERO,
+            require_nts: RequireNts::No,
+            versions: vec![3, 4],
+        }
+    }
+}
+
+/// A list of networks and what happens to a request that the list turns away.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessRule {
+    /// The networks.
+    pub subnets: Vec<Subnet>,
+    /// What happens to those turned away.
+    pub action: AccessAction,
+}
+
+/// An IP network in CIDR notation; host bits are zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subnet {
+    /// First address.
+    pub address: IpAddr,
+    /// Prefix length, 0 to 32 or 128.
+    pub prefix: u8,
+}
+
+/// What happens to a request that is turned away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessAction {
+    /// No answer.
+    Ignore,
+    /// A DENY kiss. RFC 5905 §7.4.
+    Deny,
+}
+
+/// What happens to a request without NTS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RequireNts {
+    /// It is answered.
+    #[default]
+    No,
+    /// It is dropped.
+    Ignore,
+    /// It is answered with a DENY kiss.
+    Deny,
+}
+
+/// One NTS key establishment socket. RFC 8915 §4.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NtsKeServer {
+    /// Address and TCP port.
+    pub listen: SocketAddr,
+    /// Certificates, chosen by the name the client asks for; the first is the default.
+    pub certificates: Vec<CertificatePair>,
+    /// Longest duration of a session.
+    pub timeout: Duration,
+    /// Sessions at a time.
+    pub connections_max: usize,
+    /// Announced NTP server; `None`: the same host.
+    pub ntp_server: Option<String>,
+    /// Announced NTP port; `None`: 123.
+    pub ntp_port: Option<u16>,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificatePair {
+    /// The chain, leaf first.
+    pub chain: PathBuf,
+    /// The private key of the leaf.
+    pub key: PathBuf,
+}
+
+/// The keys that seal NTS cookies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeySet {
+    /// Old keys that still open cookies.
+    pub stale_keys: usize,
+    /// Age at which the current key is replaced.
+    pub rotation_interval: Duration,
+    /// File; `None`: in the state directory.
+    pub storage_path: Option<PathBuf>,
+}
+
+impl Default for KeySet {
+    /// A new key each day and a week of old ones: a client that polls every 36 hours, the longest
+    /// interval there is, still finds its eight cookies good.
+    fn default() -> Self {
+        Self { stale_keys: 7, rotation_interval: Duration::from_secs(86_400), storage_path: None }
+    }
+}

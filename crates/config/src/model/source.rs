@@ -1,0 +1,199 @@
+//! Time sources as configured.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// One configured source: a server, or a pool that becomes several.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Source {
+    /// Host name or address literal (without brackets); with NTS, of the key establishment server.
+    pub name: String,
+    /// NTP port on the remote side; what an NTS server negotiates goes before it.
+    pub port: u16,
+    /// One association, or several of one name.
+    pub kind: SourceKind,
+    /// How answers are authenticated.
+    pub authentication: Authentication,
+    /// Whether an unauthenticated answer of this source may move the clock.
+    pub policy: AuthenticationPolicy,
+    /// A quick burst of requests at start.
+    pub iburst: bool,
+    /// How often the source is asked.
+    pub poll: PollLimits,
+    /// NTP version of the requests.
+    pub version: NtpVersion,
+    /// Preferred over the sources without it.
+    pub prefer: bool,
+    /// Measured and shown, never believed.
+    pub no_select: bool,
+    /// Can be outvoted by other trusted sources only.
+    pub trust: bool,
+    /// One such source at least must be selectable before the clock is touched.
+    pub require: bool,
+    /// Which addresses of the name are used.
+    pub address_family: AddressFamily,
+    /// Answers with a longer round trip are dropped; seconds, above 0.
+    pub max_delay: f64,
+    /// Added to each measured offset; seconds, positive when the source is known to be behind.
+    pub offset_correction: f64,
+    /// Local address that requests leave from; `None`: the system chooses.
+    pub bind_address: Option<IpAddr>,
+    /// Network interface that requests leave from; `None`: the system chooses.
+    pub interface: Option<String>,
+    /// Where the source was configured.
+    pub origin: Option<Origin>,
+}
+
+impl Source {
+    /// A plain server with every default.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            port: 123,
+            kind: SourceKind::Server,
+            authentication: Authentication::None,
+            policy: AuthenticationPolicy::Mixed,
+            iburst: true,
+            poll: PollLimits::default(),
+            version: NtpVersion::V4,
+            prefer: false,
+            no_select: false,
+            trust: false,
+            require: false,
+            address_family: AddressFamily::Any,
+            max_delay: 3.0,
+            offset_correction: 0.0,
+            bind_address: None,
+            interface: None,
+            origin: None,
+        }
+    }
+
+    /// Whether answers of this source are authenticated, by NTS or a symmetric key.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.authentication != Authentication::None
+    }
+}
+
+/// File and line that something was configured in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// File name as it was given to the parser.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+}
+
+/// Whether a source stands for one association or several.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceKind {
+    /// One association with one address of the name.
+    Server,
+    /// Several associations with different addresses of the name.
+    Pool {
+        /// How many associations are kept, 1 to 16.
+        count: usize,
+        /// Addresses that are never used.
+        ignore: Vec<IpAddr>,
+    },
+}
+
+/// How the answers of a source are authenticated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Authentication {
+    /// Not at all.
+    None,
+    /// With the symmetric key of this identifier in the key file. RFC 8573.
+    Key(u32),
+    /// With Network Time Security. RFC 8915.
+    Nts(NtsTrust),
+}
+
+/// Whom a key establishment session trusts, and where it goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NtsTrust {
+    /// TCP port of the key establishment server. RFC 8915 §6.
+    pub port: u16,
+    /// A PEM file with certificate authorities that are trusted too.
+    pub certificate_authority: Option<PathBuf>,
+    /// Whether the system's certificate authorities are trusted.
+    pub system_cas: bool,
+    /// PEM files with server certificates that are accepted as they are, self-signed or not.
+    pub pinned_certificates: Vec<PathBuf>,
+    /// SHA-256 of subject public key infos that are accepted whoever signed them.
+    pub pinned_keys: Vec<[u8; 32]>,
+}
+
+impl Default for NtsTrust {
+    fn default() -> Self {
+        Self {
+            port: 4460,
+            certificate_authority: None,
+            system_cas: true,
+            pinned_certificates: Vec::new(),
+            pinned_keys: Vec::new(),
+        }
+    }
+}
+
+/// Whether unauthenticated time is ever believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AuthenticationPolicy {
+    /// Never: no unauthenticated answer moves the clock.
+    Required,
+    /// Together with authenticated time; shown in every report, metric and check.
+    #[default]
+    Mixed,
+}
+
+/// Bounds of the poll interval; exponents of 2, seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PollLimits {
+    /// Shortest interval.
+    pub min: i8,
+    /// Longest interval, at least `min`.
+    pub max: i8,
+    /// First interval, between the two.
+    pub initial: i8,
+}
+
+impl Default for PollLimits {
+    /// 16 s to 1024 s, starting at 16 s, as in ntpd-rs.
+    fn default() -> Self {
+        Self { min: 4, max: 10, initial: 4 }
+    }
+}
+
+/// NTP version of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NtpVersion {
+    /// Version 3, for old servers.
+    V3,
+    /// Version 4. RFC 5905.
+    V4,
+}
+
+impl NtpVersion {
+    /// The number in the packet header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V3 => 3,
+            Self::V4 => 4,
+        }
+    }
+}
+
+/// Which addresses of a name are used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AddressFamily {
+    /// Whatever answers first.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
