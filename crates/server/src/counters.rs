@@ -1,0 +1,161 @@
+//! What was answered and what was not, and why: the numbers behind `serverstats` and the metrics.
+
+use core::fmt;
+
+/// Declares an enum whose variants are counted: their number, all of them, and a short name for metrics and reports.
+macro_rules! counted {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident => $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $name { $($(#[$variant_meta])* $variant,)+ }
+
+        impl $name {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name in metrics and reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+counted! {
+    /// What was sent.
+    ResponseKind {
+        /// Time without authentication.
+        Plain => "plain_time",
+        /// Time with a MAC of the key that the request was made with. RFC 5905 §7.3.
+        Keyed => "key_time",
+        /// Time with NTS. RFC 8915 §5.7.
+        Nts => "nts_time",
+        /// The kiss code NTSN: the cookie or the authenticator was not accepted. RFC 8915 §5.7.
+        NtsNak => "nts_nak",
+        /// The kiss code RATE: too many requests from this address.
+        KissRate => "kiss_rate",
+        /// The kiss code DENY: this address or this kind of request is not served.
+        KissDeny => "kiss_deny",
+    }
+}
+
+counted! {
+    /// Why nothing was sent.
+    SilenceReason {
+        /// Under 48 octets.
+        TooShort => "too_short",
+        /// A version that is not answered.
+        Version => "version",
+        /// Not a request: neither client nor symmetric active mode.
+        Mode => "mode",
+        /// A control message (mode 6, RFC 9327): not this responder's business.
+        Control => "control",
+        /// A private message (mode 7): never answered.
+        Private => "private",
+        /// The access list refuses the address.
+        AccessDenied => "access_denied",
+        /// Too many requests from this address.
+        RateLimited => "rate_limited",
+        /// Only NTS is served.
+        NtsRequired => "nts_required",
+        /// What follows the header is neither extension fields nor a MAC.
+        Malformed => "malformed",
+        /// A MAC of a key that this server does not have.
+        UnknownKey => "unknown_key",
+        /// A MAC that is not that of the packet.
+        WrongMac => "wrong_mac",
+        /// NTS fields that do not make a request. RFC 8915 §5.7.
+        NtsMalformed => "nts_malformed",
+        /// NTS is not served.
+        NtsNotServed => "nts_not_served",
+        /// A kiss code NTSN was due, but this address has had enough of them.
+        NtsNakLimited => "nts_nak_limited",
+        /// The answer would have been longer than the request.
+        ResponseTooLong => "response_too_long",
+    }
+}
+
+/// Counts of one responder since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServerCounters {
+    /// Datagrams that were looked at.
+    pub received: u64,
+    /// Cookie placeholders that were too many, filled or inside the encrypted part; tolerated. RFC 8915 §5.5.
+    pub odd_placeholders: u64,
+    responses: [u64; ResponseKind::ALL.len()],
+    silences: [u64; SilenceReason::ALL.len()],
+}
+
+impl ServerCounters {
+    /// How many answers of this kind were made.
+    #[must_use]
+    pub const fn responses(&self, kind: ResponseKind) -> u64 {
+        self.responses[kind as usize]
+    }
+
+    /// How many requests were not answered for this reason.
+    #[must_use]
+    pub const fn silences(&self, reason: SilenceReason) -> u64 {
+        self.silences[reason as usize]
+    }
+
+    /// How many requests were answered, kisses included.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.responses.iter().sum()
+    }
+
+    /// How many requests were not answered.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.silences.iter().sum()
+    }
+
+    /// How many answers were authenticated, with NTS or with a key.
+    #[must_use]
+    pub const fn authenticated(&self) -> u64 {
+        self.responses(ResponseKind::Nts) + self.responses(ResponseKind::Keyed)
+    }
+
+    /// Adds the counts of another responder.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.odd_placeholders += other.odd_placeholders;
+        self.responses.iter_mut().zip(other.responses).for_each(|(sum, count)| *sum += count);
+        self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
+    }
+
+    pub(crate) const fn count_response(&mut self, kind: ResponseKind) {
+        self.responses[kind as usize] += 1;
+    }
+
+    pub(crate) const fn count_silence(&mut self, reason: SilenceReason) {
+        self.silences[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_keep_kinds_and_reasons_apart() {
+        let mut one = ServerCounters { received: 3, ..ServerCounters::default() };
+        one.count_response(ResponseKind::Nts);
+        one.count_silence(SilenceReason::ResponseTooLong);
+        let mut sum = one;
+        sum.count_response(ResponseKind::Keyed);
+        sum.add(&one);
+        assert_eq!((sum.received, sum.answered(), sum.dropped(), sum.authenticated()), (6, 3, 2, 3));
+        assert_eq!(sum.responses(ResponseKind::Nts), 2);
+        assert_eq!(sum.silences(SilenceReason::ResponseTooLong), 2);
+        assert_eq!(ResponseKind::Nts.to_string(), "nts_time");
+    }
+}

@@ -1,0 +1,148 @@
+//! What a server says about its clock: published by whoever steers it, read by everyone who answers.
+
+use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
+use chime_wire::{LeapIndicator, ReferenceId};
+
+/// The rate at which the error of a free-running clock is assumed to grow, seconds per second. RFC 5905 §7.2 (PHI).
+pub const DISPERSION_RATE: f64 = 15e-6;
+
+/// Stratum from which on a clock counts as not synchronised. RFC 5905 figure 11.
+pub const STRATUM_UNSYNCHRONIZED: u8 = 16;
+
+/// The state of the local clock as answers show it. Small and without references, so that a worker takes one copy for
+/// a whole batch of requests.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ServerTime {
+    /// Warning of a leap second, or that the clock is not synchronised.
+    pub leap: LeapIndicator,
+    /// Distance from a primary clock: 1 to 15; 0 and 16 up mean not synchronised and go out as 0. RFC 5905 §7.3.
+    pub stratum: u8,
+    /// Log2 of the seconds that reading the clock takes; negative.
+    pub precision: i8,
+    /// Round trip to the primary clock.
+    pub root_delay: NtpShort,
+    /// Greatest error at [`Self::at`]; grows by [`Self::dispersion_rate`] from then on.
+    pub root_dispersion: NtpDuration,
+    /// How fast the error grows, seconds per second, not negative.
+    pub dispersion_rate: f64,
+    /// When the values that change with time were right.
+    pub at: MonoTime,
+    /// Whom this clock follows.
+    pub reference_id: ReferenceId,
+    /// When the clock was last corrected, by itself.
+    pub reference: NtpTimestamp,
+    /// What is still to be added to the system clock at [`Self::at`] to have the best estimate; positive when it is
+    /// behind. The timestamps in answers include it.
+    pub correction: NtpDuration,
+    /// How fast the clock is being slewed towards zero correction, seconds per second, not negative.
+    pub slew_rate: f64,
+}
+
+impl ServerTime {
+    /// A clock that nothing is known about: leap indicator 3, stratum 0, errors of a second.
+    #[must_use]
+    pub fn unsynchronized(precision: i8) -> Self {
+        Self {
+            leap: LeapIndicator::Unsynchronized,
+            stratum: 0,
+            precision,
+            root_delay: NtpShort::from_duration_ceil(NtpDuration::from_seconds(1)),
+            root_dispersion: NtpDuration::from_seconds(1),
+            dispersion_rate: 0.0,
+            at: MonoTime::ZERO,
+            reference_id: ReferenceId::default(),
+            reference: NtpTimestamp::ZERO,
+            correction: NtpDuration::ZERO,
+            slew_rate: 0.0,
+        }
+    }
+
+    /// The local clock served as if it were a reference (`local stratum N`): reference identifier 127.127.1.1, no root
+    /// delay or dispersion. `reference` is when it was last believed, by the local clock.
+    #[must_use]
+    pub fn local(stratum: u8, precision: i8, at: MonoTime, reference: NtpTimestamp) -> Self {
+        Self {
+            leap: LeapIndicator::NoWarning,
+            stratum,
+            root_delay: NtpShort::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+            at,
+            reference_id: ReferenceId([127, 127, 1, 1]),
+            reference,
+            ..Self::unsynchronized(precision)
+        }
+    }
+
+    /// Whether clients may follow this clock.
+    #[must_use]
+    pub fn is_synchronized(&self) -> bool {
+        self.leap != LeapIndicator::Unsynchronized && (1..STRATUM_UNSYNCHRONIZED).contains(&self.stratum)
+    }
+
+    /// The greatest error at `now`, never less than it was at [`Self::at`].
+    #[must_use]
+    pub fn root_dispersion(&self, now: MonoTime) -> NtpShort {
+        let grown = now.seconds_since(self.at).max(0.0) * self.dispersion_rate.max(0.0);
+        NtpShort::from_duration_ceil(self.root_dispersion + NtpDuration::from_secs_f64(grown))
+    }
+
+    /// The best estimate of the time at which the system clock showed `system`, near `now`.
+    #[must_use]
+    pub fn corrected(&self, system: NtpTimestamp, now: MonoTime) -> NtpTimestamp {
+        if self.correction == NtpDuration::ZERO {
+            return system;
+        }
+        let slewed =
+            NtpDuration::from_secs_f64(now.seconds_since(self.at).max(0.0) * self.slew_rate.max(0.0));
+        let left = (self.correction.abs() - slewed).max(NtpDuration::ZERO);
+        if self.correction.is_negative() { system - left } else { system + left }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> MonoTime {
+        MonoTime::ZERO.add_secs_f64(seconds)
+    }
+
+    #[test]
+    fn the_error_grows_with_time_and_never_shrinks() {
+        let time = ServerTime {
+            root_dispersion: NtpDuration::from_nanos(1_000_000),
+            dispersion_rate: DISPERSION_RATE,
+            ..ServerTime::local(1, -20, at(100.0), NtpTimestamp::ZERO)
+        };
+        let seconds = |now: MonoTime| time.root_dispersion(now).to_duration().as_secs_f64();
+        assert!((seconds(at(100.0)) - 0.001).abs() < 2e-5);
+        assert!((seconds(at(1100.0)) - 0.016).abs() < 2e-5);
+        assert!(seconds(at(50.0)) >= 0.001);
+    }
+
+    #[test]
+    fn the_correction_runs_down_to_zero_and_no_further() {
+        let time = ServerTime {
+            correction: NtpDuration::from_nanos(-50_000_000),
+            slew_rate: 0.01,
+            ..ServerTime::local(1, -20, at(10.0), NtpTimestamp::ZERO)
+        };
+        let system = NtpTimestamp::from_bits(1 << 40);
+        let nanos = |now| (time.corrected(system, now) - system).to_nanos();
+        assert_eq!(nanos(at(10.0)), -50_000_000);
+        assert_eq!(nanos(at(12.0)), -30_000_000);
+        assert_eq!(nanos(at(15.0)), 0);
+        assert_eq!(nanos(at(60.0)), 0);
+    }
+
+    #[test]
+    fn only_strata_1_to_15_are_synchronised() {
+        for (stratum, synchronized) in [(0, false), (1, true), (15, true), (16, false), (255, false)] {
+            assert_eq!(
+                ServerTime::local(stratum, -20, at(0.0), NtpTimestamp::ZERO).is_synchronized(),
+                synchronized
+            );
+        }
+        assert!(!ServerTime::unsynchronized(-20).is_synchronized());
+    }
+}
