@@ -39,7 +39,6 @@ impl NtpDate {
 
     /// Nanoseconds within the second, rounded to the nearest below 10⁹.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the value is at most 10^9")]
     pub const fn subsec_nanos(self) -> u32 {
         let nanos = ((self.fraction as u64 * 1_000_000_000 + (1 << 31)) >> 32) as u32;
         if nanos > 999_999_999 { 999_999_999 } else { nanos }
