@@ -1,0 +1,72 @@
+//! What an operator should know about the discipline.
+
+use crate::{ClockCommand, ClockFailure, SourceId};
+
+/// Something that happened to the selection or to the clock. Each is told once per change, not once per sample.
+#[derive(Clone, PartialEq, Debug)]
+pub enum DisciplineEvent {
+    /// The clock follows this source now.
+    Selected(SourceId),
+    /// The source disagrees with the majority.
+    Falseticker(SourceId),
+    /// The source agrees with the majority again.
+    Truechimer(SourceId),
+    /// No majority of the selectable sources agrees: the clock is left alone.
+    NoMajority {
+        /// Selectable sources that vote.
+        selectable: usize,
+    },
+    /// Fewer sources agree than the operator asks for, or a required one is missing: the clock is left alone.
+    TooFewSources {
+        /// Sources that agree.
+        agreeing: usize,
+        /// Sources that the operator asks for.
+        required: usize,
+    },
+    /// There is no selectable source at all any more.
+    CannotSynchronise,
+    /// The clock follows the sources: the first time, or again.
+    Synchronised,
+    /// The clock was stepped, and why.
+    Stepped(StepEvidence),
+    /// The sources want a correction beyond the panic thresholds: refused. Steering stops until it is smaller.
+    StepRefused(StepRefusal),
+    /// Corrections are within the thresholds again: steering goes on.
+    QuarantineLifted,
+    /// A command was not carried out; told again only when the failure changes.
+    CommandFailed {
+        /// What was wanted.
+        command: ClockCommand,
+        /// Why not.
+        failure: ClockFailure,
+    },
+    /// All samples were dropped: the clock was stepped by somebody else, or the machine was suspended.
+    Reset,
+    /// The local reference became active or inactive.
+    LocalReference {
+        /// Whether our own clock is served now.
+        active: bool,
+    },
+}
+
+/// Why the clock was stepped.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StepEvidence {
+    /// How far, seconds; positive forward.
+    pub by: f64,
+    /// Standard error of that, seconds.
+    pub error: f64,
+    /// The sources that were combined: number, offset before the step, root distance; seconds.
+    pub sources: Vec<(SourceId, f64, f64)>,
+}
+
+/// Why the clock was not corrected.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StepRefusal {
+    /// The correction that was wanted, seconds; positive forward.
+    pub by: f64,
+    /// Whether the threshold for the time before the first synchronisation applied.
+    pub startup: bool,
+    /// Whether the sum of the steps, rather than this one, is too great.
+    pub accumulated: bool,
+}

@@ -1,0 +1,87 @@
+//! What the engine tells the discipline about its sources.
+
+use chime_time::{MonoTime, NtpDuration};
+use serde::{Deserialize, Serialize};
+
+/// One association, as the engine numbers them; never reused while the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct SourceId(pub u32);
+
+/// What a source says about the leap second at the end of the current month. RFC 5905 §7.3.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leap {
+    /// The last minute has 60 seconds.
+    NoWarning,
+    /// The last minute has 61 seconds.
+    Insert,
+    /// The last minute has 59 seconds.
+    Delete,
+    /// The clock is not synchronised.
+    #[default]
+    Unsynchronized,
+}
+
+/// One measurement of one source: the on-wire calculation of RFC 5905 §8 with what the packet said about its server.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// The middle between sending the request and receiving the response.
+    pub at: MonoTime,
+    /// Remote minus local; positive means that our clock is behind.
+    pub offset: NtpDuration,
+    /// Round trip to the source without the time spent in it; negative values are read as zero.
+    pub delay: NtpDuration,
+    /// Error bound of the measurement itself: both precisions and the drift during the exchange; not negative.
+    pub dispersion: NtpDuration,
+    /// Round trip from the source to its primary reference; not negative.
+    pub root_delay: NtpDuration,
+    /// Error bound of the source relative to its primary reference; not negative.
+    pub root_dispersion: NtpDuration,
+    /// Stratum of the source: 1 to 15; anything else is not synchronised. RFC 5905 §7.3.
+    pub stratum: u8,
+    /// Leap indicator of the source.
+    pub leap: Leap,
+    /// What *we* publish as our reference identifier when this source is selected: for an IPv4 server its address,
+    /// for IPv6 the first four octets of the MD5 of its address. RFC 5905 §7.3.
+    pub reference_id: [u8; 4],
+}
+
+/// What became of a sample.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SampleVerdict {
+    /// It counts.
+    Stored,
+    /// No source has this number.
+    UnknownSource,
+    /// The source has newer samples, or one of the same time.
+    NotNewer,
+    /// A value is outside of what a measurement can be: more than 68 years.
+    OutOfRange,
+    /// The source says that it is not synchronised: its stratum or leap indicator is noted, the offset is not.
+    Unsynchronized,
+}
+
+impl SampleVerdict {
+    /// Whether the sample counts.
+    #[must_use]
+    pub const fn is_stored(self) -> bool {
+        matches!(self, Self::Stored)
+    }
+}
+
+/// What the operator says about a source.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourceOptions {
+    /// Choose this source over truechimers without the option.
+    pub prefer: bool,
+    /// Watch this source but never follow it.
+    pub no_select: bool,
+    /// This source is known to be right: when such sources are selectable, only they vote.
+    pub trust: bool,
+    /// The clock is set only while at least one source with this option is selectable.
+    pub require: bool,
+    /// Added to each measured offset: corrects a known asymmetry of the path; seconds, positive when our clock would
+    /// otherwise end up behind.
+    pub offset_correction: f64,
+}

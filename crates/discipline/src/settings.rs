@@ -1,0 +1,144 @@
+//! What the operator decides about the discipline.
+
+use chime_time::{Frequency, Precision};
+
+/// How the clock is disciplined; the defaults are those of a host with several network sources.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Settings {
+    /// Greatest frequency used to slew the clock (on top of the frequency correction).
+    pub max_slew: Frequency,
+    /// Greatest frequency error that the oscillator can have.
+    pub max_drift: Frequency,
+    /// When the clock is stepped instead of slewed.
+    pub step: StepPolicy,
+    /// Sources that must agree before the clock is touched; at least 1.
+    pub minimum_agreeing_sources: usize,
+    /// A source with a greater root distance (seconds) is not selectable. RFC 5905 §11.1 (MAXDIST).
+    pub max_distance: f64,
+    /// A source with a greater standard deviation of its samples (seconds) is not selectable.
+    pub max_jitter: f64,
+    /// Seconds added to the distance of a source for each stratum above the lowest one.
+    pub stratum_weight: f64,
+    /// Sources up to this many times as distant as the selected one are combined with it; 0 combines none.
+    pub combine_limit: f64,
+    /// Seconds added to the distance of the sources that are not selected, so that equal ones do not take turns.
+    pub reselect_distance: f64,
+    /// How fast the oscillator may change unnoticed: dispersion grows at least at this rate.
+    pub max_clock_error: Frequency,
+    /// Precision of the system clock.
+    pub precision: Precision,
+    /// Serve our own time when no source can be followed.
+    pub local: Option<LocalReference>,
+    /// Whether the clock is steered at all; otherwise no command is ever given and offsets are only reported.
+    pub steer: bool,
+    /// Whether [`chime_time::MonoTime`] is the time since boot as *slewed* by the frequency that we set (Linux:
+    /// `CLOCK_MONOTONIC`), rather than that of the free oscillator (`CLOCK_MONOTONIC_RAW`).
+    pub mono_is_slewed: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_slew: Frequency::from_ppm(83_333.333),
+            max_drift: Frequency::from_ppm(100_000.0),
+            step: StepPolicy::default(),
+            minimum_agreeing_sources: 1,
+            max_distance: 3.0,
+            max_jitter: 1.0,
+            stratum_weight: 1e-3,
+            combine_limit: 3.0,
+            reselect_distance: 1e-4,
+            max_clock_error: Frequency::from_ppm(1.0),
+            precision: Precision::new(-24),
+            local: None,
+            steer: true,
+            mono_is_slewed: true,
+        }
+    }
+}
+
+/// When the clock may be stepped.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct StepPolicy {
+    /// Step instead of slewing when the offset is greater than this, seconds; `None`: never step.
+    pub threshold: Option<f64>,
+    /// Step only in that many first clock updates; `None`: at any time.
+    pub updates_limit: Option<u32>,
+    /// Greatest correction accepted while the clock was never synchronised.
+    pub startup_panic: PanicThreshold,
+    /// Greatest correction accepted afterwards.
+    pub running_panic: PanicThreshold,
+    /// Greatest sum of the magnitudes of all steps after the first, seconds; `None`: no limit.
+    pub accumulated_panic: Option<f64>,
+}
+
+impl Default for StepPolicy {
+    /// Step above 0.1 s at any time. At start any correction forward and one of a week backward is believed (a date
+    /// that is a day or a few wrong is a common mistake); later not more than 1000 s.
+    fn default() -> Self {
+        Self {
+            threshold: Some(0.1),
+            updates_limit: None,
+            startup_panic: PanicThreshold { forward: None, backward: Some(7.0 * 86_400.0) },
+            running_panic: PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) },
+            accumulated_panic: None,
+        }
+    }
+}
+
+/// Corrections beyond this are refused; seconds, not negative; `None`: without limit.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct PanicThreshold {
+    /// For corrections that move the clock forward.
+    pub forward: Option<f64>,
+    /// For corrections that move the clock backward.
+    pub backward: Option<f64>,
+}
+
+impl PanicThreshold {
+    /// Whether a correction by `offset` seconds (positive: forward) is beyond the threshold.
+    #[must_use]
+    pub fn is_exceeded_by(&self, offset: f64) -> bool {
+        let limit = if offset < 0.0 { self.backward } else { self.forward };
+        limit.is_some_and(|limit| offset.abs() > limit)
+    }
+}
+
+/// Serving our own time when there is nothing to follow.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LocalReference {
+    /// Stratum that we claim: 1 to 15.
+    pub stratum: u8,
+    /// Becomes active when our root distance exceeds this, seconds.
+    pub distance: f64,
+    /// Active only once our root distance was below this, seconds; 0: from the start.
+    pub activate: f64,
+}
+
+impl Default for LocalReference {
+    fn default() -> Self {
+        Self { stratum: 10, distance: 1.0, activate: 0.0 }
+    }
+}
+
+/// What was learnt about the oscillator in an earlier run.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SavedFrequency {
+    /// The correction that made the clock run true.
+    pub frequency: Frequency,
+    /// How sure that was: one standard deviation, s per s; not negative.
+    pub skew: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_threshold_has_two_sides_and_may_be_infinite() {
+        let threshold = PanicThreshold { forward: None, backward: Some(10.0) };
+        assert!(!threshold.is_exceeded_by(1e9));
+        assert!(!threshold.is_exceeded_by(-10.0));
+        assert!(threshold.is_exceeded_by(-10.001));
+    }
+}

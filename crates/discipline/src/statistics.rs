@@ -1,0 +1,199 @@
+//! Reports: what is known about each source, and about our own clock.
+
+use crate::{Leap, SourceId, SourceOptions};
+use chime_time::MonoTime;
+use serde::Serialize;
+
+/// What the selection made of a source; the letters are those that chronyc's users know from `selectdata`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionState {
+    /// `N`: the operator excluded it.
+    NoSelect,
+    /// `M`: not enough samples yet.
+    MissingSamples,
+    /// `s`: the source is not synchronised.
+    Unsynchronized,
+    /// `d`: its root distance is too great.
+    Distant,
+    /// `~`: its samples vary too much.
+    Jittery,
+    /// `w`: waits for other sources to collect samples.
+    WaitsForSamples,
+    /// `S`: unreachable.
+    Stale,
+    /// `T`: not inside the interval on which the trusted sources agree.
+    Untrusted,
+    /// `x`: disagrees with the majority.
+    Falseticker,
+    /// `W`: would do, but too few sources agree or a required one is missing.
+    WaitsForSources,
+    /// `P`: would do, but another one is preferred.
+    NotPreferred,
+    /// `D`: agrees, but is too distant to be combined.
+    NotCombined,
+    /// `L`: agrees, but was cut off by the cluster algorithm.
+    Outlier,
+    /// `+`: combined with the selected one.
+    Combined,
+    /// `*`: selected.
+    Selected,
+}
+
+impl SelectionState {
+    /// The letter of `selectdata`.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::NoSelect => 'N',
+            Self::MissingSamples => 'M',
+            Self::Unsynchronized => 's',
+            Self::Distant => 'd',
+            Self::Jittery => '~',
+            Self::WaitsForSamples => 'w',
+            Self::Stale => 'S',
+            Self::Untrusted => 'T',
+            Self::Falseticker => 'x',
+            Self::WaitsForSources => 'W',
+            Self::NotPreferred => 'P',
+            Self::NotCombined => 'D',
+            Self::Outlier => 'L',
+            Self::Combined => '+',
+            Self::Selected => '*',
+        }
+    }
+
+    /// The sign of `sources`: `*` selected, `+` combined, `-` not combined, `x` falseticker, `~` jittery, `?` other.
+    #[must_use]
+    pub const fn sign(self) -> char {
+        match self {
+            Self::Selected => '*',
+            Self::Combined => '+',
+            Self::Falseticker => 'x',
+            Self::Jittery => '~',
+            Self::WaitsForSources | Self::NotPreferred | Self::NotCombined | Self::Outlier => '-',
+            _ => '?',
+        }
+    }
+}
+
+/// Everything that reports show about one source. Offsets are remote minus local: positive means that our clock is
+/// behind (chronyc's source reports show the opposite sign). Times in seconds.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SourceStatistics {
+    /// What the selection made of it.
+    pub state: SelectionState,
+    /// Options of the operator.
+    pub options: SourceOptions,
+    /// Reach register, newest poll in bit 0.
+    pub reach: u8,
+    /// Stratum in the last packet; 0 before.
+    pub stratum: u8,
+    /// Leap indicator of the last packet.
+    pub leap: Leap,
+    /// Time since the last sample.
+    pub last_sample_age: Option<f64>,
+    /// Offset of the last sample as measured.
+    pub measured_offset: f64,
+    /// Offset of the last sample, adjusted for what was done to the clock since.
+    pub adjusted_offset: f64,
+    /// Error bound of the last sample: half its root delay plus its root dispersion.
+    pub sample_error: f64,
+    /// Round trip of the last sample.
+    pub last_delay: f64,
+    /// Samples in the regression.
+    pub samples: usize,
+    /// Runs of residuals with the same sign.
+    pub runs: usize,
+    /// Time from the oldest to the newest of these samples.
+    pub span: f64,
+    /// Frequency of the source relative to our corrected clock, ppm; positive when our clock loses.
+    pub frequency_ppm: f64,
+    /// Uncertainty of the frequency, ppm; 2000 when unknown.
+    pub skew_ppm: f64,
+    /// Estimated offset now.
+    pub offset: f64,
+    /// Standard error of the estimated offset.
+    pub offset_error: f64,
+    /// Standard deviation of the samples; 4 when unknown.
+    pub standard_deviation: f64,
+    /// Round trip to the primary source.
+    pub root_delay: f64,
+    /// Error bound relative to the primary source, without half the round trip.
+    pub root_dispersion: f64,
+    /// Score against the selected source; 1 is neutral, 10 takes over.
+    pub score: f64,
+    /// Lower end of the interval in which true time lies, as an offset.
+    pub low: f64,
+    /// Upper end of the interval in which true time lies, as an offset.
+    pub high: f64,
+}
+
+/// What we know about our own clock: what the server serves and `tracking` shows. Times in seconds.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SystemState {
+    /// Whether the clock follows sources.
+    pub synchronized: bool,
+    /// Whether our own time is served because there is nothing to follow; `stratum` and `leap` say so too.
+    pub local_active: bool,
+    /// Leap indicator that we serve; `Unsynchronized` unless `synchronized` or `local_active`.
+    pub leap: Leap,
+    /// Our stratum; 0 when unsynchronised.
+    pub stratum: u8,
+    /// Our reference identifier; zero when unsynchronised.
+    pub reference_id: [u8; 4],
+    /// When the clock was last updated.
+    #[serde(skip)]
+    pub reference_at: Option<MonoTime>,
+    /// What remains to be corrected; positive means that our clock is behind (slow).
+    pub system_offset: f64,
+    /// Offset found at the last update; positive means that our clock was behind.
+    pub last_offset: f64,
+    /// Long-term average of the offsets found.
+    pub rms_offset: f64,
+    /// Frequency correction in use, without slew, ppm; positive speeds our clock up (the oscillator is slow).
+    pub frequency_ppm: f64,
+    /// Difference between the last estimate of the frequency and the one in use, ppm.
+    pub residual_frequency_ppm: f64,
+    /// Uncertainty of the frequency, ppm.
+    pub skew_ppm: f64,
+    /// Round trip to the primary source.
+    pub root_delay: f64,
+    /// Error bound at `now`, without half the round trip.
+    pub root_dispersion: f64,
+    /// How fast `root_dispersion` grows, s per s.
+    pub root_dispersion_rate: f64,
+    /// Standard error of the estimate of our offset.
+    pub estimated_error: f64,
+    /// Time between the last two updates.
+    pub update_interval: f64,
+    /// The selected source.
+    pub selected: Option<SourceId>,
+    /// Clock updates since start.
+    pub updates: u64,
+    /// Steps since start.
+    pub steps: u64,
+    /// Sum of the magnitudes of these steps.
+    pub accumulated_steps: f64,
+    /// Whether a correction beyond the panic thresholds is being refused.
+    pub quarantined: bool,
+}
+
+impl SystemState {
+    /// Bound of the error of our clock at the time of the report: half the root delay plus the root dispersion.
+    #[must_use]
+    pub fn root_distance(&self) -> f64 {
+        self.root_delay / 2.0 + self.root_dispersion
+    }
+}
+
+/// What the regression of a source would like its poll interval to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PollAdvice {
+    /// The line bends: samples are needed more often.
+    Shorter,
+    /// As it is.
+    Keep,
+    /// The line is straight over many samples: fewer would do.
+    Longer,
+}
