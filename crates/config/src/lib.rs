@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod diagnostics;
+pub mod dialects;
 mod model;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};

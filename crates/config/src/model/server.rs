@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Origin;
+
 /// One NTP server socket.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NtpServer {
@@ -60,6 +62,25 @@ pub struct Subnet {
     pub prefix: u8,
 }
 
+impl Subnet {
+    /// The network of an address; its host bits are cleared. `None` when the prefix is too long.
+    #[must_use]
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let address = match address {
+            IpAddr::V4(v4) if prefix <= 32 => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+                IpAddr::from((v4.to_bits() & mask).to_be_bytes())
+            }
+            IpAddr::V6(v6) if prefix <= 128 => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+                IpAddr::from((v6.to_bits() & mask).to_be_bytes())
+            }
+            _ => return None,
+        };
+        Some(Self { address, prefix })
+    }
+}
+
 /// What happens to a request that is turned away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccessAction {
@@ -96,6 +117,8 @@ pub struct NtsKeServer {
     pub ntp_server: Option<String>,
     /// Announced NTP port; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// Where the server was configured.
+    pub origin: Option<Origin>,
 }
 
 /// A certificate chain and its private key, both PEM.

@@ -1,0 +1,3 @@
+//! The file formats that are read into the one [`crate::Model`].
+
+pub mod native;

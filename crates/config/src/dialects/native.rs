@@ -1,0 +1,136 @@
+//! The native dialect: TOML, with tables and keys named as in ntpd-rs's `ntp.toml` wherever that
+//! has the thing.
+//!
+//! The text is parsed into a tree with positions, and each table is read by a [`TableReader`]
+//! that knows which keys were asked for; what remains is misspelt, and the nearest known key is
+//! suggested. Mistakes are collected, not thrown: one run shows all of them.
+
+mod process;
+mod server;
+mod source;
+mod synchronization;
+mod table;
+mod values;
+
+use table::{Sink, TableReader};
+use toml::de::DeTable;
+
+use self::source::{SourceDefaults, SourceDraft};
+use crate::{AuthenticationPolicy, Diagnostics, Loaded, Model, Severity, Text};
+
+/// Reads a configuration: the main file and its drop-ins, in the order in which they are given.
+///
+/// `[[source]]`, `[[server]]` and `[[nts-ke-server]]` add up over the files. Of a key that several
+/// files set, the last one counts, so that a drop-in can change what a package ships.
+///
+/// # Errors
+/// All mistakes that were found, when there is at least one that is more than a warning.
+pub fn parse(main: &Text, drop_ins: &[Text]) -> Result<Loaded, Diagnostics> {
+    let mut draft = Draft::default();
+    let mut diagnostics = Vec::new();
+    for text in std::iter::once(main).chain(drop_ins) {
+        let mut sink = Sink::new(text, &mut diagnostics);
+        let (tree, errors) = DeTable::parse_recoverable(&text.contents);
+        if errors.is_empty() {
+            read_file(&tree, &mut sink, &mut draft);
+        } else {
+            // A tree that was recovered from broken text would only give misleading messages.
+            for error in errors {
+                let span = error.span().unwrap_or(0..0);
+                sink.error(&span, error.message().to_owned(), None);
+            }
+        }
+    }
+    if Diagnostics(diagnostics.clone()).has_errors() {
+        return Err(Diagnostics(diagnostics));
+    }
+    let model = draft.finish(&mut diagnostics);
+    let diagnostics = Diagnostics(diagnostics);
+    if diagnostics.has_errors() {
+        return Err(diagnostics);
+    }
+    Ok(Loaded { model, warnings: diagnostics })
+}
+
+/// What the files have said so far; defaults that concern all sources are not yet applied.
+#[derive(Default)]
+struct Draft {
+    model: Model,
+    sources: Vec<SourceDraft>,
+    defaults: SourceDefaults,
+    authentication: Option<AuthenticationPolicy>,
+}
+
+impl Draft {
+    /// Fills in what depends on several tables, and judges the whole.
+    fn finish(mut self, diagnostics: &mut Vec<crate::Diagnostic>) -> Model {
+        let policy = self.authentication.unwrap_or_else(|| self.implied_policy());
+        self.model.authentication = policy;
+        for draft in self.sources {
+            let source = draft.finish(&self.defaults, policy, diagnostics);
+            self.model.sources.push(source);
+        }
+        // Of a model with holes nothing can be said as a whole.
+        if diagnostics.iter().all(|d| d.severity == Severity::Warning) {
+            source::check(&self.model, diagnostics);
+            server::check(&self.model, diagnostics);
+        }
+        self.model
+    }
+
+    /// Authentication is required where every source has it, so that nothing which is added or
+    /// answers later can weaken it; a plain source written on purpose makes it mixed.
+    fn implied_policy(&self) -> AuthenticationPolicy {
+        let all = self.sources.iter().all(SourceDraft::is_authenticated);
+        if all && !self.sources.is_empty() {
+            AuthenticationPolicy::Required
+        } else {
+            AuthenticationPolicy::Mixed
+        }
+    }
+}
+
+fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut Draft) {
+    let mut top = TableReader::new(tree.get_ref(), tree.span(), "the top level", sink);
+    if let Some(policy) = top.read("authentication", values::authentication_policy) {
+        draft.authentication = Some(policy);
+    }
+    process::read_top(&mut top, &mut draft.model.process);
+    top.each("source", "[[source]]", |table| {
+        draft.sources.extend(source::read(table));
+    });
+    top.table("source-defaults", "[source-defaults]", |table| {
+        source::read_defaults(table, &mut draft.defaults);
+    });
+    top.each("server", "[[server]]", |table| {
+        draft.model.servers.extend(server::read_server(table));
+    });
+    top.each("nts-ke-server", "[[nts-ke-server]]", |table| {
+        draft.model.nts_ke_servers.extend(server::read_ke_server(table));
+    });
+    top.table("keyset", "[keyset]", |table| {
+        server::read_keyset(table, &mut draft.model.keyset);
+    });
+    top.table("keys", "[keys]", |table| {
+        let key_file = table.read("key-file", values::path);
+        draft.model.key_file = key_file.or(draft.model.key_file.take());
+    });
+    top.table("synchronization", "[synchronization]", |table| {
+        synchronization::read(table, &mut draft.model);
+    });
+    top.table("local-clock", "[local-clock]", |table| {
+        synchronization::read_local_clock(table, &mut draft.model.local_clock);
+    });
+    top.table("observability", "[observability]", |table| {
+        process::read_observability(table, &mut draft.model.observability);
+    });
+    top.table("state", "[state]", |table| {
+        table.set("directory", values::path, &mut draft.model.process.state_directory);
+    });
+    top.finish();
+}
+
+/// Adds a message about a place that is only known by file and line, after the texts are gone.
+fn late(severity: Severity, origin: &source::Place, message: String) -> crate::Diagnostic {
+    crate::Diagnostic { severity, message, help: None, ..origin.0.clone() }
+}

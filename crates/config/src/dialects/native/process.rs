@@ -1,0 +1,95 @@
+//! The daemon as a process (`user`, `threads`) and `[observability]`.
+
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::table::{Parsed, TableReader, Value};
+use super::values::{boolean, fault, integer, path, socket_address, string, word, wrong_type};
+use crate::{LogLevel, Observability, Process, Threads};
+
+/// Keys at the top level.
+pub(super) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
+    if let Some(user) = table.read("user", string_or_off) {
+        process.user = user;
+    }
+    table.set("threads", threads, &mut process.threads);
+}
+
+/// `[observability]`.
+pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
+    let level = word(&[
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ]);
+    table.set("log-level", level, &mut observability.log_level);
+    if let Some(colours) = table.read("ansi-colors", boolean) {
+        observability.ansi_colors = Some(colours);
+    }
+    if let Some(socket) = table.read("observation-path", string_or_off) {
+        observability.control_socket = socket.map(PathBuf::from);
+    }
+    read_permissions(table, observability);
+    if let Some(listen) = table.read("metrics-exporter-listen", |value| off_or(value, socket_address)) {
+        observability.metrics_listen = listen;
+        if listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let message = "metrics are shown to everybody who reaches this address".to_owned();
+            table.warn_at("metrics-exporter-listen", message);
+        }
+    }
+    let journal = "the log goes to standard error, for the journal";
+    if table.read("log-path", path).is_some() {
+        table.ignore(&["log-path"], journal);
+    }
+    table.ignore(&["log-path-metrics-exporter"], journal);
+}
+
+/// Octal permission bits; decimal ones are always a slip.
+fn read_permissions(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
+    const KEY: &str = "observation-permissions";
+    if let Some(mode) = table.read(KEY, permissions) {
+        observability.control_socket_mode = mode;
+        if mode & 0o002 != 0 {
+            let message = "everybody on this machine may send commands".to_owned();
+            table.warn_at(KEY, message);
+        }
+    }
+}
+
+fn permissions(value: &Value<'_>) -> Parsed<u32> {
+    let mode = integer(0..=0o777_u32)(value);
+    match value.get_ref() {
+        DeValue::Integer(digits) if digits.radix() == 10 => {
+            Err(fault(value, format!("permissions are octal: write 0o{}", digits.as_str())))
+        }
+        _ => mode,
+    }
+}
+
+fn threads(value: &Value<'_>) -> Parsed<Threads> {
+    match value.get_ref() {
+        DeValue::Integer(_) => integer(1..=1024_u16)(value).map(Threads::Count),
+        DeValue::String(_) => word(&[("per-core", Threads::PerCore), ("single", Threads::Single)])(value),
+        _ => Err(wrong_type(value, "\"per-core\", \"single\" or a number of threads")),
+    }
+}
+
+/// A string, or `false` for none.
+fn string_or_off(value: &Value<'_>) -> Parsed<Option<String>> {
+    off_or(value, |value| match string(value)? {
+        "" => Err(fault(value, "must not be empty; `false` turns it off")),
+        text => Ok(text.to_owned()),
+    })
+}
+
+/// `false` or "off" for none, or what `parse` reads.
+fn off_or<T>(value: &Value<'_>, parse: impl Fn(&Value<'_>) -> Parsed<T>) -> Parsed<Option<T>> {
+    match value.get_ref() {
+        DeValue::Boolean(false) => Ok(None),
+        DeValue::String(word) if word == "off" => Ok(None),
+        _ => parse(value).map(Some),
+    }
+}

@@ -1,0 +1,161 @@
+//! `[[server]]`, `[[nts-ke-server]]` and `[keyset]`.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::table::{Parsed, TableReader, Value};
+use super::values::{fault, integer, list, path, socket_address, string, subnet, text, word, wrong_type};
+use crate::{
+    AccessAction, AccessRule, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
+    RequireNts, Severity,
+};
+
+/// One `[[server]]`.
+pub(super) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
+    const ENTRIES_MAX: usize = 1 << 24;
+    const CUTOFF_MAX_MS: u64 = 3_600_000;
+    let listen = table.require("listen", socket_address);
+    let mut server = NtpServer::new(listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
+    server.allow = read_access(table, "allowlist");
+    server.deny = read_access(table, "denylist");
+    server.interface = table.read("interface", text);
+    let entries = integer(0..=ENTRIES_MAX);
+    table.set("rate-limiting-cache-size", entries, &mut server.rate_limit_entries);
+    let cutoff = table.read("rate-limiting-cutoff-ms", integer(0..=CUTOFF_MAX_MS));
+    server.rate_limit_cutoff = Duration::from_millis(cutoff.unwrap_or(0));
+    table.set("require-nts", require_nts, &mut server.require_nts);
+    if let Some(versions) = table.read("accept-ntp-versions", list(integer(3..=5_u8))) {
+        server.versions = accepted(table, versions, &[3, 4]);
+    }
+    listen.map(|_| server)
+}
+
+/// One `[[nts-ke-server]]`. RFC 8915 §4.
+pub(super) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtsKeServer> {
+    const TIMEOUT_MAX_MS: u64 = 60_000;
+    const CONNECTIONS_MAX: usize = 65_536;
+    let listen = table.require("listen", socket_address);
+    let chain = table.require("certificate-chain-path", path);
+    let key = table.require("private-key-path", path);
+    let mut more = Vec::new();
+    table.each("certificate", "[[nts-ke-server.certificate]]", |pair| {
+        let chain = pair.require("certificate-chain-path", path);
+        let key = pair.require("private-key-path", path);
+        more.extend(chain.zip(key).map(|(chain, key)| CertificatePair { chain, key }));
+    });
+    let timeout = table.read("key-exchange-timeout-ms", integer(1..=TIMEOUT_MAX_MS));
+    let connections = table.read("concurrent-connections", integer(1..=CONNECTIONS_MAX));
+    let ntp_server = table.read("ntp-server", ntp_server);
+    let ntp_port = table.read("ntp-port", integer(1..=u16::MAX));
+    if let Some(versions) = table.read("accept-ntp-versions", list(integer(4..=5_u8))) {
+        accepted(table, versions, &[4]);
+    }
+    table.ignore(
+        &["longlived-connections", "accepted-pool-authentication-tokens"],
+        "connections of NTS pools are not supported by this version",
+    );
+    let place = table.place();
+    let (listen, chain, key) = (listen?, chain?, key?);
+    let mut certificates = vec![CertificatePair { chain, key }];
+    certificates.append(&mut more);
+    Some(NtsKeServer {
+        listen,
+        certificates,
+        // ntpd-rs gives 1 s, which a client behind a slow link cannot keep: two round trips and
+        // a lost segment are 2 s already.
+        timeout: Duration::from_millis(timeout.unwrap_or(5000)),
+        connections_max: connections.unwrap_or(512),
+        ntp_server,
+        ntp_port,
+        origin: Some(Origin { file: place.file, line: place.line }),
+    })
+}
+
+/// `[keyset]`.
+pub(super) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, keyset: &mut KeySet) {
+    const STALE_MAX: usize = 255;
+    const INTERVAL_MAX: u64 = 366 * 86_400;
+    table.set("stale-key-count", integer(0..=STALE_MAX), &mut keyset.stale_keys);
+    if let Some(seconds) = table.read("key-rotation-interval", integer(60..=INTERVAL_MAX)) {
+        keyset.rotation_interval = Duration::from_secs(seconds);
+    }
+    let storage = table.read("key-storage-path", path);
+    keyset.storage_path = storage.or(keyset.storage_path.take());
+}
+
+/// Warnings about what is served as a whole.
+pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
+    for server in &model.nts_ke_servers {
+        let port = server.ntp_port.unwrap_or(123);
+        let Some(origin) = &server.origin else {
+            continue;
+        };
+        let served = model.servers.iter().any(|ntp| ntp.listen.port() == port);
+        if !served && server.ntp_server.is_none() {
+            diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                message: format!(
+                    "clients of the key establishment server on {} are sent to UDP port {port}, \
+                     and no [[server]] listens there",
+                    server.listen
+                ),
+                help: Some("add a [[server]], or name another one with `ntp-server`".to_owned()),
+                file: origin.file.clone(),
+                line: origin.line,
+                column: 1,
+                excerpt: "[[nts-ke-server]]".to_owned(),
+                width: 17,
+            });
+        }
+    }
+}
+
+/// `{ filter = [..], action = ".." }`, both needed.
+fn read_access(table: &mut TableReader<'_, '_, '_, '_>, key: &'static str) -> Option<AccessRule> {
+    let mut rule = None;
+    table.table(key, key, |access| {
+        let subnets = access.require("filter", list(subnet));
+        let action = word(&[("ignore", AccessAction::Ignore), ("deny", AccessAction::Deny)]);
+        let action = access.require("action", action);
+        rule = subnets.zip(action).map(|(subnets, action)| AccessRule { subnets, action });
+    });
+    rule
+}
+
+/// `false`, `true` (as "ignore"), "ignore" or "deny".
+fn require_nts(value: &Value<'_>) -> Parsed<RequireNts> {
+    match value.get_ref() {
+        DeValue::Boolean(true) => Ok(RequireNts::Ignore),
+        DeValue::Boolean(false) => Ok(RequireNts::No),
+        DeValue::String(_) => word(&[("ignore", RequireNts::Ignore), ("deny", RequireNts::Deny)])(value),
+        _ => Err(wrong_type(value, "true, false, \"ignore\" or \"deny\"")),
+    }
+}
+
+/// A name for the server record: ASCII without blanks. RFC 8915 §4.1.7.
+fn ntp_server(value: &Value<'_>) -> Parsed<String> {
+    const NAME_OCTETS_MAX: usize = 255;
+    let name = string(value)?;
+    let fits = !name.is_empty() && name.len() <= NAME_OCTETS_MAX;
+    if fits && name.bytes().all(|octet| octet.is_ascii_graphic()) {
+        Ok(name.to_owned())
+    } else {
+        Err(fault(value, "must be a host name or an IP address in ASCII"))
+    }
+}
+
+/// The versions that are both asked for and known; the others draw a warning.
+fn accepted(table: &mut TableReader<'_, '_, '_, '_>, mut versions: Vec<u8>, known: &[u8]) -> Vec<u8> {
+    const KEY: &str = "accept-ntp-versions";
+    versions.sort_unstable();
+    versions.dedup();
+    if versions.iter().any(|version| !known.contains(version)) {
+        table.warn_at(KEY, "NTP version 5 is still a draft and not answered".to_owned());
+    }
+    versions.retain(|version| known.contains(version));
+    if versions.is_empty() {
+        table.error_at(KEY, format!("`{KEY}` leaves no version to answer"), None);
+    }
+    versions
+}

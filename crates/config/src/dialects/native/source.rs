@@ -1,0 +1,393 @@
+//! `[[source]]` and `[source-defaults]`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use toml::de::DeValue;
+
+use super::late;
+use super::table::{Fault, Parsed, TableReader, Value};
+use super::values::{
+    authentication_policy, boolean, fault, integer, ip_address, list, number, one_or_list, path, sha256,
+    string, text, word, wrong_type,
+};
+use crate::{
+    AddressFamily, Authentication, AuthenticationPolicy, Diagnostic, Model, NtpVersion, NtsTrust, Origin,
+    PollLimits, Severity, Source, SourceKind,
+};
+
+/// What `[source-defaults]` says; applied when all files are read.
+#[derive(Default)]
+pub(super) struct SourceDefaults {
+    poll: PollWish,
+    bind_address: Option<IpAddr>,
+    interface: Option<String>,
+}
+
+/// Poll limits of which any may be left to the defaults.
+#[derive(Clone, Copy, Default)]
+struct PollWish {
+    min: Option<i8>,
+    max: Option<i8>,
+    initial: Option<i8>,
+}
+
+/// The head of a table, kept for messages that can only be given when all files are read.
+pub(super) struct Place(pub(super) Diagnostic);
+
+/// A source whose defaults are not yet known.
+pub(super) struct SourceDraft {
+    source: Source,
+    poll: PollWish,
+    policy: Option<AuthenticationPolicy>,
+    place: Place,
+}
+
+impl SourceDraft {
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.source.is_authenticated()
+    }
+
+    /// Applies the defaults, and judges what depends on them.
+    pub(super) fn finish(
+        self,
+        defaults: &SourceDefaults,
+        policy: AuthenticationPolicy,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Source {
+        let mut source = self.source;
+        source.poll = self.poll.over(defaults.poll);
+        if source.poll.min > source.poll.max {
+            let message = format!(
+                "the shortest poll interval of {} (2^{} s) is above the longest (2^{} s)",
+                source.name, source.poll.min, source.poll.max
+            );
+            diagnostics.push(late(Severity::Error, &self.place, message));
+        }
+        source.bind_address = source.bind_address.or(defaults.bind_address);
+        source.interface = source.interface.or_else(|| defaults.interface.clone());
+        // A source can ask for more authentication than the whole, never for less.
+        source.policy = match (policy, self.policy) {
+            (AuthenticationPolicy::Mixed, Some(own)) => own,
+            (global, _) => global,
+        };
+        if policy == AuthenticationPolicy::Required && self.policy == Some(AuthenticationPolicy::Mixed) {
+            let message = format!(
+                "{}: authentication is required globally, and a source cannot weaken that",
+                source.name
+            );
+            diagnostics.push(late(Severity::Warning, &self.place, message));
+        }
+        if source.policy == AuthenticationPolicy::Required && !source.is_authenticated() && !source.no_select
+        {
+            let message = format!(
+                "{} is not authenticated and authentication is required: it will be measured \
+                 and never believed",
+                source.name
+            );
+            diagnostics.push(late(Severity::Warning, &self.place, message));
+        }
+        source
+    }
+}
+
+impl PollWish {
+    fn over(self, defaults: Self) -> PollLimits {
+        let plain = PollLimits::default();
+        let min = self.min.or(defaults.min);
+        let max = self.max.or(defaults.max);
+        // One limit given beyond the other's default moves the default, not the wish.
+        let limits = match (min, max) {
+            (Some(min), Some(max)) => (min, max),
+            (Some(min), None) => (min, plain.max.max(min)),
+            (None, Some(max)) => (plain.min.min(max), max),
+            (None, None) => (plain.min, plain.max),
+        };
+        let initial = self.initial.or(defaults.initial).unwrap_or(plain.initial);
+        PollLimits { min: limits.0, max: limits.1, initial: initial.max(limits.0).min(limits.1) }
+    }
+}
+
+/// `[source-defaults]`.
+pub(super) fn read_defaults(table: &mut TableReader<'_, '_, '_, '_>, defaults: &mut SourceDefaults) {
+    let poll = read_poll(table);
+    defaults.poll.min = poll.min.or(defaults.poll.min);
+    defaults.poll.max = poll.max.or(defaults.poll.max);
+    defaults.poll.initial = poll.initial.or(defaults.poll.initial);
+    defaults.bind_address = table.read("bind-address", ip_address).or(defaults.bind_address);
+    let interface = table.read("interface", text);
+    defaults.interface = interface.or(defaults.interface.take());
+}
+
+/// One `[[source]]`; `None` when it lacks what it cannot do without.
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
+    let mode = table.require("mode", mode);
+    let address = table.require("address", address);
+    // Unknown keys are judged against every mode when the mode itself is wrong.
+    let shape = mode.unwrap_or(Mode::ANY);
+    let mut source = Source::new("");
+    if let Some(address) = &address {
+        source.name.clone_from(&address.host);
+    }
+    read_kind(table, shape, &mut source);
+    read_authentication(table, shape, address.as_ref(), &mut source);
+    read_common(table, &mut source);
+    read_version(table, &mut source);
+    let place = table.place();
+    source.origin = Some(Origin { file: place.file.clone(), line: place.line });
+    let draft = SourceDraft {
+        source,
+        poll: read_poll(table),
+        policy: table.read("authentication", authentication_policy),
+        place: Place(place),
+    };
+    mode.and(address).map(|_| draft)
+}
+
+/// Warnings about the sources as a whole.
+pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
+    let wanted = model.wanted_associations();
+    let needed = model.minimum_agreeing_sources();
+    if let Some(first) = model.sources.first().and_then(|source| source.origin.as_ref())
+        && wanted < needed
+    {
+        diagnostics.push(Diagnostic {
+            severity: Severity::Warning,
+            message: format!(
+                "sources configured: {wanted}, sources that must agree: {needed}; the clock will not be \
+                 touched"
+            ),
+            help: Some("add sources or lower `minimum-agreeing-sources`".to_owned()),
+            file: first.file.clone(),
+            line: first.line,
+            column: 1,
+            excerpt: "[[source]]".to_owned(),
+            width: 10,
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mode {
+    pool: bool,
+    nts: bool,
+    plain: bool,
+}
+
+impl Mode {
+    const ANY: Self = Self { pool: true, nts: true, plain: true };
+
+    const fn of(pool: bool, nts: bool) -> Self {
+        let plain = !nts;
+        Self { pool, nts, plain }
+    }
+}
+
+const MODES: &[(&str, Mode)] = &[
+    ("server", Mode::of(false, false)),
+    ("nts", Mode::of(false, true)),
+    ("pool", Mode::of(true, false)),
+    ("nts-pool", Mode::of(true, true)),
+];
+
+fn mode(value: &Value<'_>) -> Parsed<Mode> {
+    if let Some(other @ ("sock" | "pps" | "csptp")) = value.get_ref().as_str() {
+        let message = format!("\"{other}\" sources are not supported by this version");
+        return Err(fault(value, message));
+    }
+    word(MODES)(value)
+}
+
+struct Address {
+    host: String,
+    port: Option<u16>,
+}
+
+/// `HOST[:PORT]`; with more than one colon it is IPv6, in brackets when there is a port.
+fn address(value: &Value<'_>) -> Parsed<Address> {
+    const HOST_OCTETS_MAX: usize = 253;
+    let given = string(value)?;
+    let (host, port) = split_address(given)
+        .ok_or_else(|| fault(value, format!("\"{given}\" is not HOST, HOST:PORT, IPV6 or [IPV6]:PORT")))?;
+    let port = match port {
+        None => None,
+        Some(digits) => match digits.parse::<u16>() {
+            Ok(port) if port > 0 => Some(port),
+            _ => return Err(fault(value, format!("\"{digits}\" is not a port from 1 to 65535"))),
+        },
+    };
+    let visible = host.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric());
+    if host.is_empty() || host.len() > HOST_OCTETS_MAX || !visible || host.contains('/') {
+        return Err(fault(value, format!("\"{host}\" is not a host name or an IP address")));
+    }
+    Ok(Address { host: host.to_owned(), port })
+}
+
+fn split_address(given: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = given.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        return match after {
+            "" => Some((host, None)),
+            after => after.strip_prefix(':').map(|port| (host, Some(port))),
+        };
+    }
+    match given.matches(':').count() {
+        0 => Some((given, None)),
+        1 => given.split_once(':').map(|(host, port)| (host, Some(port))),
+        _ => given.parse::<Ipv6Addr>().ok().map(|_| (given, None)),
+    }
+}
+
+fn read_kind(table: &mut TableReader<'_, '_, '_, '_>, mode: Mode, source: &mut Source) {
+    const COUNT_MAX: usize = 16;
+    if mode.pool {
+        let count = table.read("count", integer(1..=COUNT_MAX)).unwrap_or(4);
+        let ignore = table.read("ignore", list(ip_address)).unwrap_or_default();
+        source.kind = SourceKind::Pool { count, ignore };
+    } else {
+        belongs(table, &["count", "ignore"], "a source with mode \"pool\" or \"nts-pool\"");
+    }
+}
+
+fn read_authentication(
+    table: &mut TableReader<'_, '_, '_, '_>,
+    mode: Mode,
+    address: Option<&Address>,
+    source: &mut Source,
+) {
+    let port = table.read("port", integer(1..=u16::MAX));
+    let address_port = address.and_then(|address| address.port);
+    if mode.nts {
+        let mut trust = NtsTrust::default();
+        trust.port = address_port.unwrap_or(trust.port);
+        trust.certificate_authority = table.read("certificate-authority", path);
+        table.set("system-cas", boolean, &mut trust.system_cas);
+        table.set("pinned-certificates", one_or_list(path), &mut trust.pinned_certificates);
+        table.set("pinned-keys", one_or_list(sha256), &mut trust.pinned_keys);
+        table.ignore(&["enable-srv-resolution"], "names are resolved to addresses only");
+        check_trust(table, &trust);
+        source.authentication = Authentication::Nts(trust);
+        source.port = port.unwrap_or(source.port);
+    } else {
+        belongs(
+            table,
+            &["certificate-authority", "system-cas", "pinned-certificates", "pinned-keys"],
+            "a source with mode \"nts\" or \"nts-pool\"",
+        );
+        if port.is_some() && address_port.is_some() {
+            let message = "`port` is given in `address` too".to_owned();
+            table.error_at("port", message, None);
+        }
+        source.port = port.or(address_port).unwrap_or(source.port);
+    }
+    if mode.plain {
+        if let Some(key) = table.read("key", integer(1..=u32::MAX)) {
+            source.authentication = Authentication::Key(key);
+        }
+    } else {
+        belongs(table, &["key"], "a source with mode \"server\" or \"pool\"");
+    }
+}
+
+fn check_trust(table: &mut TableReader<'_, '_, '_, '_>, trust: &NtsTrust) {
+    let nothing = !trust.system_cas
+        && trust.certificate_authority.is_none()
+        && trust.pinned_certificates.is_empty()
+        && trust.pinned_keys.is_empty();
+    if nothing {
+        table.error_at(
+            "system-cas",
+            "without the system's authorities nothing is trusted here".to_owned(),
+            Some("give `certificate-authority`, `pinned-certificates` or `pinned-keys`".to_owned()),
+        );
+    }
+}
+
+fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
+    const DELAY_MAX: f64 = 1000.0;
+    table.set("iburst", boolean, &mut source.iburst);
+    table.set("prefer", boolean, &mut source.prefer);
+    table.set("noselect", boolean, &mut source.no_select);
+    table.set("trust", boolean, &mut source.trust);
+    table.set("require", boolean, &mut source.require);
+    table.set("max-delay", number(1e-6..=DELAY_MAX, " seconds"), &mut source.max_delay);
+    table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
+    source.bind_address = table.read("bind-address", ip_address);
+    source.interface = table.read("interface", text);
+    let family =
+        word(&[("any", AddressFamily::Any), ("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)]);
+    table.set("address-family", family, &mut source.address_family);
+    let literal: Option<IpAddr> = source.name.parse().ok();
+    let clash = match literal {
+        Some(IpAddr::V4(_)) => source.address_family == AddressFamily::V6,
+        Some(IpAddr::V6(_)) => source.address_family == AddressFamily::V4,
+        None => false,
+    };
+    if clash {
+        let message = "`address-family` excludes the only address of this source".to_owned();
+        table.error_at("address-family", message, None);
+    }
+}
+
+fn read_version(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
+    let nts = matches!(source.authentication, Authentication::Nts(_));
+    match table.read("ntp-version", version) {
+        Some(Wish::V3) if nts => {
+            let message = "NTS needs NTP version 4".to_owned();
+            table.error_at("ntp-version", message, None);
+        }
+        Some(Wish::V3) => source.version = NtpVersion::V3,
+        Some(Wish::V5) => {
+            let message = "NTP version 5 is still a draft; version 4 is used".to_owned();
+            table.warn_at("ntp-version", message);
+        }
+        Some(Wish::V4) | None => source.version = NtpVersion::V4,
+    }
+}
+
+enum Wish {
+    V3,
+    V4,
+    V5,
+}
+
+fn version(value: &Value<'_>) -> Parsed<Wish> {
+    match value.get_ref() {
+        DeValue::Integer(_) => integer(3..=5_u8)(value).map(|number| match number {
+            3 => Wish::V3,
+            5 => Wish::V5,
+            _ => Wish::V4,
+        }),
+        DeValue::String(word) if word == "auto" => Ok(Wish::V4),
+        DeValue::String(_) => Err(fault(value, "must be 3, 4 or \"auto\"")),
+        _ => Err(wrong_type(value, "3, 4 or \"auto\"")),
+    }
+}
+
+fn read_poll(table: &mut TableReader<'_, '_, '_, '_>) -> PollWish {
+    let mut wish = PollWish { initial: table.read("initial-poll-interval", exponent), ..PollWish::default() };
+    table.table("poll-interval-limits", "poll-interval-limits", |limits| {
+        wish.min = limits.read("min", exponent);
+        wish.max = limits.read("max", exponent);
+    });
+    wish
+}
+
+/// An exponent of 2: the range that the protocol can express and a program can keep to.
+fn exponent(value: &Value<'_>) -> Parsed<i8> {
+    const LOWEST: i8 = -7;
+    const HIGHEST: i8 = 24;
+    integer(LOWEST..=HIGHEST)(value).map_err(|faults| {
+        let help = Some("poll intervals are powers of 2: 6 means 64 seconds".to_owned());
+        let with_help = |fault| Fault { help: help.clone(), ..fault };
+        faults.into_iter().map(with_help).collect()
+    })
+}
+
+/// Reports keys that only make sense elsewhere, so that they are not called misspelt.
+fn belongs(table: &mut TableReader<'_, '_, '_, '_>, keys: &[&'static str], home: &str) {
+    for key in keys.iter().filter(|key| table.has(key)).copied().collect::<Vec<_>>() {
+        let _ = table.value(key);
+        table.error_at(key, format!("`{key}` belongs to {home}"), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! `[synchronization]`, its `algorithm`, and `[local-clock]`.
+
+use toml::de::{DeTable, DeValue};
+
+use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
+use super::values::{boolean, fault, integer, number, plain_number, string, wrong_type};
+use crate::{LocalClock, Model, Synchronization, Threshold};
+
+const SECONDS_MAX: f64 = 1e9;
+
+/// `[synchronization]`.
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, model: &mut Model) {
+    const SOURCES_MAX: usize = 255;
+    let settings = &mut model.synchronization;
+    if let Some(count) = table.read("minimum-agreeing-sources", integer(1..=SOURCES_MAX)) {
+        settings.minimum_agreeing_sources = Some(count);
+    }
+    table.set("single-step-panic-threshold", threshold, &mut settings.single_step_panic);
+    table.set("startup-step-panic-threshold", threshold, &mut settings.startup_step_panic);
+    if let Some(seconds) =
+        table.read("accumulated-step-panic-threshold", number(0.0..=SECONDS_MAX, " seconds"))
+    {
+        // 0 is how ntpd-rs writes "no limit".
+        settings.accumulated_step_panic = (seconds > 0.0).then_some(seconds);
+    }
+    table.set("warn-on-jump", boolean, &mut settings.warn_on_jump);
+    table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
+        read_algorithm(algorithm, settings);
+    });
+    read_local_stratum(table, &mut model.local_clock);
+}
+
+/// `[local-clock]`.
+pub(super) fn read_local_clock(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalClock>) {
+    let mut clock = local.unwrap_or(LocalClock::new(10));
+    table.set("stratum", integer(1..=15), &mut clock.stratum);
+    table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
+    if let Some(id) = table.read("reference-id", reference_id) {
+        clock.reference_id = Some(id);
+    }
+    *local = Some(clock);
+}
+
+/// The subset of ntpd-rs's tuning that exists here, and our own.
+fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
+    let step = table.read("step-threshold", limit);
+    settings.stepping.threshold = step.unwrap_or(settings.stepping.threshold);
+    let updates = table.read("step-updates-limit", updates_limit);
+    settings.stepping.updates_limit = updates.unwrap_or(settings.stepping.updates_limit);
+    let ratio = |most| number(1e-9..=most, " seconds per second");
+    if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
+        settings.max_slew_ppm = slew * 1e6;
+    }
+    if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.5)) {
+        settings.max_drift_ppm = drift * 1e6;
+    }
+    let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
+    table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
+    table.set("maximum-source-jitter", seconds(), &mut settings.max_jitter);
+    let from_zero = || number(0.0..=SECONDS_MAX, " seconds");
+    table.set("stratum-weight", from_zero(), &mut settings.stratum_weight);
+    table.set("reselect-distance", from_zero(), &mut settings.reselect_distance);
+    table.set("combine-limit", number(0.0..=1e6, ""), &mut settings.combine_limit);
+    if let Some(error) = table.read("maximum-clock-error", ratio(0.1)) {
+        settings.max_clock_error_ppm = error * 1e6;
+    }
+    table.ignore(NTPD_RS_TUNING, "it tunes the Kalman filter of ntpd-rs, which is not used here");
+}
+
+/// What ntpd-rs reads in this table and has no meaning here.
+const NTPD_RS_TUNING: &[&str] = &[
+    "precision-low-probability",
+    "precision-high-probability",
+    "precision-hysteresis",
+    "precision-minimum-weight",
+    "poll-interval-low-weight",
+    "poll-interval-high-weight",
+    "poll-interval-hysteresis",
+    "poll-interval-step-threshold",
+    "delay-outlier-threshold",
+    "initial-wander",
+    "initial-frequency-uncertainty",
+    "maximum-source-uncertainty",
+    "range-statistical-weight",
+    "range-delay-weight",
+    "steer-offset-threshold",
+    "steer-offset-leftover",
+    "steer-frequency-threshold",
+    "steer-frequency-leftover",
+    "slew-minimum-duration",
+    "ignore-server-dispersion",
+    "meddling-threshold",
+];
+
+/// ntpd-rs's way to serve the local clock: a stratum below 16, and a name at stratum 1.
+fn read_local_stratum(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalClock>) {
+    let stratum = table.read("local-stratum", integer(0..=255_u8));
+    let id = table.read("reference-id", reference_id);
+    if let Some(stratum @ 1..=15) = stratum {
+        *local = Some(LocalClock { reference_id: id, ..LocalClock::new(stratum) });
+    } else if id.is_some() {
+        let message = "`reference-id` has no effect without `local-stratum`".to_owned();
+        table.warn_at("reference-id", message);
+    }
+}
+
+/// Up to four letters, padded with zeros. RFC 5905 §7.3.
+fn reference_id(value: &Value<'_>) -> Parsed<[u8; 4]> {
+    let word = string(value)?;
+    if word.is_empty() || word.len() > 4 || !word.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err(fault(value, "must be one to four ASCII letters"));
+    }
+    let mut id = [0; 4];
+    id[..word.len()].copy_from_slice(word.as_bytes());
+    Ok(id)
+}
+
+/// A number of updates, or "unlimited".
+fn updates_limit(value: &Value<'_>) -> Parsed<Option<u32>> {
+    match value.get_ref() {
+        DeValue::String(word) if word == "unlimited" => Ok(None),
+        DeValue::Integer(_) => integer(0..=u32::MAX)(value).map(Some),
+        _ => Err(wrong_type(value, "a number of updates or \"unlimited\"")),
+    }
+}
+
+/// A threshold for both directions, or a table with `forward` and `backward`.
+fn threshold(value: &Value<'_>) -> Parsed<Threshold> {
+    match value.get_ref() {
+        DeValue::Table(table) => directions(table),
+        _ => limit(value).map(|both| Threshold { forward: both, backward: both }),
+    }
+}
+
+fn directions(table: &DeTable<'_>) -> Parsed<Threshold> {
+    const KEYS: [&str; 2] = ["forward", "backward"];
+    let mut faults = Vec::new();
+    let mut read = |key: &str| -> Option<f64> {
+        let value = table.get(key)?;
+        limit(value).unwrap_or_else(|more| {
+            faults.extend(more);
+            None
+        })
+    };
+    let threshold = Threshold { forward: read(KEYS[0]), backward: read(KEYS[1]) };
+    for key in table.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
+        let word = key.get_ref();
+        let near = nearest(word, &KEYS).map(|near| format!("did you mean `{near}`?"));
+        faults.push(Fault { help: near, ..Fault::new(key.span(), format!("unknown key `{word}`")) });
+    }
+    if faults.is_empty() { Ok(threshold) } else { Err(faults) }
+}
+
+/// A number of seconds, or "inf" for no limit.
+fn limit(value: &Value<'_>) -> Parsed<Option<f64>> {
+    match value.get_ref() {
+        DeValue::String(word) if word == "inf" => Ok(None),
+        other => match plain_number(value) {
+            Some(seconds) if seconds.is_finite() && seconds >= 0.0 => Ok(Some(seconds)),
+            Some(_) => Err(fault(value, "must be at least 0 seconds, or \"inf\"")),
+            None => {
+                let is = article(other);
+                Err(fault(value, format!("must be seconds or \"inf\", and this is {is}")))
+            }
+        },
+    }
+}

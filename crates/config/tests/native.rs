@@ -1,0 +1,367 @@
+//! The native dialect as an operator meets it: what loads, what it means, and what is said about
+//! mistakes.
+
+use std::time::Duration;
+
+use chime_config::dialects::native::parse;
+use chime_config::{
+    AccessAction, Authentication, AuthenticationPolicy, Loaded, LogLevel, Model, NtpVersion, PollLimits,
+    RequireNts, SourceKind, Text, Threads,
+};
+
+fn load(contents: &str) -> Loaded {
+    parse(&Text::new("t.toml", contents), &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn errors(contents: &str) -> String {
+    match parse(&Text::new("t.toml", contents), &[]) {
+        Ok(loaded) => panic!("it loads: {:?}", loaded.model),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn fixture(name: &str) -> Text {
+    let path = format!("{}/testdata/ntptoml/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    Text::new(name, std::fs::read_to_string(path).expect("fixtures are in the tree"))
+}
+
+fn load_fixture(name: &str) -> Loaded {
+    parse(&fixture(name), &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn files_of_ntpd_rs_load_when_they_use_what_both_have() {
+    for name in [
+        "algorithm-tuning",
+        "client-mixed",
+        "nts-pool",
+        "package-default-style",
+        "seed-certbot",
+        "seed-keyset",
+        "seed-lego",
+        "seed-nts-ke-server",
+        "seed-nts-private-ca",
+        "seed-nts-source",
+        "server-full",
+        "warn-ke-without-server",
+        "warn-too-few-sources",
+    ] {
+        load_fixture(name);
+    }
+}
+
+#[test]
+fn what_ntpd_rs_refuses_is_refused_unless_it_has_a_meaning_here() {
+    for name in [
+        "alpha2-csptp",
+        "bad-accumulated-inf",
+        "bad-listen-without-port",
+        "bad-pool-table",
+        "bad-single-table-server",
+        "bad-underscore-keys",
+        "stratum1-gps-pps",
+    ] {
+        assert!(parse(&fixture(name), &[]).is_err(), "{name}");
+    }
+    // `iburst` is a key here.
+    assert!(load_fixture("bad-unknown-key").model.sources[0].iburst);
+}
+
+#[test]
+fn a_client_file_means_what_it_says() {
+    let model = load_fixture("client-mixed").model;
+    let names: Vec<&str> = model.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "nts1.example.net",
+            "nts2.example.net",
+            "ntp1.example.com",
+            "2001:db8::1",
+            "2001:db8::2",
+            "pool.example.org"
+        ]
+    );
+    let Authentication::Nts(trust) = &model.sources[1].authentication else {
+        panic!("an NTS source");
+    };
+    assert_eq!((trust.port, model.sources[1].port), (4461, 123));
+    let limits = |min, max, initial| PollLimits { min, max, initial };
+    assert_eq!(model.sources[0].poll, limits(5, 9, 5));
+    assert_eq!(model.sources[1].poll, limits(6, 9, 6));
+    assert_eq!(model.sources[2].poll, limits(5, 9, 6));
+    assert_eq!(model.sources[2].version, NtpVersion::V4);
+    assert_eq!((model.sources[3].port, model.sources[4].port), (1123, 123));
+    let SourceKind::Pool { count, ignore } = &model.sources[5].kind else {
+        panic!("a pool");
+    };
+    assert_eq!((*count, ignore.len()), (2, 2));
+    assert_eq!(model.authentication, AuthenticationPolicy::Mixed);
+    assert_eq!(model.synchronization.accumulated_step_panic, Some(1800.0));
+    assert!(!model.synchronization.warn_on_jump);
+}
+
+#[test]
+fn a_server_file_means_what_it_says() {
+    let loaded = load_fixture("server-full");
+    let model = loaded.model;
+    let first = &model.servers[0];
+    assert_eq!(first.listen, "0.0.0.0:123".parse().expect("an address"));
+    assert_eq!(first.rate_limit_entries, 1024);
+    assert_eq!(first.rate_limit_cutoff, Duration::from_secs(1));
+    let allow = first.allow.as_ref().expect("an allow list");
+    assert_eq!(allow.action, AccessAction::Ignore);
+    assert_eq!(allow.subnets[1].address.to_string(), "192.168.1.0");
+    assert_eq!(first.deny.as_ref().map(|rule| rule.action), Some(AccessAction::Deny));
+    assert_eq!(first.versions, [3, 4]);
+    assert_eq!(model.servers[1].require_nts, RequireNts::Deny);
+    let ke = &model.nts_ke_servers[0];
+    assert_eq!((ke.timeout, ke.connections_max), (Duration::from_secs(2), 256));
+    assert_eq!(ke.ntp_server.as_deref(), Some("ntp.example.com"));
+    assert_eq!(model.keyset.stale_keys, 9);
+    assert_eq!(model.observability.log_level, LogLevel::Warn);
+    assert_eq!(model.observability.control_socket_mode, 0o640);
+    assert_eq!(model.synchronization.single_step_panic.backward, None);
+    let said = loaded.warnings.to_string();
+    assert!(said.contains("NTP version 5 is still a draft"), "{said}");
+    assert!(said.contains("`log-path` has no effect"), "{said}");
+    assert!(said.contains("metrics are shown to everybody"), "{said}");
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let loaded = load("");
+    assert_eq!(loaded.model, Model::default());
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn our_own_keys_mean_what_they_say() {
+    let loaded = load(
+        r#"
+authentication = "required"
+user = false
+threads = 4
+[[source]]
+mode = "nts"
+address = "192.0.2.1"
+port = 1123
+system-cas = false
+pinned-keys = "00112233445566778899aabbccddeeff:00112233445566778899AABBCCDDEEFF"
+prefer = true
+address-family = "ipv4"
+[[source]]
+mode = "server"
+address = "ntp.example.com:5000"
+key = 7
+iburst = false
+noselect = true
+[keys]
+key-file = "/etc/truechimer/keys"
+[local-clock]
+stratum = 8
+[state]
+directory = "/tmp/state"
+[observability]
+metrics-exporter-listen = "off"
+[synchronization.algorithm]
+step-threshold = 0.5
+step-updates-limit = "unlimited"
+slew-maximum-frequency-offset = 500e-6
+"#,
+    );
+    let model = loaded.model;
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(model.process.user, None);
+    assert_eq!(model.process.threads, Threads::Count(4));
+    let Authentication::Nts(trust) = &model.sources[0].authentication else {
+        panic!("an NTS source");
+    };
+    assert!(!trust.system_cas && trust.pinned_keys[0][1] == 0x11);
+    assert_eq!(model.sources[0].port, 1123);
+    assert_eq!(model.sources[1].authentication, Authentication::Key(7));
+    assert_eq!(model.sources[1].port, 5000);
+    assert!(!model.sources[1].iburst && model.sources[1].no_select);
+    assert_eq!(model.local_clock.map(|local| local.stratum), Some(8));
+    assert_eq!(model.observability.metrics_listen, None);
+    assert_eq!(model.synchronization.stepping.threshold, Some(0.5));
+    assert_eq!(model.synchronization.stepping.updates_limit, None);
+    assert!((model.synchronization.max_slew_ppm - 500.0).abs() < 1e-9);
+    assert_eq!(model.cookie_key_path().to_str(), Some("/tmp/state/cookie-keys"));
+}
+
+#[test]
+fn authentication_is_required_where_every_source_has_it() {
+    let nts = "[[source]]\nmode = \"nts\"\naddress = \"a\"\n";
+    let plain = "[[source]]\nmode = \"server\"\naddress = \"b\"\n";
+    assert_eq!(load(nts).model.authentication, AuthenticationPolicy::Required);
+    assert_eq!(load(plain).model.authentication, AuthenticationPolicy::Mixed);
+    assert_eq!(load(&format!("{nts}{plain}")).model.authentication, AuthenticationPolicy::Mixed);
+}
+
+#[test]
+fn a_plain_source_under_required_authentication_draws_a_warning() {
+    let loaded = load("authentication = \"required\"\n[[source]]\nmode = \"server\"\naddress = \"b\"\n");
+    assert_eq!(loaded.model.sources[0].policy, AuthenticationPolicy::Required);
+    assert_eq!(
+        loaded.warnings.to_string(),
+        "warning: b is not authenticated and authentication is required: it will be measured and \
+         never believed\n --> t.toml:2:1\n  |\n2 | [[source]]\n  | ^^^^^^^^^^"
+    );
+}
+
+#[test]
+fn drop_ins_add_sources_and_change_single_keys() {
+    let main = Text::new("main", "threads = 2\n[[source]]\nmode = \"nts\"\naddress = \"a\"\n");
+    let drop_ins = [
+        Text::new("10", "threads = \"single\"\n[[source]]\nmode = \"nts\"\naddress = \"b\"\n"),
+        Text::new("20", "[source-defaults]\npoll-interval-limits = { min = 7, max = 7 }\n"),
+    ];
+    let model = parse(&main, &drop_ins).expect("all are right").model;
+    assert_eq!(model.process.threads, Threads::Single);
+    assert_eq!(model.sources.len(), 2);
+    assert!(model.sources.iter().all(|source| source.poll.min == 7 && source.poll.initial == 7));
+    assert_eq!(model.sources[1].origin.as_ref().map(|o| (o.file.as_str(), o.line)), Some(("10", 2)));
+}
+
+#[test]
+fn every_mistake_of_every_file_is_reported_with_its_place_and_fix() {
+    let main = Text::new(
+        "main.toml",
+        r#"authentication = "requird"
+[[source]]
+mode = "ntp"
+adress = "ntp.example.com"
+[[source]]
+mode = "server"
+address = "ntp.example.com:99999"
+certificate-authority = "/ca.pem"
+poll-interval-limits = { min = 4, maxx = 40 }
+[server]
+listen = "[::]:123"
+"#,
+    );
+    let drop_in = Text::new("conf.d/10.toml", "[observability]\nlog-level = 3\n");
+    let said = parse(&main, &[drop_in]).expect_err("all is wrong").to_string();
+    assert_eq!(
+        said,
+        r#"error: `authentication`: "requird" is not one of "required", "mixed"
+ --> main.toml:1:18
+  |
+1 | authentication = "requird"
+  |                  ^^^^^^^^^
+  = help: did you mean "required"?
+
+error: `mode`: "ntp" is not one of "server", "nts", "pool", "nts-pool"
+ --> main.toml:3:8
+  |
+3 | mode = "ntp"
+  |        ^^^^^
+  = help: did you mean "nts"?
+
+error: [[source]] needs `address`
+ --> main.toml:2:1
+  |
+2 | [[source]]
+  | ^^^^^^^^^^
+  = help: `adress` may be meant as `address`
+
+error: unknown key `adress` in [[source]]
+ --> main.toml:4:1
+  |
+4 | adress = "ntp.example.com"
+  | ^^^^^^
+  = help: did you mean `address`?
+
+error: `address`: "99999" is not a port from 1 to 65535
+ --> main.toml:7:11
+  |
+7 | address = "ntp.example.com:99999"
+  |           ^^^^^^^^^^^^^^^^^^^^^^^
+
+error: `certificate-authority` belongs to a source with mode "nts" or "nts-pool"
+ --> main.toml:8:1
+  |
+8 | certificate-authority = "/ca.pem"
+  | ^^^^^^^^^^^^^^^^^^^^^
+
+error: unknown key `maxx` in poll-interval-limits
+ --> main.toml:9:35
+  |
+9 | poll-interval-limits = { min = 4, maxx = 40 }
+  |                                   ^^^^
+  = help: did you mean `max`?
+
+error: there can be several of `server`, so each is written [[server]]
+  --> main.toml:10:1
+   |
+10 | [server]
+   | ^^^^^^^^
+   = help: write `[[server]]` with two brackets
+
+error: `log-level`: must be one of "error", "warn", "info", "debug", "trace", and this is an integer
+ --> conf.d/10.toml:2:13
+  |
+2 | log-level = 3
+  |             ^"#
+    );
+}
+
+#[test]
+fn wrong_values_say_what_would_be_right() {
+    let cases = [
+        ("threads = 0", "0 is out of range; give an integer from 1 to 1024"),
+        ("threads = true", "must be \"per-core\", \"single\" or a number of threads"),
+        ("[keyset]\nkey-rotation-interval = 5", "give an integer from 60 to 31622400"),
+        ("[[server]]\nlisten = \"0.0.0.0\"", "add a port: \"0.0.0.0:123\""),
+        (
+            "[[server]]\nlisten = \"[::]:123\"\nallowlist = { filter = [\"10.0.0.1\", \"x/8\"], action = \"deny\" }",
+            "for this address alone write \"10.0.0.1/32\"",
+        ),
+        ("[[server]]\nlisten = \"[::]:123\"\nallowlist = { filter = [] }", "allowlist needs `action`"),
+        ("[synchronization]\nsingle-step-panic-threshold = -1", "must be at least 0 seconds, or \"inf\""),
+        ("[observability]\nobservation-permissions = 666", "write 0o666"),
+        ("[local-clock]\nstratum = 16", "16 is out of range; give an integer from 1 to 15"),
+        ("[[source]]\nmode = \"nts\"\naddress = \"a\"\nsystem-cas = false", "nothing is trusted here"),
+        (
+            "[[source]]\nmode = \"server\"\naddress = \"a\"\npoll-interval-limits = { min = 9, max = 5 }",
+            "is above the longest",
+        ),
+        ("[[source]]\nmode = \"server\"\naddress = \"a b\"", "is not a host name or an IP address"),
+        ("[[source]]\nmode = \"pps\"\npath = \"/dev/pps0\"", "not supported by this version"),
+        ("a = 1\na = 2", "duplicate key"),
+        ("x = [", "t.toml:1:"),
+    ];
+    for (contents, expected) in cases {
+        let said = errors(contents);
+        assert!(said.contains(expected), "{contents}\n---\n{said}");
+    }
+}
+
+#[test]
+fn a_key_server_without_a_time_server_and_too_few_sources_draw_warnings() {
+    let said = load_fixture("warn-ke-without-server").warnings.to_string();
+    assert!(said.contains("no [[server]] listens there"), "{said}");
+    let said = load(
+        "[[source]]\nmode = \"server\"\naddress = \"a\"\n[synchronization]\nminimum-agreeing-sources = 2",
+    )
+    .warnings
+    .to_string();
+    assert!(said.contains("sources configured: 1, sources that must agree: 2"), "{said}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(contents in "\\PC*") {
+        let _ = parse(&Text::new("t", contents), &[]);
+    }
+
+    #[test]
+    fn no_cut_or_change_of_a_good_file_makes_it_panic(at in 0_usize..1400, with in "\\PC{0,3}") {
+        let mut contents = fixture("server-full").contents;
+        if contents.is_char_boundary(at) {
+            contents.replace_range(at..(at + 1).min(contents.len()), &with);
+        }
+        let _ = parse(&Text::new("t", contents), &[]);
+    }
+}
