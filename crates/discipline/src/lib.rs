@@ -1,1 +1,27 @@
-//! Clock discipline: filter, selection, combining, steering.
+//! Clock discipline: from samples of many sources to one trusted estimate, and from that to clock commands.
+//!
+//! Owns the clock filter, selection, cluster and combine algorithms and the clock discipline (RFC 5905 §10, §11):
+//! which sources tell the truth, how far off the system clock is, how sure we are, and what to do about it.
+//! Knows no packets, sockets or clocks: samples come in as values with the time at which they were taken, and every
+//! wish about the clock leaves as a [`ClockCommand`] whose execution is reported back.
+//!
+//! Start at [`Discipline`], [`Sample`] and [`ClockCommand`].
+//!
+//! Signs: an *offset* is remote minus local; positive means that our clock is behind. A *frequency* is positive when
+//! it speeds our clock up. Statistics are `f64` seconds inside; they enter from [`chime_time::NtpDuration`] in
+//! `clock_filter` and leave as one in [`ClockCommand::Step`].
+#![forbid(unsafe_code)]
+
+mod command;
+mod discipline;
+mod event;
+mod sample;
+mod settings;
+mod statistics;
+
+pub use command::{ClockCommand, ClockFailure};
+pub use discipline::{Discipline, UpdateSummary};
+pub use event::{DisciplineEvent, StepEvidence, StepRefusal};
+pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
+pub use settings::{LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy};
+pub use statistics::{PollAdvice, SelectionState, SourceStatistics, SystemState};
