@@ -1,1 +1,25 @@
-//! Sockets with time stamps, clock steering, privileges: the one crate with `unsafe`.
+//! Sockets with time stamps, clock reading and steering, signals, privileges: the one crate with `unsafe`.
+//!
+//! Owns every call that leaves the process, made through libc's own symbols so that a simulator can replace them;
+//! no raw system calls, no epoll, no eventfd. Takes no protocol decision and never looks into a datagram.
+//! Start at [`clock::read`], [`udp::UdpSocket`] and [`poll::PollSet`]; the clock is steered through
+//! [`adjust::ClockDriver`].
+#![deny(unsafe_op_in_unsafe_fn)]
+
+//X pub mod adjust;
+//X pub mod batch;
+pub mod clock;
+//X pub mod network;
+pub mod poll;
+//X pub mod privileges;
+//X pub mod resolver;
+pub mod signals;
+pub mod tcp;
+pub mod udp;
+
+mod address;
+mod control_message;
+mod descriptor;
+//X mod tick;
+
+pub use udp::{TimestampSource, Timestamped};

@@ -1,0 +1,111 @@
+//! Tests of UDP sockets, on loopback.
+
+use super::*;
+use crate::poll::{Interest, PollSet, Wake};
+use chime_time::NtpDuration;
+use std::time::Duration;
+
+fn loopback(ipv6: bool) -> SocketAddr {
+    if ipv6 { "[::1]:0".parse().unwrap() } else { "127.0.0.1:0".parse().unwrap() }
+}
+
+/// Waits for `interest` on the socket; loopback answers within microseconds, the bound is for loaded machines.
+fn wait_for(socket: &UdpSocket, interest: Interest) {
+    let mut set = PollSet::new();
+    let deadline = clock::mono_now().saturating_add(Duration::from_secs(5));
+    set.add(socket, interest, ());
+    loop {
+        match set.wait(Some(deadline)).unwrap() {
+            Wake::Ready => return,
+            Wake::Interrupted => {}
+            Wake::TimedOut => panic!("nothing came"),
+        }
+    }
+}
+
+fn all() -> UdpOptions {
+    UdpOptions { transmit_timestamps: true, packet_info: true, ..UdpOptions::default() }
+}
+
+fn exchange(ipv6: bool) {
+    let server = UdpSocket::bound_to(loopback(ipv6), &all()).unwrap();
+    let address = server.local_addr().unwrap();
+    let client = UdpSocket::connected_to(address, None, &all()).unwrap();
+    assert!(client.has_kernel_timestamps());
+
+    let before = client.send(b"what time is it?").unwrap();
+    wait_for(&server, Interest::READ);
+    let mut buffer = [0; 64];
+    let request = server.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..request.octets], b"what time is it?");
+    assert_eq!(request.from, client.local_addr().unwrap());
+    assert_eq!(request.destination.unwrap().address, address.ip());
+    assert_eq!(request.received.source, TimestampSource::Kernel);
+    let travel = request.received.at.system - before.at.system;
+    assert!(!travel.is_negative() && travel < NtpDuration::from_seconds(1), "{travel:?}");
+
+    server.send_to(b"late", request.from, request.destination).unwrap();
+    wait_for(&client, Interest::READ);
+    let answer = client.recv(&mut buffer[..2]).unwrap();
+    assert_eq!((answer.octets, answer.truncated, answer.from), (2, true, address));
+}
+
+#[test]
+fn an_exchange_over_ipv4_is_stamped_by_the_kernel() {
+    exchange(false);
+}
+
+#[test]
+fn an_exchange_over_ipv6_is_stamped_by_the_kernel() {
+    exchange(true);
+}
+
+#[test]
+fn transmit_timestamps_are_numbered() {
+    let server = UdpSocket::bound_to(loopback(false), &UdpOptions::default()).unwrap();
+    let client = UdpSocket::connected_to(server.local_addr().unwrap(), None, &all()).unwrap();
+    for expected in 0..3 {
+        let before = client.send(b"x").unwrap();
+        wait_for(&client, Interest::ERRORS);
+        match client.recv_error().unwrap() {
+            ErrorReport::Transmitted { number, sent, hardware: None } => {
+                assert_eq!(number, Some(expected));
+                assert_eq!(sent.source, TimestampSource::Kernel);
+                assert!(sent.at.system >= before.at.system);
+                assert!(sent.at.mono.as_nanos() + 1_000_000 >= before.at.mono.as_nanos());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(client.recv_error().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_closed_port_is_reported() {
+    let address = UdpSocket::bound_to(loopback(false), &UdpOptions::default()).unwrap().local_addr().unwrap();
+    let client = UdpSocket::connected_to(address, None, &UdpOptions::default()).unwrap();
+    client.send(b"anyone there?").unwrap();
+    wait_for(&client, Interest::ERRORS);
+    assert_eq!(client.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        client.recv_error().unwrap(),
+        ErrorReport::Undeliverable { errno: libc::ECONNREFUSED, to: Some(address) }
+    );
+}
+
+#[test]
+fn an_empty_queue_would_block() {
+    let socket = UdpSocket::unconnected(false, &UdpOptions::default()).unwrap();
+    assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_ne!(socket.local_addr().unwrap().port(), 0);
+}
+
+#[test]
+fn two_sockets_share_a_port_when_both_ask() {
+    let options = UdpOptions { reuse_port: true, ..UdpOptions::default() };
+    let first = UdpSocket::bound_to(loopback(false), &options).unwrap();
+    let address = first.local_addr().unwrap();
+    assert!(UdpSocket::bound_to(address, &options).is_ok());
+    let error = UdpSocket::bound_to(address, &UdpOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
