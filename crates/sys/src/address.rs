@@ -111,9 +111,14 @@ pub(crate) fn from_in_addr(address: libc::in_addr) -> Ipv4Addr {
     Ipv4Addr::from(address.s_addr.to_ne_bytes())
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
+const AF_INET: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+#[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
+const AF_INET6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
 fn sockaddr_v4(address: SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_family: AF_INET,
         sin_port: address.port().to_be(),
         sin_addr: in_addr(*address.ip()),
         sin_zero: [0; 8],
@@ -122,7 +127,7 @@ fn sockaddr_v4(address: SocketAddrV4) -> libc::sockaddr_in {
 
 fn sockaddr_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
     libc::sockaddr_in6 {
-        sin6_family: libc::AF_INET6 as libc::sa_family_t,
+        sin6_family: AF_INET6,
         sin6_port: address.port().to_be(),
         sin6_flowinfo: address.flowinfo(),
         sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },

@@ -103,6 +103,17 @@ pub enum ErrorReport {
     Other,
 }
 
+/// Keeps the kernel's receive timestamps turned on for as long as the socket that it returns lives.
+///
+/// The kernel stamps arriving packets only while some socket wants it, and turns that on and off a moment late:
+/// without this, an answer that comes within some microseconds to the only such socket has no stamp.
+pub fn hold_timestamps() -> io::Result<UdpSocket> {
+    let options = UdpOptions::default();
+    let fd = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let timestamps = enable_timestamps(&fd, &options);
+    Ok(UdpSocket { fd, timestamps })
+}
+
 /// A UDP socket, nonblocking and closed on exec.
 #[derive(Debug)]
 pub struct UdpSocket {

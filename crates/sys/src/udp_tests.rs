@@ -27,7 +27,24 @@ fn all() -> UdpOptions {
     UdpOptions { transmit_timestamps: true, packet_info: true, ..UdpOptions::default() }
 }
 
+/// The kernel turns timestamps on a moment after the first socket asks for them.
+fn wait_for_timestamps() -> UdpSocket {
+    let hold = hold_timestamps().unwrap();
+    let server = UdpSocket::bound_to(loopback(false), &all()).unwrap();
+    let client = UdpSocket::connected_to(server.local_addr().unwrap(), None, &all()).unwrap();
+    for _ in 0..1000 {
+        client.send(b"warm?").unwrap();
+        wait_for(&server, Interest::READ);
+        if server.recv(&mut [0; 8]).unwrap().received.source == TimestampSource::Kernel {
+            return hold;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the kernel makes no receive timestamps");
+}
+
 fn exchange(ipv6: bool) {
+    let _hold = wait_for_timestamps();
     let server = UdpSocket::bound_to(loopback(ipv6), &all()).unwrap();
     let address = server.local_addr().unwrap();
     let client = UdpSocket::connected_to(address, None, &all()).unwrap();
