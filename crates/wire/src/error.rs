@@ -1,7 +1,7 @@
 //! Why octets are not a value.
 
 /// Why octets are not a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Fewer octets than a header has.

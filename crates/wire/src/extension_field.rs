@@ -66,7 +66,11 @@ impl<'a> ExtensionFields<'a> {
             return Err(DecodeError::FieldLength);
         }
         let body = rest.get(EXTENSION_FIELD_HEADER_OCTETS..length).ok_or(DecodeError::FieldLength)?;
-        Ok(ExtensionField { field_type: u16::from_be_bytes([header[0], header[1]]), body, offset: self.offset })
+        Ok(ExtensionField {
+            field_type: u16::from_be_bytes([header[0], header[1]]),
+            body,
+            offset: self.offset,
+        })
     }
 }
 
@@ -146,13 +150,29 @@ impl<'a> FieldWriter<'a> {
         body_octets: usize,
         octets_min: usize,
     ) -> Result<&mut [u8], DecodeError> {
-        let wanted = (body_octets + EXTENSION_FIELD_HEADER_OCTETS).max(octets_min).max(EXTENSION_FIELD_OCTETS_MIN);
+        self.reserve_field_after(field_type, body_octets, octets_min).map(|(_, body)| body)
+    }
+
+    /// As [`Self::reserve_field`], together with the packet before the field: what an authenticator covers.
+    ///
+    /// # Errors
+    /// [`DecodeError::BufferTooShort`]; nothing is written then.
+    pub fn reserve_field_after(
+        &mut self,
+        field_type: u16,
+        body_octets: usize,
+        octets_min: usize,
+    ) -> Result<(&[u8], &mut [u8]), DecodeError> {
+        let wanted =
+            (body_octets + EXTENSION_FIELD_HEADER_OCTETS).max(octets_min).max(EXTENSION_FIELD_OCTETS_MIN);
         let octets = wanted.next_multiple_of(4);
         let length = u16::try_from(octets).map_err(|_| DecodeError::FieldLength)?;
-        let room = self.reserve(octets)?;
+        let start = self.length;
+        self.reserve(octets)?;
+        let (before, room) = self.buffer[..self.length].split_at_mut(start);
         room[..2].copy_from_slice(&field_type.to_be_bytes());
         room[2..4].copy_from_slice(&length.to_be_bytes());
-        Ok(&mut room[EXTENSION_FIELD_HEADER_OCTETS..])
+        Ok((before, &mut room[EXTENSION_FIELD_HEADER_OCTETS..]))
     }
 
     fn reserve(&mut self, octets: usize) -> Result<&mut [u8], DecodeError> {
@@ -175,7 +195,8 @@ mod tests {
         writer.put_field(field_type::NTS_COOKIE, &[9; 24], 0).expect("there is room");
         assert_eq!(writer.put_field(1, &[0; 30], 0), Err(DecodeError::BufferTooShort));
         let length = writer.len();
-        let fields: std::vec::Vec<_> = ExtensionFields::new(&buffer[..length], 0).map(Result::unwrap).collect();
+        let fields: std::vec::Vec<_> =
+            ExtensionFields::new(&buffer[..length], 0).map(Result::unwrap).collect();
         assert_eq!((fields[0].field_type, fields[0].body.len(), fields[0].offset), (0x2f01, 12, 0));
         assert_eq!((fields[1].body, fields[1].offset, fields[1].end()), (&[9u8; 24][..], 16, 44));
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns the packet header (RFC 5905 §7.3), extension fields (RFC 7822), message authentication codes (RFC 5905 §7.3,
 //! RFC 8573) and kiss codes. Keeps no state, allocates nothing while it parses, and never panics, whatever the octets.
-//! Start at [`Header`] and [`ExtensionFields`].
+//! Start at [`Packet`], [`Header`] and [`ExtensionFields`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,12 +12,15 @@ extern crate std;
 mod error;
 mod extension_field;
 mod header;
+mod packet;
 
 pub use error::DecodeError;
 pub use extension_field::{
-    EXTENSION_FIELD_HEADER_OCTETS, EXTENSION_FIELD_OCTETS_MIN, ExtensionField, ExtensionFields, FieldWriter, field_type,
+    EXTENSION_FIELD_HEADER_OCTETS, EXTENSION_FIELD_OCTETS_MIN, ExtensionField, ExtensionFields, FieldWriter,
+    field_type,
 };
 pub use header::{HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, ReferenceId};
+pub use packet::{KEY_ID_OCTETS, LAST_FIELD_OCTETS_MIN, Mac, Packet};
 
 /// The longest datagram that is read or written: what fits an Ethernet frame is far less, but a server may be asked
 /// for eight long cookies.
