@@ -8,16 +8,19 @@
 //! Start at [`dialects::native::parse`], [`Model`] and [`Model::built_in`].
 #![forbid(unsafe_code)]
 
+mod convert;
 mod diagnostics;
 pub mod dialects;
 mod model;
 
+pub use chime_discipline::{LocalReference, PanicThreshold, StepPolicy};
+pub use chime_server::{Refusal, RequireNts, Subnet};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use model::{
-    AccessAction, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair,
-    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LocalClock, LogLevel, Model, NtpServer,
-    NtpVersion, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, RequireNts, Source,
-    SourceKind, Stepping, Subnet, Synchronization, Threads, Threshold,
+    AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LogLevel, Model, NtpServer, NtpVersion,
+    NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, Source, SourceKind, Synchronization,
+    Threads,
 };
 
 /// What reading a configuration gives: the model, and what the operator should know about it.

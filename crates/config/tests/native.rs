@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chime_config::dialects::native::parse;
 use chime_config::{
-    AccessAction, Authentication, AuthenticationPolicy, Loaded, LogLevel, Model, NtpVersion, PollLimits,
+    Authentication, AuthenticationPolicy, Loaded, LogLevel, Model, NtpVersion, PollLimits, Refusal,
     RequireNts, SourceKind, Text, Threads,
 };
 
@@ -97,7 +97,7 @@ fn a_client_file_means_what_it_says() {
     };
     assert_eq!((*count, ignore.len()), (2, 2));
     assert_eq!(model.authentication, AuthenticationPolicy::Mixed);
-    assert_eq!(model.synchronization.accumulated_step_panic, Some(1800.0));
+    assert_eq!(model.synchronization.tuning.step.accumulated_panic, Some(1800.0));
     assert!(!model.synchronization.warn_on_jump);
 }
 
@@ -110,9 +110,9 @@ fn a_server_file_means_what_it_says() {
     assert_eq!(first.rate_limit_entries, 1024);
     assert_eq!(first.rate_limit_cutoff, Duration::from_secs(1));
     let allow = first.allow.as_ref().expect("an allow list");
-    assert_eq!(allow.action, AccessAction::Ignore);
-    assert_eq!(allow.subnets[1].address.to_string(), "192.168.1.0");
-    assert_eq!(first.deny.as_ref().map(|rule| rule.action), Some(AccessAction::Deny));
+    assert_eq!(allow.refusal, Refusal::Ignore);
+    assert_eq!(allow.subnets[1].address().to_string(), "192.168.1.0");
+    assert_eq!(first.deny.as_ref().map(|rule| rule.refusal), Some(Refusal::Deny));
     assert_eq!(first.versions, [3, 4]);
     assert_eq!(model.servers[1].require_nts, RequireNts::Deny);
     let ke = &model.nts_ke_servers[0];
@@ -121,7 +121,7 @@ fn a_server_file_means_what_it_says() {
     assert_eq!(model.keyset.stale_keys, 9);
     assert_eq!(model.observability.log_level, LogLevel::Warn);
     assert_eq!(model.observability.control_socket_mode, 0o640);
-    assert_eq!(model.synchronization.single_step_panic.backward, None);
+    assert_eq!(model.synchronization.tuning.step.running_panic.backward, None);
     let said = loaded.warnings.to_string();
     assert!(said.contains("NTP version 5 is still a draft"), "{said}");
     assert!(said.contains("`log-path` has no effect"), "{said}");
@@ -182,11 +182,11 @@ slew-maximum-frequency-offset = 500e-6
     assert_eq!(model.sources[1].authentication, Authentication::Key(7));
     assert_eq!(model.sources[1].port, 5000);
     assert!(!model.sources[1].iburst && model.sources[1].no_select);
-    assert_eq!(model.local_clock.map(|local| local.stratum), Some(8));
+    assert_eq!(model.synchronization.local_clock.map(|local| local.stratum), Some(8));
     assert_eq!(model.observability.metrics_listen, None);
-    assert_eq!(model.synchronization.stepping.threshold, Some(0.5));
-    assert_eq!(model.synchronization.stepping.updates_limit, None);
-    assert!((model.synchronization.max_slew_ppm - 500.0).abs() < 1e-9);
+    assert_eq!(model.synchronization.tuning.step.threshold, Some(0.5));
+    assert_eq!(model.synchronization.tuning.step.updates_limit, None);
+    assert!((model.synchronization.tuning.max_slew.as_ppm() - 500.0).abs() < 1e-9);
     assert_eq!(model.cookie_key_path().to_str(), Some("/tmp/state/cookie-keys"));
 }
 

@@ -116,10 +116,10 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
         draft.model.key_file = key_file.or(draft.model.key_file.take());
     });
     top.table("synchronization", "[synchronization]", |table| {
-        synchronization::read(table, &mut draft.model);
+        synchronization::read(table, &mut draft.model.synchronization);
     });
     top.table("local-clock", "[local-clock]", |table| {
-        synchronization::read_local_clock(table, &mut draft.model.local_clock);
+        synchronization::read_local_clock(table, &mut draft.model.synchronization.local_clock);
     });
     top.table("observability", "[observability]", |table| {
         process::read_observability(table, &mut draft.model.observability);

@@ -8,14 +8,12 @@ mod synchronization;
 use std::path::PathBuf;
 
 pub use process::{LogLevel, Observability, Process, Threads};
-pub use server::{
-    AccessAction, AccessRule, CertificatePair, KeySet, NtpServer, NtsKeServer, RequireNts, Subnet,
-};
+pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, NtpVersion, NtsTrust, Origin, PollLimits, Source,
     SourceKind,
 };
-pub use synchronization::{LocalClock, Stepping, Synchronization, Threshold};
+pub use synchronization::Synchronization;
 
 /// Where the daemon looks for its configuration when no `-c` is given.
 pub const DEFAULT_CONFIGURATION_PATH: &str = "/etc/truechimer/truechimer.toml";
@@ -40,8 +38,6 @@ pub struct Model {
     pub keyset: KeySet,
     /// When the sources are believed and how the clock is moved.
     pub synchronization: Synchronization,
-    /// Serve the local clock while nothing better is known.
-    pub local_clock: Option<LocalClock>,
     /// Logs, the control socket, metrics.
     pub observability: Observability,
     /// The daemon as a process: user, threads, state directory.

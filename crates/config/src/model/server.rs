@@ -1,8 +1,10 @@
 //! What is served: NTP, NTS key establishment, cookie keys.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use chime_server::{Refusal, RequireNts, Subnet};
 
 use super::Origin;
 
@@ -14,9 +16,9 @@ pub struct NtpServer {
     /// Network interface the socket is bound to; `None`: all.
     pub interface: Option<String>,
     /// Who is answered; `None`: everybody that the deny list does not name.
-    pub allow: Option<AccessRule>,
+    pub allow: Option<AccessNetworks>,
     /// Who is not answered; judged before the allow list.
-    pub deny: Option<AccessRule>,
+    pub deny: Option<AccessNetworks>,
     /// Entries of the rate limit table; 0: no rate limit.
     pub rate_limit_entries: usize,
     /// Shortest spacing of the requests of one address; zero: no rate limit.
@@ -46,60 +48,11 @@ impl NtpServer {
 
 /// A list of networks and what happens to a request that the list turns away.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AccessRule {
+pub struct AccessNetworks {
     /// The networks.
     pub subnets: Vec<Subnet>,
     /// What happens to those turned away.
-    pub action: AccessAction,
-}
-
-/// An IP network in CIDR notation; host bits are zero.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Subnet {
-    /// First address.
-    pub address: IpAddr,
-    /// Prefix length, 0 to 32 or 128.
-    pub prefix: u8,
-}
-
-impl Subnet {
-    /// The network of an address; its host bits are cleared. `None` when the prefix is too long.
-    #[must_use]
-    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let address = match address {
-            IpAddr::V4(v4) if prefix <= 32 => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-                IpAddr::from((v4.to_bits() & mask).to_be_bytes())
-            }
-            IpAddr::V6(v6) if prefix <= 128 => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-                IpAddr::from((v6.to_bits() & mask).to_be_bytes())
-            }
-            _ => return None,
-        };
-        Some(Self { address, prefix })
-    }
-}
-
-/// What happens to a request that is turned away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccessAction {
-    /// No answer.
-    Ignore,
-    /// A DENY kiss. RFC 5905 §7.4.
-    Deny,
-}
-
-/// What happens to a request without NTS.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum RequireNts {
-    /// It is answered.
-    #[default]
-    No,
-    /// It is dropped.
-    Ignore,
-    /// It is answered with a DENY kiss.
-    Deny,
+    pub refusal: Refusal,
 }
 
 /// One NTS key establishment socket. RFC 8915 §4.

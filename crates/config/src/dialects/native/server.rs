@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::table::{Parsed, TableReader, Value};
 use super::values::{fault, integer, list, path, socket_address, string, subnet, text, word, wrong_type};
 use crate::{
-    AccessAction, AccessRule, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
+    AccessNetworks, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin, Refusal,
     RequireNts, Severity,
 };
 
@@ -112,13 +112,13 @@ pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// `{ filter = [..], action = ".." }`, both needed.
-fn read_access(table: &mut TableReader<'_, '_, '_, '_>, key: &'static str) -> Option<AccessRule> {
+fn read_access(table: &mut TableReader<'_, '_, '_, '_>, key: &'static str) -> Option<AccessNetworks> {
     let mut rule = None;
     table.table(key, key, |access| {
         let subnets = access.require("filter", list(subnet));
-        let action = word(&[("ignore", AccessAction::Ignore), ("deny", AccessAction::Deny)]);
+        let action = word(&[("ignore", Refusal::Ignore), ("deny", Refusal::Deny)]);
         let action = access.require("action", action);
-        rule = subnets.zip(action).map(|(subnets, action)| AccessRule { subnets, action });
+        rule = subnets.zip(action).map(|(subnets, refusal)| AccessNetworks { subnets, refusal });
     });
     rule
 }

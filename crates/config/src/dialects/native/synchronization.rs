@@ -3,56 +3,56 @@
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
-use super::values::{boolean, fault, integer, number, plain_number, string, wrong_type};
-use crate::{LocalClock, Model, Synchronization, Threshold};
+use super::values::{boolean, fault, integer, number, plain_number, wrong_type};
+use chime_discipline::{LocalReference, PanicThreshold, Settings};
+use chime_time::Frequency;
+
+use crate::Synchronization;
 
 const SECONDS_MAX: f64 = 1e9;
 
 /// `[synchronization]`.
-pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, model: &mut Model) {
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
     const SOURCES_MAX: usize = 255;
-    let settings = &mut model.synchronization;
     if let Some(count) = table.read("minimum-agreeing-sources", integer(1..=SOURCES_MAX)) {
         settings.minimum_agreeing_sources = Some(count);
     }
-    table.set("single-step-panic-threshold", threshold, &mut settings.single_step_panic);
-    table.set("startup-step-panic-threshold", threshold, &mut settings.startup_step_panic);
+    table.set("single-step-panic-threshold", threshold, &mut settings.tuning.step.running_panic);
+    table.set("startup-step-panic-threshold", threshold, &mut settings.tuning.step.startup_panic);
     if let Some(seconds) =
         table.read("accumulated-step-panic-threshold", number(0.0..=SECONDS_MAX, " seconds"))
     {
         // 0 is how ntpd-rs writes "no limit".
-        settings.accumulated_step_panic = (seconds > 0.0).then_some(seconds);
+        settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
     table.set("warn-on-jump", boolean, &mut settings.warn_on_jump);
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
-        read_algorithm(algorithm, settings);
+        read_algorithm(algorithm, &mut settings.tuning);
     });
-    read_local_stratum(table, &mut model.local_clock);
+    read_local_stratum(table, &mut settings.local_clock);
 }
 
 /// `[local-clock]`.
-pub(super) fn read_local_clock(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalClock>) {
-    let mut clock = local.unwrap_or(LocalClock::new(10));
+pub(super) fn read_local_clock(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalReference>) {
+    let mut clock = local.unwrap_or_default();
     table.set("stratum", integer(1..=15), &mut clock.stratum);
     table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
-    if let Some(id) = table.read("reference-id", reference_id) {
-        clock.reference_id = Some(id);
-    }
+    table.set("activate", number(0.0..=SECONDS_MAX, " seconds"), &mut clock.activate);
     *local = Some(clock);
 }
 
 /// The subset of ntpd-rs's tuning that exists here, and our own.
-fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
+fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settings) {
     let step = table.read("step-threshold", limit);
-    settings.stepping.threshold = step.unwrap_or(settings.stepping.threshold);
+    settings.step.threshold = step.unwrap_or(settings.step.threshold);
     let updates = table.read("step-updates-limit", updates_limit);
-    settings.stepping.updates_limit = updates.unwrap_or(settings.stepping.updates_limit);
+    settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
     if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
-        settings.max_slew_ppm = slew * 1e6;
+        settings.max_slew = Frequency::from_ratio(slew);
     }
     if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.5)) {
-        settings.max_drift_ppm = drift * 1e6;
+        settings.max_drift = Frequency::from_ratio(drift);
     }
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
     table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
@@ -62,7 +62,7 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchr
     table.set("reselect-distance", from_zero(), &mut settings.reselect_distance);
     table.set("combine-limit", number(0.0..=1e6, ""), &mut settings.combine_limit);
     if let Some(error) = table.read("maximum-clock-error", ratio(0.1)) {
-        settings.max_clock_error_ppm = error * 1e6;
+        settings.max_clock_error = Frequency::from_ratio(error);
     }
     table.ignore(NTPD_RS_TUNING, "it tunes the Kalman filter of ntpd-rs, which is not used here");
 }
@@ -93,26 +93,14 @@ const NTPD_RS_TUNING: &[&str] = &[
 ];
 
 /// ntpd-rs's way to serve the local clock: a stratum below 16, and a name at stratum 1.
-fn read_local_stratum(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalClock>) {
+fn read_local_stratum(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalReference>) {
     let stratum = table.read("local-stratum", integer(0..=255_u8));
-    let id = table.read("reference-id", reference_id);
-    if let Some(stratum @ 1..=15) = stratum {
-        *local = Some(LocalClock { reference_id: id, ..LocalClock::new(stratum) });
-    } else if id.is_some() {
-        let message = "`reference-id` has no effect without `local-stratum`".to_owned();
-        table.warn_at("reference-id", message);
+    match stratum {
+        Some(stratum @ 1..=15) => *local = Some(LocalReference { stratum, ..LocalReference::default() }),
+        Some(_) => *local = None,
+        None => {}
     }
-}
-
-/// Up to four letters, padded with zeros. RFC 5905 §7.3.
-fn reference_id(value: &Value<'_>) -> Parsed<[u8; 4]> {
-    let word = string(value)?;
-    if word.is_empty() || word.len() > 4 || !word.bytes().all(|octet| octet.is_ascii_graphic()) {
-        return Err(fault(value, "must be one to four ASCII letters"));
-    }
-    let mut id = [0; 4];
-    id[..word.len()].copy_from_slice(word.as_bytes());
-    Ok(id)
+    table.ignore(&["reference-id"], "the local clock is served as 127.127.1.1");
 }
 
 /// A number of updates, or "unlimited".
@@ -125,14 +113,14 @@ fn updates_limit(value: &Value<'_>) -> Parsed<Option<u32>> {
 }
 
 /// A threshold for both directions, or a table with `forward` and `backward`.
-fn threshold(value: &Value<'_>) -> Parsed<Threshold> {
+fn threshold(value: &Value<'_>) -> Parsed<PanicThreshold> {
     match value.get_ref() {
         DeValue::Table(table) => directions(table),
-        _ => limit(value).map(|both| Threshold { forward: both, backward: both }),
+        _ => limit(value).map(|both| PanicThreshold { forward: both, backward: both }),
     }
 }
 
-fn directions(table: &DeTable<'_>) -> Parsed<Threshold> {
+fn directions(table: &DeTable<'_>) -> Parsed<PanicThreshold> {
     const KEYS: [&str; 2] = ["forward", "backward"];
     let mut faults = Vec::new();
     let mut read = |key: &str| -> Option<f64> {
@@ -142,7 +130,7 @@ fn directions(table: &DeTable<'_>) -> Parsed<Threshold> {
             None
         })
     };
-    let threshold = Threshold { forward: read(KEYS[0]), backward: read(KEYS[1]) };
+    let threshold = PanicThreshold { forward: read(KEYS[0]), backward: read(KEYS[1]) };
     for key in table.keys().filter(|key| !KEYS.contains(&key.get_ref().as_ref())) {
         let word = key.get_ref();
         let near = nearest(word, &KEYS).map(|near| format!("did you mean `{near}`?"));

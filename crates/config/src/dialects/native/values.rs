@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Fault, Parsed, Value, article, nearest};
-use crate::{AuthenticationPolicy, Subnet};
+use chime_server::Subnet;
+
+use crate::AuthenticationPolicy;
 
 /// A string, borrowed.
 pub(super) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
@@ -139,11 +141,7 @@ pub(super) fn socket_address(value: &Value<'_>) -> Parsed<SocketAddr> {
 /// A network in CIDR notation; host bits are accepted and cleared.
 pub(super) fn subnet(value: &Value<'_>) -> Parsed<Subnet> {
     let given = string(value)?;
-    let parsed = given.split_once('/').and_then(|(address, prefix)| {
-        let address: IpAddr = address.parse().ok()?;
-        let prefix: u8 = prefix.parse().ok()?;
-        Subnet::new(address, prefix)
-    });
+    let parsed = given.split_once('/').and_then(|_| given.parse().ok());
     parsed.ok_or_else(|| {
         let alone = given.parse::<IpAddr>().ok();
         let help = alone.map(|address| {
