@@ -12,6 +12,8 @@ extern crate std;
 mod error;
 mod extension_field;
 mod header;
+pub mod keyfile;
+pub mod mac;
 mod packet;
 
 pub use error::DecodeError;
@@ -20,6 +22,7 @@ pub use extension_field::{
     field_type,
 };
 pub use header::{HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, ReferenceId};
+pub use mac::{KeyError, MacAlgorithm, SymmetricKey};
 pub use packet::{KEY_ID_OCTETS, LAST_FIELD_OCTETS_MIN, Mac, Packet};
 
 /// The longest datagram that is read or written: what fits an Ethernet frame is far less, but a server may be asked
