@@ -6,13 +6,13 @@
 //! [`adjust::ClockDriver`].
 #![deny(unsafe_op_in_unsafe_fn)]
 
-//X pub mod adjust;
-//X pub mod batch;
+pub mod adjust;
+pub mod batch;
 pub mod clock;
-//X pub mod network;
+pub mod network;
 pub mod poll;
-//X pub mod privileges;
-//X pub mod resolver;
+pub mod privileges;
+pub mod resolver;
 pub mod signals;
 pub mod tcp;
 pub mod udp;
@@ -20,6 +20,6 @@ pub mod udp;
 mod address;
 mod control_message;
 mod descriptor;
-//X mod tick;
+mod tick;
 
 pub use udp::{TimestampSource, Timestamped};

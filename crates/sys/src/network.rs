@@ -1,0 +1,119 @@
+//! Noticing that the network changed: an address, a link or a route came or went.
+//!
+//! Only a hint, to try again at once what failed before; where the kernel offers no such socket, timers do it later.
+
+use crate::address::socklen;
+use crate::descriptor::{check, check_octets, socket, zeroed};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Messages taken in one go; a storm of them is one change.
+const MESSAGES_MAX: usize = 256;
+
+/// A routing socket of the kernel.
+#[derive(Debug)]
+pub struct NetworkWatch(OwnedFd);
+
+impl NetworkWatch {
+    /// Subscribes to changes of addresses, links and routes. A failure is worth a warning, not an end.
+    pub fn open() -> io::Result<Self> {
+        let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+        // SAFETY: sockaddr_nl is plain old data, for which all zeroes is a valid value.
+        let mut address: libc::sockaddr_nl = unsafe { zeroed() };
+        #[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
+        {
+            address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        }
+        address.nl_groups = (libc::RTMGRP_LINK
+            | libc::RTMGRP_IPV4_IFADDR
+            | libc::RTMGRP_IPV6_IFADDR
+            | libc::RTMGRP_IPV4_ROUTE
+            | libc::RTMGRP_IPV6_ROUTE)
+            .cast_unsigned();
+        // SAFETY: the pointer and the length describe the address, alive during the call.
+        check(unsafe {
+            libc::bind(fd.as_raw_fd(), (&raw const address).cast(), socklen::<libc::sockaddr_nl>())
+        })?;
+        Ok(Self(fd))
+    }
+
+    /// Takes what waits; true when something changed. An overrun of the queue counts as a change.
+    pub fn take_changes(&self) -> bool {
+        let mut message = [0u8; 8192];
+        let mut changed = false;
+        for _ in 0..MESSAGES_MAX {
+            // SAFETY: the pointer and the length describe the array.
+            let octets =
+                unsafe { libc::recv(self.0.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0) };
+            match check_octets(octets) {
+                Ok(octets) => changed |= has_change(&message[..octets.min(message.len())]),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        changed
+    }
+}
+
+impl AsFd for NetworkWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Whether one of the messages tells of an address, link or route that came or went.
+fn has_change(mut octets: &[u8]) -> bool {
+    while let Some((length, kind)) = header(octets) {
+        let changes = [
+            libc::RTM_NEWADDR,
+            libc::RTM_DELADDR,
+            libc::RTM_NEWLINK,
+            libc::RTM_DELLINK,
+            libc::RTM_NEWROUTE,
+            libc::RTM_DELROUTE,
+        ];
+        if changes.contains(&kind) {
+            return true;
+        }
+        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+/// Length and type of the first message: the start of `nlmsghdr`.
+fn header(octets: &[u8]) -> Option<(usize, u16)> {
+    let length = u32::from_ne_bytes(octets.get(..4)?.try_into().ok()?) as usize;
+    let kind = u16::from_ne_bytes(octets.get(4..6)?.try_into().ok()?);
+    (length >= size_of::<libc::nlmsghdr>()).then_some((length, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: impl TryInto<u16>, length: u32) -> Vec<u8> {
+        let kind = kind.try_into().unwrap_or(0);
+        let mut octets = vec![0; 16];
+        octets[..4].copy_from_slice(&length.to_ne_bytes());
+        octets[4..6].copy_from_slice(&kind.to_ne_bytes());
+        octets
+    }
+
+    #[test]
+    fn changes_are_told_from_other_messages() {
+        let other = message(libc::NLMSG_DONE, 16);
+        assert!(has_change(&message(libc::RTM_NEWADDR, 16)));
+        assert!(!has_change(&other));
+        assert!(has_change(&[other.clone(), message(libc::RTM_DELROUTE, 16)].concat()));
+        for length in [0, 15, 17, u32::MAX] {
+            assert!(!has_change(&message(libc::NLMSG_NOOP, length)), "{length}");
+        }
+        assert!(!has_change(&other[..5]));
+    }
+
+    #[test]
+    fn looking_for_changes_does_not_wait_for_one() {
+        NetworkWatch::open().unwrap().take_changes();
+    }
+}
