@@ -16,6 +16,12 @@ pub enum DecodeError {
     /// Octets behind the last extension field that are neither a field nor a MAC.
     #[error("the packet ends in octets that are neither an extension field nor a MAC")]
     Trailer,
+    /// Not a packet of the mode or type that is read here.
+    #[error("the packet is of another mode or type")]
+    Mode,
+    /// More or less data than the header announces or than is taken.
+    #[error("the packet has more or less data than it may have")]
+    Count,
     /// A value does not fit the buffer that was given for it.
     #[error("the buffer is too short")]
     BufferTooShort,

@@ -1,7 +1,8 @@
 //! NTP on the wire: octets to values and back.
 //!
 //! Owns the packet header (RFC 5905 §7.3), extension fields (RFC 7822), message authentication codes (RFC 5905 §7.3,
-//! RFC 8573) and kiss codes. Keeps no state, allocates nothing while it parses, and never panics, whatever the octets.
+//! RFC 8573), kiss codes, and the headers of the control protocols (RFC 9327, chrony's). Keeps no state, allocates
+//! nothing while it parses, and never panics, whatever the octets.
 //! Start at [`Packet`], [`Header`] and [`ExtensionFields`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -9,6 +10,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod chrony_command;
+mod control;
 mod error;
 mod extension_field;
 mod header;
@@ -16,6 +19,7 @@ pub mod keyfile;
 pub mod mac;
 mod packet;
 
+pub use control::{CONTROL_HEADER_OCTETS, ControlMessage};
 pub use error::DecodeError;
 pub use extension_field::{
     EXTENSION_FIELD_HEADER_OCTETS, EXTENSION_FIELD_OCTETS_MIN, ExtensionField, ExtensionFields, FieldWriter,
