@@ -1,1 +1,46 @@
-//! The brain of a time client: associations, polling, policy.
+//! The brain of a time client: which servers to ask and when, what of their answers to believe, and what follows from it.
+//!
+//! Owns associations, polling, the authentication policy, NTS cookies, key establishment's back-off and name resolution's
+//! timing. Reads no clock, opens no socket, looks up no name: every fact about the world enters as an [`Input`] and every
+//! wish leaves as a [`Transmit`], a [`Request`] or a clock command, so that the daemon, the simulator and a replayed
+//! incident run the same code. Start at [`Engine`], [`Config`] and [`Input`]. Follows RFC 5905 §8, §9, §13 and
+//! RFC 8915 §5.
+#![forbid(unsafe_code)]
+
+mod back_off;
+mod certificate_dates;
+mod config;
+mod engine;
+mod event;
+mod input;
+mod nts_state;
+mod output;
+mod packet_tests;
+mod persistence;
+mod policy;
+mod polling;
+mod random;
+mod report;
+mod resolution;
+mod timers;
+
+pub use config::{
+    AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
+    NTS_KE_PORT, NtsSource, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceMode,
+};
+pub use engine::{Engine, KeOutcome};
+pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};
+pub use input::{
+    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ResolveFailure, SendFailure, SourceKey,
+    SourceMatch, TimestampSource, Timestamped, TxToken,
+};
+pub use output::{EstablishKeys, Request, Transmit};
+pub use persistence::{
+    SavedAssociation, SavedCertificate, SavedClock, StateError, decode_clock, decode_nts_state, encode_clock,
+    encode_nts_state,
+};
+pub use report::{
+    ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardReport, EngineReport,
+    EstablishmentReport, LeapReport, NtpReport, SelectionOptionsReport, SelectionReport, SourceKind,
+    SourceReport, StatisticsReport, TrackingReport,
+};

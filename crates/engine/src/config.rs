@@ -1,0 +1,263 @@
+//! What the operator asks for: sources, policies and limits, as values.
+
+use chime_discipline::{SavedFrequency, Settings, SourceOptions};
+use chime_nts::AeadAlgorithm;
+use chime_time::PollExponent;
+use chime_wire::mac::SymmetricKey;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The port on which NTP servers answer. RFC 5905 §7.2.
+pub const NTP_PORT: u16 = 123;
+/// The port on which key establishment servers answer. RFC 8915 §6.
+pub const NTS_KE_PORT: u16 = 4460;
+
+/// Everything that the engine is told before it starts, or at [`crate::Command::Reconfigure`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The sources, in the order in which reports show them.
+    pub sources: Vec<SourceConfig>,
+    /// What unauthenticated sources may do.
+    pub authentication: AuthenticationPolicy,
+    /// Selection, combining and steering.
+    pub discipline: Settings,
+    /// What an earlier run learnt about the oscillator.
+    pub saved_frequency: Option<SavedFrequency>,
+    /// Symmetric keys that sources may name by their number.
+    pub keys: Arc<Vec<SymmetricKey>>,
+    /// Bounds of the true time that are known without any server.
+    pub known_time: KnownTime,
+    /// How often the names of sources that work are looked up again; seconds, 0 = never.
+    pub refresh_seconds: u32,
+    /// The greatest age of NTS keys before new ones are established; seconds, 0 = no limit.
+    pub nts_refresh_seconds: u32,
+    /// Addresses of this machine, so that a server that follows us is recognised (RFC 5905 §13, test 7 in chrony's
+    /// counting "D"). The addresses that receive answers are added as they become known.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            authentication: AuthenticationPolicy::Mixed,
+            discipline: Settings::default(),
+            saved_frequency: None,
+            keys: Arc::new(Vec::new()),
+            known_time: KnownTime::default(),
+            refresh_seconds: 1_209_600,
+            nts_refresh_seconds: 2_419_200,
+            own_addresses: Vec::new(),
+        }
+    }
+}
+
+/// Facts about the true time that do not come from a server: the lower bound with which certificates are judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KnownTime {
+    /// When this program was built; Unix seconds. The true time is later.
+    pub build_unix_seconds: i64,
+    /// The last time at which an earlier run was synchronised, from disk; Unix seconds. The true time is later.
+    pub last_good_unix_seconds: Option<i64>,
+    /// Whether the system clock can be believed at the start (a neighbour keeps it, or the operator says so).
+    pub system_clock_trusted: bool,
+}
+
+/// What unauthenticated sources may do. "Authenticated" means NTS or a symmetric key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthenticationPolicy {
+    /// No unauthenticated sample ever enters the discipline; such sources are measured for display only.
+    Required,
+    /// The same as soon as one authenticated source is configured.
+    Preferred,
+    /// Unauthenticated sources are used, but where both kinds are configured the authenticated ones decide: they are
+    /// trusted and required. Use of an unauthenticated source shows in reports and events.
+    #[default]
+    Mixed,
+    /// Authentication plays no part in selection. Use of an unauthenticated source shows all the same.
+    Ignored,
+}
+
+/// One source as the operator configured it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SourceConfig {
+    /// Host name or address literal, of the key establishment server when `authentication` is NTS.
+    pub name: String,
+    /// The NTP port; key establishment may negotiate another.
+    pub port: u16,
+    /// One server, or several of one name.
+    pub mode: SourceMode,
+    /// How answers prove where they come from.
+    pub authentication: Authentication,
+    /// Whether polling starts with a burst of [`SourceConfig::iburst_requests`] requests two seconds apart.
+    pub iburst: bool,
+    /// Requests of the first burst; 1 to 8.
+    pub iburst_requests: u8,
+    /// The shortest interval between polls.
+    pub poll_min: PollExponent,
+    /// The longest interval between polls.
+    pub poll_max: PollExponent,
+    /// The interval at the start; `poll_min` when absent.
+    pub poll_initial: Option<PollExponent>,
+    /// How the discipline treats the source.
+    pub options: SourceOptions,
+    /// The NTP version of requests; 3 or 4, and always 4 with NTS.
+    pub version: u8,
+    /// Which addresses of the name are used.
+    pub address_family: AddressFamily,
+    /// Samples with a longer round trip are refused; seconds.
+    pub max_delay_seconds: f64,
+    /// Samples whose round trip is more than this many times the shortest one are refused; 0 = no such test.
+    pub max_delay_ratio: f64,
+    /// Samples whose round trip exceeds the shortest by more than this many standard deviations are refused; 0 = no
+    /// such test.
+    pub max_delay_deviation_ratio: f64,
+    /// Whether polling starts at once; otherwise with [`crate::Command::Online`].
+    pub online: bool,
+}
+
+impl SourceConfig {
+    /// A server with the usual settings and without authentication.
+    #[must_use]
+    pub fn server(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            port: NTP_PORT,
+            mode: SourceMode::Server,
+            authentication: Authentication::None,
+            iburst: true,
+            iburst_requests: 4,
+            poll_min: PollExponent::new(4),
+            poll_max: PollExponent::new(10),
+            poll_initial: None,
+            options: SourceOptions::default(),
+            version: 4,
+            address_family: AddressFamily::Any,
+            max_delay_seconds: 3.0,
+            max_delay_ratio: 0.0,
+            max_delay_deviation_ratio: 10.0,
+            online: true,
+        }
+    }
+
+    /// An NTS server with the usual settings.
+    #[must_use]
+    pub fn nts(name: &str) -> Self {
+        Self { authentication: Authentication::Nts(NtsSource::default()), ..Self::server(name) }
+    }
+
+    /// Whether answers of this source are authenticated.
+    #[must_use]
+    pub const fn is_authenticated(&self) -> bool {
+        !matches!(self.authentication, Authentication::None)
+    }
+
+    /// The NTS settings, if this is an NTS source.
+    #[must_use]
+    pub const fn nts_source(&self) -> Option<&NtsSource> {
+        match &self.authentication {
+            Authentication::Nts(nts) => Some(nts),
+            Authentication::None | Authentication::Key(_) => None,
+        }
+    }
+
+    /// How many associations the source wants.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        match &self.mode {
+            SourceMode::Server => 1,
+            SourceMode::Pool { count, .. } => usize::from(*count).clamp(1, POOL_ASSOCIATIONS_MAX),
+        }
+    }
+}
+
+/// The most associations that one pool can have: what chrony allows, and more servers than any selection needs.
+pub const POOL_ASSOCIATIONS_MAX: usize = 16;
+
+/// One server, or several of one name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceMode {
+    /// One association, with one of the name's addresses at a time.
+    Server,
+    /// Several associations with different addresses of one name.
+    Pool {
+        /// How many; 1 to [`POOL_ASSOCIATIONS_MAX`].
+        count: u8,
+        /// Addresses that are never used.
+        ignore: Vec<IpAddr>,
+    },
+}
+
+/// How answers prove where they come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Authentication {
+    /// They do not.
+    None,
+    /// A symmetric key of [`Config::keys`], by its number.
+    Key(u32),
+    /// Network Time Security, RFC 8915.
+    Nts(NtsSource),
+}
+
+/// How keys are established with an NTS source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NtsSource {
+    /// The TCP port of the key establishment server.
+    pub port: u16,
+    /// Which trust store of the shell's judges the certificates.
+    pub trust: u32,
+    /// AEADs to offer, in order of preference.
+    pub aeads: Vec<AeadAlgorithm>,
+    /// When the certificate's dates are checked.
+    pub certificate_dates: CertificateDatesPolicy,
+}
+
+impl Default for NtsSource {
+    fn default() -> Self {
+        Self {
+            port: NTS_KE_PORT,
+            trust: 0,
+            aeads: vec![AeadAlgorithm::Aes128GcmSiv, AeadAlgorithm::AesSivCmac256],
+            certificate_dates: CertificateDatesPolicy::Judged,
+        }
+    }
+}
+
+/// When the dates of certificates are checked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CertificateDatesPolicy {
+    /// During the handshake when our clock is known to be right; otherwise afterwards, against the measured time and
+    /// the lower bound (see `certificate_dates`).
+    #[default]
+    Judged,
+    /// During the handshake, against the system clock, however wrong it is.
+    Always,
+    /// Never: the operator's explicit exception.
+    Never,
+}
+
+/// Which addresses of a name are used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressFamily {
+    /// Both, raced.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl AddressFamily {
+    /// Whether `address` may be used.
+    #[must_use]
+    pub const fn admits(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What the engine is told: one value for each fact about the world.
+
+use crate::{Config, KeOutcome, SourceConfig};
+use chime_discipline::{ClockCommand, ClockFailure};
+use chime_time::{ClockReading, NtpDuration};
+use std::net::{IpAddr, SocketAddr};
+
+/// One request to a server and what comes back for it: one socket with a port of its own (RFC 9109).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ExchangeId(pub u64);
+
+/// One name lookup.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LookupId(pub u64);
+
+/// One attempt to establish keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EstablishmentId(pub u64);
+
+/// One configured source, as long as it stays configured; never used again for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+pub struct SourceKey(pub u32);
+
+/// The right to report when a request left; spent by [`Input::Transmitted`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct TxToken {
+    pub(crate) exchange: ExchangeId,
+}
+
+impl TxToken {
+    /// The exchange whose socket sends the request.
+    #[must_use]
+    pub const fn exchange(&self) -> ExchangeId {
+        self.exchange
+    }
+}
+
+/// Who took a time stamp.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestampSource {
+    /// The daemon, around the system call.
+    #[default]
+    Daemon,
+    /// The kernel.
+    Kernel,
+    /// The network card.
+    Hardware,
+}
+
+/// When a packet left or arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timestamped {
+    /// Both clocks at that instant.
+    pub at: ClockReading,
+    /// Who took the stamp.
+    pub source: TimestampSource,
+}
+
+impl Timestamped {
+    /// A stamp taken by the daemon itself.
+    #[must_use]
+    pub const fn by_daemon(at: ClockReading) -> Self {
+        Self { at, source: TimestampSource::Daemon }
+    }
+}
+
+/// Why a request could not be sent.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SendFailure {
+    /// No route to the network or host.
+    #[error("no route to the server")]
+    Unreachable,
+    /// A local rule forbids it.
+    #[error("sending is not permitted")]
+    NotPermitted,
+    /// Nothing listens on the server's port, or the server's host refuses.
+    #[error("the server's host refuses the port")]
+    Refused,
+    /// Any other failure, in the system's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Why a name has no addresses.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ResolveFailure {
+    /// The name does not exist, or has no address.
+    #[error("the name does not exist")]
+    NotFound,
+    /// Nobody could say.
+    #[error("name resolution failed for now")]
+    Temporary,
+    /// Any other failure, in the system's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Why keys could not be established.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct KeFailure {
+    /// A short stable word for metrics.
+    pub kind: String,
+    /// Plain words.
+    pub text: String,
+    /// Whether the network failed before TLS could say anything: such failures are tried again sooner.
+    pub network: bool,
+}
+
+/// One fact about the world.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram arrived on an exchange's socket.
+    Datagram {
+        /// Whose socket.
+        exchange: ExchangeId,
+        /// The sender, as the socket reports it.
+        from: SocketAddr,
+        /// The address of ours at which it arrived, when known.
+        local: Option<IpAddr>,
+        /// When it arrived.
+        received: Timestamped,
+        /// The datagram.
+        octets: &'a [u8],
+    },
+    /// A request left, or could not.
+    Transmitted {
+        /// From [`crate::Transmit`].
+        token: TxToken,
+        /// When it left, or why not.
+        sent: Result<Timestamped, SendFailure>,
+    },
+    /// A better stamp of when a request left, from the kernel or the network card.
+    TransmitTimestamp {
+        /// Whose request.
+        exchange: ExchangeId,
+        /// When it left.
+        sent: Timestamped,
+    },
+    /// The network reported on an exchange's socket that the request cannot arrive (ICMP). A stranger can say so too;
+    /// the engine waits on.
+    ExchangeFailed {
+        /// Whose request.
+        exchange: ExchangeId,
+        /// What was reported.
+        failure: SendFailure,
+    },
+    /// A clock command was carried out, or failed.
+    ClockApplied {
+        /// What was really done.
+        result: Result<ClockCommand, ClockFailure>,
+    },
+    /// A name lookup ended.
+    Resolved {
+        /// From [`crate::Request::Resolve`].
+        lookup: LookupId,
+        /// The addresses, in the resolver's order.
+        result: Result<Vec<IpAddr>, ResolveFailure>,
+    },
+    /// A key establishment ended.
+    KeFinished {
+        /// From [`crate::Request::EstablishKeys`].
+        establishment: EstablishmentId,
+        /// The address of the server that was reached, if any.
+        address: Option<SocketAddr>,
+        /// Keys and cookies, or why there are none.
+        result: Result<KeOutcome, KeFailure>,
+    },
+    /// The operator wants something.
+    Control(Command),
+    /// An interface or route changed.
+    NetworkChanged,
+    /// Somebody else stepped the system clock.
+    ClockStepped {
+        /// By how much; positive = forwards.
+        by: NtpDuration,
+    },
+    /// The machine was suspended and runs again.
+    Suspended,
+}
+
+/// What the operator wants.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Poll these sources.
+    Online(SourceMatch),
+    /// Poll these sources no more.
+    Offline(SourceMatch),
+    /// Poll these sources quickly for a while.
+    Burst {
+        /// Which.
+        matching: SourceMatch,
+        /// Stop after so many good answers.
+        good: u8,
+        /// Stop after so many requests.
+        total: u8,
+    },
+    /// Look all names up again.
+    Refresh,
+    /// Step the clock by what is left of the correction.
+    MakeStep,
+    /// Forget the selected source and select again.
+    Reselect,
+    /// Drop all samples and start polling again.
+    ResetSources,
+    /// Add a source.
+    AddSource(Box<SourceConfig>),
+    /// Remove the source or pool member with this address.
+    RemoveSource(IpAddr),
+    /// Replace the configuration; sources that did not change keep their state.
+    Reconfigure(Box<Config>),
+}
+
+/// Which sources a command is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceMatch {
+    /// All of them.
+    All,
+    /// Those whose address equals `address` where `mask` has ones. A mask of another family means the exact address.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The mask.
+        mask: IpAddr,
+    },
+    /// Those configured by this name.
+    Name(String),
+    /// One source, with or without address.
+    Key(SourceKey),
+}

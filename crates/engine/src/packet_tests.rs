@@ -1,0 +1,351 @@
+//! The tests that an answer passes before it becomes a sample, in the counting that chrony's `ntpdata` shows.
+//! RFC 5905 §8 (TEST1 to TEST7); A to D are chrony's.
+
+use crate::DiscardReason;
+use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, Precision};
+use chime_wire::{Header, LeapIndicator};
+use std::net::IpAddr;
+
+/// The rate at which the error of a measurement grows; seconds per second. RFC 5905 §7.2, `PHI`.
+const PHI: f64 = 15e-6;
+/// Root distances from here on are impossible; seconds. RFC 5905 §7.2, `MAXDISP`.
+const ROOT_DISTANCE_SECONDS_MAX: f64 = 16.0;
+/// The highest stratum of a synchronised server. RFC 5905 §7.2, `MAXSTRAT`.
+const STRATUM_MAX: u8 = 15;
+/// A server that holds a request for longer is not measuring anything; seconds.
+const RESPONSE_SECONDS_MAX: f64 = 4.0;
+
+/// Results of the ten tests; bit 9 is test 1, bit 0 is test D; 1 = passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PacketTests(u16);
+
+/// One of the tests, by its bit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub(crate) enum Test {
+    /// TEST1: not a duplicate.
+    NotDuplicate = 1 << 9,
+    /// TEST2: the origin timestamp is ours.
+    Origin = 1 << 8,
+    /// TEST3: no timestamp is zero.
+    Timestamps = 1 << 7,
+    /// TEST5: authentic, where that is asked for.
+    Authentic = 1 << 6,
+    /// TEST6: the server is synchronised.
+    Synchronized = 1 << 5,
+    /// TEST7: the root distance is possible.
+    RootDistance = 1 << 4,
+    /// A: delay and response time are possible.
+    Delay = 1 << 3,
+    /// B: the delay is not too long compared with the shortest.
+    DelayRatio = 1 << 2,
+    /// C: the delay is not too long compared with the jitter.
+    DelayDeviation = 1 << 1,
+    /// D: the server does not follow us.
+    NoLoop = 1,
+}
+
+impl PacketTests {
+    /// The tests 1, 2, 3 and 5, which make an answer valid.
+    const VALID: u16 =
+        Test::NotDuplicate as u16 | Test::Origin as u16 | Test::Timestamps as u16 | Test::Authentic as u16;
+
+    pub(crate) const fn pass(&mut self, test: Test) {
+        self.0 |= test as u16;
+    }
+
+    pub(crate) const fn record(&mut self, test: Test, passed: bool) {
+        if passed {
+            self.pass(test);
+        }
+    }
+
+    pub(crate) const fn passed(self, test: Test) -> bool {
+        self.0 & test as u16 != 0
+    }
+
+    pub(crate) const fn is_valid(self) -> bool {
+        self.0 & Self::VALID == Self::VALID
+    }
+
+    /// Valid, from a synchronised server: what the reach register counts.
+    pub(crate) const fn is_synchronized(self) -> bool {
+        self.is_valid() && self.passed(Test::Synchronized) && self.passed(Test::RootDistance)
+    }
+
+    pub(crate) const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Why there is no sample: the first failed test of those behind authentication.
+    pub(crate) fn failure(self) -> Option<DiscardReason> {
+        [
+            (Test::Timestamps, DiscardReason::ZeroTimestamp),
+            (Test::Synchronized, DiscardReason::ServerUnsynchronized),
+            (Test::RootDistance, DiscardReason::RootDistance),
+            (Test::Delay, DiscardReason::Delay),
+            (Test::DelayRatio, DiscardReason::DelayRatio),
+            (Test::DelayDeviation, DiscardReason::DelayRatio),
+            (Test::NoLoop, DiscardReason::Loop),
+        ]
+        .into_iter()
+        .find(|(test, _)| !self.passed(*test))
+        .map(|(_, reason)| reason)
+    }
+}
+
+/// One measurement: the on-wire calculation of RFC 5905 §8.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Measurement {
+    /// The middle between T1 and T4.
+    pub(crate) at: MonoTime,
+    /// Remote minus local; positive = our clock is behind.
+    pub(crate) offset: NtpDuration,
+    /// Round trip, at least the precision of our clock.
+    pub(crate) delay: NtpDuration,
+    /// Error bound: both precisions and the drift during the round trip.
+    pub(crate) dispersion: NtpDuration,
+    /// T3 − T2.
+    pub(crate) response: NtpDuration,
+}
+
+/// Computes offset, delay and dispersion from the four timestamps. T2 and T3 carry no era; `pivot` says which 136 years
+/// they lie in: those that begin 68 years before it.
+pub(crate) fn measure(
+    header: &Header,
+    sent: ClockReading,
+    received: ClockReading,
+    pivot: NtpDate,
+    precision: Precision,
+) -> Measurement {
+    let receive = NtpDate::from_timestamp(header.receive, pivot);
+    let response = header.transmit - header.receive;
+    let transmit = receive + response;
+    // Halved before they are added: with a clock that is 40 years off the sum would not fit.
+    let offset = (receive - sent.system).half() + (transmit - received.system).half();
+    let elapsed = received.system - sent.system;
+    let shortest = NtpDuration::from_secs_f64(precision.seconds());
+    let server_precision = Precision::new(header.precision).seconds();
+    let drift = PHI * elapsed.as_secs_f64().abs();
+    let half_way = received.mono.seconds_since(sent.mono) / 2.0;
+    Measurement {
+        at: sent.mono.add_secs_f64(half_way.max(0.0)),
+        offset,
+        delay: (elapsed - response).max(shortest),
+        dispersion: NtpDuration::from_secs_f64(server_precision + precision.seconds() + drift),
+        response,
+    }
+}
+
+/// What the delay of one measurement is compared with.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct DelayLimits {
+    /// The longest delay; seconds.
+    pub(crate) max: f64,
+    /// The longest delay as a multiple of the shortest; 0 = no such test.
+    pub(crate) ratio: f64,
+    /// The greatest half increase of the delay over the shortest, in standard deviations; 0 = no such test.
+    pub(crate) deviation_ratio: f64,
+    /// The shortest of the recent delays; seconds, `None` = there is none.
+    pub(crate) shortest: Option<f64>,
+    /// Standard deviation of the source's offsets; seconds, `None` = not known yet.
+    pub(crate) standard_deviation: Option<f64>,
+}
+
+/// Records the tests 3, 6 and 7, which the header alone decides.
+pub(crate) fn test_header(header: &Header, tests: &mut PacketTests) {
+    tests.record(Test::Timestamps, !header.receive.is_zero() && !header.transmit.is_zero());
+    let synchronized =
+        header.leap != LeapIndicator::Unsynchronized && (1..=STRATUM_MAX).contains(&header.stratum);
+    tests.record(Test::Synchronized, synchronized);
+    let distance = header.root_delay.to_duration().as_secs_f64() / 2.0
+        + header.root_dispersion.to_duration().as_secs_f64();
+    tests.record(Test::RootDistance, distance < ROOT_DISTANCE_SECONDS_MAX);
+}
+
+/// Records the tests A, B and C.
+pub(crate) fn test_delay(
+    header: &Header,
+    measured: &Measurement,
+    limits: &DelayLimits,
+    tests: &mut PacketTests,
+) {
+    let delay = measured.delay.as_secs_f64();
+    let dispersion = measured.dispersion.as_secs_f64();
+    let response = measured.response.as_secs_f64();
+    let possible = delay <= limits.max
+        && (0.0..=RESPONSE_SECONDS_MAX).contains(&response)
+        && Precision::new(header.precision).seconds() <= limits.max
+        && header.precision <= 0;
+    tests.record(Test::Delay, possible);
+    let Some(shortest) = limits.shortest else {
+        tests.pass(Test::DelayRatio);
+        tests.pass(Test::DelayDeviation);
+        return;
+    };
+    tests.record(Test::DelayRatio, limits.ratio <= 0.0 || delay <= shortest * limits.ratio + dispersion);
+    let increase = (delay - shortest) / 2.0;
+    let allowed = limits.standard_deviation.filter(|_| limits.deviation_ratio > 0.0);
+    tests.record(
+        Test::DelayDeviation,
+        allowed.is_none_or(|deviation| increase <= limits.deviation_ratio * deviation + dispersion),
+    );
+}
+
+/// Records test D: a server of stratum 2 or more whose reference is one of our addresses follows us. The reference
+/// identifier of stratum 1 is a code, not an address.
+pub(crate) fn test_loop(header: &Header, own: impl IntoIterator<Item = IpAddr>, tests: &mut PacketTests) {
+    let follows_us =
+        header.stratum > 1 && own.into_iter().any(|ip| reference_id(ip) == header.reference_id.0);
+    tests.record(Test::NoLoop, !follows_us);
+}
+
+/// The reference identifier for a server: its IPv4 address, or the first four octets of the MD5 of its IPv6 address.
+/// RFC 5905 §7.3.
+pub(crate) fn reference_id(address: IpAddr) -> [u8; 4] {
+    match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            use md5::Digest;
+            let digest = md5::Md5::digest(address.octets());
+            [digest[0], digest[1], digest[2], digest[3]]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_time::{NtpShort, NtpTimestamp};
+    use chime_wire::{Mode, ReferenceId};
+
+    fn header() -> Header {
+        Header {
+            leap: LeapIndicator::NoWarning,
+            version: 4,
+            mode: Mode::Server,
+            stratum: 2,
+            poll: 6,
+            precision: -20,
+            root_delay: NtpShort::from_bits(0x8000),
+            root_dispersion: NtpShort::from_bits(0x100),
+            reference_id: ReferenceId([10, 0, 0, 1]),
+            reference: NtpTimestamp::from_bits(1 << 32),
+            origin: NtpTimestamp::from_bits(1),
+            receive: NtpTimestamp::from_bits(100 << 32),
+            transmit: NtpTimestamp::from_bits(100 << 32 | 1 << 22),
+        }
+    }
+
+    fn reading(seconds: f64) -> ClockReading {
+        let system = NtpDate::new(0, 0) + NtpDuration::from_secs_f64(seconds);
+        ClockReading { mono: MonoTime::ZERO.add_secs_f64(1000.0 + seconds), system }
+    }
+
+    const PRECISION: i8 = -25;
+
+    fn measured(sent: f64, received: f64) -> Measurement {
+        measure(&header(), reading(sent), reading(received), NtpDate::new(0, 0), Precision::new(PRECISION))
+    }
+
+    #[test]
+    fn the_four_timestamps_give_offset_and_delay() {
+        // T1 = 90, T2 = 100, T3 = 100 + 2^-10, T4 = 90.1: both ways 50 ms, we are 10 s behind less half the trip.
+        let measured = measured(90.0, 90.1 + 1.0 / 1024.0);
+        assert!((measured.offset.as_secs_f64() - 9.95).abs() < 1e-6, "{:?}", measured.offset);
+        assert!((measured.delay.as_secs_f64() - 0.1).abs() < 1e-6);
+        assert!((measured.at.seconds_since(MonoTime::ZERO) - 1090.05).abs() < 1e-3);
+        let dispersion = 2f64.powi(-20) + 2f64.powi(-25) + 15e-6 * (0.1 + 1.0 / 1024.0);
+        assert!((measured.dispersion.as_secs_f64() - dispersion).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_delay_is_never_shorter_than_the_clock_can_tell() {
+        assert!((measured(90.0, 90.0).delay.as_secs_f64() - 2f64.powi(-25)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_era_change_between_request_and_answer_is_no_matter() {
+        let mut header = header();
+        header.receive = NtpTimestamp::from_bits(u64::MAX);
+        header.transmit = NtpTimestamp::from_bits(1 << 22);
+        let sent = ClockReading { mono: MonoTime::ZERO, system: NtpDate::new((1 << 32) - 1, 0) };
+        let received =
+            ClockReading { mono: MonoTime::ZERO.add_secs_f64(2.0), system: NtpDate::new((1 << 32) + 1, 0) };
+        let measured = measure(&header, sent, received, sent.system, Precision::new(PRECISION));
+        assert!(measured.offset.as_secs_f64().abs() < 0.01, "{:?}", measured.offset);
+    }
+
+    #[test]
+    fn the_pivot_says_in_which_era_a_server_lives() {
+        let since_1970 = ClockReading { mono: MonoTime::ZERO, system: NtpDate::from_unix(0, 0) };
+        let mut header = header();
+        let truth = NtpDate::from_unix(2_208_988_800, 0); // 1 January 2040, in era 1
+        header.receive = truth.timestamp();
+        header.transmit = truth.timestamp();
+        let pivot = NtpDate::from_unix(1_800_000_000, 0);
+        let measured = measure(&header, since_1970, since_1970, pivot, Precision::new(PRECISION));
+        // The offset is what a duration can hold: 68 years. The second measurement finds the other two.
+        assert!(measured.offset > NtpDuration::from_seconds(2_140_000_000));
+    }
+
+    fn tests_of(header: &Header, measured: &Measurement, limits: &DelayLimits) -> String {
+        let mut tests = PacketTests::default();
+        for test in [Test::NotDuplicate, Test::Origin, Test::Authentic] {
+            tests.pass(test);
+        }
+        test_header(header, &mut tests);
+        test_delay(header, measured, limits, &mut tests);
+        test_loop(header, ["192.0.2.1".parse().expect("an address")], &mut tests);
+        format!("{:010b}", tests.bits())
+    }
+
+    const LIMITS: DelayLimits =
+        DelayLimits { max: 3.0, ratio: 0.0, deviation_ratio: 10.0, shortest: None, standard_deviation: None };
+
+    #[test]
+    fn a_good_answer_passes_every_test() {
+        assert_eq!(tests_of(&header(), &measured(90.0, 90.1), &LIMITS), "1111111111");
+    }
+
+    #[test]
+    fn each_fault_fails_its_own_test() {
+        let good = measured(90.0, 90.1);
+        let with = |change: &dyn Fn(&mut Header)| {
+            let mut header = header();
+            change(&mut header);
+            tests_of(&header, &good, &LIMITS)
+        };
+        assert_eq!(with(&|header| header.transmit = NtpTimestamp::ZERO), "1101111111");
+        assert_eq!(with(&|header| header.leap = LeapIndicator::Unsynchronized), "1111011111");
+        assert_eq!(with(&|header| header.stratum = 0), "1111011111");
+        assert_eq!(with(&|header| header.stratum = 16), "1111011111");
+        assert_eq!(with(&|header| header.root_dispersion = NtpShort::from_bits(16 << 16)), "1111101111");
+        assert_eq!(with(&|header| header.precision = 3), "1111110111");
+        assert_eq!(with(&|header| header.reference_id = ReferenceId([192, 0, 2, 1])), "1111111110");
+        let slow = tests_of(&header(), &measured(90.0, 93.5), &LIMITS);
+        assert_eq!(slow, "1111110111");
+        let limits = DelayLimits { shortest: Some(0.01), standard_deviation: Some(1e-3), ..LIMITS };
+        assert_eq!(tests_of(&header(), &good, &limits), "1111111101");
+        assert_eq!(tests_of(&header(), &good, &DelayLimits { deviation_ratio: 0.0, ..limits }), "1111111111");
+        assert_eq!(
+            tests_of(&header(), &good, &DelayLimits { ratio: 2.0, deviation_ratio: 0.0, ..limits }),
+            "1111111011"
+        );
+    }
+
+    #[test]
+    fn a_code_of_stratum_1_is_no_address() {
+        let mut tests = PacketTests::default();
+        let header = Header { stratum: 1, ..header() };
+        test_loop(&header, ["10.0.0.1".parse().expect("an address")], &mut tests);
+        assert!(tests.passed(Test::NoLoop));
+    }
+
+    #[test]
+    fn reference_ids_are_addresses_or_their_digests() {
+        assert_eq!(reference_id("127.0.0.11".parse().expect("an address")), [127, 0, 0, 11]);
+        // MD5 of fifteen zero octets and a one.
+        assert_eq!(reference_id("::1".parse().expect("an address")).len(), 4);
+    }
+}

@@ -1,0 +1,367 @@
+//! What the engine shows: everything that chronyc's reports need, as plain serializable values.
+//!
+//! Instants are Unix seconds by our system clock; offsets say their sign, because reports differ in it.
+
+use crate::{AuthenticationPolicy, SourceKey, TimestampSource};
+use std::net::{IpAddr, SocketAddr};
+
+/// A snapshot of everything.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct EngineReport {
+    /// When the snapshot was taken; Unix seconds.
+    pub unix_seconds: f64,
+    /// `chronyc tracking`.
+    pub tracking: TrackingReport,
+    /// One entry for each association, and one for each association that a source still wants, in configuration order.
+    pub sources: Vec<SourceReport>,
+    /// `chronyc activity`.
+    pub activity: ActivityReport,
+    /// Key establishment, one entry for each NTS source.
+    pub establishments: Vec<EstablishmentReport>,
+    /// What may be used.
+    pub authentication_policy: AuthenticationPolicy,
+    /// Names of unauthenticated sources that take part in the time now (selected or combined).
+    pub unauthenticated_in_use: Vec<String>,
+    /// Datagrams that belonged to no association, by reason.
+    pub discards: Vec<DiscardReport>,
+}
+
+/// The state of our clock.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct TrackingReport {
+    /// Whether the clock is synchronised.
+    pub synchronized: bool,
+    /// Reference identifier, as in our own packets.
+    pub reference_id: [u8; 4],
+    /// Address of the selected source.
+    pub address: Option<IpAddr>,
+    /// Name of the selected source as configured.
+    pub name: Option<String>,
+    /// 0 when not synchronised.
+    pub stratum: u8,
+    /// Leap status.
+    pub leap: LeapReport,
+    /// Time of the last update; Unix seconds, 0 = never.
+    pub reference_unix_seconds: f64,
+    /// What is left to correct; seconds, positive = the system clock is behind (slow).
+    pub system_offset_seconds: f64,
+    /// Offset at the last update; seconds, positive = the clock was ahead (fast), as chrony shows it.
+    pub last_offset_seconds: f64,
+    /// Long-term average of the offset; seconds.
+    pub rms_offset_seconds: f64,
+    /// Frequency error of the free-running clock; ppm, positive = runs fast, as chrony shows it.
+    pub frequency_ppm: f64,
+    /// Difference between the sources' frequency and the one in use; ppm.
+    pub residual_frequency_ppm: f64,
+    /// Error bound of the frequency; ppm.
+    pub skew_ppm: f64,
+    /// Root delay; seconds.
+    pub root_delay_seconds: f64,
+    /// Root dispersion now; seconds.
+    pub root_dispersion_seconds: f64,
+    /// Between the last two updates; seconds.
+    pub update_interval_seconds: f64,
+    /// Whether the last update came from authenticated sources only.
+    pub authenticated: bool,
+}
+
+/// Leap status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeapReport {
+    /// No warning.
+    Normal,
+    /// A second will be inserted.
+    Insert,
+    /// A second will be deleted.
+    Delete,
+    /// Not synchronised.
+    #[default]
+    Unsynchronized,
+}
+
+/// What kind of source it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A server.
+    #[default]
+    Server,
+    /// A member of a pool.
+    Pool,
+}
+
+/// One association, or the place of one that is still wanted.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct SourceReport {
+    /// The association's number, which is also its `ID#` while it has no address.
+    pub id: u32,
+    /// The configured source.
+    pub source: u32,
+    /// Its name as configured.
+    pub name: String,
+    /// Server or pool.
+    pub kind: SourceKind,
+    /// Where requests go; `None` while it is unknown.
+    pub remote: Option<SocketAddr>,
+    /// Our reference identifier for this source: its IPv4 address, or the start of the MD5 of its IPv6 address.
+    pub reference_id: [u8; 4],
+    /// Whether it is polled.
+    pub online: bool,
+    /// Whether a burst is on, and whether the source goes offline after it.
+    pub burst: BurstReport,
+    /// Poll exponent in use; log2 seconds.
+    pub poll: i8,
+    /// Shortest allowed poll exponent.
+    pub poll_min: i8,
+    /// Longest allowed poll exponent.
+    pub poll_max: i8,
+    /// Stratum in the last sample; 0 = no sample.
+    pub stratum: u8,
+    /// Reach register; newest poll in bit 0.
+    pub reach: u8,
+    /// Since the last sample; seconds.
+    pub last_sample_age_seconds: Option<f64>,
+    /// The state character of chrony's `selectdata`.
+    pub state: char,
+    /// The offset of the last sample, adjusted for corrections since; seconds, positive = our clock is ahead (fast).
+    pub offset_seconds: f64,
+    /// The offset of the last sample as it was measured; seconds, positive = our clock is ahead (fast).
+    pub measured_offset_seconds: f64,
+    /// Error bound of the last sample: half of the root delay plus the root dispersion; seconds.
+    pub error_seconds: f64,
+    /// `chronyc sourcestats`.
+    pub statistics: StatisticsReport,
+    /// `chronyc selectdata`.
+    pub selection: SelectionReport,
+    /// `chronyc authdata`.
+    pub authentication: AuthenticationReport,
+    /// `chronyc ntpdata`.
+    pub ntp: NtpReport,
+    /// Datagrams without a sample, by reason.
+    pub discards: Vec<DiscardReport>,
+    /// What went wrong last, in plain words.
+    pub last_error: Option<String>,
+}
+
+/// Whether a burst is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BurstReport {
+    /// None.
+    #[default]
+    None,
+    /// One, after which the source is polled as usual.
+    ReturnToOnline,
+    /// One, after which the source is polled no more.
+    ReturnToOffline,
+}
+
+/// The statistics of a source's samples.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct StatisticsReport {
+    /// Samples kept.
+    pub samples: u32,
+    /// Runs of residuals of the same sign.
+    pub runs: u32,
+    /// From the oldest sample to the newest; seconds.
+    pub span_seconds: f64,
+    /// Residual frequency of our clock against the source; ppm, positive = our clock gains.
+    pub frequency_ppm: f64,
+    /// Error bound of the frequency; ppm.
+    pub skew_ppm: f64,
+    /// Estimated offset now; seconds, positive = our clock is ahead (fast).
+    pub offset_seconds: f64,
+    /// Error bound of the estimated offset; seconds.
+    pub offset_error_seconds: f64,
+    /// Standard deviation of the samples; seconds.
+    pub standard_deviation_seconds: f64,
+}
+
+/// What selection made of a source.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct SelectionReport {
+    /// Options as configured.
+    pub configured: SelectionOptionsReport,
+    /// Options after the authentication policy.
+    pub effective: SelectionOptionsReport,
+    /// Leap status of the source.
+    pub leap: LeapReport,
+    /// Score against the selected source; 1 when it is as good.
+    pub score: f64,
+    /// Lower end of the interval in which the source's time lies; seconds, positive = our clock is ahead (fast).
+    pub low_seconds: f64,
+    /// Upper end of the interval; seconds, positive = our clock is ahead (fast).
+    pub high_seconds: f64,
+}
+
+/// Selection options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct SelectionOptionsReport {
+    /// Measured, never selected.
+    pub no_select: bool,
+    /// Preferred over those that are not.
+    pub prefer: bool,
+    /// Outvoted by other trusted sources only.
+    pub trust: bool,
+    /// One such source must be selectable.
+    pub require: bool,
+}
+
+/// How a source is authenticated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthenticationMode {
+    /// Not at all.
+    #[default]
+    None,
+    /// With a symmetric key.
+    Key,
+    /// With NTS.
+    Nts,
+}
+
+/// `chronyc authdata`.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct AuthenticationReport {
+    /// How.
+    pub mode: AuthenticationMode,
+    /// Key number, or how many key establishments succeeded.
+    pub key_id: u32,
+    /// chrony's number of the key's algorithm, or the number of the AEAD.
+    pub key_type: u16,
+    /// Bits of the key.
+    pub key_bits: u16,
+    /// Since the last successful key establishment; seconds.
+    pub last_establishment_age_seconds: Option<f64>,
+    /// Attempts since the last success.
+    pub attempts: u32,
+    /// Whether the latest request was answered with NTSN.
+    pub nak: bool,
+    /// Cookies held, 0 to 8.
+    pub cookies: u8,
+    /// Octets of the cookie that is used next.
+    pub cookie_octets: u16,
+    /// Last second at which the server's certificate is valid; Unix seconds.
+    pub certificate_not_after: Option<i64>,
+    /// Whether the certificate's dates still wait to be judged.
+    pub certificate_provisional: bool,
+}
+
+/// `chronyc ntpdata`. Header fields are those of the last valid answer.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct NtpReport {
+    /// Whether any valid answer ever came; if not, only the counters mean something.
+    pub answered: bool,
+    /// The address of ours at which the answer arrived.
+    pub local: Option<IpAddr>,
+    /// Leap indicator, 0 to 3.
+    pub leap: u8,
+    /// Version.
+    pub version: u8,
+    /// Mode.
+    pub mode: u8,
+    /// Stratum.
+    pub stratum: u8,
+    /// Poll exponent.
+    pub poll: i8,
+    /// Precision exponent.
+    pub precision: i8,
+    /// Root delay; seconds.
+    pub root_delay_seconds: f64,
+    /// Root dispersion; seconds.
+    pub root_dispersion_seconds: f64,
+    /// Reference identifier.
+    pub reference_id: [u8; 4],
+    /// Reference time; Unix seconds, 0 = none.
+    pub reference_unix_seconds: f64,
+    /// Offset; seconds, NTP's sign: positive = our clock is behind (slow).
+    pub offset_seconds: f64,
+    /// Round trip; seconds.
+    pub delay_seconds: f64,
+    /// Dispersion of the sample; seconds.
+    pub dispersion_seconds: f64,
+    /// How long the server held the request; seconds.
+    pub response_seconds: f64,
+    /// Jitter asymmetry, -0.5 to 0.5.
+    pub jitter_asymmetry: f64,
+    /// Results of the tests 1 2 3, 5 6 7, A B C D from bit 9 down to bit 0; 1 = passed.
+    pub tests: u16,
+    /// Whether the answer was interleaved (RFC 9769).
+    pub interleaved: bool,
+    /// Whether the source is authenticated.
+    pub authenticated: bool,
+    /// Who stamped the request.
+    pub tx_timestamping: Option<TimestampSource>,
+    /// Who stamped the answer.
+    pub rx_timestamping: Option<TimestampSource>,
+    /// Requests sent.
+    pub total_tx: u64,
+    /// Datagrams received.
+    pub total_rx: u64,
+    /// Of these, authentic answers to an open request with valid timestamps.
+    pub total_valid_rx: u64,
+    /// Of these, accepted measurements.
+    pub total_good_rx: u64,
+    /// Transmit stamps from the kernel.
+    pub total_kernel_tx: u64,
+    /// Receive stamps from the kernel.
+    pub total_kernel_rx: u64,
+    /// Transmit stamps from the network card.
+    pub total_hardware_tx: u64,
+    /// Receive stamps from the network card.
+    pub total_hardware_rx: u64,
+}
+
+/// `chronyc activity`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct ActivityReport {
+    /// Polled.
+    pub online: u32,
+    /// Not polled.
+    pub offline: u32,
+    /// In a burst, then online.
+    pub burst_online: u32,
+    /// In a burst, then offline.
+    pub burst_offline: u32,
+    /// Without address.
+    pub unresolved: u32,
+}
+
+/// Key establishment with the servers of one source.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct EstablishmentReport {
+    /// The configured source.
+    pub source: u32,
+    /// Its name.
+    pub name: String,
+    /// The TCP port.
+    pub port: u16,
+    /// Successes.
+    pub succeeded: u64,
+    /// Failures, by the short word for the cause.
+    pub failed: Vec<(String, u64)>,
+    /// Whether one is under way.
+    pub running: bool,
+    /// When the next attempt is allowed; seconds from now, `None` when nothing waits.
+    pub retry_seconds: Option<f64>,
+    /// What went wrong last, in plain words; gone after a success.
+    pub last_error: Option<String>,
+}
+
+/// How often one reason occurred.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct DiscardReport {
+    /// The reason.
+    pub reason: crate::DiscardReason,
+    /// How often.
+    pub count: u64,
+}
+
+impl SourceReport {
+    /// The configured source's key.
+    #[must_use]
+    pub const fn source_key(&self) -> SourceKey {
+        SourceKey(self.source)
+    }
+}
