@@ -55,7 +55,7 @@ impl AeadAlgorithm {
         }
     }
 
-    /// Octets of the nonces that we make. AES-SIV takes others too; AES-GCM-SIV only this length. It is also N_REQ, the
+    /// Octets of the nonces that we make. AES-SIV takes any length; AES-GCM-SIV only this one. It is also N_REQ, the
     /// length for which a request leaves room. RFC 8915 §5.6.
     #[must_use]
     pub const fn nonce_octets(self) -> usize {
@@ -113,6 +113,9 @@ pub enum AeadError {
     /// The room for the result is too short.
     #[error("the buffer is too short")]
     BufferTooShort,
+    /// Only AES-SIV takes a list of components.
+    #[error("the algorithm takes associated data and a nonce, not a list of components")]
+    Components,
     /// Another key, or something was changed on the way.
     #[error("the authentication tag is wrong")]
     Unauthentic,
@@ -252,6 +255,35 @@ impl Aead {
         Ok(octets)
     }
 
+    /// AES-SIV in its own form, RFC 5297 §2.6, of which [`Self::seal`] is the case of two components: associated data
+    /// and nonce.
+    ///
+    /// # Errors
+    /// [`AeadError::Components`] for AES-GCM-SIV, [`AeadError::BufferTooShort`].
+    pub fn seal_with_components(
+        &self,
+        components: &[&[u8]],
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, AeadError> {
+        let octets = plaintext.len() + AEAD_TAG_OCTETS;
+        let room = out.get_mut(..octets).ok_or(AeadError::BufferTooShort)?;
+        room[AEAD_TAG_OCTETS..].copy_from_slice(plaintext);
+        self.seal_components_in_place(components, room)?;
+        Ok(octets)
+    }
+
+    fn seal_components_in_place(&self, components: &[&[u8]], room: &mut [u8]) -> Result<(), AeadError> {
+        let (tag, text) = room.split_first_chunk_mut::<AEAD_TAG_OCTETS>().ok_or(AeadError::BufferTooShort)?;
+        *tag = match &self.cipher {
+            Expanded::Siv256(siv) => siv.seal(components, text),
+            Expanded::Siv384(siv) => siv.seal(components, text),
+            Expanded::Siv512(siv) => siv.seal(components, text),
+            Expanded::GcmSiv(_) => return Err(AeadError::Components),
+        };
+        Ok(())
+    }
+
     /// Encrypts what lies in `room` at [`AeadAlgorithm::text_offset`] and fills the rest, 16 octets, with the tag.
     pub(crate) fn seal_in_place(
         &self,
@@ -259,13 +291,8 @@ impl Aead {
         associated_data: &[u8],
         room: &mut [u8],
     ) -> Result<(), AeadError> {
-        self.check_nonce(nonce)?;
-        let components: [&[u8]; 2] = [associated_data, nonce];
-        let gcm_siv = match &self.cipher {
-            Expanded::Siv256(siv) => return seal_siv(siv, &components, room),
-            Expanded::Siv384(siv) => return seal_siv(siv, &components, room),
-            Expanded::Siv512(siv) => return seal_siv(siv, &components, room),
-            Expanded::GcmSiv(gcm_siv) => gcm_siv,
+        let Expanded::GcmSiv(gcm_siv) = &self.cipher else {
+            return self.seal_components_in_place(&[associated_data, nonce], room);
         };
         let (text, tag) = room.split_last_chunk_mut::<AEAD_TAG_OCTETS>().ok_or(AeadError::BufferTooShort)?;
         let nonce = nonce.try_into().map_err(|_| AeadError::NonceLength)?;
@@ -323,24 +350,14 @@ impl Aead {
         }
     }
 
-    /// SIV takes any nonce but an empty one (RFC 5297 §6), GCM-SIV 12 octets.
+    /// SIV takes any nonce, GCM-SIV 12 octets.
     fn check_nonce(&self, nonce: &[u8]) -> Result<(), AeadError> {
         let right = match self.algorithm {
             AeadAlgorithm::Aes128GcmSiv => nonce.len() == self.algorithm.nonce_octets(),
-            _ => !nonce.is_empty(),
+            _ => true,
         };
         if right { Ok(()) } else { Err(AeadError::NonceLength) }
     }
-}
-
-fn seal_siv<C: crate::siv::Cipher>(
-    siv: &Siv<C>,
-    components: &[&[u8]],
-    room: &mut [u8],
-) -> Result<(), AeadError> {
-    let (tag, text) = room.split_first_chunk_mut::<AEAD_TAG_OCTETS>().ok_or(AeadError::BufferTooShort)?;
-    *tag = siv.seal(components, text);
-    Ok(())
 }
 
 impl fmt::Debug for Aead {

@@ -29,12 +29,13 @@ pub(crate) struct Authenticator<'a> {
 }
 
 impl<'a> Authenticator<'a> {
-    /// Reads the body of the field that begins at `offset` of `packet`; `None` when the lengths in it exceed it.
+    /// Reads the body of the field that begins at `offset` of `packet`; `None` when the lengths in it exceed it,
+    /// or when there is no nonce: RFC 5297 §6 and RFC 8452 §6 want one.
     pub(crate) fn parse(packet: &'a [u8], offset: usize, body: &'a [u8]) -> Option<Self> {
         let (lengths, rest) = body.split_first_chunk::<LENGTHS_OCTETS>()?;
         let length = |at: usize| usize::from(u16::from_be_bytes([lengths[at], lengths[at + 1]]));
         let (nonce_octets, ciphertext_octets) = (length(0), length(2));
-        let nonce = rest.get(..nonce_octets)?;
+        let nonce = rest.get(..nonce_octets).filter(|nonce| !nonce.is_empty())?;
         let ciphertext = rest.get(nonce_octets.next_multiple_of(4)..)?.get(..ciphertext_octets)?;
         Some(Self { associated_data: &packet[..offset], nonce, ciphertext, room: rest.len() })
     }

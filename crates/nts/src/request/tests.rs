@@ -205,7 +205,7 @@ fn impossible_lengths_in_the_authenticator_get_a_nak() {
     for (nonce, ciphertext, reason) in [
         (16, 0, NakReason::Unauthentic),
         (16, 15, NakReason::Unauthentic),
-        (0, 16, NakReason::Unauthentic),
+        (0, 16, NakReason::AuthenticatorLengths),
         (16, 17, NakReason::AuthenticatorLengths),
         (33, 16, NakReason::AuthenticatorLengths),
         (0xffff, 0xffff, NakReason::AuthenticatorLengths),
