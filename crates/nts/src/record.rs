@@ -19,9 +19,6 @@ pub const NTS_KE_PORT: u16 = 4460;
 /// The ALPN protocol id of NTS key establishment (RFC 8915 §4).
 pub const ALPN_PROTOCOL: &[u8] = b"ntske/1";
 
-/// The next protocol id of NTPv4 (RFC 8915 §7.7).
-pub const PROTOCOL_NTPV4: u16 = 0;
-
 /// Octets of a record before its body.
 pub const RECORD_HEADER_OCTETS: usize = 4;
 
@@ -271,6 +268,21 @@ impl RecordWriter {
         self
     }
 
+    /// Appends a record whose body is a list of 16-bit numbers; what is beyond 32767 numbers is left out.
+    pub fn numbers(
+        &mut self,
+        critical: bool,
+        record_type: u16,
+        numbers: impl IntoIterator<Item = u16>,
+    ) -> &mut Self {
+        const NUMBERS_MAX: usize = 32_767;
+        let body: Vec<u8> = numbers.into_iter().take(NUMBERS_MAX).flat_map(u16::to_be_bytes).collect();
+        let length = u16::try_from(body.len()).expect("at most 65534 octets");
+        self.header(critical, record_type, length);
+        self.octets.extend_from_slice(&body);
+        self
+    }
+
     /// Appends a record without a body.
     pub fn empty(&mut self, critical: bool, record_type: u16) -> &mut Self {
         self.header(critical, record_type, 0);
@@ -294,6 +306,7 @@ impl RecordWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NTP_PROTOCOL_ID;
     use proptest::prelude::*;
 
     /// The request of chronyd: NTPv4, AEADs 30 and 15, record 1024.
@@ -301,8 +314,8 @@ mod tests {
 
     fn written_request() -> Vec<u8> {
         let mut writer = RecordWriter::new();
-        writer.number(true, record_type::NEXT_PROTOCOL, PROTOCOL_NTPV4);
-        writer.record(true, record_type::AEAD_ALGORITHM, &[0, 30, 0, 15]).expect("4 octets fit");
+        writer.number(true, record_type::NEXT_PROTOCOL, NTP_PROTOCOL_ID);
+        writer.numbers(true, record_type::AEAD_ALGORITHM, [30, 15]);
         writer.empty(false, record_type::COMPLIANT_GCM_SIV_EXPORT);
         writer.finish()
     }
@@ -316,7 +329,7 @@ mod tests {
     fn records_are_read_as_they_were_meant() {
         let records: Vec<_> = Records::new(&REQUEST).collect::<Result<_, _>>().expect("well formed");
         assert_eq!(records.len(), 4);
-        assert_eq!(records[0].number(), Some(PROTOCOL_NTPV4));
+        assert_eq!(records[0].number(), Some(NTP_PROTOCOL_ID));
         assert!(records[1].critical);
         assert_eq!(records[1].numbers().expect("even").collect::<Vec<_>>(), [30, 15]);
         assert!(records[1].number().is_none(), "two numbers are not one");
