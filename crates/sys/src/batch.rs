@@ -1,386 +1,417 @@
-//! Many datagrams per system call, for servers: `recvmmsg` and `sendmmsg` with buffers made once.
+//! Many datagrams in one system call: what a server receives, and what it answers.
 //!
-//! A worker owns one [`ReceiveBatch`] and one [`SendBatch`], and allocates nothing while it serves:
-//!
-//! ```no_run
-//! use chime_sys::batch::{ReceiveBatch, SendBatch};
-//! # fn respond(request: &[u8], response: &mut [u8]) -> usize { 0 }
-//! # fn serve(socket: chime_sys::udp::UdpSocket) -> std::io::Result<()> {
-//! let (mut requests, mut responses) = (ReceiveBatch::new(32, 2048), SendBatch::new(32, 2048));
-//! requests.receive(&socket)?;
-//! for request in requests.datagrams() {
-//!     responses.push(request.from, request.destination, |buffer| respond(request.octets, buffer));
-//! }
-//! responses.send(&socket);
-//! # Ok(()) }
-//! ```
+//! A [`ServerBatch`] belongs to one thread. It receives up to so many requests at once, gives room for an answer beside
+//! each of them, and sends the answers back to where the requests came from, from the address that was asked.
 
 use crate::address::RawAddress;
 use crate::clock;
 use crate::control_message::{self, ControlBuffer};
-use crate::descriptor::{check, zeroed};
+use crate::descriptor::{check, set_option, zeroed};
 use crate::udp::{LocalAddress, Timestamped, UdpSocket, best_stamp};
-use chime_time::{ClockReading, MonoTime, NtpDate};
+use chime_time::ClockReading;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// The most datagrams in a batch; the kernel takes no more than 1024 in one call.
-pub const SLOTS_MAX: usize = 1024;
+/// Octets of control data for one received datagram: a timestamp (64) and an address (40).
+const RECEIVED_CONTROL_OCTETS: usize = 192;
 
-/// Buffers for received datagrams.
-pub struct ReceiveBatch {
-    memory: Memory,
-    headers: Vec<libc::mmsghdr>,
-    received: usize,
-    read_at: ClockReading,
-}
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct ReceivedControlBuffer([u8; RECEIVED_CONTROL_OCTETS]);
 
-// SAFETY: the headers hold pointers into the value's own vectors, set anew before each use and never followed
-// otherwise; moving the value to another thread moves everything that they point to.
-unsafe impl Send for ReceiveBatch {}
-
-/// A received datagram.
+/// A request in a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchDatagram<'a> {
-    /// What arrived, cut to the size of the buffer.
+pub struct BatchedRequest<'a> {
+    /// What was sent, at most as many octets as the batch has room for.
     pub octets: &'a [u8],
-    /// Whether it was longer than the buffer.
+    /// Whether it was longer than that.
     pub truncated: bool,
     /// Who sent it.
     pub from: SocketAddr,
-    /// Where it was sent to, if the socket asks for that.
-    pub destination: Option<LocalAddress>,
-    /// When it arrived.
+    /// When it arrived; the kernel's stamp where there is one.
     pub received: Timestamped,
 }
 
-impl ReceiveBatch {
-    /// Makes room for `slots` datagrams (1 to [`SLOTS_MAX`]) of up to `octets_max` octets each.
+/// Requests that were received together, and their answers.
+pub struct ServerBatch {
+    room_octets: usize,
+    requests: Box<[u8]>,
+    answers: Box<[u8]>,
+    addresses: Box<[RawAddress]>,
+    received_controls: Box<[ReceivedControlBuffer]>,
+    answer_controls: Box<[ControlBuffer]>,
+    received_parts: Box<[libc::iovec]>,
+    answer_parts: Box<[libc::iovec]>,
+    received_headers: Box<[libc::mmsghdr]>,
+    answer_headers: Box<[libc::mmsghdr]>,
+    /// Which request each of the queued answers belongs to.
+    queued: Vec<usize>,
+    /// How many requests there are.
+    received: usize,
+    /// How many of the headers the kernel has written to, so that they must be written anew.
+    used: usize,
+    now: ClockReading,
+}
+
+// SAFETY: the pointers in the headers and parts are only ever followed by the kernel, during calls that borrow the
+// whole value mutably; they point to memory that the value owns and that does not move with it.
+unsafe impl Send for ServerBatch {}
+
+impl std::fmt::Debug for ServerBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ServerBatch({} received, {} answers queued)", self.received, self.queued.len())
+    }
+}
+
+impl ServerBatch {
+    /// Room for `requests` (at least 1, at most 1024) of `octets` each, and for answers of the same length. It is all
+    /// the memory that is ever taken.
     #[must_use]
-    pub fn new(slots: usize, octets_max: usize) -> Self {
-        let slots = slots.clamp(1, SLOTS_MAX);
-        let never = ClockReading { mono: MonoTime::ZERO, system: NtpDate::default() };
+    pub fn new(requests: usize, octets: usize) -> Self {
+        let slots = requests.clamp(1, 1024);
+        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: mmsghdr is plain old data, for which all zeroes is a valid value.
+        let header: libc::mmsghdr = unsafe { zeroed() };
         Self {
-            memory: Memory::new(slots, octets_max),
-            headers: empty_headers(slots),
+            room_octets: octets,
+            requests: vec![0; slots * octets].into(),
+            answers: vec![0; slots * octets].into(),
+            addresses: vec![RawAddress::empty(); slots].into(),
+            received_controls: vec![ReceivedControlBuffer([0; RECEIVED_CONTROL_OCTETS]); slots].into(),
+            answer_controls: vec![ControlBuffer::new(); slots].into(),
+            received_parts: vec![part; slots].into(),
+            answer_parts: vec![part; slots].into(),
+            received_headers: vec![header; slots].into(),
+            answer_headers: vec![header; slots].into(),
+            queued: Vec::with_capacity(slots),
             received: 0,
-            read_at: never,
+            used: slots,
+            now: clock::read(),
         }
     }
 
-    /// Receives as many datagrams as wait, at most as many as there are slots; returns their number, at least 1.
-    /// `WouldBlock` when there is none.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        self.received = 0;
-        self.memory.full_lengths();
-        self.memory.point(&mut self.headers);
-        #[expect(clippy::cast_possible_truncation, reason = "at most SLOTS_MAX")]
-        let slots = self.headers.len() as libc::c_uint;
-        // SAFETY: each header points to memory of this value, of the length beside the pointer, set just now; no
-        // timeout is given.
-        let result = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), slots, 0, std::ptr::null_mut())
-        };
-        self.received = usize::try_from(check(result)?).unwrap_or(0).min(self.headers.len());
-        self.read_at = clock::read();
-        Ok(self.received)
-    }
-
-    /// The datagrams of the last call that came from an IPv4 or IPv6 address.
-    pub fn datagrams(&self) -> impl Iterator<Item = BatchDatagram<'_>> {
-        (0..self.received).filter_map(|slot| self.datagram(slot))
-    }
-
-    /// The clocks as they were just after the last call.
+    /// How many requests the batch has room for.
     #[must_use]
-    pub const fn read_at(&self) -> ClockReading {
-        self.read_at
+    pub fn capacity(&self) -> usize {
+        self.addresses.len()
     }
 
-    fn datagram(&self, slot: usize) -> Option<BatchDatagram<'_>> {
-        let header = &self.headers[slot];
-        let mut address = self.memory.addresses[slot];
+    /// The clocks as they were read after the last [`Self::receive`].
+    #[must_use]
+    pub const fn now(&self) -> ClockReading {
+        self.now
+    }
+
+    /// Receives what waits on the socket, at most as many as there is room for, without waiting; gives how many. What
+    /// the batch held before is forgotten.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.queued.clear();
+        self.received = 0;
+        self.renew_headers();
+        let slots = libc::c_uint::try_from(self.capacity()).unwrap_or(1);
+        // SAFETY: each header points to a part, an address and a control buffer of this value, with their lengths;
+        // they are alive and borrowed mutably during the call.
+        let result = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.received_headers.as_mut_ptr(),
+                slots,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        match check(result) {
+            Ok(received) => {
+                self.received = usize::try_from(received).unwrap_or(0).min(self.capacity());
+                self.used = self.received;
+                self.now = clock::read();
+                Ok(self.received)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Request number `index` of those received, and the room for its answer. `None` when there is no such request, or
+    /// when the kernel gave no address for it.
+    pub fn exchange(&mut self, index: usize) -> Option<(BatchedRequest<'_>, &mut [u8])> {
+        let header = self.received_headers[..self.received].get(index)?;
+        let mut address = self.addresses[index];
         address.octets = header.msg_hdr.msg_namelen;
-        let control = &self.memory.controls[slot].0;
+        let from = address.to_socket_addr()?;
         #[cfg_attr(target_env = "gnu", expect(clippy::unnecessary_cast, reason = "a u32 with musl"))]
-        let control_octets = (header.msg_hdr.msg_controllen as usize).min(control.len());
-        let control = control_message::read(&control[..control_octets]);
-        let buffer = self.memory.buffer(slot);
-        Some(BatchDatagram {
-            octets: &buffer[..(header.msg_len as usize).min(buffer.len())],
+        let control_octets = (header.msg_hdr.msg_controllen as usize).min(RECEIVED_CONTROL_OCTETS);
+        let control = control_message::read(&self.received_controls[index].0[..control_octets]);
+        let source = control.destination.map(|destination| LocalAddress {
+            address: destination.address,
+            // Routing decides how an answer leaves, except where an address means nothing without its interface.
+            interface: if is_link_local(destination.address) { destination.interface } else { 0 },
+        });
+        let answer_control = &mut self.answer_controls[index];
+        let source_octets = source.map_or(0, |source| control_message::write_source(answer_control, source));
+        self.answer_headers[index].msg_hdr.msg_controllen = source_octets as _;
+        let start = index * self.room_octets;
+        let octets = usize::try_from(header.msg_len).unwrap_or(0).min(self.room_octets);
+        let request = BatchedRequest {
+            octets: &self.requests[start..start + octets],
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            from: address.to_socket_addr()?,
-            destination: control.destination,
-            received: best_stamp(&control, self.read_at),
+            from,
+            received: best_stamp(&control, self.now),
+        };
+        Some((request, &mut self.answers[start..start + self.room_octets]))
+    }
+
+    /// Queues the first `octets` of the room beside request number `index` as its answer. A request is answered once;
+    /// what does not belong to a request of this batch is ignored.
+    pub fn answer(&mut self, index: usize, octets: usize) {
+        if index < self.received && octets <= self.room_octets && self.queued.len() < self.queued.capacity() {
+            self.answer_parts[index].iov_len = octets;
+            self.queued.push(index);
+        }
+    }
+
+    /// How many answers are queued.
+    #[must_use]
+    pub const fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// The queued answers, each with the number of its request.
+    pub fn answers_mut(&mut self) -> impl Iterator<Item = (usize, &mut [u8])> + '_ {
+        let Self { answers, queued, answer_parts, room_octets, .. } = self;
+        // Requests are answered in the order in which they came, so the rooms follow each other.
+        let mut rooms = answers.chunks_exact_mut((*room_octets).max(1)).enumerate();
+        queued.iter().filter_map(move |index| {
+            let (_, room) = rooms.find(|(at, _)| at == index)?;
+            Some((*index, &mut room[..answer_parts[*index].iov_len]))
         })
     }
-}
 
-/// Buffers for datagrams to send.
-pub struct SendBatch {
-    memory: Memory,
-    headers: Vec<libc::mmsghdr>,
-    used: usize,
-}
-
-// SAFETY: as for ReceiveBatch.
-unsafe impl Send for SendBatch {}
-
-/// What became of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct SendOutcome {
-    /// Datagrams handed to the network.
-    pub sent: usize,
-    /// Datagrams that the kernel refused: no route, a full queue.
-    pub failed: usize,
-}
-
-impl SendBatch {
-    /// Makes room for `slots` datagrams (1 to [`SLOTS_MAX`]) of up to `octets_max` octets each.
-    #[must_use]
-    pub fn new(slots: usize, octets_max: usize) -> Self {
-        let slots = slots.clamp(1, SLOTS_MAX);
-        Self { memory: Memory::new(slots, octets_max), headers: empty_headers(slots), used: 0 }
-    }
-
-    /// How many datagrams wait to be sent.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.used
-    }
-
-    /// Whether none waits.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.used == 0
-    }
-
-    /// Adds a datagram to `to`, from the local address `from`: `write` fills the buffer that it is given and
-    /// returns how many octets to send, 0 for none. Returns false, and does not call it, when all slots are taken.
-    pub fn push(
-        &mut self,
-        to: SocketAddr,
-        from: Option<LocalAddress>,
-        write: impl FnOnce(&mut [u8]) -> usize,
-    ) -> bool {
-        let slot = self.used;
-        if slot >= self.headers.len() {
-            return false;
-        }
-        let buffer = self.memory.buffer_mut(slot);
-        let octets = write(buffer).min(buffer.len());
-        if octets == 0 {
-            return true;
-        }
-        self.memory.lengths[slot] = octets;
-        self.memory.addresses[slot] = RawAddress::from(to);
-        self.memory.control_lengths[slot] =
-            from.map_or(0, |from| control_message::write_source(&mut self.memory.controls[slot], from));
-        self.used += 1;
-        true
-    }
-
-    /// Sends all that wait. A datagram that the kernel refuses is left out and the others go on; a full send queue
-    /// loses the rest, as a network would.
-    pub fn send(&mut self, socket: &UdpSocket) -> SendOutcome {
-        self.memory.point(&mut self.headers);
-        let mut outcome = SendOutcome::default();
-        let mut next = 0;
-        while next < self.used {
-            #[expect(clippy::cast_possible_truncation, reason = "at most SLOTS_MAX")]
-            let count = (self.used - next) as libc::c_uint;
-            // SAFETY: each header points to memory of this value, of the length beside the pointer, set above; the
-            // first is within the vector and `count` does not go past its end.
-            let result = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    self.headers.as_mut_ptr().add(next),
-                    count,
-                    libc::MSG_NOSIGNAL,
-                )
+    /// Sends the queued answers; gives how many the kernel did not take. Never waits and never tries again: an answer
+    /// that is late is worth nothing.
+    pub fn send(&mut self, socket: &UdpSocket) -> usize {
+        let total = self.queued.len();
+        for (at, index) in self.queued.iter().copied().enumerate() {
+            // Answers move up to be next to each other: `at` is never greater than `index`.
+            let address = &mut self.addresses[index];
+            let part = &mut self.answer_parts[index];
+            part.iov_base = self.answers[index * self.room_octets..].as_mut_ptr().cast();
+            let control_octets = self.answer_headers[index].msg_hdr.msg_controllen;
+            let header = &mut self.answer_headers[at].msg_hdr;
+            header.msg_name = address.as_mut_ptr().cast();
+            header.msg_namelen = self.received_headers[index].msg_hdr.msg_namelen;
+            header.msg_iov = &raw mut *part;
+            header.msg_iovlen = 1;
+            header.msg_controllen = control_octets;
+            header.msg_control = match control_octets {
+                0 => std::ptr::null_mut(),
+                _ => self.answer_controls[index].0.as_mut_ptr().cast(),
             };
-            match check(result).map(usize::try_from) {
-                Ok(Ok(sent)) if sent > 0 => {
-                    outcome.sent += sent;
-                    next += sent;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    outcome.failed += self.used - next;
-                    break;
-                }
-                _ => {
-                    outcome.failed += 1;
-                    next += 1;
-                }
-            }
+        }
+        self.queued.clear();
+        send_all(socket, &mut self.answer_headers[..total])
+    }
+
+    /// Writes the headers that the kernel has changed since they were last written.
+    fn renew_headers(&mut self) {
+        for index in 0..self.used {
+            let part = &mut self.received_parts[index];
+            part.iov_base = self.requests[index * self.room_octets..].as_mut_ptr().cast();
+            part.iov_len = self.room_octets;
+            let address = &mut self.addresses[index];
+            let header = &mut self.received_headers[index].msg_hdr;
+            header.msg_name = address.as_mut_ptr().cast();
+            header.msg_namelen = crate::address::ADDRESS_OCTETS_MAX;
+            header.msg_iov = &raw mut *part;
+            header.msg_iovlen = 1;
+            header.msg_control = self.received_controls[index].0.as_mut_ptr().cast();
+            header.msg_controllen = RECEIVED_CONTROL_OCTETS as _;
+            header.msg_flags = 0;
         }
         self.used = 0;
-        outcome
     }
 }
 
-impl std::fmt::Debug for ReceiveBatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReceiveBatch({} of {} slots)", self.received, self.headers.len())
+/// Sends messages, leaving out those that the kernel refuses; gives how many these are.
+fn send_all(socket: &UdpSocket, mut headers: &mut [libc::mmsghdr]) -> usize {
+    let mut refused = 0;
+    while !headers.is_empty() {
+        let count = libc::c_uint::try_from(headers.len()).unwrap_or(1);
+        let flags = (libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) as _;
+        // SAFETY: the caller has filled in `count` headers; sendmmsg reads what they point to, writes their lengths.
+        let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags) };
+        let sent = match check(result) {
+            Ok(sent) => usize::try_from(sent).unwrap_or(0),
+            Err(_) => 0,
+        };
+        // Less than all means that the next one was refused.
+        let done = (sent + 1).min(headers.len());
+        refused += done - sent.min(done);
+        headers = &mut headers[done..];
     }
+    refused
 }
 
-impl std::fmt::Debug for SendBatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SendBatch({} of {} slots)", self.used, self.headers.len())
-    }
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// What the message headers point to: one of each for every slot.
-struct Memory {
-    octets_max: usize,
-    octets: Vec<u8>,
-    lengths: Vec<usize>,
-    parts: Vec<libc::iovec>,
-    addresses: Vec<RawAddress>,
-    controls: Vec<ControlBuffer>,
-    control_lengths: Vec<usize>,
+/// Has the kernel choose among the sockets of a port ([`UdpOptions::reuse_port`](crate::udp::UdpOptions)) by the
+/// address of the sender, so that each client always meets the same of the `sockets`, whatever port it asks from, and
+/// a limit per address needs no memory shared between threads. `seed` keeps strangers from choosing whom they meet. To be
+/// called on one socket of the group, when all are bound.
+pub fn spread_by_sender(socket: &UdpSocket, sockets: u32, seed: u32) -> io::Result<()> {
+    let filter = match socket.local_addr()? {
+        SocketAddr::V4(_) => sender_filter(&[12], sockets, seed),
+        SocketAddr::V6(_) => sender_filter(&[8, 12, 16, 20], sockets, seed),
+    };
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // The kernel copies the program during the call.
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
 }
 
-impl Memory {
-    fn new(slots: usize, octets_max: usize) -> Self {
-        let nowhere = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Self {
-            octets_max,
-            octets: vec![0; slots * octets_max],
-            lengths: vec![octets_max; slots],
-            parts: vec![nowhere; slots],
-            addresses: vec![RawAddress::empty(); slots],
-            controls: vec![ControlBuffer::new(); slots],
-            control_lengths: vec![0; slots],
-        }
+/// A classic BPF program: hashes the words at these offsets of the network header to a number below `sockets`.
+fn sender_filter(offsets: &[u32], sockets: u32, seed: u32) -> Vec<libc::sock_filter> {
+    /// `SKF_NET_OFF` of linux/filter.h: offsets from here count from the start of the network header.
+    const NETWORK_HEADER: u32 = 0xfff0_0000;
+    let step = |code: u32, k: u32| libc::sock_filter {
+        #[expect(clippy::cast_possible_truncation, reason = "operation codes are below 256")]
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_IMM, seed), step(libc::BPF_MISC | libc::BPF_TAX, 0)];
+    for offset in offsets {
+        program.extend([
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NETWORK_HEADER + offset),
+            step(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0),
+            step(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, 0x9e37_79b1),
+            step(libc::BPF_MISC | libc::BPF_TAX, 0),
+            step(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 15),
+            step(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0),
+            step(libc::BPF_MISC | libc::BPF_TAX, 0),
+        ]);
     }
-
-    fn buffer(&self, slot: usize) -> &[u8] {
-        &self.octets[slot * self.octets_max..][..self.octets_max]
-    }
-
-    fn buffer_mut(&mut self, slot: usize) -> &mut [u8] {
-        &mut self.octets[slot * self.octets_max..][..self.octets_max]
-    }
-
-    /// Offers the kernel all of the memory.
-    fn full_lengths(&mut self) {
-        self.lengths.fill(self.octets_max);
-        self.control_lengths.fill(control_message::CONTROL_OCTETS_MAX);
-        self.addresses.iter_mut().for_each(|address| address.octets = crate::address::ADDRESS_OCTETS_MAX);
-    }
-
-    /// Points every header to its slot. Done before each call: the kernel writes lengths into the headers, and
-    /// pointers made earlier would not survive the borrows in between.
-    fn point(&mut self, headers: &mut [libc::mmsghdr]) {
-        let octets = self.octets.as_mut_ptr();
-        for (slot, header) in headers.iter_mut().enumerate() {
-            // SAFETY: the slot lies within the octets, which has room for `octets_max` in every slot.
-            let start = unsafe { octets.add(slot * self.octets_max) };
-            self.parts[slot] = libc::iovec { iov_base: start.cast(), iov_len: self.lengths[slot] };
-            let message = &mut header.msg_hdr;
-            message.msg_name = self.addresses[slot].as_mut_ptr().cast();
-            message.msg_namelen = self.addresses[slot].octets;
-            message.msg_control = match self.control_lengths[slot] {
-                0 => std::ptr::null_mut(),
-                _ => self.controls[slot].0.as_mut_ptr().cast(),
-            };
-            message.msg_controllen = self.control_lengths[slot] as _;
-            message.msg_flags = 0;
-            header.msg_len = 0;
-        }
-        let parts = self.parts.as_mut_ptr();
-        for (slot, header) in headers.iter_mut().enumerate() {
-            // SAFETY: there is a part for every slot.
-            header.msg_hdr.msg_iov = unsafe { parts.add(slot) };
-            header.msg_hdr.msg_iovlen = 1;
-        }
-    }
-}
-
-fn empty_headers(slots: usize) -> Vec<libc::mmsghdr> {
-    // SAFETY: mmsghdr is plain old data, for which all zeroes is a valid value.
-    vec![unsafe { zeroed() }; slots]
+    program.extend([
+        step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, sockets.max(1)),
+        step(libc::BPF_RET | libc::BPF_A, 0),
+    ]);
+    program
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::poll::{Interest, PollSet};
-    use crate::udp::UdpOptions;
+    use crate::udp::{TimestampSource, UdpOptions};
+    use std::net::UdpSocket as StdSocket;
     use std::time::Duration;
 
-    fn receive_some(batch: &mut ReceiveBatch, socket: &UdpSocket) -> usize {
-        let deadline = clock::mono_now().saturating_add(Duration::from_secs(5));
-        let mut set = PollSet::new();
-        set.add(socket, Interest::READ, ());
-        loop {
-            match batch.receive(socket) {
-                Ok(count) => return count,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+    fn server(address: &str, reuse_port: bool) -> UdpSocket {
+        let options = UdpOptions { packet_info: true, reuse_port, ..UdpOptions::default() };
+        UdpSocket::bound_to(address.parse().unwrap(), &options).unwrap()
+    }
+
+    fn receive_some(batch: &mut ServerBatch, socket: &UdpSocket) -> usize {
+        for _ in 0..200 {
+            match batch.receive(socket).unwrap() {
+                0 => std::thread::sleep(Duration::from_millis(5)),
+                received => return received,
             }
-            assert!(clock::mono_now() < deadline, "nothing came");
-            set.wait(Some(deadline)).unwrap();
         }
+        0
     }
 
-    fn echo(local: &str) {
-        let options = UdpOptions { packet_info: true, ..UdpOptions::default() };
-        let server = UdpSocket::bound_to(local.parse().unwrap(), &options).unwrap();
-        let client = UdpSocket::bound_to(local.parse().unwrap(), &options).unwrap();
-        let (mut inward, mut outward) = (ReceiveBatch::new(4, 8), SendBatch::new(4, 8));
-        for text in [&b"one"[..], b"four", b"a long one"] {
-            client.send_to(text, server.local_addr().unwrap(), None).unwrap();
-        }
-        let mut seen = 0;
-        while seen < 3 {
-            seen += receive_some(&mut inward, &server);
-            for request in inward.datagrams() {
-                assert_eq!(request.truncated, request.octets == b"a long o");
-                assert_eq!(request.from, client.local_addr().unwrap());
-                assert_eq!(request.destination.unwrap().address, server.local_addr().unwrap().ip());
-                outward.push(request.from, request.destination, |buffer| {
-                    buffer[..request.octets.len()].copy_from_slice(request.octets);
-                    request.octets.len()
-                });
+    #[test]
+    fn requests_come_together_and_answers_go_back_from_the_address_that_was_asked() {
+        for (any, asked, port_of) in [("0.0.0.0:0", "127.0.0.9", "127.0.0.1:0"), ("[::]:0", "::1", "[::1]:0")]
+        {
+            let Ok(client) = StdSocket::bind(port_of) else { continue };
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let socket = server(any, false);
+            let to = SocketAddr::new(asked.parse().unwrap(), socket.local_addr().unwrap().port());
+            let mut batch = ServerBatch::new(8, 64);
+            for round in 0..3u8 {
+                for n in 0..5u8 {
+                    client.send_to(&[round, n, 7], to).unwrap();
+                }
+                assert_eq!(receive_some(&mut batch, &socket), 5);
+                for index in [0, 2, 3] {
+                    let (request, room) = batch.exchange(index).unwrap();
+                    assert_eq!(request.octets, [round, u8::try_from(index).unwrap(), 7]);
+                    assert_eq!((request.from, request.truncated), (client.local_addr().unwrap(), false));
+                    assert!(request.received.source >= TimestampSource::Daemon);
+                    room[..2].copy_from_slice(&request.octets[..2]);
+                    batch.answer(index, 2);
+                }
+                for (index, answer) in batch.answers_mut() {
+                    assert_eq!(usize::from(answer[1]), index);
+                    answer[0] += 100;
+                }
+                assert_eq!(batch.send(&socket), 0);
+                for index in [0, 2, 3] {
+                    let mut answer = [0; 64];
+                    let (octets, from) = client.recv_from(&mut answer).unwrap();
+                    assert_eq!((&answer[..octets], from), (&[round + 100, index][..], to));
+                }
             }
-            let waiting = outward.len();
-            assert_eq!(outward.send(&server), SendOutcome { sent: waiting, failed: 0 });
         }
-        let mut answers = Vec::new();
-        while answers.len() < 3 {
-            receive_some(&mut inward, &client);
-            answers.extend(inward.datagrams().map(|answer| answer.octets.to_vec()));
+    }
+
+    #[test]
+    fn long_datagrams_are_cut_and_marked() {
+        let client = StdSocket::bind("127.0.0.1:0").unwrap();
+        let socket = server("127.0.0.1:0", false);
+        client.send_to(&[1; 65], socket.local_addr().unwrap()).unwrap();
+        let mut batch = ServerBatch::new(2, 64);
+        assert_eq!(receive_some(&mut batch, &socket), 1);
+        let (request, _) = batch.exchange(0).unwrap();
+        assert_eq!((request.octets.len(), request.truncated), (64, true));
+        assert!(batch.exchange(1).is_none());
+        assert_eq!(batch.receive(&socket).unwrap(), 0);
+    }
+
+    #[test]
+    fn answers_that_cannot_be_sent_are_left_out_and_the_others_go() {
+        let clients = [(); 3].map(|()| StdSocket::bind("127.0.0.1:0").unwrap());
+        let socket = server("127.0.0.1:0", false);
+        for client in &clients {
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.send_to(&[1], socket.local_addr().unwrap()).unwrap();
         }
-        assert_eq!(answers, [&b"one"[..], b"four", b"a long o"]);
-        assert!(outward.is_empty());
+        let mut batch = ServerBatch::new(4, 70_000);
+        assert_eq!(receive_some(&mut batch, &socket), 3);
+        for (index, octets) in [(0, 1), (1, 70_000), (2, 1)] {
+            batch.exchange(index).unwrap();
+            batch.answer(index, octets);
+        }
+        assert_eq!(batch.send(&socket), 1);
+        assert!(clients[0].recv(&mut [0; 8]).is_ok() && clients[2].recv(&mut [0; 8]).is_ok());
     }
 
     #[test]
-    fn a_batch_is_answered_over_ipv4() {
-        echo("127.0.0.1:0");
-    }
-
-    #[test]
-    fn a_batch_is_answered_over_ipv6() {
-        echo("[::1]:0");
-    }
-
-    #[test]
-    fn a_refused_datagram_does_not_keep_back_the_others() {
-        let socket = UdpSocket::bound_to("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
-        let good = socket.local_addr().unwrap();
-        let bad = "[::1]:9".parse().unwrap(); // another family than the socket's
-        let mut batch = SendBatch::new(3, 8);
-        let one = |buffer: &mut [u8]| {
-            buffer[0] = 1;
-            1
-        };
-        assert!([bad, good, bad].into_iter().all(|to| batch.push(to, None, one)));
-        assert!(!batch.push(good, None, |_| unreachable!("all slots are taken")));
-        assert_eq!(batch.send(&socket), SendOutcome { sent: 1, failed: 2 });
+    fn one_sender_always_meets_the_same_socket() {
+        for (any, client) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
+            let Ok(_) = StdSocket::bind(client) else { continue };
+            let first = server(any, true);
+            let address = first.local_addr().unwrap();
+            let second = server(&address.to_string(), true);
+            for seed in 0..4 {
+                spread_by_sender(&first, 2, seed * 77_777).unwrap();
+                for _ in 0..16 {
+                    StdSocket::bind(client).unwrap().send_to(&[1], address).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(50));
+                let mut batch = ServerBatch::new(32, 64);
+                let counts = [batch.receive(&first).unwrap(), batch.receive(&second).unwrap()];
+                assert!(counts == [16, 0] || counts == [0, 16], "{counts:?}");
+            }
+        }
     }
 }
