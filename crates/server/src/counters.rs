@@ -87,8 +87,6 @@ counted! {
 pub struct ServerCounters {
     /// Datagrams that were looked at.
     pub received: u64,
-    /// Cookie placeholders that were too many, filled or inside the encrypted part; tolerated. RFC 8915 §5.5.
-    pub odd_placeholders: u64,
     responses: [u64; ResponseKind::ALL.len()],
     silences: [u64; SilenceReason::ALL.len()],
 }
@@ -127,7 +125,6 @@ impl ServerCounters {
     /// Adds the counts of another responder.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
-        self.odd_placeholders += other.odd_placeholders;
         self.responses.iter_mut().zip(other.responses).for_each(|(sum, count)| *sum += count);
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }

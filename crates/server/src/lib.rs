@@ -3,19 +3,21 @@
 //! Owns access lists, rate limits, the answers to plain, keyed and NTS requests (RFC 5905 §9, RFC 8915 §5.7), and what
 //! is counted about them. Keeps no state of the protocol, answers with no more octets than it was asked with, never
 //! gives unauthenticated time to a packet with an NTS field, and allocates nothing per packet. It reads no clock and
-//! no socket: time, keys and random octets come in as values. Start at [`Policy`] and [`ServerTime`].
+//! no socket: time, keys and random octets come in as values. Start at [`Responder`], [`Policy`] and [`ServerTime`].
 #![forbid(unsafe_code)]
 
 mod access;
 mod counters;
 mod policy;
 mod rate_limit;
+mod responder;
 mod server_time;
 mod subnet;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
 pub use counters::{ResponseKind, ServerCounters, SilenceReason};
-pub use policy::{Policy, RequireNts, Versions};
+pub use policy::{KeyTable, Policy, RequireNts, Versions};
 pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateLimitSettings};
+pub use responder::{Arrival, Environment, Published, Responder, Verdict, restamp_transmit};
 pub use server_time::{DISPERSION_RATE, STRATUM_UNSYNCHRONIZED, ServerTime};
 pub use subnet::{Subnet, SubnetError};

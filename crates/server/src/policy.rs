@@ -1,6 +1,7 @@
 //! What a server does for whom.
 
 use crate::{Access, AccessList, RateLimitSettings, Refusal};
+use chime_wire::mac::SymmetricKey;
 use core::fmt;
 use core::time::Duration;
 
@@ -63,6 +64,8 @@ pub struct Policy {
     pub require_nts: RequireNts,
     /// The versions that are answered.
     pub versions: Versions,
+    /// The symmetric keys that requests may be authenticated with.
+    pub keys: KeyTable,
 }
 
 impl Policy {
@@ -84,6 +87,7 @@ impl Policy {
             clients_max: Self::CLIENTS_DEFAULT,
             require_nts: RequireNts::No,
             versions: Versions::ALL,
+            keys: KeyTable::default(),
         }
     }
 
@@ -97,6 +101,27 @@ impl Policy {
     #[must_use]
     pub fn closed() -> Self {
         Self::new(AccessList::uniform(Access::Refuse(Refusal::Ignore)))
+    }
+}
+
+/// Symmetric keys by number.
+#[derive(Clone, Debug, Default)]
+pub struct KeyTable(Vec<SymmetricKey>);
+
+impl KeyTable {
+    /// Of keys with the same number the last one counts.
+    #[must_use]
+    pub fn new(mut keys: Vec<SymmetricKey>) -> Self {
+        keys.reverse();
+        keys.sort_by_key(SymmetricKey::id); // stable: the last one is now the first of its number
+        keys.dedup_by_key(|key| key.id());
+        Self(keys)
+    }
+
+    /// The key with this number.
+    #[must_use]
+    pub fn get(&self, id: u32) -> Option<&SymmetricKey> {
+        self.0.binary_search_by_key(&id, SymmetricKey::id).ok().map(|at| &self.0[at])
     }
 }
 

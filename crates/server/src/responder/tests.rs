@@ -1,0 +1,401 @@
+use super::*;
+use crate::{AccessList, AccessRule, RateLimitSettings, Subnet};
+use arrayvec::ArrayVec;
+use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
+use chime_time::{NtpDate, NtpDuration};
+use chime_wire::FieldWriter;
+use proptest::prelude::*;
+
+const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
+const UNIQUE_IDENTIFIER: [u8; 32] = [0x5a; 32];
+
+/// A clock that goes on by 2⁻³² s with each reading, and octets that look random.
+#[derive(Default)]
+struct Fixed {
+    readings: u64,
+    state: u64,
+}
+
+impl Environment for Fixed {
+    fn system_time(&mut self) -> NtpTimestamp {
+        self.readings += 1;
+        NtpTimestamp::from_bits((4_000_000_001 << 32) + self.readings)
+    }
+
+    fn fill_random(&mut self, octets: &mut [u8]) {
+        for octet in octets {
+            self.state =
+                self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *octet = self.state.to_be_bytes()[0];
+        }
+    }
+}
+
+fn received() -> NtpTimestamp {
+    NtpTimestamp::from_bits(4_000_000_000 << 32)
+}
+
+fn at(seconds: f64) -> Arrival {
+    Arrival {
+        from: CLIENT,
+        received: received(),
+        mono: MonoTime::from_nanos(1_000_000_000_000).add_secs_f64(seconds),
+    }
+}
+
+fn time() -> ServerTime {
+    ServerTime {
+        leap: LeapIndicator::Insert,
+        root_delay: NtpShort::from_bits(7),
+        root_dispersion: NtpDuration::from_nanos(500_000),
+        reference_id: ReferenceId([192, 0, 2, 99]),
+        ..ServerTime::local(2, -22, at(0.0).mono, NtpTimestamp::from_bits(3_999_999_990 << 32))
+    }
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(CookieKey::new(77, [9; 32], NtpDate::from_unix(1_700_000_000, 0)))
+}
+
+fn keys(algorithm: AeadAlgorithm) -> NtsKeys {
+    let key =
+        |octet| AeadKey::new(algorithm, &vec![octet; algorithm.key_octets()]).expect("the right length");
+    NtsKeys { c2s: key(1), s2c: key(2) }
+}
+
+fn plain_request(first: u8) -> Vec<u8> {
+    let mut octets = vec![0; HEADER_OCTETS];
+    octets[0] = first;
+    octets[2] = 6;
+    octets[40..48].copy_from_slice(&0x1122_3344_5566_7788u64.to_be_bytes());
+    octets
+}
+
+fn nts_request(keys: &NtsKeys, cookie: &[u8], placeholders: usize) -> Vec<u8> {
+    let mut octets = [0; 4096];
+    octets[..HEADER_OCTETS].copy_from_slice(&plain_request(0x23));
+    let mut writer = FieldWriter::new(&mut octets, HEADER_OCTETS);
+    let nonce = [3; 16];
+    let nonce = &nonce[..keys.algorithm().nonce_octets()];
+    write_nts_request(&mut writer, &UNIQUE_IDENTIFIER, cookie, placeholders, &keys.c2s, nonce)
+        .expect("there is room");
+    let length = writer.len();
+    octets[..length].to_vec()
+}
+
+struct Answered {
+    verdict: Verdict,
+    octets: Vec<u8>,
+}
+
+impl Answered {
+    fn header(&self) -> Header {
+        Header::decode(&self.octets).expect("an answer has a header")
+    }
+
+    fn kind(&self) -> Option<ResponseKind> {
+        match self.verdict {
+            Verdict::Respond { kind, .. } => Some(kind),
+            Verdict::Silence(_) => None,
+        }
+    }
+}
+
+fn ask(responder: &mut Responder, request: &[u8], arrival: &Arrival) -> Answered {
+    let mut response = [0xee; 2048];
+    let (time, ring) = (time(), ring());
+    let published = Published { time: &time, keys: Some(&ring) };
+    let verdict = responder.respond(request, arrival, &published, &mut Fixed::default(), &mut response);
+    let octets = match verdict {
+        Verdict::Respond { octets, .. } => response[..octets].to_vec(),
+        Verdict::Silence(_) => Vec::new(),
+    };
+    assert!(octets.len() <= request.len());
+    Answered { verdict, octets }
+}
+
+fn responder(policy: Policy) -> Responder {
+    Responder::new(Arc::new(policy), [1, 2])
+}
+
+fn ask_open(request: &[u8]) -> Answered {
+    ask(&mut responder(Policy::open()), request, &at(0.0))
+}
+
+#[test]
+fn a_plain_request_is_answered_in_kind() {
+    for version in 1..=4u8 {
+        let answer = ask_open(&plain_request(version << 3 | 3));
+        assert_eq!(answer.kind(), Some(ResponseKind::Plain));
+        let header = answer.header();
+        assert_eq!((header.version, header.mode, header.poll, header.stratum), (version, Mode::Server, 6, 2));
+        assert_eq!(
+            (header.leap, header.precision, header.root_delay),
+            (LeapIndicator::Insert, -22, NtpShort::from_bits(7))
+        );
+        assert_eq!(header.root_dispersion, NtpShort::from_duration_ceil(NtpDuration::from_nanos(500_000)));
+        assert_eq!(header.origin, NtpTimestamp::from_bits(0x1122_3344_5566_7788));
+        assert_eq!((header.receive, header.reference_id), (received(), ReferenceId([192, 0, 2, 99])));
+        assert!(header.receive.is_before(header.transmit));
+        assert_eq!(answer.octets.len(), HEADER_OCTETS);
+    }
+}
+
+#[test]
+fn a_symmetric_active_request_is_answered_as_symmetric_passive() {
+    assert_eq!(ask_open(&plain_request(0x21)).header().mode, Mode::SymmetricPassive);
+}
+
+#[test]
+fn a_clock_that_is_not_synchronised_says_so() {
+    let unsynchronized = ServerTime::unsynchronized(-20);
+    let published = Published { time: &unsynchronized, keys: None };
+    let mut response = [0; 48];
+    let request = plain_request(0x23);
+    responder(Policy::open()).respond(&request, &at(0.0), &published, &mut Fixed::default(), &mut response);
+    let header = Header::decode(&response).expect("an answer");
+    assert_eq!((header.leap, header.stratum), (LeapIndicator::Unsynchronized, 0));
+    assert_eq!(header.reference_id, ReferenceId::default());
+}
+
+#[test]
+fn what_is_still_to_be_slewed_is_in_the_timestamps() {
+    let time = ServerTime { correction: NtpDuration::from_seconds(2), ..time() };
+    let published = Published { time: &time, keys: None };
+    let mut response = [0; 48];
+    let request = plain_request(0x23);
+    responder(Policy::open()).respond(&request, &at(0.0), &published, &mut Fixed::default(), &mut response);
+    let header = Header::decode(&response).expect("an answer");
+    assert_eq!(header.receive, received() + NtpDuration::from_seconds(2));
+    assert_eq!(header.transmit - header.receive, NtpDuration::from_bits((1 << 32) + 1));
+}
+
+#[test]
+fn packets_that_are_no_requests_get_silence() {
+    let long = |first: u8, length: usize| {
+        let mut packet = plain_request(first);
+        packet.resize(length, 0);
+        packet
+    };
+    for (packet, reason) in [
+        (vec![], SilenceReason::TooShort),
+        (vec![0x23; 47], SilenceReason::TooShort),
+        (plain_request(0x03), SilenceReason::Version),
+        (plain_request(0x2b), SilenceReason::Version),
+        (plain_request(0x3b), SilenceReason::Version),
+        (plain_request(0x20), SilenceReason::Mode),
+        (plain_request(0x22), SilenceReason::Mode),
+        (plain_request(0x24), SilenceReason::Mode),
+        (plain_request(0x25), SilenceReason::Mode),
+        (vec![0x26; 12], SilenceReason::Control),
+        (vec![0x17, 0, 3, 42], SilenceReason::Private),
+        (long(0x23, 49), SilenceReason::Malformed),
+        (long(0x23, 52), SilenceReason::UnknownKey),
+        (long(0x23, 64), SilenceReason::Malformed),
+        (long(0x23, 68), SilenceReason::UnknownKey),
+        (long(0x23, 76), SilenceReason::Malformed),
+    ] {
+        assert_eq!(ask_open(&packet).verdict, Verdict::Silence(reason), "{packet:02x?}");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_ignored() {
+    let mut request = plain_request(0x23);
+    request.extend_from_slice(&[0x2f, 1, 0, 28]);
+    request.resize(HEADER_OCTETS + 28, 7);
+    assert_eq!(ask_open(&request).kind(), Some(ResponseKind::Plain));
+}
+
+#[test]
+fn versions_that_are_not_served_get_silence() {
+    let policy = Policy { versions: crate::Versions::only(&[4]), ..Policy::open() };
+    let mut responder = responder(policy);
+    assert_eq!(
+        ask(&mut responder, &plain_request(0x1b), &at(0.0)).verdict,
+        Verdict::Silence(SilenceReason::Version)
+    );
+    assert_eq!(ask(&mut responder, &plain_request(0x23), &at(0.0)).kind(), Some(ResponseKind::Plain));
+}
+
+#[test]
+fn an_nts_request_gets_authenticated_time_and_the_cookies_it_has_room_for() {
+    for algorithm in AeadAlgorithm::ALL {
+        let keys = keys(algorithm);
+        let mut cookie = ring().seal_cookie(&keys, [5; 16]);
+        for placeholders in [0, 1, 7, 11] {
+            let request = nts_request(&keys, cookie.as_bytes(), placeholders);
+            let answer = ask_open(&request);
+            assert_eq!(answer.kind(), Some(ResponseKind::Nts), "{algorithm} {placeholders}");
+            let mut cookies = ArrayVec::new();
+            verify_nts_response(&answer.octets, &UNIQUE_IDENTIFIER, &keys.s2c, &mut cookies)
+                .expect("it verifies");
+            assert_eq!(cookies.len(), (1 + placeholders).min(8));
+            cookie = cookies.remove(0);
+            assert_eq!(answer.header().stratum, 2);
+        }
+    }
+}
+
+#[test]
+fn a_cookie_or_an_authenticator_that_does_not_open_gets_a_nak() {
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let good = nts_request(&keys, cookie.as_bytes(), 1);
+    for changed in [HEADER_OCTETS - 1, HEADER_OCTETS + 40 + 20, good.len() - 1] {
+        let mut request = good.clone();
+        request[changed] ^= 1;
+        let answer = ask_open(&request);
+        assert_eq!(answer.kind(), Some(ResponseKind::NtsNak), "octet {changed}");
+        assert!(chime_nts::is_nts_nak(&answer.octets, &UNIQUE_IDENTIFIER));
+        assert_eq!((answer.header().stratum, answer.header().leap), (0, LeapIndicator::Unsynchronized));
+        assert_eq!(answer.octets.len(), HEADER_OCTETS + 36);
+    }
+}
+
+#[test]
+fn naks_are_limited_per_address_and_good_requests_are_not() {
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let good = nts_request(&keys, cookie.as_bytes(), 0);
+    let mut bad = good.clone();
+    bad[HEADER_OCTETS + 60] ^= 1;
+    let mut responder = responder(Policy::open());
+    for _ in 0..200 {
+        ask(&mut responder, &bad, &at(0.0));
+    }
+    let (naks, limited) = (
+        responder.counters().responses(ResponseKind::NtsNak),
+        responder.counters().silences(SilenceReason::NtsNakLimited),
+    );
+    assert!((8..80).contains(&naks) && naks + limited == 200, "{naks} {limited}");
+    assert_eq!(ask(&mut responder, &good, &at(0.0)).kind(), Some(ResponseKind::Nts));
+}
+
+#[test]
+fn without_keys_a_packet_with_an_nts_field_gets_silence() {
+    let keys = keys(AeadAlgorithm::Aes128GcmSiv);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let request = nts_request(&keys, cookie.as_bytes(), 0);
+    let time = time();
+    let published = Published { time: &time, keys: None };
+    let verdict = responder(Policy::open()).respond(
+        &request,
+        &at(0.0),
+        &published,
+        &mut Fixed::default(),
+        &mut [0; 512],
+    );
+    assert_eq!(verdict, Verdict::Silence(SilenceReason::NtsNotServed));
+}
+
+#[test]
+fn refused_addresses_get_silence_or_a_kiss() {
+    let nets = [Subnet::host(CLIENT)];
+    for (refusal, expected) in [
+        (Refusal::Ignore, Verdict::Silence(SilenceReason::AccessDenied)),
+        (Refusal::Deny, Verdict::Respond { octets: 48, kind: ResponseKind::KissDeny }),
+    ] {
+        let policy = Policy::new(AccessList::from_lists(Some((&nets, refusal)), None));
+        let answer = ask(&mut responder(policy), &plain_request(0x23), &at(0.0));
+        assert_eq!(answer.verdict, expected);
+        if refusal == Refusal::Deny {
+            assert_eq!(answer.header().reference_id.kiss_code(), KissCode::DENY);
+            assert_eq!((answer.header().stratum, answer.header().root_delay), (0, NtpShort::ZERO));
+        }
+    }
+    let mut closed = responder(Policy::new(AccessList::from_rules(&[AccessRule {
+        allow: true,
+        all: false,
+        subnet: "10.0.0.0/8".parse().ok(),
+    }])));
+    assert_eq!(
+        ask(&mut closed, &plain_request(0x23), &at(0.0)).verdict,
+        Verdict::Silence(SilenceReason::AccessDenied)
+    );
+    assert_eq!(closed.clients().count(), 0, "who is not let in is not remembered");
+}
+
+#[test]
+fn requiring_nts_refuses_the_others_only() {
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let nts = nts_request(&keys, cookie.as_bytes(), 0);
+    for (require_nts, expected) in [
+        (RequireNts::Ignore, Verdict::Silence(SilenceReason::NtsRequired)),
+        (RequireNts::Deny, Verdict::Respond { octets: 48, kind: ResponseKind::KissDeny }),
+    ] {
+        let mut responder = responder(Policy { require_nts, ..Policy::open() });
+        assert_eq!(ask(&mut responder, &plain_request(0x23), &at(0.0)).verdict, expected);
+        assert_eq!(ask(&mut responder, &nts, &at(0.0)).kind(), Some(ResponseKind::Nts));
+    }
+}
+
+#[test]
+fn too_many_requests_get_silence_or_a_kiss_that_nts_clients_can_verify() {
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let nts = nts_request(&keys, cookie.as_bytes(), 0);
+    let limit = RateLimitSettings { leak: None, kiss: Some(0), ..RateLimitSettings::from_chrony(3, 2, 2, 0) };
+    let mut responder = responder(Policy { rate_limit: Some(limit), ..Policy::open() });
+    let kinds: Vec<_> = (0..4).map(|_| ask(&mut responder, &plain_request(0x23), &at(0.0)).kind()).collect();
+    let (plain, kiss) = (Some(ResponseKind::Plain), Some(ResponseKind::KissRate));
+    assert_eq!(kinds, [plain, plain, kiss, kiss]);
+    let answer = ask(&mut responder, &nts, &at(0.0));
+    assert_eq!(answer.kind(), kiss);
+    verify_nts_response(&answer.octets, &UNIQUE_IDENTIFIER, &keys.s2c, &mut ArrayVec::new())
+        .expect("it verifies");
+
+    let quiet = Policy { rate_limit: Some(RateLimitSettings { kiss: None, ..limit }), ..Policy::open() };
+    responder.set_policy(Arc::new(quiet));
+    let verdict = ask(&mut responder, &nts, &at(0.0)).verdict;
+    assert_eq!(verdict, Verdict::Silence(SilenceReason::RateLimited));
+    let client = responder.clients().next().expect("one client");
+    assert_eq!((client.address, client.hits, client.drops), (CLIENT, 6, 4));
+}
+
+#[test]
+fn only_what_nothing_is_sealed_in_can_be_stamped_again() {
+    let now = NtpTimestamp::from_bits(0xabcd);
+    let mut response = [0; 48];
+    restamp_transmit(&mut response, ResponseKind::Nts, now);
+    assert_eq!(response, [0; 48]);
+    restamp_transmit(&mut response, ResponseKind::Plain, now);
+    assert_eq!(Header::decode(&[&[0x24], &response[1..]].concat()).expect("a header").transmit, now);
+    restamp_transmit(&mut [0; 3], ResponseKind::Plain, now);
+}
+
+proptest! {
+    #[test]
+    fn no_octets_make_it_panic_or_answer_with_more(
+        first in prop::sample::select(vec![0x23u8, 0x1b, 0x13, 0x0b, 0x21, 0xe3, 0x26, 0x24]),
+        rest in prop::collection::vec(any::<u8>(), 0..400)
+    ) {
+        let request = [vec![first], rest].concat();
+        ask_open(&request);
+    }
+
+    /// Whatever becomes of an NTS request on its way: authenticated time, a NAK or silence, but never plain time.
+    #[test]
+    fn a_changed_nts_request_never_gets_unauthenticated_time(
+        placeholders in 0usize..3, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>())
+    ) {
+        let keys = keys(AeadAlgorithm::AesSivCmac256);
+        let cookie = ring().seal_cookie(&keys, [5; 16]);
+        let mut request = nts_request(&keys, cookie.as_bytes(), placeholders);
+        for (index, value) in &changes {
+            // The types of the fields are left alone: without them it is no packet with NTS fields.
+            let at = index.index(request.len());
+            if !(HEADER_OCTETS..HEADER_OCTETS + 4).contains(&at) {
+                request[at] ^= value;
+            }
+        }
+        if let Some(cut) = cut {
+            request.truncate(HEADER_OCTETS + 36 + cut.index(request.len() - HEADER_OCTETS - 36));
+        }
+        let answer = ask_open(&request);
+        let plain = matches!(answer.kind(), Some(ResponseKind::Plain | ResponseKind::Keyed));
+        prop_assert!(!plain, "{:?}", answer.verdict);
+    }
+}
