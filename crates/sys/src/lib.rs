@@ -12,6 +12,7 @@ pub mod clock;
 pub mod network;
 pub mod poll;
 pub mod privileges;
+pub mod random;
 pub mod resolver;
 pub mod signals;
 pub mod tcp;

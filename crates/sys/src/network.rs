@@ -12,9 +12,9 @@ const MESSAGES_MAX: usize = 256;
 
 /// A routing socket of the kernel.
 #[derive(Debug)]
-pub struct NetworkWatch(OwnedFd);
+pub struct NetworkMonitor(OwnedFd);
 
-impl NetworkWatch {
+impl NetworkMonitor {
     /// Subscribes to changes of addresses, links and routes. A failure is worth a warning, not an end.
     pub fn open() -> io::Result<Self> {
         let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
@@ -56,7 +56,7 @@ impl NetworkWatch {
     }
 }
 
-impl AsFd for NetworkWatch {
+impl AsFd for NetworkMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -114,6 +114,6 @@ mod tests {
 
     #[test]
     fn looking_for_changes_does_not_wait_for_one() {
-        NetworkWatch::open().unwrap().take_changes();
+        NetworkMonitor::open().unwrap().take_changes();
     }
 }
