@@ -1,0 +1,428 @@
+//! What the daemon keeps on disk, and what happens when that is damaged: nothing bad.
+//!
+//! A file is written to a temporary name, synced and renamed, so that at any moment either the old or the new one is
+//! there, whole. A file that cannot be read or understood is reported, with its path and the reason, and set aside
+//! under the name `….damaged-N`; the daemon goes on as if it had never been. A write that fails leaves the old file
+//! alone, is reported once, and is tried again by [`Store::retry`].
+//!
+//! Start at [`Store::open`], [`Store::load`] and [`Store::save`]; take [`Store::poll_report`] after each for the log.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use zeroize::Zeroizing;
+
+/// The largest file that is read; the largest of ours, the associations, take some hundred kilobytes.
+pub const FILE_OCTETS_MAX: u64 = 16 << 20;
+
+/// Damaged copies kept of one file. The first ones stay, as they are nearest to the cause; the last is overwritten.
+pub const DAMAGED_COPIES_MAX: u32 = 5;
+
+/// Reports kept until they are taken; further ones are dropped, as the first tell what is wrong.
+const REPORTS_MAX: usize = 64;
+
+/// The files of the state directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum StateFile {
+    /// The server's cookie keys.
+    CookieKeys,
+    /// Keys and cookies of the associations with NTS servers.
+    Associations,
+    /// The frequency correction, for a quick start.
+    Drift,
+    /// The last time that was known to be good, for clocks without a battery.
+    LastGoodTime,
+    /// The addresses that names had, for starts without a name service.
+    ServerNames,
+}
+
+impl StateFile {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::CookieKeys, Self::Associations, Self::Drift, Self::LastGoodTime, Self::ServerNames];
+
+    /// The file's name in the state directory.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CookieKeys => "cookie-keys",
+            Self::Associations => "associations",
+            Self::Drift => "drift",
+            Self::LastGoodTime => "last-good-time",
+            Self::ServerNames => "server-names",
+        }
+    }
+
+    /// Whether the file holds keys, and nobody but the daemon may read it.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::CookieKeys | Self::Associations)
+    }
+
+    const fn mode(self) -> u32 {
+        if self.is_secret() { 0o600 } else { 0o644 }
+    }
+}
+
+/// Something about the files that the operator must know. `Display` makes the log line.
+#[derive(Debug)]
+pub enum Report {
+    /// A file could not be understood, and was set aside (or could not even be, where `set_aside` is `None`).
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why it is of no use.
+        reason: String,
+        /// Where it is now.
+        set_aside: Option<PathBuf>,
+    },
+    /// A file could not be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file with keys can be read by others; the next write makes it private.
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file could not be written. Told once, until it can.
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file that could not be written has been.
+    WrittenAgain {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Report {
+    /// Whether this is good news.
+    #[must_use]
+    pub const fn is_recovery(&self) -> bool {
+        matches!(self, Self::WrittenAgain { .. })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { path, reason, set_aside: Some(aside) } => {
+                write!(
+                    f,
+                    "{}: {reason}; set aside as {}, going on without it",
+                    path.display(),
+                    aside.display()
+                )
+            }
+            Self::Damaged { path, reason, set_aside: None } => {
+                write!(f, "{}: {reason}; going on without it (it could not be set aside)", path.display())
+            }
+            Self::Unreadable { path, error } => {
+                write!(f, "{}: cannot be read: {error}; going on without it", path.display())
+            }
+            Self::TooOpen { path, mode } => {
+                write!(
+                    f,
+                    "{}: holds keys, but others can read it (mode {mode:04o}): chmod 0600",
+                    path.display()
+                )
+            }
+            Self::NotWritten { path, error } => {
+                write!(
+                    f,
+                    "{}: cannot be written: {error}; the old contents stay, trying again",
+                    path.display()
+                )
+            }
+            Self::WrittenAgain { path } => write!(f, "{}: written again", path.display()),
+        }
+    }
+}
+
+/// The state directory.
+#[derive(Debug)]
+pub struct Store<M: Medium = Disk> {
+    medium: M,
+    directory: PathBuf,
+    cookie_keys: Option<PathBuf>,
+    unwritten: Vec<Unwritten>,
+    reports: VecDeque<Report>,
+}
+
+/// Contents that could not be written yet.
+#[derive(Debug)]
+struct Unwritten {
+    file: StateFile,
+    octets: Zeroizing<Vec<u8>>,
+}
+
+impl Store {
+    /// Opens the state directory, making it if need be; where that fails, each file will say so.
+    ///
+    /// `cookie_keys` is the path of the cookie keys, when they are not to be kept in the directory.
+    #[must_use]
+    pub fn open(directory: &Path, cookie_keys: Option<&Path>) -> Self {
+        Self::on(Disk, directory, cookie_keys)
+    }
+
+    /// Hands the directory and our files in it to a user, before privileges are given up; what is not there is not
+    /// missed.
+    pub fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        let paths = StateFile::ALL.into_iter().map(|file| self.path(file));
+        for path in std::iter::once(self.directory.clone()).chain(paths) {
+            match std::os::unix::fs::lchown(&path, Some(uid), Some(gid)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: Medium> Store<M> {
+    fn on(medium: M, directory: &Path, cookie_keys: Option<&Path>) -> Self {
+        // A failure shows when a file is written; a daemon that only reads needs no directory.
+        let _failure = DirBuilder::new().recursive(true).mode(0o755).create(directory);
+        Self {
+            medium,
+            directory: directory.to_owned(),
+            cookie_keys: cookie_keys.map(Path::to_owned),
+            unwritten: Vec::new(),
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// Where a file is kept.
+    #[must_use]
+    pub fn path(&self, file: StateFile) -> PathBuf {
+        match (&self.cookie_keys, file) {
+            (Some(path), StateFile::CookieKeys) => path.clone(),
+            _ => self.directory.join(file.name()),
+        }
+    }
+
+    /// Reads a file, by `decode`. `None` when there is none, or none of use: then a report says why.
+    pub fn load<T, E: fmt::Display>(
+        &mut self,
+        file: StateFile,
+        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Option<T> {
+        let path = self.path(file);
+        let octets = match read(&path) {
+            Ok(Found { mode, octets }) => {
+                if file.is_secret() && mode & 0o077 != 0 {
+                    self.report(Report::TooOpen { path: path.clone(), mode });
+                }
+                octets
+            }
+            Err(ReadFailure::Absent) => return None,
+            Err(ReadFailure::Unreadable(error)) => {
+                self.report(Report::Unreadable { path, error });
+                return None;
+            }
+            Err(ReadFailure::Foreign(reason)) => {
+                self.set_aside(path, reason.to_owned());
+                return None;
+            }
+        };
+        match decode(&octets) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.set_aside(path, reason.to_string());
+                None
+            }
+        }
+    }
+
+    /// Replaces a file; true when that is done. Otherwise it is reported, if it was not yet, and the contents wait
+    /// for [`Store::retry`].
+    pub fn save(&mut self, file: StateFile, octets: &[u8]) -> bool {
+        let path = self.path(file);
+        let result = replace(&self.medium, &path, octets, file.mode());
+        let waiting = self.unwritten.iter().position(|unwritten| unwritten.file == file);
+        match (result, waiting) {
+            (Ok(()), None) => true,
+            (Ok(()), Some(waiting)) => {
+                self.unwritten.remove(waiting);
+                self.report(Report::WrittenAgain { path });
+                true
+            }
+            (Err(_), Some(waiting)) => {
+                self.unwritten[waiting].octets = Zeroizing::new(octets.to_vec());
+                false
+            }
+            (Err(error), None) => {
+                self.unwritten.push(Unwritten { file, octets: Zeroizing::new(octets.to_vec()) });
+                self.report(Report::NotWritten { path, error });
+                false
+            }
+        }
+    }
+
+    /// Tries again to write what could not be written; true when nothing of that is left. Once a minute is enough.
+    pub fn retry(&mut self) -> bool {
+        for file in self.unwritten.iter().map(|unwritten| unwritten.file).collect::<Vec<_>>() {
+            let Some(position) = self.unwritten.iter().position(|unwritten| unwritten.file == file) else {
+                continue;
+            };
+            let octets = std::mem::take(&mut self.unwritten[position].octets);
+            self.save(file, &octets);
+        }
+        self.unwritten.is_empty()
+    }
+
+    /// Removes a file, whose contents must not be used a second time. Without success it is emptied.
+    pub fn remove(&mut self, file: StateFile) {
+        let path = self.path(file);
+        self.unwritten.retain(|unwritten| unwritten.file != file);
+        let removed = fs::remove_file(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => OpenOptions::new().write(true).truncate(true).open(&path).map(drop),
+        });
+        if let Err(error) = removed {
+            self.report(Report::NotWritten { path, error });
+        }
+    }
+
+    /// When a file was last written, by the clock of then.
+    #[must_use]
+    pub fn modified(&self, file: StateFile) -> Option<SystemTime> {
+        fs::metadata(self.path(file)).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Takes the oldest report.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    fn set_aside(&mut self, path: PathBuf, reason: String) {
+        let aside = (1..=DAMAGED_COPIES_MAX)
+            .map(|number| with_suffix(&path, &format!(".damaged-{number}")))
+            .find(|aside| fs::symlink_metadata(aside).is_err())
+            .unwrap_or_else(|| with_suffix(&path, &format!(".damaged-{DAMAGED_COPIES_MAX}")));
+        let set_aside = fs::rename(&path, &aside).is_ok().then_some(aside);
+        self.report(Report::Damaged { path, reason, set_aside });
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.reports.len() < REPORTS_MAX {
+            self.reports.push_back(report);
+        }
+    }
+}
+
+/// Where files are written: the disk, or in tests one that fills up.
+pub trait Medium {
+    /// A file that is being written.
+    type Sink: Sink;
+
+    /// Makes a new file, which must not exist.
+    fn create_new(&self, path: &Path, mode: u32) -> io::Result<Self::Sink>;
+}
+
+/// A file that is being written.
+pub trait Sink: Write {
+    /// Waits until everything written is on the medium.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The real disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Medium for Disk {
+    type Sink = File;
+
+    fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        // The umask may have taken bits away, and a default ACL may have added some.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(file)
+    }
+}
+
+impl Sink for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// Writes a new file beside the old one and puts it in its place.
+fn replace(medium: &impl Medium, path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = with_suffix(path, ".new");
+    // What a crash left behind.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = medium.create_new(&temporary, mode).and_then(|mut sink| {
+        sink.write_all(octets)?;
+        sink.sync()
+    });
+    let replaced = written.and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        let _absent = fs::remove_file(&temporary);
+        return replaced;
+    }
+    // The new name is only sure once the directory is on the disk; file systems that cannot do that are none's fault.
+    if let Some(directory) = path.parent() {
+        let _unsupported = File::open(directory).and_then(|directory| directory.sync_all());
+    }
+    Ok(())
+}
+
+struct Found {
+    mode: u32,
+    octets: Zeroizing<Vec<u8>>,
+}
+
+enum ReadFailure {
+    Absent,
+    Unreadable(io::Error),
+    Foreign(&'static str),
+}
+
+impl From<io::Error> for ReadFailure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Unreadable(error) }
+    }
+}
+
+fn read(path: &Path) -> Result<Found, ReadFailure> {
+    // Looked at first: opening a pipe would wait for somebody to write into it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(ReadFailure::Foreign("not a regular file"));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() > FILE_OCTETS_MAX {
+        return Err(ReadFailure::Foreign("too long for a state file"));
+    }
+    // Room for all of it at once: growing would leave copies of keys in freed memory.
+    let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
+    file.take(FILE_OCTETS_MAX).read_to_end(&mut octets)?;
+    Ok(Found { mode: metadata.mode() & 0o7777, octets })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
