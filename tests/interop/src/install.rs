@@ -1,0 +1,193 @@
+//! Unpacks the peers from Debian's archive into `.lab/`, without installing anything.
+//!
+//! apt resolves and downloads with a state of its own that knows of no installed package, so the
+//! peers come with all their libraries; they are then run through that suite's own dynamic
+//! loader. This needs no privilege, starts no service, and works on any machine that has apt.
+
+use crate::tree;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A Debian release whose peers we test against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Suite {
+    /// Debian 12: chrony 4.3 (AEAD 15 only), NTPsec 1.2.2.
+    Bookworm,
+    /// Debian 13: chrony 4.6.1 (AEAD 30, record 1024), NTPsec 1.2.3, ntpd-rs 1.4.
+    Trixie,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// chrony and NTPsec conflict as packages, so each is resolved alone.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Bookworm => &["chrony", "ntpsec"],
+            Self::Trixie => &["chrony", "ntpsec", "ntpd-rs"],
+        }
+    }
+
+    fn folder(self) -> PathBuf {
+        tree::lab().join(self.name())
+    }
+
+    /// The root of the unpacked packages.
+    pub(crate) fn root(self) -> PathBuf {
+        self.folder().join("root")
+    }
+
+    /// A command that runs a program of this suite, for example `usr/sbin/chronyd`, with this
+    /// suite's own libraries. `preload` is a library to load before all others.
+    pub(crate) fn command(self, program: &str, preload: Option<&Path>) -> Result<Command> {
+        let root = self.root();
+        let mut command = Command::new(loader(&root)?);
+        let folders: Vec<String> =
+            library_folders(&root).iter().map(|path| path.display().to_string()).collect();
+        command.arg("--library-path").arg(folders.join(":"));
+        if let Some(library) = preload {
+            command.arg("--preload").arg(library);
+        }
+        command.arg(root.join(program));
+        Ok(command)
+    }
+}
+
+/// Makes what is missing; says so when it does.
+pub(crate) fn all() -> Result<()> {
+    for suite in [Suite::Bookworm, Suite::Trixie] {
+        install(suite).with_context(|| format!("cannot get the peers of Debian {}", suite.name()))?;
+    }
+    Ok(())
+}
+
+/// The mark is written last: a download that was cut off is made again.
+fn install(suite: Suite) -> Result<()> {
+    let folder = suite.folder();
+    let mark = folder.join("complete");
+    if mark.exists() {
+        return Ok(());
+    }
+    println!(
+        "unpacking {} of Debian {} into {}",
+        suite.packages().join(", "),
+        suite.name(),
+        folder.display()
+    );
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let configuration = write_apt_configuration(suite)?;
+    apt(&configuration, &["update", "-qq"])?;
+    for package in suite.packages() {
+        apt(&configuration, &["install", "-y", "-qq", "--download-only", package])?;
+    }
+    unpack(&folder.join("apt/cache/archives"), &suite.root())?;
+    link_ntpq_library(&suite.root())?;
+    fs::remove_dir_all(folder.join("apt"))?;
+    fs::write(&mark, "")?;
+    Ok(())
+}
+
+fn write_apt_configuration(suite: Suite) -> Result<PathBuf> {
+    let apt = suite.folder().join("apt");
+    for name in ["lists/partial", "cache/archives/partial", "state", "preferences.d", "apt.conf.d"] {
+        fs::create_dir_all(apt.join(name))?;
+    }
+    fs::write(apt.join("status"), "")?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let source = format!("deb [signed-by={keyring}] http://deb.debian.org/debian {} main\n", suite.name());
+    fs::write(apt.join("sources.list"), source)?;
+    let dir = apt.display();
+    let text = format!(
+        "Dir::Etc \"{dir}\";\nDir::Etc::sourcelist \"{dir}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
+         Dir::State \"{dir}/state\";\nDir::State::status \"{dir}/status\";\nDir::State::lists \"{dir}/lists\";\n\
+         Dir::Cache \"{dir}/cache\";\nAPT::Install-Recommends \"false\";\nAPT::Sandbox::User \"\";\n\
+         Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
+    );
+    let path = apt.join("apt.conf");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn apt(configuration: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.env("APT_CONFIG", configuration).env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+    run(&mut command)
+}
+
+/// Libraries, the daemons, and the Python that ntpq is written in; none of the rest of a system.
+fn unpack(archives: &Path, root: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        fs::create_dir_all(root.join("usr").join(name))?;
+        symlink(Path::new("usr").join(name), root.join(name))?;
+    }
+    let wanted = ["lib", "chrony", "ntpsec", "ntpd-rs", "python3", "zlib"];
+    for entry in fs::read_dir(archives)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".deb")
+            && wanted.iter().any(|start| name.starts_with(start))
+            && !name.contains("perl")
+        {
+            run(Command::new("dpkg").arg("-x").arg(&path).arg(root))?;
+        }
+    }
+    Ok(())
+}
+
+/// ntpq looks for its library beside its own modules before it looks at the system's.
+fn link_ntpq_library(root: &Path) -> Result<()> {
+    let name = "libntpc.so";
+    let folders = library_folders(root).into_iter().map(|folder| folder.join("ntp"));
+    let library = folders.map(|folder| folder.join(name)).find(|path| path.exists());
+    let library = library.context("NTPsec's package has no libntpc.so")?;
+    symlink(library, root.join("usr/lib/python3/dist-packages/ntp").join(name))?;
+    Ok(())
+}
+
+/// Runs a command to its end; the error has the command and the end of what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let text = format!("{command:?}");
+    let output = command.output().with_context(|| format!("cannot run {text}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{text} failed ({}): {}", output.status, stderr.trim());
+    Ok(())
+}
+
+/// The suite's own `ld-linux*`.
+fn loader(root: &Path) -> Result<PathBuf> {
+    let mut folders =
+        vec![root.join("lib64"), root.join("lib"), root.join("usr/lib64"), root.join("usr/lib")];
+    folders.extend(library_folders(root));
+    let found =
+        folders.iter().flat_map(|folder| entries(folder)).find(|path| name_of(path).starts_with("ld-linux"));
+    found.with_context(|| format!("no dynamic loader below {}", root.display()))
+}
+
+/// `lib/x86_64-linux-gnu` or whatever this machine's is called, in both places.
+fn library_folders(root: &Path) -> Vec<PathBuf> {
+    let places = [root.join("usr/lib"), root.join("lib")];
+    places
+        .iter()
+        .flat_map(|place| entries(place))
+        .filter(|path| name_of(path).contains("-linux-gnu"))
+        .collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(Result::ok).map(|entry| entry.path()).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

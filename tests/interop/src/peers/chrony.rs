@@ -1,0 +1,123 @@
+//! chronyd, always with `-x`.
+
+use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output};
+use crate::install::Suite;
+use crate::network::Node;
+use crate::process::Daemon;
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+/// A running chronyd.
+#[derive(Debug)]
+pub(crate) struct Chrony {
+    daemon: Daemon,
+    suite: Suite,
+    node: Node,
+    folder: PathBuf,
+}
+
+/// One line of `chronyc authdata`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct AuthData {
+    pub(crate) mode: String,
+    pub(crate) key_id: u32,
+    pub(crate) key_type: u16,
+    pub(crate) key_bits: u16,
+    pub(crate) attempts: u32,
+    pub(crate) naks: u32,
+    pub(crate) cookies: u8,
+    pub(crate) cookie_octets: u16,
+}
+
+/// A server that calls its own clock good (stratum 8).
+pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerOf) -> Result<Chrony> {
+    let mut text = String::from("local stratum 8\nallow all\n");
+    if let Some(identity) = options.identity {
+        let (chain, key) = (identity.chain.display(), identity.key.display());
+        text += &format!("ntsservercert {chain}\nntsserverkey {key}\nntsprocesses 1\n");
+    }
+    if let Some(name) = options.ntp_server {
+        text += &format!("ntsntpserver {name}\n");
+    }
+    start(stage, node, suite, "chronyd-server", &text)
+}
+
+/// A client that polls every second.
+pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientOf) -> Result<Chrony> {
+    let mut line = format!("server {} iburst minpoll 0 maxpoll 0", options.server);
+    if options.nts {
+        line += " nts";
+    }
+    if let Some(key) = options.key {
+        line += &format!(" key {key}");
+    }
+    let ca = stage.pki().ca.display();
+    start(
+        stage,
+        node,
+        suite,
+        "chronyd-client",
+        &format!("{line}\nnosystemcert\nntstrustedcerts {ca}\nport 0\n"),
+    )
+}
+
+fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Chrony> {
+    let folder = stage.folder().join(name);
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+    let keys = stage.write("chrony.keys", KEYS_CHRONY)?;
+    let at = folder.display();
+    let common = format!(
+        "user root\nkeyfile {}\npidfile {at}/pid\nbindcmdaddress {at}/socket\ncmdport 0\nntsdumpdir {at}\n",
+        keys.display()
+    );
+    let configuration = stage.write(&format!("{name}.conf"), &(common + text))?;
+    let mut command = suite.command("usr/sbin/chronyd", None)?;
+    command.args(["-x", "-d", "-f"]).arg(configuration);
+    let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
+    Ok(Chrony { daemon, suite, node: node.clone(), folder })
+}
+
+impl Chrony {
+    /// What chronyc prints.
+    pub(crate) fn chronyc(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.suite.command("usr/bin/chronyc", None)?;
+        command.arg("-n").arg("-h").arg(self.folder.join("socket")).args(arguments);
+        output(&mut self.node.wrap(&command))
+    }
+
+    /// What it thinks of its one server.
+    pub(crate) fn view(&self) -> Result<View> {
+        let text = self.chronyc(&["-c", "sources"])?;
+        let fields: Vec<&str> = text.trim().split(',').collect();
+        ensure!(fields.len() > 5, "chronyc sources: {text}");
+        let reach = u8::from_str_radix(fields[5], 8).context("chronyc sources: reach")?;
+        Ok(View { reach, is_selected: fields[1] == "*" })
+    }
+
+    /// How it authenticates its one server.
+    pub(crate) fn auth_data(&self) -> Result<AuthData> {
+        let text = self.chronyc(&["-N", "authdata"])?;
+        let line = text.lines().nth(2).with_context(|| format!("chronyc authdata: {text}"))?;
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        ensure!(fields.len() == 10, "chronyc authdata: {line}");
+        Ok(AuthData {
+            mode: fields[1].to_owned(),
+            key_id: fields[2].parse()?,
+            key_type: fields[3].parse()?,
+            key_bits: fields[4].parse()?,
+            attempts: fields[6].parse()?,
+            naks: fields[7].parse()?,
+            cookies: fields[8].parse()?,
+            cookie_octets: fields[9].parse()?,
+        })
+    }
+
+    /// Ends it; keys and cookies stay on disk, and a new one on the same stage finds them.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.daemon.stop()
+    }
+}

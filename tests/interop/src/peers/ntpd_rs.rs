@@ -1,0 +1,104 @@
+//! ntpd-rs, which ends when it may not touch the clock, and is told that it did.
+
+use super::{ClientOf, ServerOf, View, output};
+use crate::install::{Suite, run};
+use crate::network::Node;
+use crate::process::Daemon;
+use crate::sandbox;
+use crate::stage::Stage;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Answers the calls that would touch the clock, without effect.
+const SHIM: &str = include_str!("shim.c");
+
+/// A running ntp-daemon.
+#[derive(Debug)]
+pub(crate) struct NtpdRs {
+    #[expect(dead_code, reason = "held: ends when dropped")]
+    daemon: Daemon,
+    node: Node,
+    configuration: PathBuf,
+}
+
+/// A server; it follows `upstream`, since it never calls its own clock good.
+pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf, upstream: &str) -> Result<NtpdRs> {
+    let mut text = format!("[[source]]\nmode = \"server\"\naddress = \"{upstream}\"\n\n");
+    for address in ["0.0.0.0", "[::]"] {
+        text += &format!("[[server]]\nlisten = \"{address}:123\"\n\n");
+        if let Some(identity) = options.identity {
+            let (chain, key) = (identity.chain.display(), identity.key.display());
+            text += &format!(
+                "[[nts-ke-server]]\nlisten = \"{address}:4460\"\ncertificate-chain-path = \"{chain}\"\n\
+                 private-key-path = \"{key}\"\n\n"
+            );
+        }
+    }
+    start(stage, node, "ntpd-rs-server", &text)
+}
+
+/// A client that polls every second.
+pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<NtpdRs> {
+    let server = options.server;
+    let text = if options.nts {
+        let ca = stage.pki().ca.display();
+        format!("[[source]]\nmode = \"nts\"\naddress = \"{server}\"\ncertificate-authority = \"{ca}\"\n\n")
+    } else {
+        format!("[[source]]\nmode = \"server\"\naddress = \"{server}\"\n\n")
+    };
+    start(stage, node, "ntpd-rs-client", &text)
+}
+
+fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
+    let socket = stage.folder().join(format!("{name}.socket"));
+    let common = format!(
+        "[observability]\nlog-level = \"info\"\nobservation-path = \"{}\"\n\n\
+         [source-defaults]\npoll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n\n\
+         [synchronization]\nminimum-agreeing-sources = 1\n\n",
+        socket.display()
+    );
+    let configuration = stage.write(&format!("{name}.toml"), &(common + text))?;
+    let mut command = Suite::Trixie.command("usr/bin/ntp-daemon", Some(&shim()?))?;
+    command.arg("-c").arg(&configuration);
+    let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
+    Ok(NtpdRs { daemon, node: node.clone(), configuration })
+}
+
+impl NtpdRs {
+    /// What it thinks of its one source, from its metrics.
+    pub(crate) fn view(&self) -> Result<View> {
+        let text = self.metrics()?;
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.rsplit(' ').next()?.parse::<f64>().ok()
+        };
+        let unanswered = value("ntp_source_unanswered_polls").context("no source yet")?;
+        // It keeps no register that it shows: no unanswered poll is as good as it gets.
+        let reach = if unanswered == 0.0 { 0xff } else { 0 };
+        let stratum = value("ntp_system_stratum").unwrap_or(16.0);
+        Ok(View { reach, is_selected: stratum < 16.0 })
+    }
+
+    /// `ntp-ctl status -f prometheus`.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let mut command = Suite::Trixie.command("usr/bin/ntp-ctl", None)?;
+        command.args(["status", "-f", "prometheus", "-c"]).arg(&self.configuration);
+        output(&mut self.node.wrap(&command))
+    }
+}
+
+/// Compiles the shim once per run.
+fn shim() -> Result<PathBuf> {
+    static ONCE: Mutex<()> = Mutex::new(());
+    let _guard = ONCE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let library = sandbox::folder().join("shim.so");
+    if !library.exists() {
+        let source = sandbox::folder().join("shim.c");
+        std::fs::write(&source, SHIM)?;
+        run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source))
+            .context("the C compiler makes ntpd-rs's clock harmless")?;
+    }
+    Ok(library)
+}

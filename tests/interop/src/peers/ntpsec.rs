@@ -1,0 +1,92 @@
+//! NTPsec's ntpd, which stays up when it may not touch the clock.
+
+use super::{ClientOf, KEYS_NTPSEC, ServerOf, View, output};
+use crate::install::Suite;
+use crate::network::Node;
+use crate::process::Daemon;
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+
+/// A running ntpd.
+#[derive(Debug)]
+pub(crate) struct Ntpsec {
+    daemon: Daemon,
+    suite: Suite,
+    node: Node,
+}
+
+/// A server that calls its own clock good.
+pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerOf) -> Result<Ntpsec> {
+    let mut text = String::from("tos orphan 5 orphanwait 1\n");
+    if let Some(identity) = options.identity {
+        let (chain, key) = (identity.chain.display(), identity.key.display());
+        let cookies = stage.folder().join("ntpsec-cookies");
+        text += &format!("nts enable\nnts cert {chain}\nnts key {key}\nnts cookie {}\n", cookies.display());
+    }
+    start(stage, node, suite, "ntpsec-server", &text)
+}
+
+/// A client that polls as often as it can.
+pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientOf) -> Result<Ntpsec> {
+    let mut line = format!("server {} iburst minpoll 0 maxpoll 0", options.server);
+    if options.nts {
+        line += &format!(" nts ca {}", stage.pki().ca.display());
+    }
+    if let Some(key) = options.key {
+        line += &format!(" key {key}");
+    }
+    start(stage, node, suite, "ntpsec-client", &format!("{line}\ntos minsane 1 minclock 1\n"))
+}
+
+fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Ntpsec> {
+    let keys = stage.write("ntpsec.keys", KEYS_NTPSEC)?;
+    let common = format!(
+        "keys {}\ntrustedkey 1 2 3 4\nunrestrict default noquery nomodify limited kod\nrestrict 127.0.0.1\n",
+        keys.display()
+    );
+    let configuration = stage.write(&format!("{name}.conf"), &(common + text))?;
+    let mut command = suite.command("usr/sbin/ntpd", None)?;
+    command.args(["-n", "-g", "-c"]).arg(configuration);
+    command.arg("-p").arg(stage.folder().join(format!("{name}.pid")));
+    let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
+    Ok(Ntpsec { daemon, suite, node: node.clone() })
+}
+
+impl Ntpsec {
+    /// What ntpq prints about its own host.
+    pub(crate) fn ntpq(&self, arguments: &[&str]) -> Result<String> {
+        let root = self.suite.root();
+        let mut command = self.suite.command(&python(self.suite)?, None)?;
+        command.arg(root.join("usr/bin/ntpq")).args(arguments).arg("127.0.0.1");
+        command
+            .env("PYTHONHOME", root.join("usr"))
+            .env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
+        output(&mut self.node.wrap(&command))
+    }
+
+    /// What it thinks of its one server.
+    pub(crate) fn view(&self) -> Result<View> {
+        let text = self.ntpq(&["-n", "-p"])?;
+        let line = text.lines().nth(2).with_context(|| format!("ntpq -p: {text}"))?;
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        ensure!(fields.len() > 6, "ntpq -p: {line}");
+        let reach = u8::from_str_radix(fields[6], 8).context("ntpq -p: reach")?;
+        Ok(View { reach, is_selected: line.starts_with('*') })
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
+/// The suite's own interpreter: `usr/bin/python3.NN`.
+fn python(suite: Suite) -> Result<String> {
+    let folder: PathBuf = suite.root().join("usr/bin");
+    let names = std::fs::read_dir(&folder)?.filter_map(Result::ok);
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let name =
+        names.find(|name| name.strip_prefix("python3.").is_some_and(|rest| rest.parse::<u8>().is_ok()));
+    Ok(format!("usr/bin/{}", name.with_context(|| format!("no python3 in {}", folder.display()))?))
+}
