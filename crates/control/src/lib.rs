@@ -1,1 +1,22 @@
 //! The report model and the forms in which it is shown.
+//!
+//! Owns [`Snapshot`], the one value that the time plane publishes and everything that shows the
+//! daemon reads; the texts of [`text`], in the layout that users of chronyc know; the same as
+//! comma-separated values ([`csv`]); the summary for people ([`status`]); [`metrics`] in
+//! OpenMetrics text; and [`check`], a monitoring plug-in's judgement. It talks to nobody: what
+//! carries these texts is in `chime-web` and `chime`.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod csv;
+pub mod metrics;
+mod paint;
+mod select;
+mod snapshot;
+pub mod status;
+pub mod text;
+
+pub use chime_engine::EngineReport;
+pub use paint::Paint;
+pub use select::{Names, visible};
+pub use snapshot::{ClientReport, KeServerReport, ProgramReport, ServerReport, Snapshot, TimestampCounts};

@@ -1,0 +1,247 @@
+//! Everything that the daemon shows of itself, as one value.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use chime_engine::EngineReport;
+use chime_server::{ClientRecord, ResponseKind, ServerCounters, SilenceReason};
+use chime_time::MonoTime;
+use serde::{Deserialize, Serialize};
+
+/// The state of the daemon at one instant; published by the time plane, never changed after.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    /// The program.
+    pub program: ProgramReport,
+    /// The clock and its sources.
+    pub engine: EngineReport,
+    /// The NTP server; all zero when there is none.
+    pub server: ServerReport,
+    /// The NTS key establishment server; all zero when there is none.
+    pub ke_server: KeServerReport,
+    /// Clients of the NTP server, as far as they are remembered.
+    pub clients: Vec<ClientReport>,
+}
+
+/// The program.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramReport {
+    /// Version of the daemon.
+    pub version: String,
+    /// Since the start; seconds.
+    pub uptime_seconds: f64,
+    /// Whether the system clock is steered; not with `-x`.
+    pub steers_clock: bool,
+    /// Clock updates since the start.
+    pub clock_updates: u64,
+    /// Steps of the clock since the start.
+    pub clock_steps: u64,
+    /// Sources that must agree before the clock is touched.
+    pub minimum_agreeing_sources: usize,
+    /// Whether a correction beyond the panic thresholds is being refused.
+    pub quarantined: bool,
+    /// The clock's root dispersion grows at this rate; seconds per second.
+    pub root_dispersion_rate: f64,
+}
+
+/// Counts of the NTP server over all its workers since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerReport {
+    /// Addresses that are listened on.
+    pub listening: Vec<SocketAddr>,
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams that were not answered.
+    pub dropped: u64,
+    /// Answers with NTS or a MAC.
+    pub authenticated: u64,
+    /// Clients that were forgotten for want of memory.
+    pub clients_forgotten: u64,
+    /// Answers by kind.
+    pub responses: BTreeMap<String, u64>,
+    /// Datagrams without answer by reason.
+    pub silences: BTreeMap<String, u64>,
+    /// Who stamped the packets.
+    pub timestamps: TimestampCounts,
+}
+
+/// Who stamped packets, and how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimestampCounts {
+    /// Received, stamped by the daemon.
+    pub daemon_rx: u64,
+    /// Sent, stamped by the daemon.
+    pub daemon_tx: u64,
+    /// Received, stamped by the kernel.
+    pub kernel_rx: u64,
+    /// Sent, stamped by the kernel.
+    pub kernel_tx: u64,
+    /// Received, stamped by the network card.
+    pub hardware_rx: u64,
+    /// Sent, stamped by the network card.
+    pub hardware_tx: u64,
+}
+
+/// Counts of the NTS key establishment server since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeServerReport {
+    /// Addresses that are listened on.
+    pub listening: Vec<SocketAddr>,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused or cut for want of room.
+    pub dropped: u64,
+    /// Finished sessions by result.
+    pub results: BTreeMap<String, u64>,
+}
+
+/// One client of the NTP server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClientReport {
+    /// Its address.
+    pub address: IpAddr,
+    /// Requests.
+    pub hits: u32,
+    /// Requests that were not answered.
+    pub drops: u32,
+    /// Average interval of requests; log2 seconds.
+    pub interval_log2: Option<f32>,
+    /// Average interval of requests while they were limited; log2 seconds.
+    pub limited_interval_log2: Option<f32>,
+    /// Since the last request; seconds.
+    pub last_age_seconds: f64,
+}
+
+impl Snapshot {
+    /// What the snapshot would say `elapsed` seconds later if nothing had happened: ages grow, and
+    /// so does the error bound. The time plane publishes when something happens, not each second.
+    #[must_use]
+    pub fn aged(mut self, elapsed: f64) -> Self {
+        // A clock that was stepped back must not make anything younger than it is.
+        let elapsed = if elapsed.is_finite() { elapsed.max(0.0) } else { 0.0 };
+        self.program.uptime_seconds += elapsed;
+        self.engine.unix_seconds += elapsed;
+        if self.engine.tracking.synchronized {
+            self.engine.tracking.root_dispersion_seconds += elapsed * self.program.root_dispersion_rate;
+        }
+        for source in &mut self.engine.sources {
+            for age in [
+                &mut source.last_sample_age_seconds,
+                &mut source.authentication.last_establishment_age_seconds,
+            ] {
+                *age = age.map(|age| age + elapsed);
+            }
+        }
+        for establishment in &mut self.engine.establishments {
+            let wait = &mut establishment.retry_seconds;
+            *wait = wait.map(|wait| (wait - elapsed).max(0.0));
+        }
+        for client in &mut self.clients {
+            client.last_age_seconds += elapsed;
+        }
+        self
+    }
+
+    /// Largest error that our clock can have: what is left to correct, half of the root delay and
+    /// the root dispersion; seconds. `None` when it is not synchronised.
+    #[must_use]
+    pub fn error_bound_seconds(&self) -> Option<f64> {
+        let tracking = &self.engine.tracking;
+        tracking.synchronized.then(|| {
+            tracking.system_offset_seconds.abs()
+                + tracking.root_delay_seconds / 2.0
+                + tracking.root_dispersion_seconds
+        })
+    }
+}
+
+impl ServerReport {
+    /// Adds the counts of one worker.
+    pub fn add(&mut self, counters: &ServerCounters) {
+        self.received += counters.received;
+        self.dropped += counters.dropped();
+        self.authenticated += counters.authenticated();
+        for kind in ResponseKind::ALL {
+            *self.responses.entry(kind.name().to_owned()).or_default() += counters.responses(*kind);
+        }
+        for reason in SilenceReason::ALL {
+            *self.silences.entry(reason.name().to_owned()).or_default() += counters.silences(*reason);
+        }
+    }
+}
+
+impl ClientReport {
+    /// What a worker remembers of a client, as of `now`.
+    #[must_use]
+    pub fn new(record: &ClientRecord, now: MonoTime) -> Self {
+        Self {
+            address: record.address,
+            hits: record.hits,
+            drops: record.drops,
+            interval_log2: record.interval_log2,
+            limited_interval_log2: record.dropped_interval_log2,
+            last_age_seconds: now.saturating_since(record.last).as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_engine::SourceReport;
+
+    fn snapshot() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.engine.sources =
+            vec![SourceReport { last_sample_age_seconds: Some(3.0), ..SourceReport::default() }];
+        snapshot
+    }
+
+    #[test]
+    fn ages_grow_and_absent_ones_stay_absent() {
+        let aged = snapshot().aged(4.5);
+        let source = &aged.engine.sources[0];
+        assert_eq!(source.last_sample_age_seconds, Some(7.5));
+        assert_eq!(source.authentication.last_establishment_age_seconds, None);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_makes_nothing_younger() {
+        assert_eq!(snapshot().aged(-5.0), snapshot());
+        assert_eq!(snapshot().aged(f64::NAN), snapshot());
+    }
+
+    #[test]
+    fn json_of_an_older_daemon_that_lacks_fields_still_reads() {
+        let read: Snapshot = serde_json::from_str("{\"program\":{\"version\":\"0.0.1\"}}")
+            .expect("missing fields have defaults");
+        assert_eq!(read.program.version, "0.0.1");
+    }
+
+    #[test]
+    fn a_snapshot_survives_json() {
+        let mut snapshot = snapshot();
+        snapshot.engine.sources[0].state = '*';
+        snapshot.server.add(&ServerCounters::default());
+        let json = serde_json::to_string(&snapshot).expect("it can be written");
+        let read: Snapshot = serde_json::from_str(&json).expect("it can be read");
+        assert_eq!(read, snapshot);
+    }
+
+    #[test]
+    fn the_error_bound_counts_what_is_left_to_correct() {
+        let mut snapshot = Snapshot::default();
+        assert_eq!(snapshot.error_bound_seconds(), None);
+        let tracking = &mut snapshot.engine.tracking;
+        tracking.synchronized = true;
+        tracking.system_offset_seconds = -0.5;
+        tracking.root_delay_seconds = 0.25;
+        tracking.root_dispersion_seconds = 0.125;
+        assert_eq!(snapshot.error_bound_seconds(), Some(0.75));
+    }
+}
