@@ -1,4 +1,7 @@
 //! The Truechimer daemon, as a library so that `chime demo` can start it in-process.
 
+pub mod log_limit;
+pub mod logging;
+pub mod service_manager;
 pub mod state_files;
 pub mod store;

@@ -1,0 +1,252 @@
+//! Log lines: one plain line for each event, on standard error.
+//!
+//! With a terminal, a file or a pipe the line starts with the time, as `2036-02-07T06:28:16Z text`. Under systemd's
+//! journal, which has its own clock and its own levels, it starts with the level as `<4>` instead (sd-daemon(3)).
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verbosity {
+    /// What an operator must know.
+    #[default]
+    Normal,
+    /// What helps to find a fault: each sample, each establishment.
+    Debug,
+    /// Everything, with what the libraries say.
+    Trace,
+}
+
+impl Verbosity {
+    /// From the number of times that the option `-d` was given.
+    #[must_use]
+    pub const fn from_count(count: u8) -> Self {
+        match count {
+            0 => Self::Normal,
+            1 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+
+    const fn filter(self) -> &'static str {
+        match self {
+            // What the TLS library warns about, strangers can cause; our own lines about it are limited.
+            Self::Normal => "info,rustls=error",
+            Self::Debug => "debug,rustls=warn,hyper=warn",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Sends the log to standard error. The variable `CHIMED_LOG` overrides `verbosity`, in the syntax of `env_logger`.
+///
+/// Does nothing when a log is set up already, as in tests.
+pub fn init(verbosity: Verbosity) {
+    let filter = std::env::var("CHIMED_LOG")
+        .ok()
+        .and_then(|text| text.parse::<EnvFilter>().ok())
+        .unwrap_or_else(|| EnvFilter::new(verbosity.filter()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .event_format(LineFormat { journal: stderr_is_the_journal() })
+        .with_writer(io::stderr)
+        .finish();
+    let _already_set_up = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Whether standard error leads to the journal: systemd says which device and inode that is.
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    stderr.and_then(|file| file.metadata()).is_ok_and(|metadata| {
+        use std::os::unix::fs::MetadataExt;
+        stream == format!("{}:{}", metadata.dev(), metadata.ino())
+    })
+}
+
+struct LineFormat {
+    journal: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for LineFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        if self.journal {
+            write!(writer, "<{}>", priority(level))?;
+        } else {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            write_time(&mut writer, now)?;
+            if let Some(word) = word(level) {
+                write!(writer, " {word}:")?;
+            }
+            writer.write_char(' ')?;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        writeln!(writer, "{}{}", line.message, line.fields)
+    }
+}
+
+/// The levels of syslog: error 3, warning 4, informational 6, debug 7.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+/// The word in front of lines that are not ordinary.
+fn word(level: Level) -> Option<&'static str> {
+    match level {
+        Level::ERROR => Some("error"),
+        Level::WARN => Some("warning"),
+        Level::INFO => None,
+        _ => Some("debug"),
+    }
+}
+
+/// The parts of a line, with every control character made harmless: names and texts come from the network.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        let target = if field.name() == "message" {
+            &mut self.message
+        } else {
+            let _infallible = write!(self.fields, " {}=", field.name());
+            &mut self.fields
+        };
+        push_printable(target, &text);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}
+
+/// Appends `text`, with control characters as escapes, so that nobody can forge a line or colour the terminal.
+fn push_printable(target: &mut String, text: &str) {
+    for character in text.chars() {
+        if character.is_control() {
+            target.extend(character.escape_default());
+        } else {
+            target.push(character);
+        }
+    }
+}
+
+/// Writes seconds since 1970 as `2036-02-07T06:28:16Z`.
+fn write_time(writer: &mut impl fmt::Write, unix_seconds: u64) -> fmt::Result {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The date of a day counted from 1 January 1970.
+///
+/// Counts from 1 March of year 0 in cycles of 400 years, so that the leap day is the last day of a counted year.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    const DAYS_OF_CYCLE: u64 = 146_097;
+    let days = days + 719_468; // from 1 March 0000 to 1 January 1970
+    let (cycle, day) = (days / DAYS_OF_CYCLE, days % DAYS_OF_CYCLE);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153; // 0 is March
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (cycle * 400 + year + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn times_are_written_as_dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_262_304_000, "2010-01-01T00:00:00Z"),
+            (2_085_978_496, "2036-02-07T06:28:16Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            let mut text = String::new();
+            write_time(&mut text, seconds).unwrap();
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines(journal: bool) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(LineFormat { journal })
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("Selected source {}", "192.0.2.1");
+            tracing::warn!(name = "evil\n<0>forged", "a \u{1b}[31mred name");
+        });
+        let octets = captured.0.lock().unwrap().clone();
+        String::from_utf8(octets).unwrap()
+    }
+
+    #[test]
+    fn the_journal_gets_levels_and_no_times() {
+        assert_eq!(
+            lines(true),
+            "<6>Selected source 192.0.2.1\n<4>a \\u{1b}[31mred name name=evil\\n<0>forged\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_gets_times_and_words() {
+        let lines = lines(false);
+        let (first, second) = lines.split_once('\n').unwrap();
+        assert_eq!(first.len(), "2036-02-07T06:28:16Z Selected source 192.0.2.1".len(), "{first}");
+        assert!(first.ends_with("Z Selected source 192.0.2.1"), "{first}");
+        assert!(second.contains("Z warning: a "), "{second}");
+    }
+}
