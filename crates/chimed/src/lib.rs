@@ -3,5 +3,6 @@
 pub mod log_limit;
 pub mod logging;
 pub mod service_manager;
+pub mod serving;
 pub mod state_files;
 pub mod store;

@@ -92,6 +92,9 @@ pub struct ServerCounters {
 }
 
 impl ServerCounters {
+    /// How many numbers these are.
+    pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 1;
+
     /// How many answers of this kind were made.
     #[must_use]
     pub const fn responses(&self, kind: ResponseKind) -> u64 {
@@ -129,6 +132,25 @@ impl ServerCounters {
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }
 
+    /// The numbers alone, in a fixed order, for those who pass them on one by one.
+    #[must_use]
+    pub fn to_array(&self) -> [u64; Self::LENGTH] {
+        let mut array = [0; Self::LENGTH];
+        let counts = self.responses.iter().chain(&self.silences).chain([&self.received]);
+        array.iter_mut().zip(counts).for_each(|(to, count)| *to = *count);
+        array
+    }
+
+    /// The inverse of [`Self::to_array`].
+    #[must_use]
+    pub fn from_array(array: &[u64; Self::LENGTH]) -> Self {
+        let mut counters = Self::default();
+        let counts =
+            counters.responses.iter_mut().chain(&mut counters.silences).chain([&mut counters.received]);
+        counts.zip(array).for_each(|(to, count)| *to = *count);
+        counters
+    }
+
     pub(crate) const fn count_response(&mut self, kind: ResponseKind) {
         self.responses[kind as usize] += 1;
     }
@@ -153,6 +175,7 @@ mod tests {
         assert_eq!((sum.received, sum.answered(), sum.dropped(), sum.authenticated()), (6, 3, 2, 3));
         assert_eq!(sum.responses(ResponseKind::Nts), 2);
         assert_eq!(sum.silences(SilenceReason::ResponseTooLong), 2);
+        assert_eq!(ServerCounters::from_array(&sum.to_array()), sum);
         assert_eq!(ResponseKind::Nts.to_string(), "nts_time");
     }
 }

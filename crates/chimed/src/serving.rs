@@ -1,0 +1,254 @@
+//! The serving plane: threads that answer NTP requests and share nothing but what they read.
+//!
+//! Each worker has its own socket for every address that is served (`SO_REUSEPORT`), its own rate limits, random octets
+//! and buffers. It reads two values that others publish, the state of the clock and the keys of cookies, and writes
+//! counters that nobody else writes. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
+//! call [`Worker::serve`].
+
+mod stats;
+mod worker;
+
+pub use stats::{ServingStats, merge_clients};
+pub use worker::Worker;
+
+use anyhow::{Context, Result};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use chime_nts::KeyRing;
+use chime_server::{ClientRecord, Policy, ServerTime};
+use chime_sys::batch::spread_by_sender;
+use chime_sys::poll::{WakeReceiver, Waker, waker};
+use chime_sys::udp::{UdpOptions, UdpSocket};
+use rand_chacha::rand_core::Rng;
+use stats::WorkerCounters;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The most workers that are started.
+pub const WORKERS_MAX: usize = 256;
+
+/// What the rest of the daemon publishes for those who answer; replaced as a whole, never locked.
+#[derive(Debug)]
+pub struct Shared {
+    /// The state of the clock.
+    pub time: ArcSwap<ServerTime>,
+    /// The keys of our cookies; none when NTS is not served.
+    pub keys: ArcSwapOption<KeyRing>,
+}
+
+impl Shared {
+    /// A clock that is not synchronised, and no keys. `precision` is log2 seconds.
+    #[must_use]
+    pub fn unsynchronized(precision: i8) -> Self {
+        Self {
+            time: ArcSwap::from_pointee(ServerTime::unsynchronized(precision)),
+            keys: ArcSwapOption::empty(),
+        }
+    }
+}
+
+/// An address that is served.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address and UDP port; an IPv6 one takes IPv6 only.
+    pub address: SocketAddr,
+    /// The only network interface to serve; `None`: all.
+    pub interface: Option<String>,
+    /// Who is answered there, and how.
+    pub policy: Arc<Policy>,
+}
+
+/// What is served, and by how many.
+#[derive(Clone, Debug)]
+pub struct ServingSettings {
+    /// Where; each with its own policy.
+    pub listeners: Vec<Listener>,
+    /// How many workers; at least 1, at most [`WORKERS_MAX`].
+    pub workers: usize,
+    /// Secret and random; every worker makes its own random numbers from it.
+    pub seed: [u8; 32],
+}
+
+impl ServingSettings {
+    fn workers(&self) -> usize {
+        self.workers.clamp(1, WORKERS_MAX)
+    }
+}
+
+/// What a worker can be told.
+enum Order {
+    /// Send the clients that you remember.
+    Clients(Sender<Vec<ClientRecord>>),
+    /// Serve by these policies from now on, one for each listener.
+    Policies(Vec<Arc<Policy>>),
+    Stop,
+}
+
+/// The worker's end of the line on which it is told things.
+struct Orders {
+    receiver: Receiver<Order>,
+    wake: WakeReceiver,
+}
+
+/// The running workers. They stop when it is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    addresses: Vec<SocketAddr>,
+    handles: Vec<WorkerHandle>,
+}
+
+#[derive(Debug)]
+struct WorkerHandle {
+    orders: Sender<Order>,
+    waker: Waker,
+    counters: Arc<WorkerCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// A worker that has ended takes no orders, which is all the same to those who give them.
+    fn tell(&self, order: Order) {
+        let _ended = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+/// Opens the sockets of all workers. Privileges that this takes can be given up afterwards.
+///
+/// # Errors
+/// When an address cannot be bound, with the address.
+pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Worker>> {
+    let count = settings.workers();
+    let mut spread = worker::random(settings.seed, u64::MAX);
+    let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
+    for listener in &settings.listeners {
+        let group = bind_group(listener, count, spread.next_u32())
+            .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
+        sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
+    }
+    let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
+        let listeners =
+            sockets.into_iter().zip(settings.listeners.iter().map(|listener| listener.policy.clone()));
+        Worker::new(listeners, shared.clone(), settings.seed, number as u64)
+    });
+    Ok(workers.collect())
+}
+
+/// The sockets of all workers for one address.
+fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec<UdpSocket>> {
+    let options = UdpOptions {
+        packet_info: true,
+        reuse_port: count > 1,
+        free_bind: true,
+        receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
+        interface: listener.interface.clone(),
+        ..UdpOptions::default()
+    };
+    if count > 1 {
+        // Sockets that may share a port would share it with another daemon's, too, without a word.
+        drop(UdpSocket::bound_to(listener.address, &UdpOptions { reuse_port: false, ..options.clone() })?);
+    }
+    let first = UdpSocket::bound_to(listener.address, &options)?;
+    let address = first.local_addr()?;
+    let mut group = vec![first];
+    while group.len() < count {
+        group.push(UdpSocket::bound_to(address, &options)?);
+    }
+    if let (true, Some(first)) = (count > 1 && listener.policy.rate_limit.is_some(), group.first()) {
+        spread_by_sender(first, u32::try_from(count)?, spread_seed)
+            .context("cannot spread clients over the workers")?;
+    }
+    Ok(group)
+}
+
+/// Octets of requests that may wait in a socket: some thousand requests, a few milliseconds of full load. More would
+/// only make answers late.
+const RECEIVE_QUEUE_OCTETS: u32 = 4 << 20;
+
+/// Opens the sockets and starts the workers.
+///
+/// # Errors
+/// When an address cannot be bound or a thread not started.
+pub fn spawn(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Serving> {
+    let workers = bind(settings, shared)?;
+    let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
+    let mut serving = Serving { addresses, handles: Vec::new() };
+    for (number, worker) in workers.into_iter().enumerate() {
+        let (orders, receiver) = channel();
+        let (waker, wake) = waker().context("cannot make a pipe")?;
+        let counters = worker.counters();
+        let orders_of_worker = Orders { receiver, wake };
+        let thread = std::thread::Builder::new()
+            .name(format!("ntp-{number}"))
+            .spawn(move || worker.run(&orders_of_worker))
+            .context("cannot start a thread that serves NTP")?;
+        serving.handles.push(WorkerHandle { orders, waker, counters, thread: Some(thread) });
+    }
+    Ok(serving)
+}
+
+impl Serving {
+    /// The addresses that are served, with the ports that the kernel chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What all workers have counted. Cheap: it disturbs no worker.
+    #[must_use]
+    pub fn stats(&self) -> ServingStats {
+        self.handles.iter().fold(ServingStats::default(), |sum, worker| sum + worker.counters.read())
+    }
+
+    /// The clients that the workers remember, by address. The workers are asked, and those that do not answer within
+    /// `patience` are left out: not for a loop that must not wait.
+    #[must_use]
+    pub fn clients(&self, patience: Duration) -> Vec<ClientRecord> {
+        let deadline = Instant::now() + patience;
+        let (sender, receiver) = channel();
+        for worker in &self.handles {
+            worker.tell(Order::Clients(sender.clone()));
+        }
+        drop(sender);
+        let mut clients = Vec::new();
+        while let Ok(mut records) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            clients.append(&mut records);
+        }
+        merge_clients(clients)
+    }
+
+    /// Changes the policies, one for each listener, in their order. Missing ones stay.
+    pub fn set_policies(&self, policies: &[Arc<Policy>]) {
+        for worker in &self.handles {
+            worker.tell(Order::Policies(policies.to_vec()));
+        }
+    }
+
+    /// Stops the workers and waits for them; requests that wait are not answered.
+    pub fn stop(mut self) {
+        self.stop_workers();
+    }
+
+    fn stop_workers(&mut self) {
+        for worker in &self.handles {
+            worker.tell(Order::Stop);
+        }
+        for thread in self.handles.iter_mut().filter_map(|worker| worker.thread.take()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that served NTP had ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop_workers();
+    }
+}
+
+#[cfg(test)]
+mod tests;

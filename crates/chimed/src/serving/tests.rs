@@ -1,0 +1,137 @@
+use super::*;
+use arrayvec::ArrayVec;
+use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
+use chime_server::{AccessList, ResponseKind, SilenceReason};
+use chime_time::{MonoTime, NtpDate, NtpTimestamp};
+use chime_wire::{FieldWriter, HEADER_OCTETS, Header};
+use std::net::UdpSocket as StdSocket;
+
+fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettings {
+    let policy = Arc::new(policy);
+    let listener = |address: &&str| Listener {
+        address: address.parse().expect("an address"),
+        interface: None,
+        policy: policy.clone(),
+    };
+    ServingSettings { listeners: addresses.iter().map(listener).collect(), workers, seed: [7; 32] }
+}
+
+fn shared() -> Arc<Shared> {
+    let shared = Shared::unsynchronized(-20);
+    shared.time.store(Arc::new(ServerTime::local(3, -20, MonoTime::ZERO, NtpTimestamp::ZERO)));
+    Arc::new(shared)
+}
+
+fn client(address: &str) -> StdSocket {
+    let socket = StdSocket::bind(address).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    socket
+}
+
+fn request() -> Vec<u8> {
+    let mut octets = vec![0; HEADER_OCTETS];
+    octets[0] = 0x23;
+    octets[40..48].copy_from_slice(&[9; 8]);
+    octets
+}
+
+fn ask(client: &StdSocket, server: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut answer = [0; 2048];
+    client.send_to(request, server).expect("sent");
+    let (octets, from) = client.recv_from(&mut answer).expect("an answer");
+    assert_eq!(from, server, "the answer comes from the address that was asked");
+    answer[..octets].to_vec()
+}
+
+#[test]
+fn workers_answer_over_both_families_and_count() {
+    let shared = shared();
+    let serving = spawn(&settings(&["0.0.0.0:0", "[::]:0"], 2, Policy::open()), &shared).expect("it starts");
+    let [v4, v6] = serving.addresses() else { panic!("{:?}", serving.addresses()) };
+    for (asked, from) in [("127.0.0.9", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+        let port = if asked == "::1" { v6.port() } else { v4.port() };
+        for _ in 0..10 {
+            let server = SocketAddr::new(asked.parse().expect("an address"), port);
+            let before = chime_sys::clock::system_now().timestamp();
+            let header = Header::decode(&ask(&client(from), server, &request())).expect("a header");
+            let after = chime_sys::clock::system_now().timestamp();
+            assert_eq!((header.stratum, header.origin), (3, NtpTimestamp::from_be_bytes([9; 8])));
+            assert!(!header.receive.is_before(before) && !header.transmit.is_before(header.receive));
+            assert!(!after.is_before(header.transmit));
+        }
+    }
+    let clients = serving.clients(Duration::from_secs(5));
+    assert_eq!(clients.iter().map(|client| client.hits).collect::<Vec<_>>(), [10, 10]);
+    // A worker counts after it has sent.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while serving.stats().requests.responses(ResponseKind::Plain) < 20 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let stats = serving.stats();
+    assert_eq!((stats.requests.received, stats.requests.responses(ResponseKind::Plain)), (20, 20));
+    assert_eq!((stats.send_failures, stats.oversized), (0, 0));
+    serving.stop();
+}
+
+#[test]
+fn new_time_keys_and_policies_are_used_at_once() {
+    let shared = shared();
+    let serving = spawn(&settings(&["127.0.0.1:0"], 1, Policy::open()), &shared).expect("it starts");
+    let (server, client) = (serving.addresses()[0], client("127.0.0.1:0"));
+    shared.time.store(Arc::new(ServerTime::local(9, -20, MonoTime::ZERO, NtpTimestamp::ZERO)));
+    assert_eq!(ask(&client, server, &request())[1], 9);
+
+    let ring = KeyRing::new(CookieKey::new(1, [3; 32], NtpDate::from_unix(0, 0)));
+    let key = |octet| AeadKey::new(AeadAlgorithm::AesSivCmac256, &[octet; 32]).expect("a key");
+    let keys = NtsKeys { c2s: key(1), s2c: key(2) };
+    let cookie = ring.seal_cookie(&keys, [5; 16]);
+    shared.keys.store(Some(Arc::new(ring)));
+    let mut packet = [0; 1024];
+    packet[..HEADER_OCTETS].copy_from_slice(&request());
+    let mut writer = FieldWriter::new(&mut packet, HEADER_OCTETS);
+    write_nts_request(&mut writer, &[4; 32], cookie.as_bytes(), 2, &keys.c2s, &[6; 16])
+        .expect("there is room");
+    let octets = writer.len();
+    let answer = ask(&client, server, &packet[..octets]);
+    let mut cookies = ArrayVec::new();
+    verify_nts_response(&answer, &[4; 32], &keys.s2c, &mut cookies).expect("it verifies");
+    assert_eq!(cookies.len(), 3);
+
+    serving.set_policies(&[Arc::new(Policy::closed())]);
+    client.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while serving.stats().requests.silences(SilenceReason::AccessDenied) == 0 && Instant::now() < deadline {
+        client.send_to(&request(), server).expect("sent");
+        let _old_answer = client.recv(&mut [0; 64]);
+    }
+    assert!(serving.stats().requests.silences(SilenceReason::AccessDenied) > 0);
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_it() {
+    let taken = client("127.0.0.1:0");
+    let address = taken.local_addr().expect("an address");
+    for workers in [1, 2] {
+        let settings = settings(&[&address.to_string()], workers, Policy::open());
+        let error = spawn(&settings, &shared()).expect_err("the port is taken");
+        assert!(format!("{error:#}").contains(&address.to_string()), "{error:#}");
+    }
+}
+
+#[test]
+fn a_loop_without_threads_can_serve() {
+    let settings =
+        settings(&["127.0.0.1:0"], 1, Policy::new(AccessList::uniform(chime_server::Access::Allow)));
+    let mut worker = bind(&settings, &shared()).expect("it binds").pop().expect("one worker");
+    let (server, client) = (worker.addresses()[0], client("127.0.0.1:0"));
+    worker.serve(0);
+    worker.serve(7);
+    client.send_to(&request(), server).expect("sent");
+    client.send_to(&[0x23; 4000], server).expect("sent");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while worker.stats().oversized == 0 && Instant::now() < deadline {
+        worker.serve(0);
+    }
+    assert_eq!(client.recv(&mut [0; 64]).expect("an answer"), HEADER_OCTETS);
+    assert_eq!((worker.stats().requests.answered(), worker.clients().len()), (1, 1));
+}

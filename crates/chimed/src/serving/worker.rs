@@ -1,0 +1,264 @@
+//! One worker: requests in, answers out, in batches.
+
+use super::stats::{ServingStats, WorkerCounters};
+use super::{Order, Orders, Shared};
+use chime_server::{
+    Arrival, ClientRecord, Environment, Policy, Published, Responder, ResponseKind, ServerTime, Verdict,
+    restamp_transmit,
+};
+use chime_sys::TimestampSource;
+use chime_sys::batch::ServerBatch;
+use chime_sys::poll::{Interest, PollSet, Wake};
+use chime_sys::udp::UdpSocket;
+use chime_sys::{clock, signals};
+use chime_time::NtpTimestamp;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
+
+/// Requests that are received at once. With more, the last ones of a batch wait longer than a system call costs.
+const BATCH_REQUESTS: usize = 64;
+/// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
+const REQUEST_OCTETS_MAX: usize = 2048;
+/// Answers with something sealed in that are held back to be sent together. Their transmit timestamp cannot be
+/// corrected any more, so the first of them goes out that much later than it says: about 2 µs for each.
+const SEALED_HELD_MAX: usize = 16;
+/// Batches from one socket before the others have their turn.
+const BATCHES_AT_ONCE: usize = 16;
+
+/// Answers requests on its sockets, in one thread.
+pub struct Worker {
+    desks: Vec<Desk>,
+    shared: Arc<Shared>,
+    outside: Outside,
+    batch: ServerBatch,
+    /// What each request of the batch is answered with.
+    kinds: [ResponseKind; BATCH_REQUESTS],
+    stats: ServingStats,
+    counters: Arc<WorkerCounters>,
+}
+
+/// A socket and who answers there.
+struct Desk {
+    socket: UdpSocket,
+    responder: Responder,
+}
+
+/// The clock and the random octets of one worker.
+struct Outside {
+    random: ChaCha12Rng,
+}
+
+impl Environment for Outside {
+    fn system_time(&mut self) -> NtpTimestamp {
+        clock::system_now().timestamp()
+    }
+
+    fn fill_random(&mut self, octets: &mut [u8]) {
+        self.random.fill_bytes(octets);
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({:?})", self.addresses())
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        listeners: impl Iterator<Item = (UdpSocket, Arc<Policy>)>,
+        shared: Arc<Shared>,
+        seed: [u8; 32],
+        number: u64,
+    ) -> Self {
+        let mut random = random(seed, number);
+        let desk = |(socket, policy)| {
+            let hash_key = [random.next_u64(), random.next_u64()];
+            Desk { socket, responder: Responder::new(policy, hash_key) }
+        };
+        let desks = listeners.map(desk).collect();
+        Self {
+            desks,
+            shared,
+            outside: Outside { random },
+            batch: ServerBatch::new(BATCH_REQUESTS, REQUEST_OCTETS_MAX),
+            kinds: [ResponseKind::Plain; BATCH_REQUESTS],
+            stats: ServingStats::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// The addresses that are served, in the order of the listeners.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.desks.iter().filter_map(|desk| desk.socket.local_addr().ok()).collect()
+    }
+
+    /// The sockets to wait for, in the order of the listeners.
+    pub fn sockets(&self) -> impl ExactSizeIterator<Item = &UdpSocket> {
+        self.desks.iter().map(|desk| &desk.socket)
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> ServingStats {
+        self.counters.read()
+    }
+
+    /// The clients that are remembered.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientRecord> {
+        super::merge_clients(self.desks.iter().flat_map(|desk| desk.responder.clients()).collect())
+    }
+
+    /// Changes the policies, one for each listener, in their order. Missing ones stay.
+    pub fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
+        for (desk, policy) in self.desks.iter_mut().zip(policies) {
+            desk.responder.set_policy(policy);
+        }
+    }
+
+    /// Answers what waits on the socket of listener number `index`, at most some hundred requests; never waits.
+    pub fn serve(&mut self, index: usize) {
+        for _ in 0..BATCHES_AT_ONCE {
+            if self.serve_batch(index) < self.batch.capacity() {
+                break;
+            }
+        }
+        self.stats.requests = chime_server::ServerCounters::default();
+        self.stats.clients_replaced = 0;
+        for desk in &self.desks {
+            self.stats.requests.add(desk.responder.counters());
+            self.stats.clients_replaced += desk.responder.clients_replaced();
+        }
+        self.counters.write(&self.stats);
+    }
+
+    pub(super) fn counters(&self) -> Arc<WorkerCounters> {
+        self.counters.clone()
+    }
+
+    /// Serves until it is told to stop.
+    pub(super) fn run(mut self, orders: &Orders) {
+        // Signals are the time plane's.
+        if let Err(error) = signals::block_in_this_thread() {
+            tracing::debug!("signals cannot be blocked: {error}");
+        }
+        let mut set = PollSet::new();
+        for (index, socket) in self.sockets().enumerate() {
+            set.add(socket, Interest::READ, Some(index));
+        }
+        set.add(&orders.wake, Interest::READ, None);
+        loop {
+            match set.wait(None) {
+                Ok(Wake::Ready) => {}
+                Ok(Wake::TimedOut | Wake::Interrupted) => continue,
+                Err(error) => {
+                    tracing::error!("a thread that serves NTP ends: poll failed: {error}");
+                    return;
+                }
+            }
+            for (token, readiness) in set.ready() {
+                match token {
+                    Some(index) if readiness.readable || readiness.errors => self.serve(index),
+                    Some(_) => {}
+                    None if !self.obey(orders) => return,
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Carries out what it was told; false: stop.
+    fn obey(&mut self, orders: &Orders) -> bool {
+        orders.wake.drain();
+        loop {
+            match orders.receiver.try_recv() {
+                Ok(Order::Clients(reply)) => drop(reply.send(self.clients())),
+                Ok(Order::Policies(policies)) => self.set_policies(policies),
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Receives and answers one batch; gives how many requests there were.
+    fn serve_batch(&mut self, index: usize) -> usize {
+        let Some(desk) = self.desks.get_mut(index) else { return 0 };
+        let received = match self.batch.receive(&desk.socket) {
+            Ok(received) => received,
+            // ICMP errors and the like, left by answers that were not delivered: taken by the call that told of them.
+            Err(_) => return 0,
+        };
+        let time = **self.shared.time.load();
+        let keys = self.shared.keys.load();
+        let published = Published { time: &time, keys: keys.as_deref() };
+        let mut sealed = 0;
+        for number in 0..received {
+            let Some(kind) =
+                answer(&mut self.batch, number, desk, &published, &mut self.outside, &mut self.stats)
+            else {
+                continue;
+            };
+            self.kinds[number] = kind;
+            sealed += usize::from(kind != ResponseKind::Plain);
+            if sealed == SEALED_HELD_MAX {
+                self.stats.send_failures += send(&mut self.batch, &desk.socket, &self.kinds, &time);
+                sealed = 0;
+            }
+        }
+        self.stats.send_failures += send(&mut self.batch, &desk.socket, &self.kinds, &time);
+        received
+    }
+}
+
+/// Random numbers that only the seed tells, others for each `stream`.
+pub(super) fn random(seed: [u8; 32], stream: u64) -> ChaCha12Rng {
+    let mut random = ChaCha12Rng::from_seed(seed);
+    random.set_stream(stream);
+    random
+}
+
+/// Answers request `number` of the batch, if it is to be answered, and queues the answer.
+fn answer(
+    batch: &mut ServerBatch,
+    number: usize,
+    desk: &mut Desk,
+    published: &Published<'_>,
+    outside: &mut Outside,
+    stats: &mut ServingStats,
+) -> Option<ResponseKind> {
+    let mono = batch.now().mono;
+    let (request, room) = batch.exchange(number)?;
+    if request.truncated {
+        stats.oversized += 1;
+        return None;
+    }
+    stats.kernel_timestamps += u64::from(request.received.source != TimestampSource::Daemon);
+    let received = request.received.at.system.timestamp();
+    let arrival = Arrival { from: request.from.ip(), received, mono };
+    match desk.responder.respond(request.octets, &arrival, published, outside, room) {
+        Verdict::Respond { octets, kind } => {
+            batch.answer(number, octets);
+            Some(kind)
+        }
+        Verdict::Silence(_) => None,
+    }
+}
+
+/// Sends what is queued, with the time of now where that can still be written; gives how many were refused.
+fn send(batch: &mut ServerBatch, socket: &UdpSocket, kinds: &[ResponseKind], time: &ServerTime) -> u64 {
+    if batch.queued() == 0 {
+        return 0;
+    }
+    if batch.queued() > 1 {
+        let now = time.corrected(clock::system_now().timestamp(), batch.now().mono);
+        for (number, answer) in batch.answers_mut() {
+            restamp_transmit(answer, kinds[number], now);
+        }
+    }
+    batch.send(socket) as u64
+}
