@@ -1,11 +1,28 @@
-//! The discipline as the engine sees it. (Selection and steering are being filled in: the signatures are final.)
+//! The discipline as the engine sees it: samples in, commands and reports out.
 
+mod reports;
+
+use crate::clock_discipline::{ClockDiscipline, Decision};
+use crate::clock_filter::FrequencyBelief;
+use crate::combine::{self, Combined, Contribution};
+use crate::command_queue::CommandQueue;
+use crate::election::{self, Choice, Outcome};
+use crate::patience::{self, Patience};
+use crate::reference::Reference;
+use crate::source::Source;
 use crate::{
-    ClockCommand, ClockFailure, DisciplineEvent, Leap, PollAdvice, Sample, SampleVerdict, SavedFrequency,
-    Settings, SourceId, SourceOptions, SourceStatistics, SystemState,
+    ClockCommand, ClockFailure, DisciplineEvent, Leap, Sample, SampleVerdict, SavedFrequency, Settings,
+    SourceId, SourceOptions, StepEvidence, StepRefusal,
 };
 use chime_time::{MonoTime, NtpDuration};
 use std::collections::VecDeque;
+
+/// Events kept for a caller that does not fetch them; the oldest go first.
+const EVENTS_MAX: usize = 256;
+/// What is believed about an oscillator of which nothing is known: error of 0 ± 100 ppm.
+const SKEW_UNKNOWN: f64 = 1e-4;
+/// Temperature differs from run to run: what was saved is not trusted more than this, s per s.
+const SKEW_SAVED_MIN: f64 = 1e-6;
 
 /// All sources, the estimate that is made of them, and the steering of the clock.
 ///
@@ -15,8 +32,28 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Discipline {
     settings: Settings,
-    sources: Vec<(SourceId, SourceOptions)>,
+    sources: Vec<Source>,
+    clock: ClockDiscipline,
+    reference: Option<Reference>,
+    selected: Option<SourceId>,
+    trouble: Trouble,
+    quarantined: bool,
+    /// Whether the clock ever followed a source; decides which panic thresholds apply.
+    was_synchronized: bool,
+    /// What the last event and the last status said.
+    is_synchronized: bool,
+    is_local: bool,
+    /// The local reference may be active: our clock was good enough once, if that is asked for.
+    may_be_local: bool,
+    /// Something changed that the selection depends on.
+    dirty: bool,
+    patience: Patience,
+    commands: CommandQueue,
+    step: Option<StepEvidence>,
+    can_step: bool,
     events: VecDeque<DisciplineEvent>,
+    /// Latest instant heard of.
+    now: MonoTime,
 }
 
 /// What one [`Discipline::update`] did.
@@ -30,11 +67,49 @@ pub struct UpdateSummary {
     pub synchronized: bool,
 }
 
+/// Why no source is followed, as last told in an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trouble {
+    /// Not yet, or there is none.
+    None,
+    Nobody,
+    NoMajority,
+    TooFew,
+}
+
 impl Discipline {
-    /// Starts without sources. `saved` is what an earlier run learnt about the oscillator.
+    /// Starts without sources. `saved` is what an earlier run learnt about the oscillator; it is set at once, as the
+    /// frequency of the clock is not known otherwise.
     #[must_use]
-    pub fn new(settings: Settings, _saved: Option<SavedFrequency>, _now: MonoTime) -> Self {
-        Self { settings, sources: Vec::new(), events: VecDeque::new() }
+    pub fn new(settings: Settings, saved: Option<SavedFrequency>, now: MonoTime) -> Self {
+        let saved = saved.filter(|saved| saved.frequency.as_ratio().is_finite() && saved.skew.is_finite());
+        let (frequency, skew) = saved.map_or((0.0, SKEW_UNKNOWN), |saved| {
+            (saved.frequency.as_ratio(), saved.skew.clamp(SKEW_SAVED_MIN, SKEW_UNKNOWN))
+        });
+        let mut this = Self {
+            settings,
+            sources: Vec::new(),
+            clock: ClockDiscipline::new(&settings, frequency, skew, now),
+            reference: None,
+            selected: None,
+            trouble: Trouble::None,
+            quarantined: false,
+            was_synchronized: false,
+            is_synchronized: false,
+            is_local: false,
+            may_be_local: settings.local.is_some_and(|local| local.activate <= 0.0),
+            dirty: false,
+            patience: Patience::Unasked,
+            commands: CommandQueue::default(),
+            step: None,
+            can_step: true,
+            events: VecDeque::new(),
+            now,
+        };
+        let command = this.clock.coast();
+        this.command(command);
+        this.commands.status_due = settings.steer;
+        this
     }
 
     /// The settings in use.
@@ -45,66 +120,362 @@ impl Discipline {
 
     /// Adds a source without samples; one that exists keeps its samples and gets the options.
     pub fn add_source(&mut self, id: SourceId, options: SourceOptions) {
-        self.remove_source(id);
-        self.sources.push((id, options));
+        if self.source(id).is_some() {
+            return self.set_source_options(id, options);
+        }
+        self.sources.push(Source::new(id, options));
+        self.dirty = true;
     }
 
     /// Forgets a source.
     pub fn remove_source(&mut self, id: SourceId) {
-        self.sources.retain(|source| source.0 != id);
+        self.sources.retain(|source| source.id != id);
+        self.dirty = true;
     }
 
     /// Changes the options of a source.
     pub fn set_source_options(&mut self, id: SourceId, options: SourceOptions) {
-        if let Some(source) = self.sources.iter_mut().find(|source| source.0 == id) {
-            source.1 = options;
+        if let Some(source) = self.source_mut(id) {
+            source.options = options;
+            self.dirty = true;
         }
     }
 
     /// Drops the samples of a source: its address changed, or it is another server now.
-    pub fn reset_source(&mut self, _id: SourceId) {}
-
-    /// Gives one measurement of a source. Call [`update`](Self::update) afterwards.
-    pub fn add_sample(&mut self, _now: MonoTime, id: SourceId, _sample: Sample) -> SampleVerdict {
-        if self.sources.iter().any(|source| source.0 == id) {
-            SampleVerdict::Stored
-        } else {
-            SampleVerdict::UnknownSource
+    pub fn reset_source(&mut self, id: SourceId) {
+        if let Some(source) = self.source_mut(id) {
+            source.clear();
+            self.dirty = true;
         }
     }
 
-    /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
-    pub fn set_reach(&mut self, _id: SourceId, _reach: u8) {}
+    /// Gives one measurement of a source, and sets the newest bit of its reach register. Call
+    /// [`update`](Self::update) afterwards.
+    pub fn add_sample(&mut self, now: MonoTime, id: SourceId, sample: Sample) -> SampleVerdict {
+        self.now = self.now.max(now);
+        let belief = FrequencyBelief {
+            frequency: self.clock.frequency,
+            skew: self.clock.skew.clamp(1e-7, SKEW_UNKNOWN),
+            at: sample.at,
+        };
+        let floor = self.settings.precision.seconds();
+        let Some(source) = self.sources.iter_mut().find(|source| source.id == id) else {
+            return SampleVerdict::UnknownSource;
+        };
+        source.reach |= 1;
+        source.stratum = sample.stratum;
+        source.leap = sample.leap;
+        source.reference_id = sample.reference_id;
+        source.synchronized = sample.leap != Leap::Unsynchronized && (1..16).contains(&sample.stratum);
+        self.dirty = true;
+        if !source.synchronized {
+            return SampleVerdict::Unsynchronized;
+        }
+        let correction = source.options.offset_correction;
+        let verdict = source.filter.add(&sample, correction, &self.clock.correction, floor, belief);
+        source.fresh |= verdict.is_stored();
+        verdict
+    }
 
-    /// Selects, combines and steers.
-    pub fn update(&mut self, _now: MonoTime) -> UpdateSummary {
+    /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
+    pub fn set_reach(&mut self, id: SourceId, reach: u8) {
+        if let Some(source) = self.source_mut(id)
+            && source.reach != reach
+        {
+            // Only whether it is reachable at all matters to the selection.
+            let changed = (source.reach == 0) != (reach == 0);
+            source.reach = reach;
+            self.dirty |= changed;
+        }
+    }
+
+    /// Selects, combines and steers. Early and repeated calls are harmless.
+    pub fn update(&mut self, now: MonoTime) -> UpdateSummary {
+        self.now = self.now.max(now);
+        let now = self.now;
+        let mut summary = UpdateSummary::default();
+        let patience_over = self.patience.deadline().is_some_and(|deadline| deadline <= now);
+        // While a step is on its way the samples cannot be compared with the clock.
+        if (self.dirty || patience_over) && !self.commands.has_step() {
+            self.dirty = false;
+            summary = self.run_election(now);
+        }
+        if self.clock.slew_end().is_some_and(|end| end <= now) && !self.commands.has_step() {
+            let command = self.clock.end_slew(now, &self.settings);
+            self.command(command);
+        }
+        self.note_synchronization(now);
+        summary.synchronized = self.is_synchronized;
+        summary
+    }
+
+    fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
+        let instant = (now, self.clock.correction.at(now));
+        let starting = self.clock.estimate.is_none();
+        let patience_left = &mut self.patience;
+        let waits = |sources: &[Source], selectable: usize| {
+            starting && patience_left.lasts(now) && patience::would_gain_by_waiting(sources, selectable)
+        };
+        let outcome = election::elect(&mut self.sources, self.selected, instant, &self.settings, waits);
+        self.note_falsetickers(&outcome);
+        let summary = match outcome {
+            Outcome::Waiting => return UpdateSummary::default(),
+            Outcome::Chosen(choice) => {
+                self.trouble = Trouble::None;
+                self.follow(now, &choice)
+            }
+            Outcome::Nobody => self.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise),
+            Outcome::NoMajority { selectable } => {
+                self.lose(Trouble::NoMajority, DisciplineEvent::NoMajority { selectable })
+            }
+            Outcome::TooFew { agreeing, required } => {
+                self.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
+            }
+        };
+        if self.clock.estimate.is_some() {
+            self.patience = Patience::Unasked;
+        }
+        for source in &mut self.sources {
+            source.fresh = false;
+        }
+        summary
+    }
+
+    /// Nobody can be followed: the clock is left alone, and its error bound grows.
+    fn lose(&mut self, trouble: Trouble, event: DisciplineEvent) -> UpdateSummary {
+        let had_nobody = self.selected.take().is_none() && self.trouble == Trouble::None;
+        if self.trouble != trouble && !(trouble == Trouble::Nobody && had_nobody) {
+            self.push_event(event);
+            self.trouble = trouble;
+        }
         UpdateSummary::default()
+    }
+
+    fn note_falsetickers(&mut self, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Nobody | Outcome::NoMajority { .. }) {
+            return;
+        }
+        let mut events = Vec::new();
+        for source in &mut self.sources {
+            let is_falseticker = source.state == crate::SelectionState::Falseticker;
+            if is_falseticker && !source.is_falseticker {
+                events.push(DisciplineEvent::Falseticker(source.id));
+                source.is_falseticker = true;
+            } else if source.is_falseticker && !is_falseticker && source.state.sign() != '?' {
+                events.push(DisciplineEvent::Truechimer(source.id));
+                source.is_falseticker = false;
+            }
+        }
+        events.into_iter().for_each(|event| self.push_event(event));
+    }
+
+    /// Follows the chosen sources when one of them has something new to say.
+    fn follow(&mut self, now: MonoTime, choice: &Choice) -> UpdateSummary {
+        let id = self.sources[choice.selected.index].id;
+        if self.selected != Some(id) {
+            self.selected = Some(id);
+            self.push_event(DisciplineEvent::Selected(id));
+        }
+        let is_fresh = choice.combined.iter().any(|(candidate, _)| self.sources[candidate.index].fresh);
+        if !is_fresh && self.clock.estimate.is_some() {
+            return UpdateSummary::default();
+        }
+        let contributions: Vec<Contribution> = choice
+            .combined
+            .iter()
+            .map(|&(candidate, distance)| Contribution { estimate: candidate.estimate, distance })
+            .collect();
+        let Some(combined) = combine::combine(&contributions) else { return UpdateSummary::default() };
+        let startup = !self.was_synchronized;
+        let mut decision = self.clock.decide(combined.offset, startup, &self.settings.step);
+        if !self.settings.steer || (matches!(decision, Decision::Step(_)) && !self.can_step) {
+            decision = Decision::Slew;
+        }
+        if let Decision::Refuse { by, accumulated } = decision {
+            self.clock.observe(now, &combined);
+            self.enter_quarantine(StepRefusal { by, startup, accumulated });
+            return UpdateSummary { updated: false, offset: combined.offset, synchronized: false };
+        }
+        if std::mem::take(&mut self.quarantined) {
+            self.push_event(DisciplineEvent::QuarantineLifted);
+        }
+        self.adopt(now, choice, &combined);
+        if let Decision::Step(by) = decision {
+            self.step = Some(self.evidence(by, combined.offset_error, choice));
+            self.command(ClockDiscipline::step(by));
+        } else {
+            let command = self.clock.plan(now, &self.settings);
+            self.command(command);
+        }
+        self.commands.status_due = self.settings.steer;
+        UpdateSummary { updated: true, offset: combined.offset, synchronized: false }
+    }
+
+    fn adopt(&mut self, now: MonoTime, choice: &Choice, combined: &Combined) {
+        let source = &self.sources[choice.selected.index];
+        let mut reference = Reference::new(now, source, choice, combined, self.reference.as_ref());
+        reference.residual_frequency = combined.frequency - self.clock.frequency;
+        self.reference = Some(reference);
+        self.clock.adopt(now, combined, source.filter.interval().unwrap_or(1.0), &self.settings);
+    }
+
+    fn evidence(&self, by: f64, error: f64, choice: &Choice) -> StepEvidence {
+        let sources = choice
+            .combined
+            .iter()
+            .map(|(candidate, _)| {
+                (self.sources[candidate.index].id, candidate.estimate.offset, candidate.root_distance)
+            })
+            .collect();
+        StepEvidence { by, error, sources }
+    }
+
+    /// A correction beyond the panic thresholds: nothing is done to the clock until it is smaller.
+    fn enter_quarantine(&mut self, refusal: StepRefusal) {
+        if !self.quarantined {
+            self.quarantined = true;
+            self.push_event(DisciplineEvent::StepRefused(refusal));
+            let command = self.clock.coast();
+            self.command(command);
+        }
+    }
+
+    /// Tells when synchronisation begins or ends, and when the local reference does.
+    fn note_synchronization(&mut self, now: MonoTime) {
+        let state = self.system(now);
+        let close_enough =
+            |distance: f64| self.settings.local.is_some_and(|local| distance <= local.activate);
+        self.may_be_local |= state.synchronized && close_enough(state.root_distance());
+        if state.synchronized != self.is_synchronized {
+            self.is_synchronized = state.synchronized;
+            self.was_synchronized |= state.synchronized;
+            self.commands.status_due = self.settings.steer;
+            if state.synchronized {
+                self.push_event(DisciplineEvent::Synchronised);
+            } else if self.trouble == Trouble::None && !self.quarantined {
+                self.push_event(DisciplineEvent::CannotSynchronise);
+            }
+        }
+        if state.local_active != self.is_local {
+            self.is_local = state.local_active;
+            self.push_event(DisciplineEvent::LocalReference { active: state.local_active });
+        }
     }
 
     /// The next wish about the clock; the one after it is given once the result of this one was reported to
     /// [`command_applied`](Self::command_applied). May change after any call that takes `&mut self`.
     pub fn poll_command(&mut self) -> Option<ClockCommand> {
+        if self.commands.in_flight.is_none() {
+            self.commands.in_flight = match self.commands.queue.pop_front() {
+                Some(command) => Some(command),
+                None => std::mem::take(&mut self.commands.status_due).then(|| self.status()),
+            };
+            return self.commands.in_flight;
+        }
         None
+    }
+
+    fn status(&self) -> ClockCommand {
+        let state = self.system(self.now);
+        let (synchronized, leap) = (state.synchronized, state.leap);
+        ClockCommand::SetStatus {
+            synchronized,
+            leap: if synchronized { leap } else { Leap::Unsynchronized },
+            max_error: state.root_distance(),
+            est_error: state.estimated_error + state.system_offset.abs(),
+            offset: state.system_offset,
+        }
     }
 
     /// Reports what was done about the last command, as soon as it was done: with the values that the clock really
     /// took, or why not.
-    pub fn command_applied(&mut self, _now: MonoTime, _result: Result<ClockCommand, ClockFailure>) {}
-
-    /// Somebody else stepped the clock (positive `by`: forward): all samples are dropped.
-    pub fn clock_stepped_externally(&mut self, _now: MonoTime, _by: NtpDuration) {
-        self.events.push_back(DisciplineEvent::Reset);
+    pub fn command_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
+        self.now = self.now.max(now);
+        let Some(wanted) = self.commands.in_flight.take() else { return };
+        match result {
+            Ok(applied) => {
+                self.commands.forget_failure(&wanted);
+                self.note_applied(applied);
+            }
+            Err(failure) => self.note_failed(wanted, failure),
+        }
+        self.note_synchronization(self.now);
     }
 
-    /// The machine slept: what was measured before says nothing about the clock now.
-    pub fn suspended(&mut self, _now: MonoTime) {
-        self.events.push_back(DisciplineEvent::Reset);
+    fn note_applied(&mut self, applied: ClockCommand) {
+        match applied {
+            ClockCommand::Step { by } => {
+                for source in &mut self.sources {
+                    source.filter.step(by);
+                }
+                self.clock.stepped(by);
+                if let Some(evidence) = self.step.take() {
+                    self.push_event(DisciplineEvent::Stepped(StepEvidence {
+                        by: by.as_secs_f64(),
+                        ..evidence
+                    }));
+                }
+                let command = self.clock.plan(self.now, &self.settings);
+                self.command(command);
+                self.commands.status_due = self.settings.steer;
+            }
+            ClockCommand::SetFrequency { frequency } => {
+                self.clock.correction.set_frequency(self.now, frequency.as_ratio());
+            }
+            ClockCommand::SetStatus { .. } => {}
+        }
+    }
+
+    fn note_failed(&mut self, command: ClockCommand, failure: ClockFailure) {
+        match command {
+            ClockCommand::Step { .. } => {
+                self.step = None;
+                self.can_step &= failure != ClockFailure::Unsupported;
+            }
+            // Tried again at the next update, not at the end of a slew that never began.
+            ClockCommand::SetFrequency { .. } => self.clock.abandon_slew(),
+            ClockCommand::SetStatus { .. } => {}
+        }
+        if self.commands.is_new_failure(&command, failure) {
+            self.push_event(DisciplineEvent::CommandFailed { command, failure });
+        }
+    }
+
+    /// Somebody else stepped the clock (positive `by`: forward): all samples are dropped, as nobody knows how exactly
+    /// `by` was measured. The frequency is kept.
+    pub fn clock_stepped_externally(&mut self, now: MonoTime, _by: NtpDuration) {
+        self.reset(now);
+    }
+
+    /// The machine slept: what was measured before says nothing about the clock now. The frequency is kept.
+    pub fn suspended(&mut self, now: MonoTime) {
+        self.reset(now);
+    }
+
+    fn reset(&mut self, now: MonoTime) {
+        self.now = self.now.max(now);
+        self.sources.iter_mut().for_each(Source::clear);
+        self.clock.reset();
+        self.reference = None;
+        self.selected = None;
+        self.patience = Patience::Unasked;
+        self.quarantined = false;
+        self.trouble = Trouble::None;
+        self.push_event(DisciplineEvent::Reset);
+        self.commands.queue.clear();
+        let command = self.clock.coast();
+        self.command(command);
+        self.commands.status_due = self.settings.steer;
+        self.dirty = true;
+        self.is_synchronized = false;
     }
 
     /// When [`update`](Self::update) must be called next: the end of a slew, or of waiting for slow sources.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        None
+        let slew_end = self.clock.slew_end().filter(|_| !self.commands.has_step());
+        let patience = self.patience.deadline().filter(|_| !self.commands.has_step());
+        [slew_end, patience].into_iter().flatten().min()
     }
 
     /// The next thing that an operator should know. May change after any call that takes `&mut self`.
@@ -112,50 +483,35 @@ impl Discipline {
         self.events.pop_front()
     }
 
-    /// What the server serves and what `tracking` shows, at `now`.
-    #[must_use]
-    pub fn system(&self, _now: MonoTime) -> SystemState {
-        SystemState {
-            synchronized: false,
-            local_active: false,
-            leap: Leap::Unsynchronized,
-            stratum: 0,
-            reference_id: [0; 4],
-            reference_at: None,
-            system_offset: 0.0,
-            last_offset: 0.0,
-            rms_offset: 0.0,
-            frequency_ppm: 0.0,
-            residual_frequency_ppm: 0.0,
-            skew_ppm: 0.0,
-            root_delay: 1.0,
-            root_dispersion: 1.0,
-            root_dispersion_rate: 0.0,
-            estimated_error: 1.0,
-            update_interval: 0.0,
-            selected: None,
-            updates: 0,
-            steps: 0,
-            accumulated_steps: 0.0,
-            quarantined: false,
+    fn push_event(&mut self, event: DisciplineEvent) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    #[cfg(test)]
+    fn forbid_steps_for_test(&mut self) {
+        self.can_step = false;
+    }
+
+    fn source(&self, id: SourceId) -> Option<&Source> {
+        self.sources.iter().find(|source| source.id == id)
+    }
+
+    fn source_mut(&mut self, id: SourceId) -> Option<&mut Source> {
+        self.sources.iter_mut().find(|source| source.id == id)
+    }
+
+    /// Queues a command, in place of one of the same kind that was not fetched yet.
+    fn command(&mut self, command: ClockCommand) {
+        if self.settings.steer {
+            self.commands.push(command);
+        } else {
+            self.clock.abandon_slew();
         }
     }
-
-    /// What is known about one source, at `now`.
-    #[must_use]
-    pub fn source_report(&self, _now: MonoTime, _id: SourceId) -> Option<SourceStatistics> {
-        None
-    }
-
-    /// What the samples of a source say about its poll interval.
-    #[must_use]
-    pub fn poll_advice(&self, _id: SourceId) -> PollAdvice {
-        PollAdvice::Keep
-    }
-
-    /// What is worth saving for the next run, once the frequency is known well enough.
-    #[must_use]
-    pub fn frequency_to_save(&self) -> Option<SavedFrequency> {
-        None
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,23 @@
 //! `clock_filter` and leave as one in [`ClockCommand::Step`].
 #![forbid(unsafe_code)]
 
+mod clock_discipline;
+mod clock_filter;
+mod cluster;
+mod combine;
 mod command;
+mod command_queue;
+mod correction;
 mod discipline;
+mod election;
 mod event;
+mod patience;
+mod reference;
+mod regression;
 mod sample;
+mod selection;
 mod settings;
+mod source;
 mod statistics;
 
 pub use command::{ClockCommand, ClockFailure};

@@ -5,12 +5,13 @@ use chime_time::MonoTime;
 use serde::Serialize;
 
 /// What the selection made of a source; the letters are those that chronyc's users know from `selectdata`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SelectionState {
     /// `N`: the operator excluded it.
     NoSelect,
     /// `M`: not enough samples yet.
+    #[default]
     MissingSamples,
     /// `s`: the source is not synchronised.
     Unsynchronized,
@@ -79,7 +80,7 @@ impl SelectionState {
 
 /// Everything that reports show about one source. Offsets are remote minus local: positive means that our clock is
 /// behind (chronyc's source reports show the opposite sign). Times in seconds.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct SourceStatistics {
     /// What the selection made of it.
     pub state: SelectionState,
@@ -177,6 +178,36 @@ pub struct SystemState {
     pub accumulated_steps: f64,
     /// Whether a correction beyond the panic thresholds is being refused.
     pub quarantined: bool,
+}
+
+impl Default for SystemState {
+    /// A clock that nobody has set.
+    fn default() -> Self {
+        Self {
+            synchronized: false,
+            local_active: false,
+            leap: Leap::Unsynchronized,
+            stratum: 0,
+            reference_id: [0; 4],
+            reference_at: None,
+            system_offset: 0.0,
+            last_offset: 0.0,
+            rms_offset: 0.0,
+            frequency_ppm: 0.0,
+            residual_frequency_ppm: 0.0,
+            skew_ppm: 0.0,
+            root_delay: 1.0,
+            root_dispersion: 1.0,
+            root_dispersion_rate: 0.0,
+            estimated_error: 1.0,
+            update_interval: 0.0,
+            selected: None,
+            updates: 0,
+            steps: 0,
+            accumulated_steps: 0.0,
+            quarantined: false,
+        }
+    }
 }
 
 impl SystemState {

@@ -1,0 +1,312 @@
+//! Steering: from the combined estimate to steps and frequencies. RFC 5905 §11.3.
+//!
+//! Deviation: RFC 5905 mixes a phase-locked and a frequency-locked loop. Here the clock follows the estimate itself:
+//! the frequency is set to the estimated one, and the offset is worked off by a slew, an extra frequency with a
+//! deadline. There is no loop that could oscillate; calmness comes from the estimate.
+
+use crate::combine::Combined;
+use crate::correction::{ClockPoint, Correction};
+use crate::{ClockCommand, Settings, StepPolicy};
+use chime_time::{Frequency, MonoTime, NtpDuration};
+
+/// Share of the interval between samples that a slew takes: short enough to be over before the next sample, long
+/// enough to hardly disturb the frequency.
+const SLEW_SHARE: f64 = 0.25;
+/// Bounds of the length of a slew, seconds.
+const SLEW_SECONDS: (f64, f64) = (0.5, 64.0);
+/// A rest of this share of a slew is left to the next update (timers are late).
+const SLEW_REST: f64 = 0.02;
+/// Offsets not worth a slew, seconds.
+const OFFSET_NEGLIGIBLE: f64 = 1e-9;
+/// Frequencies less certain than this are not used, s per s.
+const SKEW_MAX: f64 = 1e-3;
+
+/// The line on which our clock runs against true time, as estimated at the last update.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Estimate {
+    /// The clock at the time of the estimate.
+    point: ClockPoint,
+    /// Remote minus local at that time, seconds.
+    offset: f64,
+    /// Standard error of it, seconds.
+    pub(crate) error: f64,
+    /// Frequency that the free oscillator lacks, s per s.
+    frequency: f64,
+}
+
+impl Estimate {
+    /// Remote minus local when the clock is at `point`, seconds.
+    pub(crate) fn offset_at(&self, point: ClockPoint) -> f64 {
+        self.offset + self.frequency * (point.free - self.point.free)
+            - (point.correction - self.point.correction)
+    }
+}
+
+/// What to do about an estimate.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Decision {
+    /// Slew.
+    Slew,
+    /// Step by so many seconds.
+    Step(f64),
+    /// Beyond a panic threshold: do nothing.
+    Refuse { by: f64, accumulated: bool },
+}
+
+/// The state of the steering.
+#[derive(Clone, Debug)]
+pub(crate) struct ClockDiscipline {
+    pub(crate) correction: Correction,
+    pub(crate) estimate: Option<Estimate>,
+    /// The frequency correction without slew, s per s.
+    pub(crate) frequency: f64,
+    pub(crate) skew: f64,
+    /// When the slew ends, and what it was meant to correct.
+    slew: Option<(MonoTime, f64)>,
+    slew_seconds: f64,
+    pub(crate) updates: u64,
+    pub(crate) steps: u64,
+    pub(crate) accumulated_steps: f64,
+}
+
+impl ClockDiscipline {
+    pub(crate) fn new(settings: &Settings, frequency: f64, skew: f64, now: MonoTime) -> Self {
+        let limit = settings.max_drift.as_ratio().abs();
+        Self {
+            correction: Correction::new(now, settings.mono_is_slewed),
+            estimate: None,
+            frequency: if frequency.is_finite() { frequency.clamp(-limit, limit) } else { 0.0 },
+            skew,
+            slew: None,
+            slew_seconds: SLEW_SECONDS.0,
+            updates: 0,
+            steps: 0,
+            accumulated_steps: 0.0,
+        }
+    }
+
+    /// Takes over a new estimate. `interval`: seconds between the samples of the selected source.
+    pub(crate) fn adopt(&mut self, now: MonoTime, combined: &Combined, interval: f64, settings: &Settings) {
+        assert!(
+            [combined.offset, combined.offset_error, combined.frequency, combined.skew]
+                .iter()
+                .all(|value| value.is_finite()),
+            "an estimate that steers the clock must be a number: {combined:?}"
+        );
+        if combined.skew <= SKEW_MAX {
+            let limit = settings.max_drift.as_ratio().abs();
+            self.frequency = combined.frequency.clamp(-limit, limit);
+            self.skew = combined.skew;
+        }
+        self.observe(now, combined);
+        self.slew_seconds = (interval * SLEW_SHARE).clamp(SLEW_SECONDS.0, SLEW_SECONDS.1);
+        self.updates += 1;
+    }
+
+    /// Takes note of an estimate, without steering by it.
+    pub(crate) fn observe(&mut self, now: MonoTime, combined: &Combined) {
+        self.estimate = Some(Estimate {
+            point: self.correction.at(now),
+            offset: combined.offset,
+            error: combined.offset_error,
+            frequency: self.frequency,
+        });
+    }
+
+    /// What to do about an offset of so many seconds. `startup`: the clock never followed a source before.
+    pub(crate) fn decide(&self, offset: f64, startup: bool, policy: &StepPolicy) -> Decision {
+        let panic = if startup { policy.startup_panic } else { policy.running_panic };
+        if panic.is_exceeded_by(offset) {
+            return Decision::Refuse { by: offset, accumulated: false };
+        }
+        let may_step = policy.updates_limit.is_none_or(|limit| self.updates < u64::from(limit));
+        if !may_step || policy.threshold.is_none_or(|threshold| offset.abs() <= threshold) {
+            return Decision::Slew;
+        }
+        let sum = self.accumulated_steps + offset.abs();
+        if !startup && policy.accumulated_panic.is_some_and(|limit| sum > limit) {
+            return Decision::Refuse { by: offset, accumulated: true };
+        }
+        Decision::Step(offset)
+    }
+
+    /// The frequency to run at from `now` on: that of the estimate and a slew that works off what remains.
+    pub(crate) fn plan(&mut self, now: MonoTime, settings: &Settings) -> ClockCommand {
+        let remaining = self.offset(now).unwrap_or(0.0);
+        let limit = settings.max_slew.as_ratio().abs();
+        let rate = if remaining.abs() > OFFSET_NEGLIGIBLE {
+            (remaining / self.slew_seconds).clamp(-limit, limit)
+        } else {
+            0.0
+        };
+        self.slew = None;
+        if rate != 0.0 {
+            // On a scale that is slewed itself the end comes later by the frequency then in use.
+            let stretch = if settings.mono_is_slewed { 1.0 + self.frequency + rate } else { 1.0 };
+            self.slew = Some((now.add_secs_f64(remaining / rate * stretch), remaining));
+        }
+        set_frequency(self.frequency + rate)
+    }
+
+    /// The frequency to run at when there is nothing to follow: no slew.
+    pub(crate) fn coast(&mut self) -> ClockCommand {
+        self.slew = None;
+        set_frequency(self.frequency)
+    }
+
+    /// The slew was not begun.
+    pub(crate) fn abandon_slew(&mut self) {
+        self.slew = None;
+    }
+
+    /// When the slew under way ends.
+    pub(crate) fn slew_end(&self) -> Option<MonoTime> {
+        self.slew.map(|(end, _)| end)
+    }
+
+    /// The end of a slew has come: the frequency to go on with, without slew or with a short one for what the timer's
+    /// lateness left.
+    pub(crate) fn end_slew(&mut self, now: MonoTime, settings: &Settings) -> ClockCommand {
+        let (_, meant) = self.slew.expect("called when a slew is under way");
+        let remaining = self.offset(now).unwrap_or(0.0);
+        if remaining.abs() > (meant * SLEW_REST).abs().max(OFFSET_NEGLIGIBLE) {
+            self.slew_seconds = SLEW_SECONDS.0;
+            return self.plan(now, settings);
+        }
+        self.coast()
+    }
+
+    /// The step to make for an offset of so many seconds.
+    pub(crate) fn step(by: f64) -> ClockCommand {
+        assert!(by.is_finite(), "a step must be a number");
+        ClockCommand::Step { by: NtpDuration::from_secs_f64(by) }
+    }
+
+    /// The clock was stepped.
+    pub(crate) fn stepped(&mut self, by: NtpDuration) {
+        let by = by.as_secs_f64();
+        if let Some(estimate) = &mut self.estimate {
+            estimate.offset -= by;
+        }
+        if self.steps > 0 {
+            self.accumulated_steps += by.abs();
+        }
+        self.steps += 1;
+    }
+
+    /// What remains to be corrected at `now`, seconds; positive means that our clock is behind.
+    pub(crate) fn offset(&self, now: MonoTime) -> Option<f64> {
+        self.estimate.as_ref().map(|estimate| estimate.offset_at(self.correction.at(now)))
+    }
+
+    /// Forgets the estimate, but not the frequency.
+    pub(crate) fn reset(&mut self) {
+        self.estimate = None;
+        self.slew = None;
+    }
+}
+
+/// The command for a frequency; the last guard before the clock.
+fn set_frequency(frequency: f64) -> ClockCommand {
+    assert!(frequency.is_finite() && frequency.abs() < 0.5, "a clock frequency must be a small number");
+    ClockCommand::SetFrequency { frequency: Frequency::from_ratio(frequency) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PanicThreshold;
+
+    fn at(seconds: f64) -> MonoTime {
+        MonoTime::ZERO.add_secs_f64(seconds)
+    }
+
+    fn discipline() -> (ClockDiscipline, Settings) {
+        let settings = Settings { mono_is_slewed: false, ..Settings::default() };
+        (ClockDiscipline::new(&settings, 0.0, 1e-4, at(0.0)), settings)
+    }
+
+    fn combined(offset: f64, frequency: f64) -> Combined {
+        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8, jitter: 0.0 }
+    }
+
+    fn frequency_of(command: ClockCommand) -> f64 {
+        match command {
+            ClockCommand::SetFrequency { frequency } => frequency.as_ratio(),
+            other => panic!("not a frequency: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn steps_only_above_the_threshold_and_within_the_limit_of_updates() {
+        let (mut clock, _) = discipline();
+        let policy = StepPolicy { updates_limit: Some(1), ..StepPolicy::default() };
+        assert_eq!(clock.decide(0.1, true, &policy), Decision::Slew);
+        assert_eq!(clock.decide(-0.1001, true, &policy), Decision::Step(-0.1001));
+        clock.updates = 1;
+        assert_eq!(clock.decide(-0.1001, true, &policy), Decision::Slew);
+        let never = StepPolicy { threshold: None, ..policy };
+        assert_eq!(clock.decide(500.0, true, &never), Decision::Slew);
+    }
+
+    #[test]
+    fn panic_thresholds_differ_before_and_after_the_first_synchronisation() {
+        let (clock, _) = discipline();
+        let policy = StepPolicy {
+            startup_panic: PanicThreshold { forward: None, backward: Some(100.0) },
+            running_panic: PanicThreshold { forward: Some(10.0), backward: Some(10.0) },
+            ..StepPolicy::default()
+        };
+        assert_eq!(clock.decide(1e9, true, &policy), Decision::Step(1e9));
+        assert_eq!(clock.decide(-100.0, true, &policy), Decision::Step(-100.0));
+        assert_eq!(clock.decide(-100.1, true, &policy), Decision::Refuse { by: -100.1, accumulated: false });
+        assert_eq!(clock.decide(10.0, false, &policy), Decision::Step(10.0));
+        assert_eq!(clock.decide(10.1, false, &policy), Decision::Refuse { by: 10.1, accumulated: false });
+    }
+
+    #[test]
+    fn the_sum_of_steps_has_a_limit_that_does_not_count_the_first() {
+        let (mut clock, _) = discipline();
+        let policy = StepPolicy { accumulated_panic: Some(10.0), ..StepPolicy::default() };
+        clock.stepped(NtpDuration::from_seconds(500));
+        assert_eq!(clock.decide(9.0, false, &policy), Decision::Step(9.0));
+        clock.stepped(NtpDuration::from_seconds(9));
+        assert_eq!(clock.decide(2.0, false, &policy), Decision::Refuse { by: 2.0, accumulated: true });
+    }
+
+    #[test]
+    fn a_slew_ends_where_the_offset_does() {
+        let (mut clock, settings) = discipline();
+        clock.adopt(at(10.0), &combined(1e-3, 2e-5), 16.0, &settings);
+        let frequency = frequency_of(clock.plan(at(10.0), &settings));
+        assert!((frequency - (2e-5 + 1e-3 / 4.0)).abs() < 1e-12);
+        clock.correction.set_frequency(at(10.0), frequency);
+        let end = clock.slew_end().unwrap();
+        assert!((end.seconds_since(at(14.0))).abs() < 1e-6);
+        assert!(clock.offset(end).unwrap().abs() < 1e-9);
+        assert!((frequency_of(clock.end_slew(end, &settings)) - 2e-5).abs() < 1e-15);
+        assert_eq!(clock.slew_end(), None);
+    }
+
+    #[test]
+    fn a_late_timer_leaves_a_short_slew_back() {
+        let (mut clock, settings) = discipline();
+        clock.adopt(at(10.0), &combined(0.09, 0.0), 2.0, &settings);
+        let frequency = frequency_of(clock.plan(at(10.0), &settings));
+        assert!((frequency - 83_333.333e-6).abs() < 1e-12, "limited by the greatest slew");
+        clock.correction.set_frequency(at(10.0), frequency);
+        let late = clock.slew_end().unwrap().add_secs_f64(0.05);
+        let back = frequency_of(clock.end_slew(late, &settings));
+        assert!(back < 0.0 && clock.slew_end().is_some());
+    }
+
+    #[test]
+    fn a_vague_frequency_is_not_used() {
+        let (mut clock, settings) = discipline();
+        let vague = Combined { skew: 2e-3, ..combined(0.0, 5e-4) };
+        clock.adopt(at(1.0), &vague, 16.0, &settings);
+        assert_eq!(clock.frequency, 0.0);
+        clock.adopt(at(2.0), &combined(0.0, 0.3), 16.0, &settings);
+        assert_eq!(clock.frequency, settings.max_drift.as_ratio());
+    }
+}

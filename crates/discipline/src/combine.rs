@@ -1,0 +1,94 @@
+//! One estimate from several: the combine algorithm. RFC 5905 §11.2.3.
+
+use crate::clock_filter::FilterEstimate;
+
+/// One of the sources to combine; seconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Contribution {
+    pub(crate) estimate: FilterEstimate,
+    /// Distance by which truechimers are ranked; positive.
+    pub(crate) distance: f64,
+}
+
+/// The combined estimate; seconds, and s per s.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Combined {
+    /// Remote minus local; positive means that our clock is behind.
+    pub(crate) offset: f64,
+    /// Standard error of the offset.
+    pub(crate) offset_error: f64,
+    /// Frequency that our oscillator lacks.
+    pub(crate) frequency: f64,
+    /// Standard error of the frequency.
+    pub(crate) skew: f64,
+    /// Scatter among the sources.
+    pub(crate) jitter: f64,
+}
+
+/// Combines offsets weighted by the inverse of the distance, as a near source has less asymmetry to hide, and
+/// frequencies, which asymmetry does not touch, weighted by the inverse of their variance. `None` without sources.
+pub(crate) fn combine(contributions: &[Contribution]) -> Option<Combined> {
+    let weight: f64 = contributions.iter().map(|c| 1.0 / c.distance).sum();
+    let precision: f64 = contributions.iter().map(|c| 1.0 / variance(c.estimate.skew)).sum();
+    if contributions.is_empty() {
+        return None;
+    }
+    let mean = |value: &dyn Fn(&Contribution) -> f64| {
+        contributions.iter().map(|c| value(c) / c.distance).sum::<f64>() / weight
+    };
+    let offset = mean(&|c| c.estimate.offset);
+    let error_square: f64 =
+        contributions.iter().map(|c| (c.estimate.offset_error / c.distance / weight).powi(2)).sum();
+    let frequency =
+        contributions.iter().map(|c| c.estimate.frequency / variance(c.estimate.skew)).sum::<f64>()
+            / precision;
+    Some(Combined {
+        offset,
+        offset_error: error_square.sqrt(),
+        frequency,
+        skew: (1.0 / precision).sqrt(),
+        jitter: mean(&|c| (c.estimate.offset - offset).powi(2)).sqrt(),
+    })
+}
+
+/// The square of a standard error, never zero.
+fn variance(error: f64) -> f64 {
+    (error * error).max(1e-24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contribution(offset: f64, frequency: f64, skew: f64, distance: f64) -> Contribution {
+        let estimate = FilterEstimate {
+            offset,
+            offset_error: 1e-6,
+            frequency,
+            skew,
+            standard_deviation: 1e-6,
+            samples: 8,
+            runs: 4,
+            span: 100.0,
+            root_delay: 1e-3,
+            root_dispersion: 1e-3,
+        };
+        Contribution { estimate, distance }
+    }
+
+    #[test]
+    fn near_sources_weigh_more_in_offset_and_sure_ones_in_frequency() {
+        let combined =
+            combine(&[contribution(0.0, 1e-6, 1e-9, 1e-3), contribution(1e-3, 2e-6, 1e-6, 3e-3)]).unwrap();
+        assert!((combined.offset - 0.25e-3).abs() < 1e-9);
+        assert!((combined.frequency - 1e-6).abs() < 1e-11);
+        assert!(combined.skew < 1e-9 && combined.offset_error < 1e-6);
+    }
+
+    #[test]
+    fn one_source_is_itself_and_none_is_nothing() {
+        let one = combine(&[contribution(5e-4, 1e-6, 1e-8, 1e-3)]).unwrap();
+        assert!((one.offset - 5e-4).abs() < 1e-15 && one.jitter < 1e-15);
+        assert!(combine(&[]).is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! What the discipline tells about itself.
+
+use super::Discipline;
+use crate::{PollAdvice, SavedFrequency, SourceId, SourceStatistics, SystemState};
+use chime_time::{Frequency, MonoTime};
+
+/// A frequency less certain than this is not worth saving, s per s.
+const SKEW_SAVE_MAX: f64 = 1e-5;
+/// Samples in a straight line from which on a source may be asked less often.
+const SAMPLES_STRAIGHT: usize = 24;
+/// Samples left after bent ones were dropped below which a source should be asked more often.
+const SAMPLES_BENT: usize = 8;
+
+impl Discipline {
+    /// What the server serves and what `tracking` shows, at `now`.
+    #[must_use]
+    pub fn system(&self, now: MonoTime) -> SystemState {
+        let mut state = SystemState {
+            system_offset: self.clock.offset(now).unwrap_or(0.0),
+            frequency_ppm: self.clock.frequency * 1e6,
+            skew_ppm: self.clock.skew * 1e6,
+            selected: self.selected,
+            updates: self.clock.updates,
+            steps: self.clock.steps,
+            accumulated_steps: self.clock.accumulated_steps,
+            quarantined: self.quarantined,
+            ..SystemState::default()
+        };
+        if let Some(reference) = &self.reference {
+            reference.describe(now, &self.clock, &self.settings, &mut state);
+            let distance = state.root_distance();
+            state.synchronized = !self.quarantined && distance <= self.settings.max_distance;
+        }
+        state.finish(self.settings.local.as_ref(), self.may_be_local);
+        state
+    }
+
+    /// What is known about one source, at `now`.
+    #[must_use]
+    pub fn source_report(&self, now: MonoTime, id: SourceId) -> Option<SourceStatistics> {
+        let clock = self.clock.correction.at(now);
+        self.source(id).map(|source| source.report(now, clock, self.clock.frequency, &self.settings))
+    }
+
+    /// What the samples of a source say about its poll interval.
+    #[must_use]
+    pub fn poll_advice(&self, id: SourceId) -> PollAdvice {
+        match self.source(id).map(|source| &source.filter) {
+            Some(filter) if filter.is_bent() && filter.len() < SAMPLES_BENT => PollAdvice::Shorter,
+            Some(filter) if !filter.is_bent() && filter.len() >= SAMPLES_STRAIGHT => PollAdvice::Longer,
+            _ => PollAdvice::Keep,
+        }
+    }
+
+    /// What is worth saving for the next run, once the frequency is known well enough.
+    #[must_use]
+    pub fn frequency_to_save(&self) -> Option<SavedFrequency> {
+        (self.was_synchronized && self.clock.skew <= SKEW_SAVE_MAX).then(|| SavedFrequency {
+            frequency: Frequency::from_ratio(self.clock.frequency),
+            skew: self.clock.skew,
+        })
+    }
+}

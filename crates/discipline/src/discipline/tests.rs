@@ -1,0 +1,5 @@
+//! The discipline in a small world.
+
+mod steering;
+mod voting;
+mod world;

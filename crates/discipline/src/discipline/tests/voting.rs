@@ -1,0 +1,235 @@
+//! Who is believed.
+
+use super::world::{Server, World, id};
+use crate::*;
+
+fn servers(errors: &[f64]) -> Vec<Server> {
+    errors
+        .iter()
+        .map(|&error| Server { error, base: 1e-3, jitter: (1e-4, 1e-4), ..Server::default() })
+        .collect()
+}
+
+fn world(errors: &[f64]) -> World {
+    let mut world = World::new(11, Settings::default(), &servers(errors));
+    (world.oscillator, world.wander) = (2e-5, 1e-9);
+    world
+}
+
+fn state(world: &World, index: usize) -> SelectionState {
+    world.discipline.source_report(world.now(), id(index)).unwrap().state
+}
+
+#[test]
+fn two_falsetickers_of_five_are_outvoted() {
+    let mut world = world(&[0.0, 1.0, 0.0, -1.0, 0.0]);
+    world.run(600.0, |world| {
+        assert!(world.time < 20.0 || world.clock_error.abs() < 1e-3, "{:e}", world.clock_error);
+    });
+    assert_eq!(state(&world, 1), SelectionState::Falseticker);
+    assert_eq!(state(&world, 3).sign(), 'x');
+    let signs: Vec<char> = (0..5).map(|index| state(&world, index).sign()).collect();
+    assert_eq!(signs.iter().filter(|&&sign| sign == '*').count(), 1, "{signs:?}");
+    let events = world.events();
+    assert!(events.contains(&DisciplineEvent::Falseticker(id(1))));
+    assert!(!events.iter().any(|event| matches!(event, DisciplineEvent::NoMajority { .. })));
+}
+
+#[test]
+fn three_falsetickers_of_five_prevent_synchronisation() {
+    let mut world = world(&[0.0, 1.0, 0.0, -1.0, 2.0]);
+    world.oscillator = 0.0;
+    world.run(600.0, |_| {});
+    assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-4, "left alone");
+    assert!(!world.discipline.system(world.now()).synchronized);
+    let told =
+        world.events().into_iter().filter(|event| *event == DisciplineEvent::NoMajority { selectable: 5 });
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn when_the_majority_is_lost_the_clock_is_left_alone_and_its_bound_grows() {
+    let mut world = world(&[0.0, 0.0, 0.0, 1.0, -1.0]);
+    world.run(600.0, |_| {});
+    let (steps, before) = (world.steps.len(), world.discipline.system(world.now()));
+    assert!(before.synchronized);
+    // The run test needs some samples until the liar's line is where the liar is.
+    world.servers[2].error = 50.0;
+    world.run(2000.0, |world| assert!(world.clock_error.abs() < 2e-3, "{:e}", world.clock_error));
+    let after = world.discipline.system(world.now());
+    assert_eq!(world.steps.len(), steps);
+    assert!(after.selected.is_none() && after.root_dispersion > before.root_dispersion);
+    assert!(world.events().iter().any(|event| matches!(event, DisciplineEvent::NoMajority { .. })));
+}
+
+#[test]
+fn too_few_agreeing_sources_do_not_move_the_clock_and_enough_do() {
+    for (count, moved) in [(2, false), (3, true)] {
+        let settings = Settings { minimum_agreeing_sources: 3, ..Settings::default() };
+        let mut world = World::new(1, settings, &servers(&vec![0.0; count]));
+        world.clock_error = 1.0;
+        world.run(60.0, |_| {});
+        assert_eq!(world.clock_error.abs() < 1e-3, moved);
+        assert_eq!(state(&world, 0).letter() == 'W', !moved);
+        let told = world.events().contains(&DisciplineEvent::TooFewSources { agreeing: 2, required: 3 });
+        assert_eq!(told, !moved);
+    }
+}
+
+#[test]
+fn the_first_source_waits_for_the_others_but_not_for_ever() {
+    // One source answers at once and lies; the honest four are two seconds late.
+    let mut late = world(&[5.0, 0.0, 0.0, 0.0, 0.0]);
+    late.run(2.0, |_| {});
+    late.delay_polls(1, 4.0);
+    late.run(30.0, |_| {});
+    assert!(late.steps.is_empty(), "never followed the liar: {:?}", late.steps);
+
+    // The others never answer.
+    let mut alone = world(&[5.0, 0.0, 0.0, 0.0, 0.0]);
+    alone.delay_polls(1, 1e9);
+    alone.run(14.0, |_| {});
+    assert!(alone.steps.is_empty());
+    alone.run(20.0, |_| {});
+    assert_eq!(alone.steps.len(), 1);
+}
+
+#[test]
+fn an_excluded_source_is_watched_but_never_followed() {
+    let mut world = world(&[0.5]);
+    let options = SourceOptions { no_select: true, ..SourceOptions::default() };
+    world.discipline.set_source_options(id(0), options);
+    world.run(100.0, |_| {});
+    let report = world.discipline.source_report(world.now(), id(0)).unwrap();
+    assert_eq!(report.state.letter(), 'N');
+    assert!((report.offset - 0.5).abs() < 0.01 && report.samples > 3);
+    assert!(world.clock_error.abs() < 0.01);
+}
+
+#[test]
+fn trusted_sources_outvote_any_number_of_others() {
+    let mut world = world(&[0.0, 0.0, 0.0, 0.2]);
+    let options = SourceOptions { trust: true, ..SourceOptions::default() };
+    world.discipline.set_source_options(id(3), options);
+    world.run(100.0, |_| {});
+    assert!((world.clock_error - 0.2).abs() < 1e-3);
+    assert_eq!(state(&world, 0).letter(), 'T');
+    assert_eq!(state(&world, 3).letter(), '*');
+}
+
+#[test]
+fn a_required_source_must_be_there() {
+    let mut world = world(&[0.5, 0.5]);
+    let options = SourceOptions { require: true, ..SourceOptions::default() };
+    world.discipline.set_source_options(id(1), options);
+    world.delay_polls(1, 100.0);
+    world.run(90.0, |_| {});
+    assert!(world.clock_error.abs() < 0.01);
+    assert_eq!(state(&world, 0).letter(), 'W');
+    world.run(150.0, |_| {});
+    assert!((world.clock_error - 0.5).abs() < 1e-3);
+}
+
+#[test]
+fn a_preferred_truechimer_is_followed_alone() {
+    let mut world = world(&[0.0, 0.0, 1e-3]);
+    let options = SourceOptions { prefer: true, ..SourceOptions::default() };
+    world.discipline.set_source_options(id(2), options);
+    world.run(200.0, |_| {});
+    assert_eq!(state(&world, 2).letter(), '*');
+    assert_eq!(state(&world, 0).letter(), 'P');
+    assert!((world.clock_error - 1e-3).abs() < 3e-4);
+}
+
+#[test]
+fn sources_of_like_quality_do_not_take_turns() {
+    let mut world = world(&[0.0; 4]);
+    world.run(10_000.0, |_| {});
+    let selections =
+        world.events().into_iter().filter(|event| matches!(event, DisciplineEvent::Selected(_))).count();
+    assert!(selections <= 2, "{selections}");
+}
+
+#[test]
+fn a_much_better_source_takes_over() {
+    let mut world = world(&[0.0, 0.0]);
+    world.servers[0].base = 0.05;
+    world.servers[1].base = 1e-4;
+    world.servers[1].jitter = (1e-5, 1e-5);
+    world.delay_polls(1, 60.0);
+    world.run(50.0, |_| {});
+    assert_eq!(world.discipline.system(world.now()).selected, Some(id(0)));
+    world.run(200.0, |_| {});
+    assert_eq!(world.discipline.system(world.now()).selected, Some(id(1)));
+    assert_eq!(state(&world, 0).letter(), 'D');
+}
+
+#[test]
+fn an_unreachable_source_is_not_followed_and_the_others_go_on() {
+    let mut world = world(&[0.0, 0.0, 0.0]);
+    world.run(100.0, |_| {});
+    let selected = world.discipline.system(world.now()).selected.unwrap();
+    world.discipline.set_reach(selected, 0);
+    world.discipline.update(world.now());
+    let now = world.discipline.system(world.now()).selected;
+    assert!(now.is_some() && now != Some(selected));
+    assert_eq!(world.discipline.source_report(world.now(), selected).unwrap().state.letter(), 'S');
+}
+
+#[test]
+fn no_source_left_is_told_once_and_the_clock_runs_on() {
+    let mut world = world(&[0.0]);
+    world.run(100.0, |_| {});
+    world.events();
+    for _ in 0..3 {
+        world.discipline.set_reach(id(0), 0);
+        world.discipline.update(world.now());
+    }
+    assert_eq!(world.events(), [DisciplineEvent::CannotSynchronise]);
+    assert!(world.discipline.system(world.now()).synchronized, "its error bound is still small");
+}
+
+#[test]
+fn an_unsynchronised_server_is_not_believed() {
+    for (stratum, leap) in [(16, Leap::NoWarning), (0, Leap::NoWarning), (2, Leap::Unsynchronized)] {
+        let server = Server { stratum, leap, error: 1.0, ..Server::default() };
+        let mut world = World::new(1, Settings::default(), &[server]);
+        world.run(100.0, |_| {});
+        assert!(world.clock_error == 0.0 && world.steps.is_empty());
+    }
+}
+
+#[test]
+fn a_leap_second_needs_more_than_half_of_the_truechimers() {
+    for (announcing, expected) in [(1, Leap::NoWarning), (2, Leap::Insert)] {
+        let mut world = world(&[0.0; 3]);
+        (0..announcing).for_each(|index| world.servers[index].leap = Leap::Insert);
+        world.run(100.0, |_| {});
+        assert_eq!(world.discipline.system(world.now()).leap, expected);
+        let Some(ClockCommand::SetStatus { leap, .. }) = world.status else { panic!("status is told") };
+        assert_eq!(leap, expected);
+    }
+}
+
+#[test]
+fn an_unknown_or_old_sample_is_said_to_be_so() {
+    let mut world = world(&[0.0]);
+    world.run(1.0, |_| {});
+    let sample = Sample {
+        at: world.now(),
+        offset: chime_time::NtpDuration::ZERO,
+        delay: chime_time::NtpDuration::ZERO,
+        dispersion: chime_time::NtpDuration::ZERO,
+        root_delay: chime_time::NtpDuration::ZERO,
+        root_dispersion: chime_time::NtpDuration::ZERO,
+        stratum: 1,
+        leap: Leap::NoWarning,
+        reference_id: [0; 4],
+    };
+    let now = world.now();
+    assert_eq!(world.discipline.add_sample(now, id(9), sample), SampleVerdict::UnknownSource);
+    assert_eq!(world.discipline.add_sample(now, id(0), sample), SampleVerdict::Stored);
+    assert_eq!(world.discipline.add_sample(now, id(0), sample), SampleVerdict::NotNewer);
+    let far = Sample { at: now.add_secs_f64(1.0), offset: chime_time::NtpDuration::MAX, ..sample };
+    assert_eq!(world.discipline.add_sample(now, id(0), far), SampleVerdict::OutOfRange);
+}

@@ -1,0 +1,44 @@
+//! Waiting for slower sources after a start: the first answer must not set the clock against a majority that is about
+//! to be heard.
+
+use crate::source::Source;
+use chime_time::MonoTime;
+
+/// At start, how long the first selectable source waits for others to be heard, seconds.
+const PATIENCE_SECONDS: f64 = 10.0;
+
+/// The time that the first selectable source waits for others after a start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// No source was selectable yet.
+    Unasked,
+    /// The first one waits until then.
+    Until(MonoTime),
+    /// Whoever is selectable decides.
+    Over,
+}
+
+impl Patience {
+    /// Whether to wait at `now`; the first question starts the time.
+    pub(crate) fn lasts(&mut self, now: MonoTime) -> bool {
+        match *self {
+            Self::Unasked => *self = Self::Until(now.add_secs_f64(PATIENCE_SECONDS)),
+            Self::Until(end) if end <= now => *self = Self::Over,
+            Self::Until(_) | Self::Over => {}
+        }
+        *self != Self::Over
+    }
+
+    pub(crate) const fn deadline(self) -> Option<MonoTime> {
+        match self {
+            Self::Until(end) => Some(end),
+            Self::Unasked | Self::Over => None,
+        }
+    }
+}
+
+/// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet.
+pub(crate) fn would_gain_by_waiting(sources: &[Source], selectable: usize) -> bool {
+    let voters = sources.iter().filter(|source| !source.options.no_select).count();
+    sources.iter().any(Source::is_collecting) || 2 * selectable <= voters
+}

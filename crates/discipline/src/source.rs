@@ -1,0 +1,164 @@
+//! One source as the selection sees it.
+
+use crate::clock_filter::{ClockFilter, FilterEstimate, SAMPLES_MIN};
+use crate::correction::ClockPoint;
+use crate::selection::CorrectnessInterval;
+use crate::{Leap, SelectionState, Settings, SourceId, SourceOptions, SourceStatistics};
+use chime_time::MonoTime;
+
+/// Time stamps of good sources differ by this much for reasons that are nobody's fault (interrupts, virtual
+/// machines): intervals are wider by it on both sides, so that claims of less do not make falsetickers. Seconds.
+const INTERVAL_MARGIN: f64 = 5e-5;
+/// Frequency uncertainty shown while there is no regression, ppm; the standard deviation then, seconds.
+const UNKNOWN: (f64, f64) = (2000.0, 4.0);
+
+/// A source with its samples and what the selection made of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) id: SourceId,
+    pub(crate) options: SourceOptions,
+    pub(crate) filter: ClockFilter,
+    pub(crate) reach: u8,
+    pub(crate) stratum: u8,
+    pub(crate) leap: Leap,
+    pub(crate) reference_id: [u8; 4],
+    /// Whether its last packet said that it is synchronised.
+    pub(crate) synchronized: bool,
+    pub(crate) state: SelectionState,
+    /// Whether an event called it a falseticker.
+    pub(crate) is_falseticker: bool,
+    /// How much better than the selected source it has been; at least 1.
+    pub(crate) score: f64,
+    /// A sample arrived since the last clock update.
+    pub(crate) fresh: bool,
+}
+
+/// A source that may vote, with its numbers at the time of the selection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    /// Its place in the table of sources.
+    pub(crate) index: usize,
+    pub(crate) estimate: FilterEstimate,
+    pub(crate) interval: CorrectnessInterval,
+    pub(crate) root_distance: f64,
+}
+
+impl Source {
+    pub(crate) fn new(id: SourceId, options: SourceOptions) -> Self {
+        Self {
+            id,
+            options,
+            filter: ClockFilter::default(),
+            reach: 0,
+            stratum: 0,
+            leap: Leap::Unsynchronized,
+            reference_id: [0; 4],
+            synchronized: false,
+            state: SelectionState::MissingSamples,
+            is_falseticker: false,
+            score: 1.0,
+            fresh: false,
+        }
+    }
+
+    /// Whether it can be selected on its own merits (RFC 5905 §11.2.1, "fit"), or why not.
+    pub(crate) fn candidate(
+        &self,
+        index: usize,
+        now: MonoTime,
+        clock: ClockPoint,
+        settings: &Settings,
+    ) -> Result<Candidate, SelectionState> {
+        if self.options.no_select {
+            return Err(SelectionState::NoSelect);
+        }
+        if self.reach == 0 {
+            let fresh = self.filter.len() == 0;
+            return Err(if fresh { SelectionState::MissingSamples } else { SelectionState::Stale });
+        }
+        if !self.synchronized {
+            return Err(if self.stratum == 0 && self.filter.len() == 0 {
+                SelectionState::MissingSamples
+            } else {
+                SelectionState::Unsynchronized
+            });
+        }
+        let drift = settings.max_clock_error.as_ratio();
+        let Some(estimate) =
+            self.filter.estimate(now, clock, drift).filter(|estimate| estimate.samples >= SAMPLES_MIN)
+        else {
+            return Err(SelectionState::MissingSamples);
+        };
+        let root_distance = estimate.root_delay / 2.0 + estimate.root_dispersion;
+        if !estimate.offset.is_finite() || !root_distance.is_finite() || root_distance > settings.max_distance
+        {
+            return Err(SelectionState::Distant);
+        }
+        if estimate.standard_deviation > settings.max_jitter {
+            return Err(SelectionState::Jittery);
+        }
+        let interval = CorrectnessInterval::around(estimate.offset, root_distance + INTERVAL_MARGIN);
+        Ok(Candidate { index, estimate, interval, root_distance })
+    }
+
+    /// Whether it is on its way to be selectable: reachable, and only samples are missing.
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.reach != 0 && self.filter.len() < SAMPLES_MIN && self.state == SelectionState::MissingSamples
+    }
+
+    /// Forgets the samples.
+    pub(crate) fn clear(&mut self) {
+        self.filter.clear();
+        self.score = 1.0;
+        self.fresh = false;
+        self.state = SelectionState::MissingSamples;
+    }
+
+    /// Everything that reports show. `frequency`: the correction in use, s per s.
+    pub(crate) fn report(
+        &self,
+        now: MonoTime,
+        clock: ClockPoint,
+        frequency: f64,
+        settings: &Settings,
+    ) -> SourceStatistics {
+        let estimate = self.filter.estimate(now, clock, settings.max_clock_error.as_ratio());
+        let last = self.filter.last_sample(now, clock);
+        let mut report = SourceStatistics {
+            state: self.state,
+            options: self.options,
+            reach: self.reach,
+            stratum: self.stratum,
+            leap: self.leap,
+            score: self.score,
+            skew_ppm: UNKNOWN.0,
+            standard_deviation: UNKNOWN.1,
+            ..SourceStatistics::default()
+        };
+        if let Some(last) = last {
+            report.last_sample_age = Some(last.age);
+            report.measured_offset = last.measured;
+            report.adjusted_offset = last.adjusted;
+            report.sample_error = last.error;
+            report.last_delay = last.delay;
+        }
+        if let Some(estimate) = estimate {
+            let distance = estimate.root_delay / 2.0 + estimate.root_dispersion;
+            report.samples = estimate.samples;
+            report.runs = estimate.runs;
+            report.span = estimate.span;
+            report.offset = estimate.offset;
+            report.offset_error = estimate.offset_error;
+            report.root_delay = estimate.root_delay;
+            report.root_dispersion = estimate.root_dispersion;
+            report.low = estimate.offset - distance;
+            report.high = estimate.offset + distance;
+            if estimate.samples >= SAMPLES_MIN {
+                report.frequency_ppm = (estimate.frequency - frequency) * 1e6;
+                report.skew_ppm = estimate.skew * 1e6;
+                report.standard_deviation = estimate.standard_deviation;
+            }
+        }
+        report
+    }
+}
