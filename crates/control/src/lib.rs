@@ -8,15 +8,19 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+mod command;
 pub mod csv;
 pub mod metrics;
 mod paint;
+mod report;
 mod select;
 mod snapshot;
 pub mod status;
 pub mod text;
 
 pub use chime_engine::EngineReport;
+pub use command::Command;
 pub use paint::Paint;
+pub use report::{Form, Report};
 pub use select::{Names, visible};
 pub use snapshot::{ClientReport, KeServerReport, ProgramReport, ServerReport, Snapshot, TimestampCounts};
