@@ -1,8 +1,19 @@
-//! The Truechimer daemon, as a library so that `chime demo` can start it in-process.
+//! The Truechimer daemon: configuration to wiring of the planes, privileges, signals, persistence.
+//!
+//! A library so that `chime` can measure and demonstrate with the same code.
 
+pub mod cli;
+pub mod clock_shell;
+pub mod event_log;
+pub mod exchanges;
+pub mod load;
 pub mod log_limit;
 pub mod logging;
+pub mod publish;
 pub mod service_manager;
 pub mod serving;
+pub mod state;
 pub mod state_files;
 pub mod store;
+pub mod trust;
+pub mod wiring;

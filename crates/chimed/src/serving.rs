@@ -172,7 +172,14 @@ const RECEIVE_QUEUE_OCTETS: u32 = 4 << 20;
 /// # Errors
 /// When an address cannot be bound or a thread not started.
 pub fn spawn(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Serving> {
-    let workers = bind(settings, shared)?;
+    start(bind(settings, shared)?)
+}
+
+/// Starts workers whose sockets are open.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn start(workers: Vec<Worker>) -> Result<Serving> {
     let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
     let mut serving = Serving { addresses, handles: Vec::new() };
     for (number, worker) in workers.into_iter().enumerate() {

@@ -111,6 +111,17 @@ pub enum Authentication {
     Nts(NtsTrust),
 }
 
+impl Authentication {
+    /// Whom NTS trusts; `None` without NTS.
+    #[must_use]
+    pub const fn nts_trust(&self) -> Option<&NtsTrust> {
+        match self {
+            Self::Nts(trust) => Some(trust),
+            Self::None | Self::Key(_) => None,
+        }
+    }
+}
+
 /// Whom a key establishment session trusts, and where it goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NtsTrust {

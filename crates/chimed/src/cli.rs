@@ -1,0 +1,82 @@
+//! The command line of the daemon.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The time daemon of Truechimer: NTP client and server secured by Network Time Security.
+///
+/// Exit status: 0 stopped as asked, or time was measured; 1 something failed while running (with -q and -Q: no
+/// trustworthy time within the time limit); 2 the command line is wrong; 78 the configuration is wrong; 77 a permission
+/// is missing.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "chimed", version, max_term_width = 110)]
+pub struct Options {
+    /// Read the configuration from FILE instead of /etc/truechimer/truechimer.toml
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Do not touch the clock: measure, report and serve, but leave time, frequency and the kernel's state alone
+    #[arg(short = 'x', long = "observe")]
+    pub observe: bool,
+
+    /// Measure once, print the offset, and exit without touching the clock
+    #[arg(short = 'Q', long = "measure", conflicts_with = "set_once")]
+    pub measure: bool,
+
+    /// Measure once, set the clock, and exit
+    #[arg(short = 'q', long = "set")]
+    pub set_once: bool,
+
+    /// Exit after SECONDS; with -q and -Q the limit for measuring (10 unless given)
+    #[arg(short = 't', long = "timeout", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub timeout: Option<Duration>,
+
+    /// Log to standard error, also what is only of interest when something is being looked for; twice for more
+    #[arg(short = 'd', long = "debug", action = clap::ArgAction::Count)]
+    pub debug: u8,
+
+    /// Stay the user that started it instead of becoming the configured one
+    #[arg(long = "keep-user")]
+    pub keep_user: bool,
+}
+
+impl Options {
+    /// Whether the clock may be set and steered at all.
+    #[must_use]
+    pub fn steers(&self) -> bool {
+        !self.observe && !self.measure
+    }
+
+    /// Whether the daemon is to measure once and stop.
+    #[must_use]
+    pub fn once(&self) -> bool {
+        self.measure || self.set_once
+    }
+}
+
+/// A time limit: seconds, fractions allowed, above zero and at most a year.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    const SECONDS_MAX: f64 = 366.0 * 86_400.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= SECONDS_MAX => Ok(Duration::from_secs_f64(seconds)),
+        Ok(_) => Err("must be above 0 and at most a year".into()),
+        Err(_) => Err("must be a number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_other_daemons_are_understood() {
+        let options = Options::parse_from(["chimed", "-Q", "-t", "2.5", "-c", "/x.toml", "-dd"]);
+        assert!(options.measure && options.once() && !options.steers());
+        assert_eq!(options.timeout, Some(Duration::from_millis(2500)));
+        assert_eq!(options.debug, 2);
+        assert!(Options::try_parse_from(["chimed", "-q", "-Q"]).is_err());
+        assert!(Options::try_parse_from(["chimed", "-t", "0"]).is_err());
+        assert!(Options::try_parse_from(["chimed", "-t", "nan"]).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! The system clock as the time plane holds it: carries commands out and notices when others interfere.
+
+use chime_discipline::{ClockCommand, ClockFailure, Leap};
+use chime_engine::Input;
+use chime_sys::adjust::{ClockDriver, ClockError, KernelStatus, LeapSecond};
+use chime_time::{ClockReading, Frequency, NtpDuration};
+
+/// The system clock went that far from the monotonic one without us: somebody stepped it. Well above what two readings
+/// can be apart, well below what would harm.
+const FOREIGN_STEP_MIN: NtpDuration = NtpDuration::from_nanos(10_000_000);
+
+/// A clock driver, what it was told last, and where the clock should be.
+pub struct ClockShell {
+    driver: Box<dyn ClockDriver>,
+    frequency: Frequency,
+    last: ClockReading,
+}
+
+impl ClockShell {
+    /// Takes a driver over; `now` is the state from which interference is judged.
+    #[must_use]
+    pub fn new(mut driver: Box<dyn ClockDriver>, now: ClockReading) -> Self {
+        let frequency = driver.frequency();
+        Self { driver, frequency, last: now }
+    }
+
+    /// Whether commands do anything.
+    #[must_use]
+    pub fn steers(&self) -> bool {
+        self.driver.steers()
+    }
+
+    /// The frequency that the clock runs at by our command, slew included.
+    #[must_use]
+    pub const fn commanded(&self) -> Frequency {
+        self.frequency
+    }
+
+    /// The greatest frequency of either sign that can be commanded.
+    #[must_use]
+    pub fn frequency_max(&self) -> Frequency {
+        self.driver.frequency_max()
+    }
+
+    /// Carries a command out; gives what was really done.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn apply(&mut self, command: ClockCommand) -> Result<ClockCommand, ClockFailure> {
+        match command {
+            ClockCommand::Step { by } => {
+                let by = self.driver.step(by).map_err(failure)?;
+                self.last.system = self.last.system + by;
+                Ok(ClockCommand::Step { by })
+            }
+            ClockCommand::SetFrequency { frequency } => {
+                self.frequency = self.driver.set_frequency(frequency).map_err(failure)?;
+                Ok(ClockCommand::SetFrequency { frequency: self.frequency })
+            }
+            ClockCommand::SetStatus { synchronized, leap, max_error, est_error, offset } => {
+                let leap = match leap {
+                    Leap::Insert => LeapSecond::Insert,
+                    Leap::Delete => LeapSecond::Delete,
+                    Leap::NoWarning | Leap::Unsynchronized => LeapSecond::None,
+                };
+                let status = KernelStatus { synchronized, leap, max_error, est_error, offset };
+                self.driver.set_status(&status).map(|()| command).map_err(failure)
+            }
+        }
+    }
+
+    /// Compares the two clocks since the last look: they run at one rate, so a difference is somebody's step. Time spent
+    /// suspended shows in the same way, because the monotonic clock stands still then.
+    pub fn look_for_interference(&mut self, now: ClockReading) -> Option<Input<'static>> {
+        let elapsed = now.mono.saturating_since(self.last.mono);
+        let nanos = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
+        let by = now.system - (self.last.system + NtpDuration::from_nanos(nanos));
+        self.last = now;
+        (by.abs() >= FOREIGN_STEP_MIN).then_some(Input::ClockStepped { by })
+    }
+}
+
+fn failure(error: ClockError) -> ClockFailure {
+    match error {
+        ClockError::NotSteered => ClockFailure::Unsupported,
+        ClockError::NotPermitted => ClockFailure::NotPermitted,
+        ClockError::Refused(error) => ClockFailure::System(error.raw_os_error().unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_sys::adjust::ObserveOnly;
+    use chime_time::{MonoTime, NtpDate};
+
+    fn reading(mono: f64, system: f64) -> ClockReading {
+        ClockReading {
+            mono: MonoTime::ZERO.add_secs_f64(mono),
+            system: NtpDate::from_unix(1_795_000_000, 0) + NtpDuration::from_secs_f64(system),
+        }
+    }
+
+    #[test]
+    fn a_step_by_somebody_else_is_noticed_once_and_a_few_milliseconds_are_not() {
+        let mut shell = ClockShell::new(Box::new(ObserveOnly), reading(0.0, 0.0));
+        assert!(shell.look_for_interference(reading(10.0, 10.009)).is_none());
+        let Some(Input::ClockStepped { by }) = shell.look_for_interference(reading(20.0, 3620.009)) else {
+            panic!("an hour is a step");
+        };
+        assert!((by.as_secs_f64() - 3600.0).abs() < 1e-6);
+        assert!(shell.look_for_interference(reading(30.0, 3630.009)).is_none());
+        assert!(shell.look_for_interference(reading(31.0, 3621.009)).is_some(), "and backwards");
+    }
+
+    #[test]
+    fn a_clock_that_is_only_watched_refuses_commands() {
+        let mut shell = ClockShell::new(Box::new(ObserveOnly), reading(0.0, 0.0));
+        let step = ClockCommand::Step { by: NtpDuration::from_seconds(1) };
+        assert_eq!(shell.apply(step), Err(ClockFailure::Unsupported));
+        assert!(!shell.steers());
+    }
+}

@@ -1,0 +1,203 @@
+//! One log line for each thing that an operator must know, and none that a stranger can repeat without bound.
+
+use crate::log_limit::LogLimits;
+use chime_discipline::{DisciplineEvent, SourceId};
+use chime_engine::{Event, RemovalReason, SourceRefusal};
+use chime_time::MonoTime;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// What strangers can cause is logged at most this often for each association and kind; the counters know the rest.
+const STRANGERS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Kinds of such lines, times associations, that are remembered.
+const STRANGERS_LINES_MAX: usize = 1024;
+
+/// Remembers names, and what was said lately.
+#[derive(Debug)]
+pub struct EventLog {
+    names: BTreeMap<SourceId, String>,
+    strangers: LogLimits<(Option<SourceId>, &'static str)>,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { names: BTreeMap::new(), strangers: LogLimits::new(STRANGERS_INTERVAL, STRANGERS_LINES_MAX) }
+    }
+}
+
+impl EventLog {
+    /// Writes the line that `event` deserves.
+    pub fn write(&mut self, event: &Event, now: MonoTime) {
+        match event {
+            Event::Discarded { association, from, reason, .. } => {
+                self.strangers.admit((*association, reason.name()), now).write(|more| {
+                    warn!("answer from {from} ignored: {reason}{}{more}", self.of(*association));
+                });
+            }
+            Event::SendFailed { association, to, failure } => {
+                self.strangers.admit((Some(*association), "send-failed"), now).write(|more| {
+                    warn!("request to {to} failed: {failure}{}{more}", self.of(Some(*association)));
+                });
+            }
+            Event::Sampled { association, offset, delay, authenticated } => debug!(
+                "{} offset {:+.9} s, round trip {:.9} s, {}",
+                self.name(*association),
+                offset.as_secs_f64(),
+                delay.as_secs_f64(),
+                if *authenticated { "authenticated" } else { "NOT authenticated" }
+            ),
+            Event::AssociationAdded { association, name, remote, .. } => {
+                self.names.insert(*association, format!("{name} ({remote})"));
+                info!("new association with {name} at {remote}");
+            }
+            Event::AssociationRemoved { association, remote, reason } => {
+                let name = self.names.remove(association);
+                let name = name.unwrap_or_else(|| remote.to_string());
+                info!("association with {name} given up: {}", removal_words(*reason));
+            }
+            Event::Discipline(event) => self.write_discipline(event),
+            other => write_source(other),
+        }
+    }
+
+    fn write_discipline(&self, event: &DisciplineEvent) {
+        match event {
+            DisciplineEvent::Selected(id) => info!("Selected source {}", self.name(*id)),
+            DisciplineEvent::Falseticker(id) => {
+                warn!("{} is a falseticker: it disagrees with the majority", self.name(*id));
+            }
+            DisciplineEvent::Truechimer(id) => info!("{} agrees with the majority again", self.name(*id)),
+            DisciplineEvent::NoMajority { selectable } => {
+                warn!(
+                    "Can't synchronise: no majority among {selectable} selectable sources; the clock is left alone"
+                );
+            }
+            DisciplineEvent::TooFewSources { agreeing, required } => warn!(
+                "Can't synchronise: {agreeing} sources agree, {required} are required \
+                 (minimum-agreeing-sources, require); the clock is left alone"
+            ),
+            DisciplineEvent::CannotSynchronise => warn!("Can't synchronise: no selectable sources"),
+            DisciplineEvent::Synchronised => info!("the clock follows its sources"),
+            DisciplineEvent::Stepped(evidence) => {
+                let sources: Vec<String> = evidence
+                    .sources
+                    .iter()
+                    .map(|(id, offset, distance)| {
+                        format!("{} {offset:+.6} s ±{distance:.6} s", self.name(*id))
+                    })
+                    .collect();
+                warn!(
+                    "System clock was stepped by {:+.6} seconds (±{:.6}), because: {}",
+                    evidence.by,
+                    evidence.error,
+                    sources.join("; ")
+                );
+            }
+            DisciplineEvent::StepRefused(refusal) => error!(
+                "the sources want a correction of {:+.3} s, beyond {}: refused. The clock is not steered until it is \
+                 smaller; check the sources, then raise the threshold or set the clock by hand",
+                refusal.by,
+                match (refusal.accumulated, refusal.startup) {
+                    (true, _) => "accumulated-step-panic-threshold",
+                    (false, true) => "startup-step-panic-threshold",
+                    (false, false) => "single-step-panic-threshold",
+                }
+            ),
+            DisciplineEvent::QuarantineLifted => {
+                info!("corrections are within the thresholds again: steering goes on")
+            }
+            DisciplineEvent::CommandFailed { command, failure } => {
+                error!("the clock could not be steered: {failure} ({command:?})");
+            }
+            DisciplineEvent::Reset => {
+                warn!("all measurements dropped: the clock or the machine was interfered with")
+            }
+            DisciplineEvent::LocalReference { active: true } => {
+                warn!("no source to follow: serving the local clock")
+            }
+            DisciplineEvent::LocalReference { active: false } => {
+                info!("the local clock is not served any more")
+            }
+        }
+    }
+
+    fn name(&self, id: SourceId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| format!("source {}", id.0))
+    }
+
+    /// ` (name)`, for the end of a line.
+    fn of(&self, id: Option<SourceId>) -> String {
+        id.and_then(|id| self.names.get(&id)).map_or_else(String::new, |name| format!(" ({name})"))
+    }
+}
+
+/// Lines about sources, names and keys.
+fn write_source(event: &Event) {
+    match event {
+        Event::Reachable { remote, .. } => info!("{remote} answers"),
+        Event::Unreachable { remote, .. } => warn!("{remote} does not answer any more"),
+        Event::Kiss { remote, code, .. } => warn!("{remote} sent the kiss code {code:?}"),
+        Event::NtsNak { remote, other_keys_tried: true, .. } => {
+            info!(
+                "{remote} does not accept our cookie or keys (NTSN): trying the keys of the other exporter context"
+            );
+        }
+        Event::NtsNak { remote, .. } => {
+            warn!("{remote} does not accept our cookie (NTSN): new keys will be established");
+        }
+        Event::KeysEstablished { name, aead, cookies, ntp_server, ntp_port, .. } => {
+            let server =
+                ntp_server.as_ref().map_or_else(String::new, |server| format!(", NTP server {server}"));
+            let port = ntp_port.map_or_else(String::new, |port| format!(", NTP port {port}"));
+            info!("keys established with {name}: AEAD {aead}, {cookies} cookies{server}{port}");
+        }
+        Event::EstablishmentFailed { name, failure, retry_seconds, .. } => {
+            warn!("key establishment with {name} failed: {failure}; next attempt in {retry_seconds:.0} s");
+        }
+        Event::CertificateRefused { name, reason, unix_seconds, not_before, not_after, .. } => error!(
+            "{name} is not believed: {reason} (time {unix_seconds}, certificate valid from {not_before} to \
+             {not_after}, Unix seconds)"
+        ),
+        Event::Resolved { name, addresses, .. } => debug!("{name} has the addresses {addresses:?}"),
+        Event::ResolveFailed { name, failure, retry_seconds, .. } => {
+            warn!("looking up {name}: {failure}; next attempt in {retry_seconds:.0} s");
+        }
+        Event::UnauthenticatedInUse { name, remote, .. } => {
+            warn!("the clock follows an UNAUTHENTICATED source: {name} ({remote})");
+        }
+        Event::SourceRefused { name, reason, .. } => {
+            error!("source {name} is not used: {}", refusal_words(*reason))
+        }
+        Event::Reconfigured { added, removed, kept } => {
+            info!("configuration read again: {added} sources added, {removed} removed, {kept} unchanged");
+        }
+        other => debug!("{other:?}"),
+    }
+}
+
+const fn removal_words(reason: RemovalReason) -> &'static str {
+    match reason {
+        RemovalReason::Configuration => "its source was removed or changed",
+        RemovalReason::NotNeeded => "another address of the name answered sooner",
+        RemovalReason::Unreachable => "it did not answer, and another address is tried",
+        RemovalReason::Falseticker => "it disagrees with the majority, and another address is tried",
+        RemovalReason::Denied => "the server refuses service",
+        RemovalReason::ServerChanged => "key establishment led to another server",
+        RemovalReason::AddressGone => "the name no longer has this address",
+        RemovalReason::Certificate => "its certificate was refused",
+    }
+}
+
+fn refusal_words(reason: SourceRefusal) -> String {
+    match reason {
+        SourceRefusal::Unauthenticated => {
+            "it is not authenticated, and authentication = \"required\"; add NTS or a key, or allow \"mixed\""
+                .into()
+        }
+        SourceRefusal::UnknownKey(id) => format!("there is no key {id} in the key file"),
+        SourceRefusal::AddressInUse(address) => format!("another source has the address {address}"),
+        SourceRefusal::TooMany => "there are too many sources".into(),
+    }
+}

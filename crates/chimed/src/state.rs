@@ -1,0 +1,287 @@
+//! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
+
+use crate::serving::Shared;
+use crate::state_files::{
+    decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
+    encode_server_names,
+};
+use crate::store::{StateFile, Store};
+use chime_discipline::SavedFrequency;
+use chime_engine::{Engine, KnownTime, decode_nts_state, encode_nts_state};
+use chime_nts::{CookieKey, KeyRing};
+use chime_time::{ClockReading, MonoTime, NtpDate};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+/// Keys and cookies are written this long after they changed, so that a burst is one write.
+const NTS_STATE_DELAY: Duration = Duration::from_secs(1);
+
+/// And not more often than this: cookies change with every poll, and flash memory wears.
+const NTS_STATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often drift and the last good time are written.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The first time is sooner: a machine that is switched off after a few minutes has learnt something, too.
+const CLOCK_FIRST: Duration = Duration::from_secs(60);
+
+/// How often what could not be written is tried again, and the age of the cookie key is looked at.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How the cookie keys of a server are renewed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rotation {
+    /// Age at which the current key is replaced; seconds, 0 = never.
+    pub interval_seconds: u32,
+    /// Old keys that still open cookies.
+    pub keep: usize,
+}
+
+/// The keeper of the state directory.
+pub struct StateKeeper {
+    store: Option<Store>,
+    ring: Option<(KeyRing, Rotation)>,
+    shared: Arc<Shared>,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    names_changed: bool,
+    nts_due: Option<MonoTime>,
+    nts_written: Option<MonoTime>,
+    clock_due: MonoTime,
+    retry_due: MonoTime,
+}
+
+/// What an earlier run learnt.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The oscillator.
+    pub frequency: Option<SavedFrequency>,
+    /// A time that is certainly past.
+    pub last_good_unix_seconds: Option<i64>,
+}
+
+impl StateKeeper {
+    /// A keeper of `store`; without one nothing is read or written.
+    #[must_use]
+    pub fn new(store: Option<Store>, shared: Arc<Shared>, now: MonoTime) -> Self {
+        Self {
+            store,
+            ring: None,
+            names: BTreeMap::new(),
+            names_changed: false,
+            shared,
+            nts_due: None,
+            nts_written: None,
+            clock_due: now.saturating_add(CLOCK_FIRST),
+            retry_due: now.saturating_add(RETRY_INTERVAL),
+        }
+    }
+
+    /// Reads what an earlier run learnt about oscillator and time.
+    pub fn remembered(&mut self) -> Remembered {
+        let Some(store) = &mut self.store else { return Remembered::default() };
+        let remembered = Remembered {
+            frequency: store.load(StateFile::Drift, decode_drift),
+            last_good_unix_seconds: store
+                .load(StateFile::LastGoodTime, decode_last_good_time)
+                .map(NtpDate::unix_seconds),
+        };
+        self.names = store.load(StateFile::ServerNames, decode_server_names).unwrap_or_default();
+        self.log_reports();
+        remembered
+    }
+
+    /// Gives the engine the keys and cookies of an earlier run.
+    pub fn restore_nts_state(&mut self, engine: &mut Engine, now: MonoTime) {
+        let Some(store) = &mut self.store else { return };
+        if let Some(saved) = store.load(StateFile::Associations, decode_nts_state) {
+            let restored = engine.restore_nts_state(now, saved);
+            if restored > 0 {
+                info!(
+                    "keys and cookies of {restored} NTS sources are still there: no key establishment needed"
+                );
+            }
+        }
+        self.log_reports();
+    }
+
+    /// Loads the cookie keys, or makes the first one, and publishes them.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn open_key_ring(&mut self, rotation: Rotation, now: NtpDate) -> std::io::Result<()> {
+        let loaded = self.store.as_mut().and_then(|store| store.load(StateFile::CookieKeys, KeyRing::decode));
+        let is_new = loaded.is_none();
+        let ring = match loaded {
+            Some(ring) => ring,
+            None => KeyRing::new(fresh_key(now)?),
+        };
+        self.ring = Some((ring, rotation));
+        if is_new {
+            self.save_ring();
+        }
+        self.publish_ring();
+        self.log_reports();
+        self.rotate_if_due(now);
+        Ok(())
+    }
+
+    /// Reads the cookie keys again, as when a fleet copies them to all of its servers.
+    pub fn reload_key_ring(&mut self) {
+        let Some((ring, _)) = &mut self.ring else { return };
+        let loaded = self.store.as_mut().and_then(|store| store.load(StateFile::CookieKeys, KeyRing::decode));
+        if let Some(loaded) = loaded {
+            if loaded.current_id() != ring.current_id() {
+                info!(
+                    "cookie keys were replaced from outside: key {:08x} is current now",
+                    loaded.current_id()
+                );
+            }
+            *ring = loaded;
+            self.publish_ring();
+        }
+        self.log_reports();
+    }
+
+    /// Notes that keys or cookies of associations changed.
+    pub fn nts_state_changed(&mut self, now: MonoTime) {
+        let soon = now.saturating_add(NTS_STATE_DELAY);
+        let due = self.nts_written.map_or(soon, |last| soon.max(last.saturating_add(NTS_STATE_INTERVAL)));
+        self.nts_due.get_or_insert(due);
+    }
+
+    /// Notes the addresses of a name, for a start without a name service.
+    pub fn remember_addresses(&mut self, name: &str, addresses: &[IpAddr]) {
+        if self.names.get(name).is_none_or(|known| known != addresses) {
+            self.names.insert(name.to_owned(), addresses.to_vec());
+            self.names_changed = true;
+        }
+    }
+
+    /// The addresses that a name had.
+    #[must_use]
+    pub fn addresses_of(&self, name: &str) -> Option<&[IpAddr]> {
+        self.names.get(name).map(Vec::as_slice)
+    }
+
+    /// When [`StateKeeper::tend`] has something to do next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        [self.nts_due, Some(self.clock_due), Some(self.retry_due)].into_iter().flatten().min()
+    }
+
+    /// Writes what is due.
+    pub fn tend(&mut self, engine: &Engine, now: ClockReading) {
+        if self.nts_due.is_some_and(|due| now.mono >= due) {
+            self.save_nts_state(engine, now.mono);
+        }
+        if now.mono >= self.clock_due {
+            self.save_clock(engine);
+            self.clock_due = now.mono.saturating_add(CLOCK_INTERVAL);
+        }
+        if now.mono >= self.retry_due {
+            if let Some(store) = &mut self.store {
+                store.retry();
+            }
+            self.rotate_if_due(now.system);
+            self.retry_due = now.mono.saturating_add(RETRY_INTERVAL);
+        }
+        self.log_reports();
+    }
+
+    /// Writes everything: the daemon stops.
+    pub fn save_all(&mut self, engine: &Engine, now: ClockReading) {
+        self.save_nts_state(engine, now.mono);
+        self.save_clock(engine);
+        self.log_reports();
+    }
+
+    fn save_nts_state(&mut self, engine: &Engine, now: MonoTime) {
+        self.nts_due = None;
+        self.nts_written = Some(now);
+        if let Some(store) = &mut self.store {
+            let saved = engine.nts_state();
+            store.save(StateFile::Associations, &encode_nts_state(&saved));
+        }
+    }
+
+    fn save_clock(&mut self, engine: &Engine) {
+        let Some(store) = &mut self.store else { return };
+        if std::mem::take(&mut self.names_changed) {
+            store.save(StateFile::ServerNames, encode_server_names(&self.names).as_bytes());
+        }
+        if let Some(saved) = engine.discipline().frequency_to_save() {
+            store.save(StateFile::Drift, encode_drift(&saved).as_bytes());
+        }
+        if let Some(seconds) = engine.clock_state().last_good_unix_seconds {
+            store.save(
+                StateFile::LastGoodTime,
+                encode_last_good_time(NtpDate::from_unix(seconds, 0)).as_bytes(),
+            );
+        }
+    }
+
+    /// Puts a new cookie key in front when the current one is old. It is used only once it is on disk: cookies made with
+    /// a key that a crash would lose are lost with it.
+    fn rotate_if_due(&mut self, now: NtpDate) {
+        let Some((ring, rotation)) = &mut self.ring else { return };
+        if rotation.interval_seconds == 0 || !ring.is_rotation_due(now, rotation.interval_seconds) {
+            return;
+        }
+        let fresh = match fresh_key(now) {
+            Ok(fresh) => fresh,
+            Err(error) => return error!("no new cookie key can be made: {error}"),
+        };
+        let before = ring.clone();
+        ring.rotate(fresh, rotation.keep);
+        if self.save_ring() {
+            self.publish_ring();
+            info!("a new cookie key is in use");
+        } else if let Some((ring, _)) = &mut self.ring {
+            *ring = before;
+        }
+    }
+
+    /// Whether the ring is on disk now; without a directory there is nowhere better.
+    fn save_ring(&mut self) -> bool {
+        match (&mut self.store, &self.ring) {
+            (Some(store), Some((ring, _))) => store.save(StateFile::CookieKeys, &ring.encode()),
+            _ => true,
+        }
+    }
+
+    fn publish_ring(&self) {
+        if let Some((ring, _)) = &self.ring {
+            self.shared.keys.store(Some(Arc::new(ring.clone())));
+        }
+    }
+
+    fn log_reports(&mut self) {
+        while let Some(report) = self.store.as_mut().and_then(Store::poll_report) {
+            if report.is_recovery() {
+                info!("{report}");
+            } else {
+                warn!("{report}");
+            }
+        }
+    }
+}
+
+impl Remembered {
+    /// Adds what was remembered to what is known about the time.
+    #[must_use]
+    pub fn known_time(&self, known: KnownTime) -> KnownTime {
+        KnownTime { last_good_unix_seconds: self.last_good_unix_seconds, ..known }
+    }
+}
+
+fn fresh_key(now: NtpDate) -> std::io::Result<CookieKey> {
+    let mut octets = Zeroizing::new([0; 32]);
+    chime_sys::random::fill(&mut octets[..])?;
+    let mut id = [0; 4];
+    chime_sys::random::fill(&mut id)?;
+    Ok(CookieKey::new(u32::from_be_bytes(id), *octets, now))
+}

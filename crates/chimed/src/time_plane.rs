@@ -1,0 +1,365 @@
+//! The time plane: one thread, one owner of all timekeeping state, one loop around poll(2).
+//!
+//! Carries facts to the engine and wishes from it: datagrams, key establishments, lookups, the clock, the disk. Decides
+//! nothing about time. After each change it publishes what the other planes read; nobody locks it.
+
+use crate::clock_shell::ClockShell;
+use crate::event_log::EventLog;
+use crate::exchanges::Exchanges;
+use crate::ke_client::KeClients;
+use crate::publish::Publisher;
+use crate::state::StateKeeper;
+use crate::trust::Trusts;
+use chime_engine::{
+    AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request, ResolveFailure,
+};
+use chime_sys::clock;
+use chime_sys::network::NetworkWatch;
+use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
+use chime_sys::resolver::{Family, ResolveError, Resolver};
+use chime_sys::signals::{self, Signal};
+use chime_time::MonoTime;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What the control plane asks of the time plane.
+#[derive(Debug)]
+pub enum PlaneCommand {
+    /// Something for the engine.
+    Engine(Command),
+    /// Read the configuration again, as SIGHUP does.
+    Reload,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The time limit came.
+    Timeout,
+    /// The caller has what it wanted.
+    Done,
+}
+
+/// What a configuration that was read again changes.
+pub struct Reloaded {
+    /// For the engine.
+    pub engine: Config,
+    /// Whom its sources trust.
+    pub trusts: Trusts,
+}
+
+/// A descriptor of the loop.
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    Exchange(ExchangeId),
+    Establishment(usize),
+    Lookups,
+    Commands,
+    Network,
+}
+
+/// How often reports are refreshed when nothing happens, so that ages and dispersion are current.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Commands taken in one turn.
+const COMMANDS_PER_TURN_MAX: usize = 32;
+
+/// Everything that the loop owns.
+pub struct TimePlane {
+    /// The brain.
+    pub engine: Engine,
+    /// The clock.
+    pub clock: ClockShell,
+    /// Files.
+    pub state: StateKeeper,
+    /// What others read.
+    pub publisher: Publisher,
+    exchanges: Exchanges,
+    establishments: KeClients,
+    trusts: Trusts,
+    resolver: Resolver,
+    lookups: BTreeMap<LookupId, String>,
+    network: Option<NetworkWatch>,
+    log: EventLog,
+    commands: mpsc::Receiver<PlaneCommand>,
+    wake: WakeReceiver,
+    reload: Box<dyn FnMut() -> Option<Reloaded>>,
+    set: PollSet<Token>,
+    next_publish: MonoTime,
+}
+
+impl TimePlane {
+    /// Puts the plane together; nothing is sent before [`TimePlane::run`].
+    ///
+    /// # Errors
+    /// When the system gives no descriptors.
+    pub fn new(
+        engine: Engine,
+        clock: ClockShell,
+        state: StateKeeper,
+        publisher: Publisher,
+        trusts: Trusts,
+        (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
+        reload: Box<dyn FnMut() -> Option<Reloaded>>,
+    ) -> io::Result<Self> {
+        let set = PollSet::with_timer()?;
+        if let Some(timer) = set.timer() {
+            signals::wake_by(timer);
+        }
+        let network = NetworkWatch::open()
+            .inspect_err(|error| warn!("changes of the network will not be noticed at once: {error}"))
+            .ok();
+        Ok(Self {
+            engine,
+            clock,
+            state,
+            publisher,
+            exchanges: Exchanges::default(),
+            establishments: KeClients::default(),
+            trusts,
+            resolver: Resolver::new()?,
+            lookups: BTreeMap::new(),
+            network,
+            log: EventLog::default(),
+            commands,
+            wake,
+            reload,
+            set,
+            next_publish: MonoTime::ZERO,
+        })
+    }
+
+    /// Runs until a signal, the deadline, or until `done` says so; it is asked after each change.
+    ///
+    /// # Errors
+    /// When the system cannot wait; nothing else ends the daemon.
+    pub fn run(
+        &mut self,
+        deadline: Option<MonoTime>,
+        mut done: impl FnMut(&Engine, MonoTime) -> bool,
+    ) -> io::Result<Stop> {
+        loop {
+            self.settle();
+            let now = clock::mono_now();
+            if done(&self.engine, now) {
+                return Ok(Stop::Done);
+            }
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(Stop::Timeout);
+            }
+            if self.handle_signals() {
+                return Ok(Stop::Signal);
+            }
+            self.wait(deadline)?;
+        }
+    }
+
+    /// The state of everything, now.
+    #[must_use]
+    pub fn report(&self) -> EngineReport {
+        self.engine.report(clock::read())
+    }
+
+    /// Saves what the next run wants to know. Call it once, at the end.
+    pub fn save(&mut self) {
+        self.state.save_all(&self.engine, clock::read());
+    }
+
+    /// Carries out everything that the engine wants, until it wants nothing more, and publishes the result.
+    fn settle(&mut self) {
+        if self.engine.poll_timeout().is_some_and(|at| at <= clock::mono_now()) {
+            self.engine.handle_timeout(clock::mono_now());
+        }
+        let mut changed = false;
+        loop {
+            let mut quiet = true;
+            // The clock first: what is sent after it carries stamps of the corrected clock.
+            while let Some(command) = self.engine.poll_clock() {
+                let result = self.clock.apply(command);
+                self.engine.handle_input(clock::mono_now(), Input::ClockApplied { result });
+                quiet = false;
+            }
+            while let Some(transmit) = self.engine.poll_transmit() {
+                let sent = self.exchanges.transmit(transmit);
+                self.engine.handle_input(clock::mono_now(), sent);
+                quiet = false;
+            }
+            while let Some(request) = self.engine.poll_request() {
+                self.start(request);
+                quiet = false;
+            }
+            while let Some(event) = self.engine.poll_event() {
+                self.note(&event);
+                quiet = false;
+            }
+            changed |= !quiet;
+            if quiet {
+                break;
+            }
+        }
+        let now = clock::read();
+        self.state.tend(&self.engine, now);
+        if changed || now.mono >= self.next_publish {
+            self.publisher.publish(&self.engine, self.clock.commanded(), now);
+            self.next_publish = now.mono.saturating_add(PUBLISH_INTERVAL);
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.log.write(event, clock::mono_now());
+    }
+
+    fn start(&mut self, request: Request) {
+        match request {
+            Request::Resolve { lookup, name, family } => {
+                let family = match family {
+                    AddressFamily::Any => Family::Any,
+                    AddressFamily::V4 => Family::V4,
+                    AddressFamily::V6 => Family::V6,
+                };
+                self.resolver.submit(lookup.0, &name, family);
+                self.lookups.insert(lookup, name);
+            }
+            Request::EstablishKeys(wish) => {
+                let config = self.trusts.client_config(wish.trust);
+                self.establishments.start(wish, config, clock::mono_now());
+            }
+            Request::CancelEstablishment(establishment) => self.establishments.cancel(establishment),
+            Request::CloseExchange(exchange) => self.exchanges.close(exchange),
+            Request::SaveState => self.state.nts_state_changed(clock::mono_now()),
+        }
+    }
+
+    /// Waits for something to happen and tells the engine what did.
+    fn wait(&mut self, deadline: Option<MonoTime>) -> io::Result<()> {
+        self.set.clear();
+        self.exchanges.register(&mut self.set, Token::Exchange);
+        self.establishments.register(&mut self.set, Token::Establishment);
+        if let Some(descriptor) = self.resolver.descriptor() {
+            self.set.add(&descriptor, Interest::READ, Token::Lookups);
+        }
+        if let Some(network) = &self.network {
+            self.set.add(network, Interest::READ, Token::Network);
+        }
+        self.set.add(&self.wake, Interest::READ, Token::Commands);
+        let wake_at = [
+            deadline,
+            self.engine.poll_timeout(),
+            self.establishments.poll_timeout(),
+            self.state.poll_timeout(),
+            Some(self.next_publish),
+        ];
+        let wake = self.set.wait(wake_at.into_iter().flatten().min())?;
+        if let Some(input) = self.clock.look_for_interference(clock::read()) {
+            self.engine.handle_input(clock::mono_now(), input);
+        }
+        if wake == Wake::Ready {
+            let ready: Vec<(Token, Readiness)> = self.set.ready().collect();
+            for (token, readiness) in ready {
+                self.handle_ready(token, readiness);
+            }
+        }
+        self.establishments.handle_timeout(clock::mono_now());
+        while let Some(finished) = self.establishments.finished() {
+            self.engine.handle_input(clock::mono_now(), finished);
+        }
+        Ok(())
+    }
+
+    fn handle_ready(&mut self, token: Token, readiness: Readiness) {
+        match token {
+            Token::Exchange(exchange) => {
+                let engine = &mut self.engine;
+                self.exchanges.receive(exchange, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
+            }
+            Token::Establishment(connection) => {
+                self.establishments.handle_ready(connection, readiness, clock::mono_now());
+            }
+            Token::Lookups => self.take_lookup(),
+            Token::Commands => self.take_commands(),
+            Token::Network => {
+                if self.network.as_ref().is_some_and(NetworkWatch::take_changes) {
+                    self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);
+                }
+            }
+        }
+    }
+
+    fn take_lookup(&mut self) {
+        let Some(answer) = self.resolver.take() else { return };
+        let lookup = LookupId(answer.lookup);
+        let name = self.lookups.remove(&lookup).unwrap_or_default();
+        let result = match answer.result {
+            Ok(addresses) => {
+                self.state.remember_addresses(&name, &addresses);
+                Ok(addresses)
+            }
+            // The name service may need the time that we are to get (DNSSEC, DNS over TLS): what the name meant last
+            // time will do, since an NTS server proves its name anyway, and a plain one could lie at any address.
+            Err(ResolveError::Temporary(reason)) => match self.state.addresses_of(&name) {
+                Some(known) => {
+                    info!("looking up {name}: {reason}; using the addresses of last time");
+                    Ok(known.to_vec())
+                }
+                None => Err(ResolveFailure::Temporary),
+            },
+            Err(ResolveError::NotFound) => Err(ResolveFailure::NotFound),
+            Err(other) => Err(ResolveFailure::Other(other.to_string())),
+        };
+        self.engine.handle_input(clock::mono_now(), Input::Resolved { lookup, result });
+    }
+
+    fn take_commands(&mut self) {
+        self.wake.drain();
+        for _ in 0..COMMANDS_PER_TURN_MAX {
+            match self.commands.try_recv() {
+                Ok(PlaneCommand::Engine(command)) => {
+                    self.engine.handle_input(clock::mono_now(), Input::Control(command));
+                }
+                Ok(PlaneCommand::Reload) => self.reload(),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Whether a signal asks to stop; others are carried out.
+    fn handle_signals(&mut self) -> bool {
+        if signals::take(Signal::HangUp) {
+            self.reload();
+        }
+        if signals::take(Signal::User1) {
+            info!("{}", summary(&self.report()));
+        }
+        signals::take(Signal::Terminate) || signals::take(Signal::Interrupt)
+    }
+
+    fn reload(&mut self) {
+        if let Some(reloaded) = (self.reload)() {
+            self.trusts = reloaded.trusts;
+            let command = Command::Reconfigure(Box::new(reloaded.engine));
+            self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        }
+    }
+}
+
+/// One line about the clock, for the log.
+#[must_use]
+pub fn summary(report: &EngineReport) -> String {
+    let tracking = &report.tracking;
+    if !tracking.synchronized {
+        return format!("not synchronised, {} sources", report.sources.len());
+    }
+    format!(
+        "synchronised to {} (stratum {}, {}), correction left {:+.9} s, frequency {:+.3} ppm",
+        tracking.name.as_deref().unwrap_or("the local clock"),
+        tracking.stratum,
+        if tracking.authenticated { "authenticated" } else { "NOT authenticated" },
+        tracking.system_offset_seconds,
+        tracking.frequency_ppm,
+    )
+}

@@ -1,0 +1,92 @@
+//! From the configuration model to what the planes are started with.
+
+use crate::trust::Trusts;
+use anyhow::{Context, Result};
+use chime_config::{AddressFamily, Authentication, AuthenticationPolicy, Model, Source, SourceKind};
+use chime_engine::{Config, KnownTime, NtsSource, SourceConfig, SourceMode};
+use chime_time::PollExponent;
+use chime_wire::mac::SymmetricKey;
+use std::path::Path;
+use std::sync::Arc;
+use tracing::warn;
+
+/// When this program was built, Unix seconds: the true time is later. Set by the build script.
+pub const BUILD_UNIX_SECONDS: &str = env!("CHIMED_BUILD_UNIX_SECONDS");
+
+/// What is known about the true time before any server is asked, apart from what an earlier run saved.
+#[must_use]
+pub fn known_time() -> KnownTime {
+    KnownTime { build_unix_seconds: BUILD_UNIX_SECONDS.parse().unwrap_or(0), ..KnownTime::default() }
+}
+
+/// What the engine is told; `steer` is false for `-x` and `-Q`.
+///
+/// # Errors
+/// When the key file cannot be read.
+pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Config> {
+    let keys = model.key_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let mut discipline = model.discipline_settings();
+    discipline.steer = steer;
+    discipline.precision = chime_sys::clock::measure_precision();
+    Ok(Config {
+        sources: model.sources.iter().map(|source| source_config(source, trusts)).collect(),
+        authentication: match model.authentication {
+            AuthenticationPolicy::Required => chime_engine::AuthenticationPolicy::Required,
+            AuthenticationPolicy::Mixed => chime_engine::AuthenticationPolicy::Mixed,
+        },
+        discipline,
+        keys: Arc::new(keys),
+        known_time: known_time(),
+        ..Config::default()
+    })
+}
+
+fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
+    let exponent = PollExponent::new;
+    SourceConfig {
+        port: source.port,
+        mode: match &source.kind {
+            SourceKind::Server => SourceMode::Server,
+            SourceKind::Pool { count, ignore } => {
+                SourceMode::Pool { count: u8::try_from(*count).unwrap_or(u8::MAX), ignore: ignore.clone() }
+            }
+        },
+        authentication: match &source.authentication {
+            Authentication::None => chime_engine::Authentication::None,
+            Authentication::Key(id) => chime_engine::Authentication::Key(*id),
+            Authentication::Nts(trust) => chime_engine::Authentication::Nts(NtsSource {
+                port: trust.port,
+                // A number that nobody has trusts nobody.
+                trust: trusts.number_of(trust).unwrap_or(u32::MAX),
+                ..NtsSource::default()
+            }),
+        },
+        iburst: source.iburst,
+        poll_min: exponent(source.poll.min),
+        poll_max: exponent(source.poll.max),
+        poll_initial: Some(exponent(source.poll.initial)),
+        options: source.options(),
+        version: source.version.number(),
+        address_family: match source.address_family {
+            AddressFamily::Any => chime_engine::AddressFamily::Any,
+            AddressFamily::V4 => chime_engine::AddressFamily::V4,
+            AddressFamily::V6 => chime_engine::AddressFamily::V6,
+        },
+        max_delay_seconds: source.max_delay,
+        ..SourceConfig::server(&source.name)
+    }
+}
+
+/// The keys of a key file in chrony's format. A line with a mistake is reported and left out, as chrony does.
+fn read_keys(path: &Path) -> Result<Vec<SymmetricKey>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: the keys cannot be read", path.display()))?;
+    let mut keys = Vec::new();
+    for key in chime_wire::keyfile::parse(&text) {
+        match key {
+            Ok(key) => keys.push(key),
+            Err(error) => warn!("{}: {error}", path.display()),
+        }
+    }
+    Ok(keys)
+}
