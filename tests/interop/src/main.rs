@@ -4,7 +4,9 @@
 //! names contain one of the words, or all of them. Everything a run makes lives in namespaces of
 //! its own ([`sandbox`]), so nothing of it outlives the run, however it ends.
 
+mod garbage;
 mod install;
+mod middle;
 mod network;
 mod peers;
 mod pki;
@@ -42,10 +44,13 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         }
         "run" => {
             install::all()?;
+            tree::build_own_programs()?;
             sandbox::reenter("inside", rest)
         }
         // Only for ourselves, in the sandbox.
         "inside" => runner::run(rest),
+        "middle" => middle::run(rest).map(|()| true),
+        "garbage" => garbage::run(rest).map(|()| true),
         _ => bail!("usage: truechimer-interop install | list | run [--jobs N] [WORD…]"),
     }
 }

@@ -27,7 +27,6 @@ pub(crate) struct Network {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     namespace: String,
-    host: u8,
 }
 
 impl Network {
@@ -63,13 +62,7 @@ impl Network {
                  route add default dev eth0\n"
             ),
         )?;
-        Ok(Node { namespace, host })
-    }
-
-    /// Cuts or mends the cable of a node.
-    pub(crate) fn set_cable(&self, node: &Node, is_up: bool) -> Result<()> {
-        let state = if is_up { "up" } else { "down" };
-        ip(&self.prefix, &format!("link set p{} {state}\n", node.host))
+        Ok(Node { namespace })
     }
 }
 
@@ -83,16 +76,6 @@ impl Drop for Network {
 }
 
 impl Node {
-    /// The last part of the addresses.
-    pub(crate) fn v4(&self) -> Ipv4Addr {
-        v4(self.host)
-    }
-
-    /// The IPv6 address.
-    pub(crate) fn v6(&self) -> Ipv6Addr {
-        v6(self.host)
-    }
-
     /// The same command, run in this node's network.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
         let mut wrapped = Command::new("nsenter");

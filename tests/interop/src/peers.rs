@@ -1,5 +1,6 @@
 //! The daemons under test, each behind the few things that scenarios ask of it.
 
+pub(crate) mod chimed;
 pub(crate) mod chrony;
 pub(crate) mod ntpd_rs;
 pub(crate) mod ntpsec;

@@ -1,9 +1,16 @@
 //! Everything that is tried. A scenario's name says what must hold.
 
+mod garbage;
 mod harness;
+mod keys;
+mod middle;
+mod our_client;
+mod our_server;
+mod refusals;
 
 use crate::stage::Stage;
 use anyhow::Result;
+use std::time::Duration;
 
 /// Name and function of a scenario, as the modules list them.
 type Entry = (&'static str, fn(&mut Stage) -> Result<()>);
@@ -14,7 +21,19 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&mut Stage) -> Result<()>,
 }
 
+/// Enough for key establishment, the initial burst and eight polls, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// All scenarios; the slow ones first, so that they overlap with the rest.
 pub(crate) fn all() -> Vec<Scenario> {
-    harness::SCENARIOS.iter().map(|&(name, run)| Scenario { name, run }).collect()
+    let lists = [
+        keys::SCENARIOS,
+        refusals::SCENARIOS,
+        middle::SCENARIOS,
+        garbage::SCENARIOS,
+        our_client::SCENARIOS,
+        our_server::SCENARIOS,
+        harness::SCENARIOS,
+    ];
+    lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()
 }

@@ -1,7 +1,8 @@
 //! Where things are in the working tree.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The root of the working tree.
 pub(crate) fn root() -> PathBuf {
@@ -12,6 +13,18 @@ pub(crate) fn root() -> PathBuf {
 /// The folder for what is downloaded once per machine; git ignores it.
 pub(crate) fn lab() -> PathBuf {
     root().join(".lab")
+}
+
+/// Builds the daemon and the command, in the profile of this program.
+pub(crate) fn build_own_programs() -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(["build", "--quiet", "--package", "chimed", "--package", "chime"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "our own programs do not build");
+    Ok(())
 }
 
 /// A program of ours, built beside this one.

@@ -47,6 +47,17 @@ pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerO
 
 /// A client that polls every second.
 pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientOf) -> Result<Chrony> {
+    client_named(stage, node, suite, options, "chronyd-client")
+}
+
+/// The same by another name, for a second one on the same stage.
+pub(crate) fn client_named(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    options: &ClientOf,
+    name: &str,
+) -> Result<Chrony> {
     let mut line = format!("server {} iburst minpoll 0 maxpoll 0", options.server);
     if options.nts {
         line += " nts";
@@ -55,13 +66,7 @@ pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientO
         line += &format!(" key {key}");
     }
     let ca = stage.pki().ca.display();
-    start(
-        stage,
-        node,
-        suite,
-        "chronyd-client",
-        &format!("{line}\nnosystemcert\nntstrustedcerts {ca}\nport 0\n"),
-    )
+    start(stage, node, suite, name, &format!("{line}\nnosystemcert\nntstrustedcerts {ca}\nport 0\n"))
 }
 
 fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Chrony> {

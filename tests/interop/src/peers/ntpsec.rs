@@ -11,6 +11,7 @@ use std::path::PathBuf;
 /// A running ntpd.
 #[derive(Debug)]
 pub(crate) struct Ntpsec {
+    #[expect(dead_code, reason = "held: ends when dropped")]
     daemon: Daemon,
     suite: Suite,
     node: Node,
@@ -73,11 +74,6 @@ impl Ntpsec {
         ensure!(fields.len() > 6, "ntpq -p: {line}");
         let reach = u8::from_str_radix(fields[6], 8).context("ntpq -p: reach")?;
         Ok(View { reach, is_selected: line.starts_with('*') })
-    }
-
-    /// What it has logged.
-    pub(crate) fn log(&self) -> String {
-        self.daemon.log()
     }
 }
 

@@ -1,13 +1,10 @@
 //! Peers among themselves: shows that the harness works, so that a failure elsewhere is ours.
 
+use super::PATIENCE;
 use crate::install::Suite::{Bookworm, Trixie};
 use crate::peers::{ClientOf, ServerOf, chrony, ntpd_rs, ntpsec};
 use crate::stage::Stage;
 use anyhow::{Result, ensure};
-use std::time::Duration;
-
-/// Enough for key establishment, the initial burst and eight polls.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("harness/chronyd-and-chronyd-with-nts", chrony_and_chrony),

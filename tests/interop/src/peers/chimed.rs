@@ -1,0 +1,191 @@
+//! Our own daemon, always with `-x`, seen through the eyes of `chime`.
+
+use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output};
+use crate::network::Node;
+use crate::process::Daemon;
+use crate::stage::Stage;
+use crate::tree::own_program;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A running chimed.
+#[derive(Debug)]
+pub(crate) struct Chimed {
+    daemon: Daemon,
+    node: Node,
+    socket: PathBuf,
+}
+
+/// Certificate trust of a client beyond [`ClientOf`]; `None`: the authority of the run.
+pub(crate) type TrustLines<'a> = Option<&'a str>;
+
+/// A server that calls its own clock good (stratum 8), like the chronyd of these tests.
+pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf) -> Result<Chimed> {
+    server_with(stage, node, options, "")
+}
+
+/// The same with more lines of configuration at the end.
+pub(crate) fn server_with(stage: &Stage, node: &Node, options: &ServerOf, extra: &str) -> Result<Chimed> {
+    let mut text = String::from("[local-clock]\nstratum = 8\nactivate = 0\n\n");
+    for address in ["0.0.0.0", "[::]"] {
+        text += &format!("[[server]]\nlisten = \"{address}:123\"\n\n");
+        if let Some(identity) = options.identity {
+            let (chain, key) = (identity.chain.display(), identity.key.display());
+            text += &format!(
+                "[[nts-ke-server]]\nlisten = \"{address}:4460\"\ncertificate-chain-path = \"{chain}\"\n\
+                 private-key-path = \"{key}\"\n"
+            );
+            if let Some(name) = options.ntp_server {
+                text += &format!("ntp-server = \"{name}\"\n");
+            }
+        }
+    }
+    start(stage, node, "chimed-server", &format!("{text}\n{extra}"))
+}
+
+/// A client that polls every second.
+pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<Chimed> {
+    client_with(stage, node, options, None)
+}
+
+/// The same with another idea of whom to trust.
+pub(crate) fn client_with(
+    stage: &Stage,
+    node: &Node,
+    options: &ClientOf,
+    trust: TrustLines,
+) -> Result<Chimed> {
+    let mode = if options.nts { "nts" } else { "server" };
+    let server = options.server;
+    let mut text = format!("[[source]]\nmode = \"{mode}\"\naddress = \"{server}\"\n");
+    text += "poll-interval-limits = { min = 0, max = 0 }\ninitial-poll-interval = 0\n";
+    if options.nts {
+        let ca = format!("certificate-authority = \"{}\"\nsystem-cas = false\n", stage.pki().ca.display());
+        text += trust.unwrap_or(&ca);
+    }
+    if let Some(key) = options.key {
+        text += &format!("key = {key}\n");
+    }
+    start(stage, node, "chimed-client", &text)
+}
+
+fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
+    let folder = stage.folder().join(name);
+    fs::create_dir_all(&folder)?;
+    let keys = stage.write("chimed.keys", KEYS_CHRONY)?;
+    let socket = folder.join("socket");
+    let (at, keys, path) = (folder.display(), keys.display(), socket.display());
+    let common = format!(
+        "user = false\nthreads = \"single\"\n\n[state]\ndirectory = \"{at}\"\n\n[keys]\nkey-file = \"{keys}\"\n\n\
+         [observability]\nlog-level = \"debug\"\nobservation-path = \"{path}\"\nmetrics-exporter-listen = false\n\n"
+    );
+    let configuration = stage.write(&format!("{name}.toml"), &(common + text))?;
+    let mut command = Command::new(own_program("chimed")?);
+    command.args(["-x", "-d", "-c"]).arg(configuration);
+    let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
+    Ok(Chimed { daemon, node: node.clone(), socket })
+}
+
+impl Chimed {
+    /// A report of `chime` as JSON.
+    pub(crate) fn report(&self, name: &str) -> Result<Value> {
+        let mut command = Command::new(own_program("chime")?);
+        command.arg("--socket").arg(&self.socket).args([name, "--json"]);
+        let text = output(&mut self.node.wrap(&command))?;
+        serde_json::from_str(&text).with_context(|| format!("chime {name} --json printed: {text}"))
+    }
+
+    /// A report of `chime` as text.
+    pub(crate) fn report_text(&self, name: &str) -> Result<String> {
+        let mut command = Command::new(own_program("chime")?);
+        command.arg("--socket").arg(&self.socket).arg(name);
+        output(&mut self.node.wrap(&command))
+    }
+
+    /// What it knows of its one source.
+    pub(crate) fn source(&self) -> Result<Value> {
+        let report = self.report("sources")?;
+        let list = report.get("sources").unwrap_or(&report).as_array().cloned().unwrap_or_default();
+        list.into_iter().next().context("no source in `chime sources`")
+    }
+
+    /// What it thinks of its one source.
+    pub(crate) fn view(&self) -> Result<View> {
+        let source = self.source()?;
+        let reach = u8::try_from(number(&source, "/reach")?)?;
+        Ok(View { reach, is_selected: source.pointer("/state").and_then(Value::as_str) == Some("*") })
+    }
+
+    /// How often answers were discarded for this reason.
+    pub(crate) fn discards(&self, reason: &str) -> Result<u64> {
+        let source = self.source()?;
+        let list = source.pointer("/discards").and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = list.iter().find(|entry| entry.get("reason").and_then(Value::as_str) == Some(reason));
+        Ok(found.and_then(|entry| entry.get("count")?.as_u64()).unwrap_or(0))
+    }
+
+    /// How many key establishments have succeeded.
+    pub(crate) fn establishments(&self) -> Result<u64> {
+        number(&self.source()?, "/authentication/key_id")
+    }
+
+    /// Checks `authdata` of its one source: NTS, this AEAD, cookies in hand.
+    pub(crate) fn expect_nts(&self, aead: u64) -> Result<()> {
+        let source = self.source()?;
+        let authentication = source.pointer("/authentication").cloned().unwrap_or_default();
+        let mode = authentication.get("mode").and_then(Value::as_str);
+        ensure!(mode == Some("nts"), "not with NTS: {authentication}");
+        ensure!(number(&authentication, "/key_type")? == aead, "not with AEAD {aead}: {authentication}");
+        ensure!(number(&authentication, "/cookies")? >= 7, "few cookies: {authentication}");
+        Ok(())
+    }
+
+    /// How often key establishment with its one source failed, by the word for the cause.
+    pub(crate) fn establishment_failures(&self) -> Result<Vec<(String, u64)>> {
+        let list = self.establishment()?.pointer("/failed").cloned().unwrap_or_default();
+        Ok(serde_json::from_value(list)?)
+    }
+
+    /// What went wrong last, in plain words.
+    pub(crate) fn establishment_error(&self) -> Result<Option<String>> {
+        let value = self.establishment()?;
+        Ok(value.pointer("/last_error").and_then(Value::as_str).map(str::to_owned))
+    }
+
+    fn establishment(&self) -> Result<Value> {
+        let report = self.report("status")?;
+        let first = report.pointer("/establishments/0").cloned();
+        first.with_context(|| format!("no establishments in `chime status`: {report}"))
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// An error when it has ended.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        self.daemon.check_alive()
+    }
+
+    /// Ends it; what it keeps on disk stays, and a new one on the same stage finds it.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.daemon.stop()
+    }
+}
+
+/// Forgets everything that a daemon of this name has kept on disk.
+pub(crate) fn forget_state(stage: &Stage, name: &str) -> Result<()> {
+    let folder = stage.folder().join(name);
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+fn number(value: &Value, pointer: &str) -> Result<u64> {
+    match value.pointer(pointer).and_then(Value::as_u64) {
+        Some(number) => Ok(number),
+        None => bail!("no number at {pointer} in {value}"),
+    }
+}
