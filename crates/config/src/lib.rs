@@ -17,7 +17,7 @@ pub use chime_discipline::{LocalReference, PanicThreshold, StepPolicy};
 pub use chime_server::{Refusal, RequireNts, Subnet};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use model::{
-    AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair,
+    AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair, ClientSockets,
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LogLevel, Model, NtpServer, NtpVersion,
     NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, Source, SourceKind, Synchronization,
     Threads,

@@ -156,6 +156,9 @@ address = "ntp.example.com:5000"
 key = 7
 iburst = false
 noselect = true
+[source-defaults]
+bind-address = ["192.0.2.9", "2001:db8::9"]
+interface = "eth0"
 [keys]
 key-file = "/etc/truechimer/keys"
 [local-clock]
@@ -173,6 +176,9 @@ slew-maximum-frequency-offset = 500e-6
     let model = loaded.model;
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     assert_eq!(model.process.user, None);
+    assert_eq!(model.client_sockets.v4, "192.0.2.9".parse().ok());
+    assert_eq!(model.client_sockets.v6, "2001:db8::9".parse().ok());
+    assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
     assert_eq!(model.process.threads, Threads::Count(4));
     let Authentication::Nts(trust) = &model.sources[0].authentication else {
         panic!("an NTS source");

@@ -1,7 +1,7 @@
 //! The HTTP side of the control plane: reports, metrics and commands.
 //!
 //! Owns the sockets, the routes and the limits. It decides nothing about time: it shows the
-//! [`Snapshot`] that the time plane published last, and hands commands to a function that queues
+//! [`Snapshot`] that it is given, and hands commands to a function that queues
 //! them. It runs on a thread of its own, so that a slow scraper or a stuck client cannot delay a
 //! clock update.
 //!
@@ -15,14 +15,15 @@ mod serve;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use chime_control::{Command, Snapshot};
 
 pub use listen::{OpenError, Settings, Sockets};
 pub use serve::{Handle, spawn};
 
-/// The snapshot that is shown; the time plane stores a new one whenever something changed.
-pub type Published = Arc<ArcSwap<Snapshot>>;
+/// Gives the state of the daemon as it is now. It is called on the control thread for each request and
+/// must not wait for the time plane: it takes what was published last, and lets it age
+/// ([`Snapshot::aged`]).
+pub type Snapshots = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 
 /// Queues a command for the time plane. It is called on the control thread and must not block.
 pub type Commands = Arc<dyn Fn(Command) -> Result<(), Refused> + Send + Sync>;

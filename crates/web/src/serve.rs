@@ -6,9 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use chime_control::Snapshot;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -21,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 use crate::route::{self, Answer, Door, Request};
-use crate::{Commands, Published, Sockets};
+use crate::{Commands, Snapshots, Sockets};
 
 /// Connections at a time; more are closed at once. An operator and a few scrapers need less.
 const CONNECTIONS_MAX: usize = 64;
@@ -70,11 +69,11 @@ impl Drop for Handle {
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made.
-pub fn spawn(sockets: Sockets, published: Published, commands: Commands) -> io::Result<Handle> {
+pub fn spawn(sockets: Sockets, snapshots: Snapshots, commands: Commands) -> io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (stop, stopped) = watch::channel(false);
     let context = Context {
-        published,
+        snapshots,
         commands,
         connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         stopped: stopped.clone(),
@@ -92,7 +91,7 @@ pub fn spawn(sockets: Sockets, published: Published, commands: Commands) -> io::
 /// What a connection needs.
 #[derive(Clone)]
 struct Context {
-    published: Published,
+    snapshots: Snapshots,
     commands: Commands,
     connections: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
@@ -187,23 +186,11 @@ async fn respond(
                 query: head.uri.query().unwrap_or(""),
                 body: &body,
             };
-            route::answer(&request, &current(&context.published), &*context.commands)
+            route::answer(&request, &(context.snapshots)(), &*context.commands)
         }
         Err(_) => route::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long or broken off"),
     };
     Ok(response(answer))
-}
-
-/// The published snapshot, aged to now.
-fn current(published: &Published) -> Snapshot {
-    let snapshot = Snapshot::clone(&published.load());
-    let taken = snapshot.engine.unix_seconds;
-    if taken == 0.0 {
-        // Nothing was published yet.
-        return snapshot;
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    snapshot.aged(now.as_secs_f64() - taken)
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use chime_control::{Command, Snapshot};
 use chime_web::{Handle, Settings, Sockets, spawn};
 
@@ -36,7 +35,7 @@ fn start() -> Running {
     let queue = Arc::clone(&commands);
     let handle = spawn(
         sockets,
-        Arc::new(ArcSwap::from_pointee(snapshot)),
+        Arc::new(move || snapshot.clone()),
         Arc::new(move |command| {
             queue.lock().expect("nobody panics with it").push(command);
             Ok(())

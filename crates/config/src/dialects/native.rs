@@ -66,6 +66,7 @@ impl Draft {
     fn finish(mut self, diagnostics: &mut Vec<crate::Diagnostic>) -> Model {
         let policy = self.authentication.unwrap_or_else(|| self.implied_policy());
         self.model.authentication = policy;
+        self.model.client_sockets.clone_from(&self.defaults.sockets);
         for draft in self.sources {
             let source = draft.finish(&self.defaults, policy, diagnostics);
             self.model.sources.push(source);

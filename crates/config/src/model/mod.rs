@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub use process::{LogLevel, Observability, Process, Threads};
 pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{
-    AddressFamily, Authentication, AuthenticationPolicy, NtpVersion, NtsTrust, Origin, PollLimits, Source,
-    SourceKind,
+    AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
+    PollLimits, Source, SourceKind,
 };
 pub use synchronization::Synchronization;
 
@@ -28,6 +28,8 @@ pub struct Model {
     pub sources: Vec<Source>,
     /// Whether unauthenticated answers may ever move the clock.
     pub authentication: AuthenticationPolicy,
+    /// Where requests to sources leave from.
+    pub client_sockets: ClientSockets,
     /// Symmetric keys in chrony's format; `None`: there are none.
     pub key_file: Option<PathBuf>,
     /// NTP servers, one per listening socket.

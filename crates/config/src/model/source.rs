@@ -1,6 +1,6 @@
 //! Time sources as configured.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// One configured source: a server, or a pool that becomes several.
@@ -36,10 +36,6 @@ pub struct Source {
     pub max_delay: f64,
     /// Added to each measured offset; seconds, positive when the source is known to be behind.
     pub offset_correction: f64,
-    /// Local address that requests leave from; `None`: the system chooses.
-    pub bind_address: Option<IpAddr>,
-    /// Network interface that requests leave from; `None`: the system chooses.
-    pub interface: Option<String>,
     /// Where the source was configured.
     pub origin: Option<Origin>,
 }
@@ -64,8 +60,6 @@ impl Source {
             address_family: AddressFamily::Any,
             max_delay: 3.0,
             offset_correction: 0.0,
-            bind_address: None,
-            interface: None,
             origin: None,
         }
     }
@@ -75,6 +69,17 @@ impl Source {
     pub fn is_authenticated(&self) -> bool {
         self.authentication != Authentication::None
     }
+}
+
+/// Where requests leave from; what is absent is the system's choice.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientSockets {
+    /// Local address of requests over IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// Local address of requests over IPv6.
+    pub v6: Option<Ipv6Addr>,
+    /// Network interface of all requests.
+    pub interface: Option<String>,
 }
 
 /// File and line that something was configured in.

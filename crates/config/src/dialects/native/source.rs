@@ -11,16 +11,15 @@ use super::values::{
     string, text, word, wrong_type,
 };
 use crate::{
-    AddressFamily, Authentication, AuthenticationPolicy, Diagnostic, Model, NtpVersion, NtsTrust, Origin,
-    PollLimits, Severity, Source, SourceKind,
+    AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, Diagnostic, Model, NtpVersion,
+    NtsTrust, Origin, PollLimits, Severity, Source, SourceKind,
 };
 
 /// What `[source-defaults]` says; applied when all files are read.
 #[derive(Default)]
 pub(super) struct SourceDefaults {
     poll: PollWish,
-    bind_address: Option<IpAddr>,
-    interface: Option<String>,
+    pub(super) sockets: ClientSockets,
 }
 
 /// Poll limits of which any may be left to the defaults.
@@ -63,8 +62,6 @@ impl SourceDraft {
             );
             diagnostics.push(late(Severity::Error, &self.place, message));
         }
-        source.bind_address = source.bind_address.or(defaults.bind_address);
-        source.interface = source.interface.or_else(|| defaults.interface.clone());
         // A source can ask for more authentication than the whole, never for less.
         source.policy = match (policy, self.policy) {
             (AuthenticationPolicy::Mixed, Some(own)) => own,
@@ -113,9 +110,14 @@ pub(super) fn read_defaults(table: &mut TableReader<'_, '_, '_, '_>, defaults: &
     defaults.poll.min = poll.min.or(defaults.poll.min);
     defaults.poll.max = poll.max.or(defaults.poll.max);
     defaults.poll.initial = poll.initial.or(defaults.poll.initial);
-    defaults.bind_address = table.read("bind-address", ip_address).or(defaults.bind_address);
+    for address in table.read("bind-address", one_or_list(ip_address)).unwrap_or_default() {
+        match address {
+            IpAddr::V4(v4) => defaults.sockets.v4 = Some(v4),
+            IpAddr::V6(v6) => defaults.sockets.v6 = Some(v6),
+        }
+    }
     let interface = table.read("interface", text);
-    defaults.interface = interface.or(defaults.interface.take());
+    defaults.sockets.interface = interface.or(defaults.sockets.interface.take());
 }
 
 /// One `[[source]]`; `None` when it lacks what it cannot do without.
@@ -312,8 +314,6 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("require", boolean, &mut source.require);
     table.set("max-delay", number(1e-6..=DELAY_MAX, " seconds"), &mut source.max_delay);
     table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
-    source.bind_address = table.read("bind-address", ip_address);
-    source.interface = table.read("interface", text);
     let family =
         word(&[("any", AddressFamily::Any), ("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)]);
     table.set("address-family", family, &mut source.address_family);
