@@ -1,5 +1,6 @@
 //! The discipline as the engine sees it: samples in, commands and reports out.
 
+mod operator;
 mod reports;
 
 use crate::clock_discipline::{ClockDiscipline, Decision};
