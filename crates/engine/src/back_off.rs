@@ -51,10 +51,6 @@ impl BackOff {
         *self = Self::default();
     }
 
-    pub(crate) const fn failures(self) -> u32 {
-        self.failures
-    }
-
     /// When the next attempt is allowed; `None` = now.
     pub(crate) fn not_before(self, now: MonoTime) -> Option<MonoTime> {
         self.not_before.filter(|at| *at > now)
@@ -81,7 +77,6 @@ mod tests {
         let first = back_off.fail(now, Waits::NETWORK, &mut random);
         let second = back_off.fail(now, Waits::NETWORK, &mut random);
         assert!((1.8..2.2).contains(&first) && (3.6..4.4).contains(&second));
-        assert_eq!(back_off.failures(), 2);
         assert_eq!(back_off.not_before(now), Some(now.add_secs_f64(second)));
         assert_eq!(back_off.not_before(now.add_secs_f64(4.5)), None);
         back_off.reset();

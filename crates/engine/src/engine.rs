@@ -1,60 +1,151 @@
-//! The engine as the shell sees it. (The inside is being filled in: the signatures are final.)
+//! The engine as the shell sees it: the methods, the queues, and who handles what.
 
-use crate::{
-    Config, EngineReport, Event, Input, Request, SavedAssociation, SavedClock, SourceMatch, Transmit,
-};
-use chime_discipline::{ClockCommand, Discipline};
-use chime_nts::{Cookie, NtsKeys};
-use chime_time::{ClockReading, MonoTime};
+use crate::association::Association;
+use crate::random::Random;
+use crate::source::Source;
+use crate::timers::{Timer, Timers, WAIT_SECONDS_MIN};
+use crate::{Config, DiscardCounters, Event, ExchangeId, Input, Request, SavedClock, SourceKey, Transmit};
+use chime_discipline::{ClockCommand, ClockFailure, Discipline, SourceId};
+use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
+use std::collections::VecDeque;
 
-/// What a key establishment gave. (To be replaced by the type of the same name in `chime-ke`.)
-#[derive(Clone, Debug)]
-pub struct KeOutcome {
-    /// The keys.
-    pub keys: NtsKeys,
-    /// The other key set of AEAD 30.
-    pub alternative_keys: Option<NtsKeys>,
-    /// The cookies, 1 to 8.
-    pub cookies: Vec<Cookie>,
-    /// The negotiated NTP server.
-    pub ntp_server: Option<String>,
-    /// The negotiated NTP port.
-    pub ntp_port: Option<u16>,
-    /// First second of validity; Unix seconds.
-    pub certificate_not_before: i64,
-    /// Last second of validity; Unix seconds.
-    pub certificate_not_after: i64,
-}
+/// The most events that wait to be fetched; older ones are dropped. A shell that drains after each call never sees that.
+const EVENTS_MAX: usize = 4096;
+/// How long changes of keys and cookies collect before the shell is asked to save them; seconds.
+const SAVE_SECONDS: f64 = 5.0;
 
 /// All associations, and the discipline that they feed.
+///
+/// ```
+/// use chime_engine::{Config, Engine, Request, SourceConfig};
+/// use chime_time::{ClockReading, MonoTime, NtpDate};
+///
+/// let config = Config { sources: vec![SourceConfig::server("ntp.example.net")], ..Config::default() };
+/// let now = ClockReading { mono: MonoTime::ZERO, system: NtpDate::from_unix(1_795_187_154, 0) };
+/// let mut engine = Engine::new(config, [7; 32], now);
+/// engine.handle_timeout(engine.poll_timeout().expect("there is a name to look up"));
+/// assert!(matches!(engine.poll_request(), Some(Request::Resolve { .. })));
+/// ```
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    discipline: Discipline,
+    pub(crate) config: Config,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) associations: Vec<Association>,
+    pub(crate) discipline: Discipline,
+    pub(crate) timers: Timers,
+    pub(crate) random: Random,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) requests: VecDeque<Request>,
+    pub(crate) events: VecDeque<Event>,
+    /// The last reading of both clocks, moved along when the system clock is stepped.
+    pub(crate) clock: ClockReading,
+    /// When certificates' first claims came; see `certificate_dates`.
+    pub(crate) first_claim_at: Option<MonoTime>,
+    /// Whether enough sources spoke, so that samples of provisional associations count.
+    pub(crate) claims_settled: bool,
+    pub(crate) last_good_unix: Option<i64>,
+    pub(crate) stray_discards: DiscardCounters,
+    /// What the discipline waits for rings no sooner, so that no mistake can make the loop spin.
+    not_before: MonoTime,
+    pub(crate) next_source: u32,
+    pub(crate) next_association: u32,
+    pub(crate) next_number: u64,
 }
 
 impl Engine {
-    /// Starts. `seed` feeds all randomness.
+    /// Starts with all sources that are configured online. `seed` feeds all randomness.
     #[must_use]
-    pub fn new(config: Config, _seed: [u8; 32], now: ClockReading) -> Self {
+    pub fn new(config: Config, seed: [u8; 32], now: ClockReading) -> Self {
         let discipline = Discipline::new(config.discipline, config.saved_frequency, now.mono);
-        Self { config, discipline }
+        let mut engine = Self {
+            sources: Vec::new(),
+            associations: Vec::new(),
+            discipline,
+            timers: Timers::default(),
+            random: Random::new(seed),
+            transmits: VecDeque::new(),
+            requests: VecDeque::new(),
+            events: VecDeque::new(),
+            clock: now,
+            first_claim_at: None,
+            claims_settled: false,
+            last_good_unix: None,
+            stray_discards: DiscardCounters::default(),
+            not_before: MonoTime::ZERO,
+            next_source: 0,
+            next_association: 0,
+            next_number: 0,
+            config,
+        };
+        for source in engine.config.sources.clone() {
+            engine.add_source(now.mono, source);
+        }
+        engine
     }
 
-    /// Tells one fact about the world. Every queue may have changed afterwards.
-    pub fn handle_input(&mut self, _now: MonoTime, _input: Input<'_>) {}
+    /// Tells one fact about the world. Every queue and the deadline may have changed afterwards.
+    pub fn handle_input(&mut self, now: MonoTime, input: Input<'_>) {
+        match input {
+            Input::Datagram { exchange, from, local, received, octets } => {
+                self.clock = received.at;
+                self.handle_datagram(
+                    now,
+                    exchange,
+                    &crate::answer::Datagram { from, local, received, octets },
+                );
+            }
+            Input::Transmitted { token, sent } => self.handle_transmitted(now, token.exchange(), sent),
+            Input::TransmitTimestamp { exchange, sent } => self.handle_transmit_timestamp(exchange, sent),
+            Input::ExchangeFailed { exchange, failure } => self.handle_exchange_failed(exchange, failure),
+            Input::ClockApplied { result } => self.handle_clock_applied(now, result),
+            Input::Resolved { lookup, result } => self.handle_resolved(now, lookup, result),
+            Input::KeFinished { establishment, address, result } => {
+                self.handle_ke_finished(now, establishment, address, result);
+            }
+            Input::Control(command) => self.handle_command(now, command),
+            Input::NetworkChanged => self.handle_network_changed(now),
+            Input::ClockStepped { by } => {
+                self.system_clock_moved(by);
+                self.discipline.clock_stepped_externally(now, by);
+                self.restart_polling(now);
+            }
+            Input::Suspended => {
+                self.discipline.suspended(now);
+                self.handle_network_changed(now);
+            }
+        }
+        self.after_discipline(now);
+    }
 
-    /// Does what is due. Early or repeated calls are harmless; each call makes progress.
-    pub fn handle_timeout(&mut self, _now: MonoTime) {}
+    /// Does what is due. Early or repeated calls are harmless; each call at or after [`Engine::poll_timeout`] emits
+    /// something or moves the deadline forward.
+    pub fn handle_timeout(&mut self, now: MonoTime) {
+        for timer in self.timers.take_due(now) {
+            match timer {
+                Timer::ExchangeDeadline(id) => self.exchange_deadline(now, id),
+                Timer::Poll(id) => self.poll(now, id),
+                Timer::Resolve(key) => self.resolve_due(now, key),
+                Timer::Establish(key) => self.drive_source(now, key),
+                Timer::EstablishmentOverdue(key) => self.establishment_overdue(now, key),
+                Timer::Save => self.requests.push_back(Request::SaveState),
+            }
+        }
+        if self.discipline.poll_timeout().is_some_and(|at| at <= now) {
+            self.discipline.update(now);
+        }
+        self.after_discipline(now);
+        self.timers.defer_due(now);
+        self.not_before = now.add_secs_f64(WAIT_SECONDS_MIN);
+    }
 
     /// A datagram to send; may change after each `handle_*`.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        self.transmits.pop_front()
     }
 
     /// Something to do that takes a while; may change after each `handle_*`.
     pub fn poll_request(&mut self) -> Option<Request> {
-        None
+        self.requests.pop_front()
     }
 
     /// What to do with the clock; may change after each `handle_*`. Answered by [`Input::ClockApplied`].
@@ -64,19 +155,14 @@ impl Engine {
 
     /// What happened; may change after each `handle_*`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
-    /// When to call [`Engine::handle_timeout`] next; may change after each `handle_*`.
+    /// When to call [`Engine::handle_timeout`] next, `None` = not before some input; may change after each `handle_*`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        self.discipline.poll_timeout()
-    }
-
-    /// What reports show.
-    #[must_use]
-    pub fn report(&self, _now: ClockReading) -> EngineReport {
-        EngineReport::default()
+        let discipline = self.discipline.poll_timeout().map(|at| at.max(self.not_before));
+        [self.timers.next(), discipline].into_iter().flatten().min()
     }
 
     /// The discipline, for what the server serves.
@@ -91,27 +177,79 @@ impl Engine {
         &self.config
     }
 
-    /// How many associations and wanted associations a command would be about; 0 = no such source.
-    #[must_use]
-    pub fn count_matching(&self, _matching: &SourceMatch) -> usize {
-        0
-    }
-
-    /// The NTS state of all associations, for [`crate::encode_nts_state`].
-    #[must_use]
-    pub fn nts_state(&self) -> Vec<SavedAssociation> {
-        Vec::new()
-    }
-
-    /// Takes NTS state from before a restart, so that no key establishment is needed; call before the first
-    /// `handle_*`. Gives how many associations were restored.
-    pub fn restore_nts_state(&mut self, _now: MonoTime, _saved: Vec<SavedAssociation>) -> usize {
-        0
-    }
-
     /// What was learnt about the clock, for [`crate::encode_clock`].
     #[must_use]
     pub fn clock_state(&self) -> SavedClock {
-        SavedClock::default()
+        let frequency = self.discipline.frequency_to_save();
+        let known = self.config.known_time.last_good_unix_seconds;
+        SavedClock {
+            frequency: frequency.map(|saved| (saved.frequency, saved.skew)),
+            last_good_unix_seconds: self.last_good_unix.max(known),
+        }
+    }
+
+    /// Our system clock's date at `now`, as far as it follows from the last reading.
+    pub(crate) fn system_date(&self, now: MonoTime) -> NtpDate {
+        self.clock.system + NtpDuration::from_secs_f64(now.seconds_since(self.clock.mono))
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    pub(crate) const fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(crate) fn save_soon(&mut self, now: MonoTime) {
+        self.timers.set_no_later(Timer::Save, now.add_secs_f64(SAVE_SECONDS));
+    }
+
+    pub(crate) fn source_index(&self, key: SourceKey) -> Option<usize> {
+        self.sources.iter().position(|source| source.key == key)
+    }
+
+    pub(crate) fn association_index(&self, id: SourceId) -> Option<usize> {
+        self.associations.iter().position(|association| association.id == id)
+    }
+
+    pub(crate) fn exchange_owner(&self, exchange: ExchangeId) -> Option<usize> {
+        self.associations
+            .iter()
+            .position(|association| association.exchange.as_ref().is_some_and(|open| open.id == exchange))
+    }
+
+    fn handle_clock_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
+        if let Ok(ClockCommand::Step { by }) = result {
+            self.system_clock_moved(by);
+        }
+        self.discipline.command_applied(now, result);
+    }
+
+    /// The system clock was stepped: what was read from it before is moved along, so that a request under way still
+    /// gives a measurement.
+    fn system_clock_moved(&mut self, by: NtpDuration) {
+        self.clock.system = self.clock.system + by;
+        for association in &mut self.associations {
+            if let Some(sent) = association.exchange.as_mut().and_then(|exchange| exchange.sent.as_mut()) {
+                sent.at.system = sent.at.system + by;
+            }
+            if let Some(claim) = &mut association.claim {
+                claim.offset -= by;
+            }
+        }
+    }
+
+    /// Fetches what the discipline has to say, and draws conclusions.
+    pub(crate) fn after_discipline(&mut self, now: MonoTime) {
+        while let Some(event) = self.discipline.poll_event() {
+            self.event(Event::Discipline(event));
+        }
+        self.note_trusted_time(now);
+        self.announce_unauthenticated(now);
     }
 }

@@ -447,3 +447,14 @@ pub enum SourceRefusal {
     /// There are too many sources or associations.
     TooMany,
 }
+
+impl fmt::Display for SourceRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unauthenticated => f.write_str("not authenticated, which the policy requires"),
+            Self::UnknownKey(number) => write!(f, "the symmetric key {number} is not among the keys"),
+            Self::AddressInUse(address) => write!(f, "{address} is the address of another source"),
+            Self::TooMany => f.write_str("there are too many sources"),
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! What the engine is told: one value for each fact about the world.
 
-use crate::{Config, KeOutcome, SourceConfig};
+use crate::{Config, SourceConfig};
 use chime_discipline::{ClockCommand, ClockFailure};
+use chime_ke::{KeError, KeOutcome};
 use chime_time::{ClockReading, NtpDuration};
 use std::net::{IpAddr, SocketAddr};
 
@@ -108,8 +109,15 @@ pub struct KeFailure {
     pub network: bool,
 }
 
+impl From<&KeError> for KeFailure {
+    fn from(error: &KeError) -> Self {
+        Self { kind: error.kind().to_owned(), text: error.to_string(), network: error.is_network() }
+    }
+}
+
 /// One fact about the world.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, and mostly the large ones")]
 pub enum Input<'a> {
     /// A datagram arrived on an exchange's socket.
     Datagram {

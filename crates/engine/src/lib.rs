@@ -7,10 +7,17 @@
 //! RFC 8915 §5.
 #![forbid(unsafe_code)]
 
+mod addressing;
+mod admission;
+mod answer;
+mod asking;
+mod association;
 mod back_off;
 mod certificate_dates;
 mod config;
+mod control;
 mod engine;
+mod establishing;
 mod event;
 mod input;
 mod nts_state;
@@ -21,14 +28,18 @@ mod policy;
 mod polling;
 mod random;
 mod report;
+mod reporting;
 mod resolution;
+mod saving;
+mod source;
 mod timers;
 
+pub use chime_ke::KeOutcome;
 pub use config::{
     AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
     NTS_KE_PORT, NtsSource, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceMode,
 };
-pub use engine::{Engine, KeOutcome};
+pub use engine::Engine;
 pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};
 pub use input::{
     Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ResolveFailure, SendFailure, SourceKey,

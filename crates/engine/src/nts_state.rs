@@ -3,6 +3,7 @@
 use crate::certificate_dates::CertificateDates;
 use arrayvec::ArrayVec;
 use chime_nts::{COOKIES_MAX, Cookie, NtsKeys};
+use chime_time::MonoTime;
 use chime_wire::HEADER_OCTETS;
 use std::net::IpAddr;
 
@@ -36,6 +37,8 @@ pub(crate) struct NtsState {
     cookies: ArrayVec<Cookie, COOKIES_MAX>,
     /// Unix seconds by our clock at that time.
     pub(crate) established_unix: i64,
+    /// The same on our monotonic scale; `None` when the keys are from before a restart.
+    pub(crate) established_at: Option<MonoTime>,
     /// Successful key establishments of this association, this one included.
     pub(crate) establishments: u32,
     pub(crate) certificate: Option<Certificate>,
@@ -76,6 +79,7 @@ impl NtsState {
             alternative,
             cookies: cookies.into_iter().take(COOKIES_MAX).collect(),
             established_unix,
+            established_at: None,
             establishments: 1,
             certificate: None,
             ke_address: None,
@@ -97,6 +101,13 @@ impl NtsState {
 
     pub(crate) fn cookies(&self) -> &[Cookie] {
         &self.cookies
+    }
+
+    /// How old the keys are; seconds. Only keys from before a restart depend on the system clock, which may have been
+    /// stepped since.
+    pub(crate) fn age_seconds(&self, now: MonoTime, unix_now: i64) -> f64 {
+        self.established_at
+            .map_or_else(|| unix_now.saturating_sub(self.established_unix) as f64, |at| now.seconds_since(at))
     }
 
     pub(crate) fn needs_keys(&self) -> bool {

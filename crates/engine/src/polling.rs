@@ -130,7 +130,7 @@ impl Polling {
         self.unanswered = self.unanswered.saturating_add(1);
         self.adaptation = 0;
         // A server that is gone is asked less and less often, one step for each time the register runs empty.
-        if self.reach == 0 && self.unanswered % UNREACHABLE_POLLS == 0 && self.burst.is_none() {
+        if self.reach == 0 && self.unanswered.is_multiple_of(UNREACHABLE_POLLS) && self.burst.is_none() {
             self.set(self.exponent.exponent() + 1);
         }
         self.unanswered == UNREACHABLE_POLLS
@@ -237,7 +237,7 @@ mod tests {
             polling.adapt(PollAdvice::Longer);
         }
         assert_eq!(polling.exponent().exponent(), 6);
-        for _ in 0..3 {
+        for _ in 0..5 {
             polling.adapt(PollAdvice::Shorter);
         }
         assert_eq!(polling.exponent().exponent(), 5);

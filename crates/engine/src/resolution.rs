@@ -112,6 +112,11 @@ impl Resolution {
         self.avoided.push((address, now.add_secs_f64(AVOIDANCE_SECONDS)));
     }
 
+    /// Gives all bad addresses another chance.
+    pub(crate) fn forgive(&mut self) {
+        self.avoided.clear();
+    }
+
     /// Whether an address is passed over now.
     pub(crate) fn is_avoided(&self, now: MonoTime, address: IpAddr) -> bool {
         self.avoided.iter().any(|(other, until)| *other == address && *until > now)

@@ -29,7 +29,7 @@ pub(crate) struct Timers {
 }
 
 /// The shortest wait: a timer set for the past rings a little later, so that no mistake can make the loop spin.
-const WAIT_SECONDS_MIN: f64 = 0.001;
+pub(crate) const WAIT_SECONDS_MIN: f64 = 0.001;
 
 impl Timers {
     /// Sets or moves a timer.

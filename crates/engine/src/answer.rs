@@ -1,0 +1,419 @@
+//! What comes back: from octets to a sample, one stage after the other. RFC 5905 §9.2, RFC 8915 §5.7.
+//!
+//! Nothing in a datagram is believed before it is shown to answer our own open request: sender, origin timestamp, unique
+//! identifier, authenticator. What does not fit is counted by its reason and ignored; the wait for the right answer goes
+//! on until the exchange's deadline.
+
+use crate::association::{Association, Exchange, LastAnswer, Outcome, Proof};
+use crate::engine::Engine;
+use crate::establishing::DENIED_SECONDS;
+use crate::packet_tests::{
+    DelayLimits, Measurement, PacketTests, Test, measure, reference_id, test_delay, test_header, test_loop,
+};
+use crate::timers::Timer;
+use crate::{DiscardReason, Event, ExchangeId, RemovalReason, Timestamped};
+use arrayvec::ArrayVec;
+use chime_discipline::{Leap, Sample, SelectionState, SourceId};
+use chime_nts::client::{NtsResponseError, is_nts_nak, verify_nts_response};
+use chime_nts::{COOKIES_MAX, Cookie};
+use chime_time::MonoTime;
+use chime_wire::mac::SymmetricKey;
+use chime_wire::{Header, KissCode, LeapIndicator, Mode, Packet};
+use std::net::{IpAddr, SocketAddr};
+
+/// How many samples a standard deviation needs before test C means something.
+const DEVIATION_SAMPLES_MIN: usize = 4;
+
+/// A datagram and how it came.
+pub(crate) struct Datagram<'a> {
+    pub(crate) from: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) received: Timestamped,
+    pub(crate) octets: &'a [u8],
+}
+
+/// An answer that is proven to be one.
+struct Authentic {
+    header: Header,
+    cookies: ArrayVec<Cookie, COOKIES_MAX>,
+}
+
+impl Engine {
+    pub(crate) fn handle_datagram(&mut self, now: MonoTime, exchange: ExchangeId, datagram: &Datagram<'_>) {
+        let Some(index) = self.exchange_owner(exchange) else {
+            self.stray_discards.count(DiscardReason::UnknownExchange);
+            let (from, reason) = (datagram.from, DiscardReason::UnknownExchange);
+            return self.event(Event::Discarded { exchange, association: None, from, reason });
+        };
+        let association = &mut self.associations[index];
+        let id = association.id;
+        association.counters.count_received(datagram.received.source);
+        let verdict = match &association.exchange {
+            Some(open) => authenticate(open, association.remote, datagram, &self.config.keys),
+            None => Err(DiscardReason::UnknownExchange),
+        };
+        let result = match verdict {
+            Ok(authentic) => self.answered(now, index, authentic, datagram),
+            Err(DiscardReason::NtsNak) => {
+                if let Some(open) = &mut association.exchange {
+                    open.outcome = Outcome::Nak;
+                }
+                Err(DiscardReason::NtsNak)
+            }
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = result {
+            self.discard(exchange, id, datagram.from, reason);
+        }
+    }
+
+    fn discard(&mut self, exchange: ExchangeId, id: SourceId, from: SocketAddr, reason: DiscardReason) {
+        match self.association_index(id) {
+            Some(index) => {
+                let association = &mut self.associations[index];
+                association.discards.count(reason);
+                if reason != DiscardReason::AwaitingJudgement {
+                    association.last_error = Some(format!("answer refused: {reason}"));
+                }
+            }
+            None => self.stray_discards.count(reason),
+        }
+        self.event(Event::Discarded { exchange, association: Some(id), from, reason });
+    }
+
+    /// The answer is authentic: the exchange is over, whatever it says.
+    fn answered(
+        &mut self,
+        now: MonoTime,
+        index: usize,
+        authentic: Authentic,
+        datagram: &Datagram<'_>,
+    ) -> Result<(), DiscardReason> {
+        let association = &mut self.associations[index];
+        let (id, key) = (association.id, association.source);
+        let Some(open) = &mut association.exchange else { return Err(DiscardReason::UnknownExchange) };
+        open.outcome = Outcome::Answered;
+        let sent = open.sent;
+        let placeholders = match &open.proof {
+            Proof::Nts(proof) => Some(proof.placeholders),
+            Proof::None | Proof::Key(_) => None,
+        };
+        if let (Some(placeholders), Some(nts)) = (placeholders, association.nts_mut()) {
+            nts.answered(authentic.cookies, placeholders);
+            association.keys_back_off.reset();
+            if let Some(source) = self.source_index(key) {
+                self.sources[source].establishment.attempts = 0;
+            }
+            self.save_soon(now);
+        }
+        let header = authentic.header;
+        if let Some(code) = kiss_code(&header) {
+            let reason = self.kissed(now, id, &header, code);
+            self.missed(now, id);
+            return Err(reason);
+        }
+        let Some(sent) = sent else {
+            self.missed(now, id);
+            return Err(DiscardReason::NoTransmitTimestamp);
+        };
+        self.measured(now, id, &header, sent, datagram)
+    }
+
+    /// A kiss code that is authentic, or as authentic as the source can be. RFC 5905 §7.4, RFC 8915 §5.7.
+    fn kissed(&mut self, now: MonoTime, id: SourceId, header: &Header, code: KissCode) -> DiscardReason {
+        let Some(index) = self.association_index(id) else { return DiscardReason::KissOther };
+        let (remote, key) = (self.associations[index].remote, self.associations[index].source);
+        self.event(Event::Kiss { association: id, remote, code });
+        match code {
+            KissCode::RATE => {
+                let polling = &mut self.associations[index].polling;
+                polling.rate_limited(header.poll);
+                let next = now.add_secs_f64(polling.interval_seconds() * self.random.jitter(1.0, 1.1));
+                self.timers.set(Timer::Poll(id), next);
+                DiscardReason::KissRate
+            }
+            KissCode::DENY | KissCode::RSTR => {
+                self.denied(now, index);
+                self.drive_source(now, key);
+                DiscardReason::KissDeny
+            }
+            _ => DiscardReason::KissOther,
+        }
+    }
+
+    /// The server refuses service: it is left alone for an hour. A pool uses another server instead.
+    fn denied(&mut self, now: MonoTime, index: usize) {
+        let association = &mut self.associations[index];
+        let (id, key, remote) = (association.id, association.source, association.remote);
+        let until = now.add_secs_f64(DENIED_SECONDS);
+        association.denied_until = Some(until);
+        association.last_error = Some("the server refuses service (DENY or RSTR)".to_owned());
+        self.timers.set(Timer::Poll(id), until);
+        self.discipline.set_reach(id, 0);
+        self.discipline.reset_source(id);
+        let address = association.nts().and_then(|nts| nts.ke_address).unwrap_or_else(|| remote.ip());
+        let Some(source) = self.source_index(key) else { return };
+        self.sources[source].resolution.avoid(now, address);
+        self.sources[source].establishment.back_off.wait_at_least(now, DENIED_SECONDS);
+        let in_use = self.addresses_in_use(key);
+        let others = !self.sources[source].resolution.candidates(now, &in_use).is_empty();
+        if self.sources[source].is_pool() && others {
+            self.sources[source].establishment.back_off.reset();
+            self.remove_association(now, id, RemovalReason::Denied);
+        }
+    }
+
+    /// Offset, delay, the packet tests, and what they lead to.
+    fn measured(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        header: &Header,
+        sent: Timestamped,
+        datagram: &Datagram<'_>,
+    ) -> Result<(), DiscardReason> {
+        let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
+        let measurement = measure(header, sent.at, datagram.received.at, pivot, precision);
+        let tests = self.run_tests(now, id, header, &measurement, datagram.local);
+        let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
+        let association = &mut self.associations[index];
+        association.last = Some(LastAnswer {
+            header: *header,
+            measurement,
+            local: datagram.local,
+            tests,
+            transmitted_by: sent.source,
+            received_by: datagram.received.source,
+        });
+        association.counters.valid += u64::from(tests.is_valid());
+        if tests.is_synchronized() {
+            self.reached(id);
+        } else {
+            self.missed(now, id);
+        }
+        if let Some(reason) = tests.failure() {
+            self.discipline_hears_of_unsynchronised(now, id, header, &measurement, reason);
+            return Err(reason);
+        }
+        self.admit(now, id, &measurement, header)?;
+        self.sample(now, id, header, &measurement)
+    }
+
+    fn run_tests(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        header: &Header,
+        measurement: &Measurement,
+        local: Option<IpAddr>,
+    ) -> PacketTests {
+        let mut tests = PacketTests::default();
+        let Some(index) = self.association_index(id) else { return tests };
+        let association = &mut self.associations[index];
+        // Tests 1, 2 and 5 were passed on the way here: a duplicate finds its exchange answered, and a foreign origin or a
+        // missing proof never comes this far.
+        for test in [Test::NotDuplicate, Test::Origin, Test::Authentic] {
+            tests.pass(test);
+        }
+        test_header(header, &mut tests);
+        let shortest = association.note_delay(measurement.delay.as_secs_f64());
+        let statistics = self.discipline.source_report(now, id);
+        let enough = statistics.filter(|statistics| statistics.samples >= DEVIATION_SAMPLES_MIN);
+        let source = self.source_index(self.associations[index].source);
+        let config = source.map(|source| &self.sources[source].config);
+        let limits = DelayLimits {
+            max: config.map_or(3.0, |config| config.max_delay_seconds),
+            ratio: config.map_or(0.0, |config| config.max_delay_ratio),
+            deviation_ratio: config.map_or(0.0, |config| config.max_delay_deviation_ratio),
+            shortest,
+            standard_deviation: enough.map(|statistics| statistics.standard_deviation),
+        };
+        test_delay(header, measurement, &limits, &mut tests);
+        let own = self.config.own_addresses.iter().copied().chain(local);
+        test_loop(header, own, &mut tests);
+        tests
+    }
+
+    fn reached(&mut self, id: SourceId) {
+        let Some(index) = self.association_index(id) else { return };
+        let association = &mut self.associations[index];
+        let was_unreachable = association.polling.answered();
+        association.replace = false;
+        let remote = association.remote;
+        self.discipline.set_reach(id, association.polling.reach());
+        if was_unreachable {
+            self.event(Event::Reachable { association: id, remote });
+        }
+    }
+
+    /// A source that lost its own synchronisation must not be followed on the strength of older samples.
+    fn discipline_hears_of_unsynchronised(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        header: &Header,
+        measurement: &Measurement,
+        reason: DiscardReason,
+    ) {
+        if reason == DiscardReason::ServerUnsynchronized
+            && let Some(sample) = self.make_sample(id, header, measurement)
+        {
+            self.discipline.add_sample(now, id, Sample { leap: Leap::Unsynchronized, ..sample });
+            self.discipline.update(now);
+        }
+    }
+
+    fn make_sample(&self, id: SourceId, header: &Header, measurement: &Measurement) -> Option<Sample> {
+        let association = &self.associations[self.association_index(id)?];
+        Some(Sample {
+            at: measurement.at,
+            offset: measurement.offset,
+            delay: measurement.delay,
+            dispersion: measurement.dispersion,
+            root_delay: header.root_delay.to_duration(),
+            root_dispersion: header.root_dispersion.to_duration(),
+            stratum: header.stratum,
+            leap: leap(header.leap),
+            reference_id: reference_id(association.remote.ip()),
+        })
+    }
+
+    /// Gives a measurement to the discipline.
+    fn sample(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        header: &Header,
+        measurement: &Measurement,
+    ) -> Result<(), DiscardReason> {
+        let sample = self.make_sample(id, header, measurement).ok_or(DiscardReason::NotStored)?;
+        if !self.discipline.add_sample(now, id, sample).is_stored() {
+            return Err(DiscardReason::NotStored);
+        }
+        let index = self.association_index(id).ok_or(DiscardReason::NotStored)?;
+        let association = &mut self.associations[index];
+        association.counters.good += 1;
+        association.last_error = None;
+        association.polling.measured();
+        association.polling.adapt(self.discipline.poll_advice(id));
+        let authenticated = association.is_authenticated();
+        let (offset, delay) = (measurement.offset, measurement.delay);
+        self.event(Event::Sampled { association: id, offset, delay, authenticated });
+        self.confirm(now, index);
+        self.discipline.update(now);
+        let state = self.discipline.source_report(now, id).map(|report| report.state);
+        self.note_falseticker(now, id, state == Some(SelectionState::Falseticker));
+        self.next_poll_follows_interval(now, id);
+        Ok(())
+    }
+
+    /// When a burst ended or the interval became shorter, the next poll is not where it was set when the request left.
+    fn next_poll_follows_interval(&mut self, now: MonoTime, id: SourceId) {
+        let Some(index) = self.association_index(id) else { return };
+        let association = &mut self.associations[index];
+        if association.polling.burst().is_some() {
+            return;
+        }
+        if association.polling.offline_after_burst {
+            return self.go_offline_after_burst(now, id);
+        }
+        let interval = self.associations[index].polling.interval_seconds();
+        let jitter = self.random.jitter(0.98, 1.02);
+        self.timers.set(Timer::Poll(id), now.add_secs_f64(interval * jitter));
+    }
+}
+
+/// Shows that a datagram answers the open request, in the order of [`DiscardReason`].
+fn authenticate(
+    open: &Exchange,
+    remote: SocketAddr,
+    datagram: &Datagram<'_>,
+    keys: &[SymmetricKey],
+) -> Result<Authentic, DiscardReason> {
+    let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
+    if from != SocketAddr::new(remote.ip().to_canonical(), remote.port()) {
+        return Err(DiscardReason::WrongSender);
+    }
+    if open.outcome == Outcome::Answered {
+        return Err(DiscardReason::Duplicate);
+    }
+    let header = Header::decode(datagram.octets).map_err(|_| DiscardReason::Malformed)?;
+    if header.version != open.version {
+        return Err(DiscardReason::WrongVersion);
+    }
+    if header.mode != Mode::Server {
+        return Err(DiscardReason::WrongMode);
+    }
+    if header.origin != open.origin {
+        return Err(DiscardReason::OriginMismatch);
+    }
+    let mut cookies = ArrayVec::new();
+    match &open.proof {
+        Proof::None => {}
+        Proof::Key(number) => verify_mac(datagram.octets, *number, keys)?,
+        Proof::Nts(proof) => {
+            let identifier = &proof.unique_identifier;
+            if is_nts_nak(datagram.octets, identifier) {
+                return Err(DiscardReason::NtsNak);
+            }
+            verify_nts_response(datagram.octets, identifier, &proof.s2c, &mut cookies)
+                .map_err(|error| nts_reason(error, &header))?;
+        }
+    }
+    Ok(Authentic { header, cookies })
+}
+
+fn nts_reason(error: NtsResponseError, header: &Header) -> DiscardReason {
+    let is_kiss = kiss_code(header).is_some();
+    match error {
+        NtsResponseError::NoUniqueIdentifier | NtsResponseError::NoAuthenticator if is_kiss => {
+            DiscardReason::UnauthenticatedKiss
+        }
+        NtsResponseError::Malformed(_) => DiscardReason::Malformed,
+        NtsResponseError::NotServerMode => DiscardReason::WrongMode,
+        NtsResponseError::NoUniqueIdentifier => DiscardReason::NoUniqueIdentifier,
+        NtsResponseError::UniqueIdentifierMismatch => DiscardReason::UniqueIdentifierMismatch,
+        NtsResponseError::NoAuthenticator => DiscardReason::NoAuthenticator,
+        NtsResponseError::AuthenticatorFailed => DiscardReason::AuthenticatorFailed,
+        NtsResponseError::AfterAuthenticator | NtsResponseError::Plaintext => DiscardReason::NtsMalformed,
+    }
+}
+
+fn verify_mac(octets: &[u8], number: u32, keys: &[SymmetricKey]) -> Result<(), DiscardReason> {
+    let packet = Packet::parse(octets).map_err(|_| DiscardReason::Malformed)?;
+    let mac = packet.mac().ok_or(DiscardReason::NoMac)?;
+    if mac.is_crypto_nak() {
+        return Err(DiscardReason::CryptoNak);
+    }
+    let key =
+        keys.iter().find(|key| key.id() == number && mac.key_id == number).ok_or(DiscardReason::NoMac)?;
+    let covered = &octets[..packet.fields_end()];
+    if key.verify(covered, mac.digest, packet.header.version) {
+        Ok(())
+    } else {
+        Err(DiscardReason::MacFailed)
+    }
+}
+
+/// The kiss code of an answer: stratum 0 and four printable characters. RFC 5905 §7.4.
+fn kiss_code(header: &Header) -> Option<KissCode> {
+    let code = header.reference_id.kiss_code();
+    (header.stratum == 0 && code.0.iter().all(u8::is_ascii_graphic)).then_some(code)
+}
+
+const fn leap(indicator: LeapIndicator) -> Leap {
+    match indicator {
+        LeapIndicator::NoWarning => Leap::NoWarning,
+        LeapIndicator::Insert => Leap::Insert,
+        LeapIndicator::Delete => Leap::Delete,
+        LeapIndicator::Unsynchronized => Leap::Unsynchronized,
+    }
+}
+
+impl Association {
+    /// What `authdata` shows: whether the latest request was answered with NTSN.
+    pub(crate) fn latest_was_nak(&self) -> bool {
+        let waiting_nak = self.exchange.as_ref().is_some_and(|open| open.outcome == Outcome::Nak);
+        waiting_nak || self.nts().is_some_and(|nts| nts.nak)
+    }
+}

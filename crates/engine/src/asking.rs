@@ -1,0 +1,252 @@
+//! Asking: requests, their sockets and their deadlines. RFC 5905 §13, RFC 8915 §5.7, RFC 9109.
+
+use crate::association::{Association, Credentials, Exchange, NtsProof, Outcome, Proof};
+use crate::engine::Engine;
+use crate::nts_state::REQUEST_OCTETS_MAX;
+use crate::polling::{BURST_SECONDS, UNREACHABLE_POLLS};
+use crate::timers::Timer;
+use crate::{Event, ExchangeId, Request, SendFailure, SourceRefusal, Timestamped, Transmit, TxToken};
+use chime_discipline::SourceId;
+use chime_nts::client::write_nts_request;
+use chime_nts::{AeadAlgorithm, COOKIE_OCTETS_MAX};
+use chime_time::{MonoTime, NtpShort, NtpTimestamp};
+use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
+
+/// How long an answer is waited for at most; seconds. Longer round trips make no sample anyway.
+const ANSWER_SECONDS_MAX: f64 = 5.0;
+/// The part of the poll interval after which the wait ends, so that one exchange is over before the next begins.
+const ANSWER_INTERVAL_PART: f64 = 0.95;
+/// How much intervals vary, so that clients do not march in step: plus or minus.
+const INTERVAL_JITTER: f64 = 0.02;
+/// Room for a request: one with placeholders is at most [`REQUEST_OCTETS_MAX`], and one long cookie always fits.
+const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX;
+
+impl Engine {
+    /// The poll timer of an association rang: ends what is open and asks again.
+    pub(crate) fn poll(&mut self, now: MonoTime, id: SourceId) {
+        self.end_exchange(now, id);
+        let Some(index) = self.association_index(id) else { return };
+        let key = self.associations[index].source;
+        if self.source_index(key).is_none_or(|source| !self.sources[source].is_active(now)) {
+            return;
+        }
+        self.ask(now, index);
+        self.drive_source(now, key);
+    }
+
+    /// Sends one request and sets the timers; without a cookie there is nothing to send and polling rests until there
+    /// are new keys.
+    fn ask(&mut self, now: MonoTime, index: usize) {
+        self.expire_old_keys(now, index);
+        let exchange = ExchangeId(self.number());
+        match self.write_request(index, exchange) {
+            Ok(Some(octets)) => {
+                let association = &mut self.associations[index];
+                association.counters.sent += 1;
+                let interval = association.polling.sent();
+                let (id, to) = (association.id, association.remote);
+                let deadline = (interval * ANSWER_INTERVAL_PART).min(ANSWER_SECONDS_MAX);
+                self.transmits.push_back(Transmit { token: TxToken { exchange }, to, octets });
+                self.timers.set(Timer::ExchangeDeadline(id), now.add_secs_f64(deadline));
+                let jitter = self.random.jitter(1.0 - INTERVAL_JITTER, 1.0 + INTERVAL_JITTER);
+                self.timers.set(Timer::Poll(id), now.add_secs_f64(interval * jitter));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // A cookie that no request can carry; the next one may be shorter.
+                let association = &mut self.associations[index];
+                association.last_error = Some(format!("cannot make a request: {error}"));
+                let at = now.add_secs_f64(association.polling.interval_seconds().max(BURST_SECONDS));
+                self.timers.set(Timer::Poll(association.id), at);
+            }
+        }
+    }
+
+    /// Writes a request and opens its exchange. `None` when there is no cookie or no key.
+    fn write_request(&mut self, index: usize, id: ExchangeId) -> Result<Option<Vec<u8>>, DecodeError> {
+        let key = self.associations[index].source;
+        let version =
+            self.source_index(key).map_or(4, |source| self.sources[source].config.version.clamp(1, 4));
+        let origin = self.random_timestamp();
+        let mut buffer = [0; REQUEST_ROOM];
+        let is_nts = self.associations[index].nts().is_some();
+        let version = if is_nts { 4 } else { version };
+        buffer[..HEADER_OCTETS].copy_from_slice(&request_header(version, origin).encode());
+        let mut writer = FieldWriter::new(&mut buffer, HEADER_OCTETS);
+        let unique_identifier = self.random.public_octets::<32>();
+        let nonce = self.random.public_octets::<16>();
+        let association = &mut self.associations[index];
+        let proof = match &mut association.credentials {
+            Credentials::None => Proof::None,
+            Credentials::Key(number) => {
+                let number = *number;
+                let Some(symmetric) = self.config.keys.iter().find(|key| key.id() == number) else {
+                    self.refuse_source(key, SourceRefusal::UnknownKey(number));
+                    return Ok(None);
+                };
+                symmetric.append_mac(&mut writer, version)?;
+                Proof::Key(number)
+            }
+            Credentials::Nts(nts) => {
+                let Some(parts) = nts.take_request_parts() else { return Ok(None) };
+                let keys = nts.keys();
+                let nonce = &nonce[..keys.algorithm().nonce_octets().min(nonce.len())];
+                let cookie = parts.cookie.as_bytes();
+                write_nts_request(
+                    &mut writer,
+                    &unique_identifier,
+                    cookie,
+                    parts.placeholders,
+                    &keys.c2s,
+                    nonce,
+                )?;
+                Proof::Nts(Box::new(NtsProof {
+                    unique_identifier,
+                    s2c: keys.s2c.clone(),
+                    cookie: parts.cookie,
+                    placeholders: parts.placeholders,
+                }))
+            }
+        };
+        let octets = writer.written().to_vec();
+        association.exchange =
+            Some(Exchange { id, origin, version, proof, sent: None, outcome: Outcome::Waiting });
+        Ok(Some(octets))
+    }
+
+    fn random_timestamp(&mut self) -> NtpTimestamp {
+        // Zero means "unknown", and an answer that echoes nothing would fit it.
+        NtpTimestamp::from_bits(u64::from_be_bytes(self.random.public_octets()).max(1))
+    }
+
+    pub(crate) fn handle_transmitted(
+        &mut self,
+        now: MonoTime,
+        exchange: ExchangeId,
+        sent: Result<Timestamped, SendFailure>,
+    ) {
+        match sent {
+            Ok(sent) => {
+                self.clock = sent.at;
+                self.handle_transmit_timestamp(exchange, sent);
+            }
+            Err(failure) => self.sending_failed(now, exchange, failure),
+        }
+    }
+
+    /// Notes T1; a stamp of the kernel or the card replaces the daemon's.
+    pub(crate) fn handle_transmit_timestamp(&mut self, exchange: ExchangeId, sent: Timestamped) {
+        let Some(index) = self.exchange_owner(exchange) else { return };
+        let association = &mut self.associations[index];
+        association.counters.count_sent(sent.source);
+        if let Some(open) = &mut association.exchange {
+            open.sent = Some(sent);
+        }
+    }
+
+    /// The request never left: nobody saw its cookie, so it may be used after all.
+    fn sending_failed(&mut self, now: MonoTime, exchange: ExchangeId, failure: SendFailure) {
+        let Some(index) = self.exchange_owner(exchange) else { return };
+        let association = &mut self.associations[index];
+        let (id, to) = (association.id, association.remote);
+        let proof = association.exchange.take().map(|exchange| exchange.proof);
+        if let (Some(Proof::Nts(proof)), Some(nts)) = (proof, association.nts_mut()) {
+            nts.put_back(proof.cookie);
+        }
+        association.last_error = Some(failure.to_string());
+        self.timers.cancel(Timer::ExchangeDeadline(id));
+        self.requests.push_back(Request::CloseExchange(exchange));
+        self.event(Event::SendFailed { association: id, to, failure });
+        self.missed(now, id);
+    }
+
+    /// The network says that the request cannot arrive. A stranger can say that as well, so it is shown and no more.
+    pub(crate) fn handle_exchange_failed(&mut self, exchange: ExchangeId, failure: SendFailure) {
+        let Some(index) = self.exchange_owner(exchange) else { return };
+        let association = &mut self.associations[index];
+        association.last_error = Some(failure.to_string());
+        let event = Event::SendFailed { association: association.id, to: association.remote, failure };
+        self.event(event);
+    }
+
+    pub(crate) fn exchange_deadline(&mut self, now: MonoTime, id: SourceId) {
+        self.end_exchange(now, id);
+    }
+
+    /// Ends the open exchange of an association: closes its socket and draws conclusions from silence.
+    pub(crate) fn end_exchange(&mut self, now: MonoTime, id: SourceId) {
+        let Some(index) = self.association_index(id) else { return };
+        let Some(exchange) = self.associations[index].exchange.take() else { return };
+        self.timers.cancel(Timer::ExchangeDeadline(id));
+        self.requests.push_back(Request::CloseExchange(exchange.id));
+        if exchange.outcome == Outcome::Answered {
+            return;
+        }
+        if let Proof::Nts(proof) = &exchange.proof {
+            if exchange.outcome == Outcome::Nak {
+                self.nts_nak(now, index);
+            } else if let Some(nts) = self.associations[index].nts_mut() {
+                nts.unanswered(proof.placeholders);
+            }
+        }
+        self.missed(now, id);
+    }
+
+    /// Nothing better than an NTSN came: the other key set of AEAD 30, or new keys. RFC 8915 §5.7.
+    fn nts_nak(&mut self, now: MonoTime, index: usize) {
+        let association = &mut self.associations[index];
+        let (id, remote, key) = (association.id, association.remote, association.source);
+        let Some(nts) = association.nts_mut() else { return };
+        let other_keys_tried = nts.refused();
+        if other_keys_tried {
+            self.timers.set_no_later(Timer::Poll(id), now.add_secs_f64(BURST_SECONDS));
+        } else {
+            association.last_error = Some("the server does not accept the cookies (NTSN)".to_owned());
+        }
+        self.event(Event::NtsNak { association: id, remote, other_keys_tried });
+        self.drive_source(now, key);
+    }
+
+    /// A poll without a good answer: the reach register shifts, and after a while other addresses are tried.
+    pub(crate) fn missed(&mut self, now: MonoTime, id: SourceId) {
+        let Some(index) = self.association_index(id) else { return };
+        let association = &mut self.associations[index];
+        let became_unreachable = association.polling.missed();
+        let (remote, reach) = (association.remote, association.polling.reach());
+        let confirmed = association.confirmed;
+        self.discipline.set_reach(id, reach);
+        if became_unreachable && confirmed {
+            self.event(Event::Unreachable { association: id, remote });
+        }
+        self.reconsider(now, id);
+        self.discipline.update(now);
+    }
+
+    /// Whether so many polls went unanswered that the register ran empty once more.
+    pub(crate) fn ran_empty(association: &Association) -> bool {
+        let unanswered = association.polling.unanswered();
+        unanswered > 0 && unanswered.is_multiple_of(UNREACHABLE_POLLS)
+    }
+}
+
+/// The header of a request says as little as possible: the transmit timestamp is random and everything else is zero, but
+/// for the precision that stands for "no statement". RFC 9109, draft-ietf-ntp-data-minimization.
+const fn request_header(version: u8, origin: NtpTimestamp) -> Header {
+    Header {
+        leap: LeapIndicator::NoWarning,
+        version,
+        mode: Mode::Client,
+        stratum: 0,
+        poll: 0,
+        precision: 0x20,
+        root_delay: NtpShort::ZERO,
+        root_dispersion: NtpShort::ZERO,
+        reference_id: ReferenceId([0; 4]),
+        reference: NtpTimestamp::ZERO,
+        origin: NtpTimestamp::ZERO,
+        receive: NtpTimestamp::ZERO,
+        transmit: origin,
+    }
+}
+
+const _: () = assert!(AeadAlgorithm::AesSivCmac512.nonce_octets() <= 16);

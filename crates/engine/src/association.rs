@@ -1,0 +1,213 @@
+//! Protocol state for one remote address. RFC 5905 §9.1.
+
+use crate::back_off::BackOff;
+use crate::certificate_dates::Claim;
+use crate::event::DiscardCounters;
+use crate::nts_state::NtsState;
+use crate::packet_tests::{Measurement, PacketTests};
+use crate::polling::Polling;
+use crate::{ExchangeId, SourceConfig, SourceKey, TimestampSource, Timestamped};
+use arrayvec::ArrayVec;
+use chime_discipline::SourceId;
+use chime_nts::{AeadKey, Cookie};
+use chime_time::{MonoTime, NtpTimestamp};
+use chime_wire::Header;
+use std::net::{IpAddr, SocketAddr};
+
+/// How many recent round trips the delay tests look back on. A route that became longer for good is accepted after as
+/// many answers.
+pub(crate) const DELAYS_KEPT: usize = 8;
+
+/// How answers of one association prove where they come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Credentials {
+    /// They do not.
+    None,
+    /// A symmetric key of the configuration, by its number.
+    Key(u32),
+    /// NTS.
+    Nts(Box<NtsState>),
+}
+
+/// One remote address and all that is known about it.
+#[derive(Debug)]
+pub(crate) struct Association {
+    pub(crate) id: SourceId,
+    pub(crate) source: SourceKey,
+    pub(crate) remote: SocketAddr,
+    pub(crate) credentials: Credentials,
+    pub(crate) polling: Polling,
+    pub(crate) exchange: Option<Exchange>,
+    /// Whether any good answer ever came.
+    pub(crate) confirmed: bool,
+    /// Whether another address should take its place as soon as there is one.
+    pub(crate) replace: bool,
+    /// Until when the server wants no requests (authentic DENY or RSTR).
+    pub(crate) denied_until: Option<MonoTime>,
+    /// Key establishments since the last authentic answer, and how long the next one has to wait.
+    pub(crate) keys_back_off: BackOff,
+    /// What the first sample says about our clock, while the certificate is provisional.
+    pub(crate) claim: Option<Claim>,
+    /// Samples in a row during which the discipline called it a falseticker.
+    pub(crate) falseticker_samples: u32,
+    /// Whether its use without authentication was announced.
+    pub(crate) unauthenticated_announced: bool,
+    pub(crate) delays: ArrayVec<f64, DELAYS_KEPT>,
+    pub(crate) last: Option<LastAnswer>,
+    pub(crate) counters: PacketCounters,
+    pub(crate) discards: DiscardCounters,
+    pub(crate) last_error: Option<String>,
+}
+
+/// One request and what is needed to recognise its answer.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) id: ExchangeId,
+    /// The random transmit timestamp, which a true answer returns as its origin.
+    pub(crate) origin: NtpTimestamp,
+    pub(crate) version: u8,
+    pub(crate) proof: Proof,
+    /// T1.
+    pub(crate) sent: Option<Timestamped>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What an answer has to show.
+#[derive(Debug)]
+pub(crate) enum Proof {
+    None,
+    Key(u32),
+    Nts(Box<NtsProof>),
+}
+
+/// What an NTS answer has to show, and what the request cost.
+#[derive(Debug)]
+pub(crate) struct NtsProof {
+    pub(crate) unique_identifier: [u8; 32],
+    pub(crate) s2c: AeadKey,
+    pub(crate) cookie: Cookie,
+    pub(crate) placeholders: usize,
+}
+
+/// How far an exchange is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// Nothing that counts came.
+    Waiting,
+    /// An NTSN came; something better may follow.
+    Nak,
+    /// It is answered; the socket stays open to the deadline so that duplicates are seen and counted.
+    Answered,
+}
+
+/// The last valid answer, for reports.
+#[derive(Clone, Debug)]
+pub(crate) struct LastAnswer {
+    pub(crate) header: Header,
+    pub(crate) measurement: Measurement,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) tests: PacketTests,
+    pub(crate) transmitted_by: TimestampSource,
+    pub(crate) received_by: TimestampSource,
+}
+
+/// What `ntpdata` counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PacketCounters {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) valid: u64,
+    pub(crate) good: u64,
+    pub(crate) kernel_sent: u64,
+    pub(crate) kernel_received: u64,
+    pub(crate) hardware_sent: u64,
+    pub(crate) hardware_received: u64,
+}
+
+impl PacketCounters {
+    pub(crate) const fn count_sent(&mut self, by: TimestampSource) {
+        match by {
+            TimestampSource::Daemon => {}
+            TimestampSource::Kernel => self.kernel_sent += 1,
+            TimestampSource::Hardware => self.hardware_sent += 1,
+        }
+    }
+
+    pub(crate) const fn count_received(&mut self, by: TimestampSource) {
+        self.received += 1;
+        match by {
+            TimestampSource::Daemon => {}
+            TimestampSource::Kernel => self.kernel_received += 1,
+            TimestampSource::Hardware => self.hardware_received += 1,
+        }
+    }
+}
+
+impl Association {
+    pub(crate) fn new(
+        id: SourceId,
+        source: SourceKey,
+        config: &SourceConfig,
+        remote: SocketAddr,
+        credentials: Credentials,
+    ) -> Self {
+        Self {
+            id,
+            source,
+            remote,
+            credentials,
+            polling: Polling::new(config),
+            exchange: None,
+            confirmed: false,
+            replace: false,
+            denied_until: None,
+            keys_back_off: BackOff::default(),
+            claim: None,
+            falseticker_samples: 0,
+            unauthenticated_announced: false,
+            delays: ArrayVec::new(),
+            last: None,
+            counters: PacketCounters::default(),
+            discards: DiscardCounters::default(),
+            last_error: None,
+        }
+    }
+
+    pub(crate) fn nts(&self) -> Option<&NtsState> {
+        match &self.credentials {
+            Credentials::Nts(nts) => Some(nts),
+            Credentials::None | Credentials::Key(_) => None,
+        }
+    }
+
+    pub(crate) fn nts_mut(&mut self) -> Option<&mut NtsState> {
+        match &mut self.credentials {
+            Credentials::Nts(nts) => Some(nts),
+            Credentials::None | Credentials::Key(_) => None,
+        }
+    }
+
+    pub(crate) const fn is_authenticated(&self) -> bool {
+        !matches!(self.credentials, Credentials::None)
+    }
+
+    /// Whether the certificate's dates still wait to be judged.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.nts().and_then(|nts| nts.certificate).is_some_and(|certificate| certificate.provisional)
+    }
+
+    /// Whether the server wants no requests now.
+    pub(crate) fn is_denied(&self, now: MonoTime) -> bool {
+        self.denied_until.is_some_and(|until| until > now)
+    }
+
+    /// Remembers a round trip; gives the shortest of those before it.
+    pub(crate) fn note_delay(&mut self, delay_seconds: f64) -> Option<f64> {
+        let shortest = self.delays.iter().copied().reduce(f64::min);
+        if self.delays.is_full() {
+            self.delays.remove(0);
+        }
+        self.delays.push(delay_seconds);
+        shortest
+    }
+}

@@ -1,0 +1,120 @@
+//! What is kept for each configured source.
+
+use crate::back_off::BackOff;
+use crate::policy::Effective;
+use crate::resolution::Resolution;
+use crate::{EstablishmentId, KeOutcome, LookupId, SourceConfig, SourceKey, SourceMode, SourceRefusal};
+use chime_discipline::SourceId;
+use chime_time::MonoTime;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// One configured source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) key: SourceKey,
+    pub(crate) config: SourceConfig,
+    pub(crate) effective: Effective,
+    pub(crate) online: bool,
+    pub(crate) resolution: Resolution,
+    pub(crate) establishment: Establishment,
+    /// Until when no association is replaced, so that a name is not worn out in search of a better server.
+    pub(crate) replace_not_before: Option<MonoTime>,
+    /// Until when the server is left alone after an authentic DENY or RSTR.
+    pub(crate) denied_until: Option<MonoTime>,
+    pub(crate) refusal: Option<SourceRefusal>,
+    /// Whether the lookup under way is to find out if a server moved.
+    pub(crate) refreshing: bool,
+    pub(crate) last_error: Option<String>,
+}
+
+/// Key establishment for one source: one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Establishment {
+    pub(crate) state: EstablishmentState,
+    pub(crate) back_off: BackOff,
+    /// Attempts since the last authentic answer.
+    pub(crate) attempts: u32,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: BTreeMap<String, u64>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) last_success: Option<MonoTime>,
+}
+
+/// How far the establishment under way is.
+#[derive(Debug, Default)]
+pub(crate) enum EstablishmentState {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// The shell talks to the server.
+    Running {
+        id: EstablishmentId,
+        /// The association that needs keys; `None` = a new one.
+        target: Option<SourceId>,
+        /// The addresses that are tried.
+        addresses: Vec<IpAddr>,
+    },
+    /// Keys are there; the name of the negotiated NTP server is looked up.
+    Negotiating { lookup: LookupId, negotiated: Box<Negotiated> },
+}
+
+/// The result of a key establishment while its NTP server's address is sought.
+#[derive(Debug)]
+pub(crate) struct Negotiated {
+    pub(crate) outcome: KeOutcome,
+    pub(crate) target: Option<SourceId>,
+    pub(crate) ke_address: Option<SocketAddr>,
+    pub(crate) ntp_port: u16,
+}
+
+/// How many kinds of failure are told apart; `KeError` has about thirty.
+const FAILURE_KINDS_MAX: usize = 64;
+
+impl Establishment {
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self.state, EstablishmentState::Idle)
+    }
+
+    pub(crate) fn count_failure(&mut self, kind: &str) {
+        if self.failed.len() < FAILURE_KINDS_MAX || self.failed.contains_key(kind) {
+            *self.failed.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn new(key: SourceKey, config: SourceConfig, effective: Effective) -> Self {
+        let ignore = match &config.mode {
+            SourceMode::Server => &[][..],
+            SourceMode::Pool { ignore, .. } => ignore,
+        };
+        let resolution = Resolution::new(&config.name, config.address_family, ignore);
+        Self {
+            key,
+            effective,
+            online: config.online,
+            resolution,
+            establishment: Establishment::default(),
+            replace_not_before: None,
+            denied_until: None,
+            refusal: None,
+            refreshing: false,
+            last_error: None,
+            config,
+        }
+    }
+
+    pub(crate) const fn is_pool(&self) -> bool {
+        matches!(self.config.mode, SourceMode::Pool { .. })
+    }
+
+    pub(crate) const fn is_nts(&self) -> bool {
+        self.config.nts_source().is_some()
+    }
+
+    /// Whether anything should happen for this source now.
+    pub(crate) fn is_active(&self, now: MonoTime) -> bool {
+        self.online && self.refusal.is_none() && self.denied_until.is_none_or(|until| until <= now)
+    }
+}
