@@ -24,7 +24,7 @@ pub(crate) fn ci(_arguments: &[String]) -> Result<Outcome> {
 }
 
 fn test_steps() -> Vec<Step> {
-    vec![formatting(), architecture(), all_tests(), peers_installed(), interop()]
+    vec![formatting(), architecture(), all_tests(), peers_installed(), interop(), guest()]
 }
 
 fn formatting() -> Step {
@@ -67,4 +67,9 @@ fn peers_installed() -> Step {
 /// Real chronyd, NTPsec and ntpd-rs in network namespaces, both directions.
 fn interop() -> Step {
     Step::cargo("interop", &["run", "--quiet", "--package", "truechimer-interop", "--", "run"])
+}
+
+/// A user-mode Linux guest that is set wrong, with the daemon inside.
+fn guest() -> Step {
+    Step::cargo("guest", &["run", "--quiet", "--package", "truechimer-guest", "--", "run"])
 }

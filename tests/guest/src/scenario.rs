@@ -1,0 +1,254 @@
+//! The scenarios, and one of them run: inside namespaces of its own, with everything that belongs to it.
+
+use crate::forger::{self, Genuine, HIDDEN_SERVER};
+use crate::lab::{self, HOST_ADDRESS, Heard, PROBE};
+use crate::report::{Event, Plan, Settled};
+use crate::server::{Daemon, INSIDE_FOLDER, Programs, Server};
+use crate::{pki, probe, server};
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// A day, in seconds.
+const DAY: f64 = 86_400.0;
+
+/// A guest with a wrong clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    daemon: Daemon,
+    /// Guest minus truth at the start, in seconds.
+    wrong_by: f64,
+    forger: Option<Genuine>,
+    expected: Expected,
+}
+
+/// What the guest's clock must do.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// Come within `error_max` seconds of the truth before `within` seconds are over, and stay there.
+    Settles { error_max: f64, within: f64 },
+    /// Not move for `seconds`, but for the drift of its oscillator.
+    Stays { seconds: f64 },
+}
+
+/// What the issue promises: 100 µs in under 60 s.
+const PROMISED: Expected = Expected::Settles { error_max: 100e-6, within: 60.0 };
+
+/// How long the clock must stay right to be believed, in seconds.
+const SETTLED_SECONDS: f64 = 10.0;
+
+/// How far a clock that nobody steers may drift, in seconds per second.
+const DRIFT_MAX: f64 = 200e-6;
+
+/// Noise of a comparison on a loaded machine, in seconds.
+const COMPARISON_NOISE: f64 = 2e-3;
+
+/// All scenarios.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "day-behind",
+        about: "a clock that is a day behind, certificates that are not yet valid for it",
+        daemon: Daemon::Chimed,
+        wrong_by: -DAY,
+        forger: None,
+        expected: PROMISED,
+    },
+    Scenario {
+        name: "day-ahead",
+        about: "a clock that is nearly a day ahead, certificates that have expired for it",
+        daemon: Daemon::Chimed,
+        // Just less than the default limit for steps back at the start, which is a day.
+        wrong_by: DAY - 3600.0,
+        forger: None,
+        expected: PROMISED,
+    },
+    Scenario {
+        name: "forger",
+        about: "a man in the middle who holds back every true answer and forges others: the clock never moves",
+        daemon: Daemon::Chimed,
+        wrong_by: 0.25,
+        forger: Some(Genuine::Withheld),
+        expected: Expected::Stays { seconds: 45.0 },
+    },
+    Scenario {
+        name: "forger-first",
+        about: "a man in the middle whose forgeries come before every true answer: the true ones count",
+        daemon: Daemon::Chimed,
+        wrong_by: -30.0,
+        forger: Some(Genuine::AfterForgeries),
+        // The forger adds delays of its own to one direction.
+        expected: Expected::Settles { error_max: 5e-3, within: 60.0 },
+    },
+    Scenario {
+        name: "reference",
+        about: "chronyd in our place, to check the harness (only when named; TRUECHIMER_CHRONYD is its path)",
+        daemon: Daemon::Chronyd,
+        wrong_by: -DAY,
+        forger: None,
+        expected: PROMISED,
+    },
+];
+
+impl Scenario {
+    /// Whether the scenario runs when none is named.
+    pub(crate) fn is_default(&self) -> bool {
+        self.daemon == Daemon::Chimed
+    }
+
+    /// The longest that the guest is watched, in seconds.
+    pub(crate) fn watch_seconds(&self) -> f64 {
+        match self.expected {
+            Expected::Settles { within, .. } => within + SETTLED_SECONDS,
+            Expected::Stays { seconds } => seconds,
+        }
+    }
+
+    fn plan(&self, daemon: Vec<String>) -> Plan {
+        let settled = match self.expected {
+            Expected::Settles { error_max, .. } => Some(Settled { error_max, seconds: SETTLED_SECONDS }),
+            Expected::Stays { .. } => None,
+        };
+        Plan {
+            wrong_by_seconds: self.wrong_by,
+            daemon,
+            watch_seconds: self.watch_seconds(),
+            settled,
+            folders: vec![INSIDE_FOLDER.into()],
+        }
+    }
+}
+
+/// Finds a scenario by its name.
+pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+/// Runs one scenario, in the namespaces of this process, which must be fresh ones. True when all is as expected.
+pub(crate) fn run(name: &str, folder: &Path) -> Result<bool> {
+    let scenario = find(name).with_context(|| format!("there is no scenario {name}"))?;
+    let programs = Programs::from_environment()?;
+    lab::set_up_network()?;
+    probe::serve(PROBE)?;
+    let pki = pki::make(folder)?;
+    let server_address = if scenario.forger.is_some() { HIDDEN_SERVER } else { HOST_ADDRESS };
+    let _server = Server::start(scenario.daemon, &programs, server_address, &pki, folder)?;
+    let deeds = scenario.forger.map(forger::start).transpose()?;
+    let plan = scenario.plan(server::inside(scenario.daemon, &programs, &pki, folder)?);
+    let events = lab::run_guest(&plan, folder, print_progress)?;
+    let mut complaints = judge(scenario, &events);
+    if let Some(deeds) = deeds {
+        let (requests, forgeries) =
+            (deeds.requests.load(Ordering::Relaxed), deeds.forgeries.load(Ordering::Relaxed));
+        println!("  forged {forgeries} answers to {requests} requests");
+        if forgeries < 100 {
+            complaints.push(format!("only {forgeries} answers were forged: nothing was shown"));
+        }
+    }
+    for complaint in &complaints {
+        println!("  WRONG: {complaint}");
+    }
+    Ok(complaints.is_empty())
+}
+
+/// What is wrong with what the guest told; nothing when all is as expected. Prints the figures.
+fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
+    let mut complaints: Vec<String> = events
+        .iter()
+        .filter_map(|heard| match &heard.event {
+            Event::Failed { message } => Some(message.clone()),
+            Event::DaemonExited { status, clean: false } => Some(format!("the daemon ended badly: {status}")),
+            _ => None,
+        })
+        .collect();
+    let errors: Vec<(f64, f64)> = events
+        .iter()
+        .filter_map(|heard| match heard.event {
+            Event::Offset { error, .. } => Some((heard.seconds, error)),
+            _ => None,
+        })
+        .collect();
+    let synchronized = events.iter().rev().find_map(|heard| match heard.event {
+        Event::Kernel { synchronized, .. } => Some(synchronized),
+        _ => None,
+    });
+    match scenario.expected {
+        Expected::Settles { error_max, within } => {
+            complaints.extend(judge_settling(&errors, error_max, within));
+            if synchronized != Some(true) {
+                complaints.push("the kernel does not say that its clock is synchronised".to_owned());
+            }
+        }
+        Expected::Stays { .. } => {
+            complaints.extend(judge_staying(&errors, scenario.wrong_by));
+            if synchronized != Some(false) {
+                complaints.push("the kernel says that its clock is synchronised".to_owned());
+            }
+        }
+    }
+    complaints
+}
+
+fn judge_settling(errors: &[(f64, f64)], error_max: f64, within: f64) -> Option<String> {
+    let bad = errors.iter().rposition(|(_, error)| error.abs() > error_max);
+    let settled = errors.get(bad.map_or(0, |bad| bad + 1));
+    let Some((seconds, _)) = settled else {
+        let last = errors.last().map_or(f64::NAN, |(_, error)| *error);
+        return Some(format!("not within {error_max:e} s of the truth at the end, but off by {last:+.6} s"));
+    };
+    let after: Vec<f64> =
+        errors.iter().filter(|(at, _)| at >= seconds).map(|(_, error)| error.abs()).collect();
+    let worst = after.iter().copied().fold(0.0, f64::max);
+    let square = after.iter().map(|error| error * error).sum::<f64>() / after.len().max(1) as f64;
+    println!(
+        "  within {:.0} µs for good after {seconds:.1} s; then at most {:.1} µs off, {:.1} µs RMS",
+        error_max * 1e6,
+        worst * 1e6,
+        square.sqrt() * 1e6
+    );
+    (*seconds >= within).then(|| format!("that took {seconds:.1} s, longer than {within} s"))
+}
+
+fn judge_staying(errors: &[(f64, f64)], wrong_by: f64) -> Option<String> {
+    let Some((last, _)) = errors.last() else {
+        return Some("the clocks were never compared".to_owned());
+    };
+    let worst = errors.iter().map(|(_, error)| (error - wrong_by).abs()).fold(0.0, f64::max);
+    println!("  moved at most {:.3} ms in {last:.0} s", worst * 1e3);
+    let allowed = COMPARISON_NOISE + DRIFT_MAX * last;
+    (worst > allowed).then(|| format!("the clock moved by {worst:.6} s"))
+}
+
+/// Shows the daemon's lines as they come; the comparisons are summed up at the end.
+fn print_progress(heard: &Heard) {
+    match &heard.event {
+        Event::Log { line } => println!("  {:7.3}  | {line}", heard.seconds),
+        Event::Offset { error, round_trip } => {
+            println!("  {:7.3}  off by {error:+.6} s (round trip {:.0} µs)", heard.seconds, round_trip * 1e6);
+        }
+        other => println!("  {:7.3}  {other:?}", heard.seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_settled_when_it_stays_right() {
+        let late = [(1.0, -5.0), (2.0, 1e-5), (61.0, 2e-4), (62.0, 1e-6)];
+        assert!(judge_settling(&late, 1e-4, 60.0).is_some_and(|complaint| complaint.contains("62.0")));
+        let good = [(1.0, -5.0), (2.0, 1e-4), (3.0, -1e-4)];
+        assert_eq!(judge_settling(&good, 1e-4, 60.0), None);
+        assert!(judge_settling(&good[..1], 1e-4, 60.0).is_some());
+        assert!(judge_settling(&[], 1e-4, 60.0).is_some());
+    }
+
+    #[test]
+    fn a_clock_stays_but_for_its_drift() {
+        assert_eq!(judge_staying(&[(1.0, 0.25), (40.0, 0.252)], 0.25), None);
+        assert!(judge_staying(&[(1.0, 0.25), (2.0, 0.24), (3.0, 0.25)], 0.25).is_some());
+        assert!(judge_staying(&[], 0.25).is_some());
+    }
+}

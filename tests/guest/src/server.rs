@@ -1,0 +1,190 @@
+//! The daemons of a scenario: an NTS server outside, which does not touch the clock, and the one inside.
+
+use crate::lab::HOST_ADDRESS;
+use crate::pki::Pki;
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// Our daemon.
+    pub(crate) chimed: PathBuf,
+    /// The daemon that the harness is checked with.
+    pub(crate) chronyd: Option<PathBuf>,
+}
+
+impl Programs {
+    /// From the environment, as [`crate::run`] set it.
+    pub(crate) fn from_environment() -> Result<Self> {
+        let chimed = std::env::var_os("TRUECHIMER_CHIMED").context("TRUECHIMER_CHIMED is not set")?;
+        Ok(Self { chimed: chimed.into(), chronyd: std::env::var_os("TRUECHIMER_CHRONYD").map(Into::into) })
+    }
+
+    fn chronyd(&self) -> Result<PathBuf> {
+        self.chronyd.clone().context("no chronyd: set TRUECHIMER_CHRONYD to one")
+    }
+}
+
+/// Where the daemon inside keeps its things: on a file system of the guest's own.
+pub(crate) const INSIDE_FOLDER: &str = "/run/truechimer-guest";
+
+/// Which daemon runs inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Daemon {
+    /// Ours.
+    Chimed,
+    /// The one that the harness is checked with.
+    Chronyd,
+}
+
+/// Writes the configuration of the daemon inside; returns its command line.
+pub(crate) fn inside(daemon: Daemon, programs: &Programs, pki: &Pki, folder: &Path) -> Result<Vec<String>> {
+    let (program, name, text, options): (_, _, _, &[&str]) = match daemon {
+        Daemon::Chimed => {
+            (programs.chimed.clone(), "inside.toml", chimed_client(pki), &["--keep-user", "-d", "-c"])
+        }
+        Daemon::Chronyd => {
+            (programs.chronyd()?, "inside.conf", chronyd_client(pki), &["-d", "-u", "root", "-f"])
+        }
+    };
+    let file = folder.join(name);
+    fs::write(&file, text)?;
+    let words = [program.display().to_string()]
+        .into_iter()
+        .chain(options.iter().map(|option| (*option).to_owned()))
+        .chain([file.display().to_string()]);
+    Ok(words.collect())
+}
+
+/// A daemon outside; killed when dropped.
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Starts an NTS server, observing only, on `address`; returns when it accepts connections.
+    pub(crate) fn start(
+        daemon: Daemon,
+        programs: &Programs,
+        address: Ipv4Addr,
+        pki: &Pki,
+        folder: &Path,
+    ) -> Result<Self> {
+        let (file, log) = (folder.join("outside.conf"), folder.join("outside.log"));
+        let own = folder.join("outside");
+        fs::create_dir_all(&own)?;
+        let (program, text, options): (_, _, &[&str]) = match daemon {
+            Daemon::Chimed => {
+                let text = chimed_server(address, pki, &own);
+                (programs.chimed.clone(), text, &["-x", "--keep-user", "-c"])
+            }
+            Daemon::Chronyd => {
+                (programs.chronyd()?, chronyd_server(address, pki, &own), &["-x", "-d", "-u", "root", "-f"])
+            }
+        };
+        fs::write(&file, text)?;
+        let mut server = Self(
+            Command::new(&program)
+                .args(options)
+                .arg(&file)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::from(File::create(&log)?))
+                .spawn()
+                .with_context(|| format!("starting {}", program.display()))?,
+        );
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = server.0.try_wait()? {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                bail!("the server ended by itself: {status}\n{said}");
+            }
+            if TcpStream::connect(SocketAddr::from((address, 4460))).is_ok() {
+                return Ok(server);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the server does not accept connections; its log is {}", log.display())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+fn chimed_client(pki: &Pki) -> String {
+    format!(
+        r#"# The guest's daemon: one NTS server, polled as often as it may be.
+[[source]]
+mode = "nts"
+address = "{HOST_ADDRESS}"
+certificate-authority = "{authority}"
+system-cas = false
+poll-interval-limits = {{ min = 2, max = 4 }}
+initial-poll-interval = 2
+
+[synchronization]
+minimum-agreeing-sources = 1
+
+[state]
+directory = "{INSIDE_FOLDER}/state"
+
+[observability]
+observation-path = "{INSIDE_FOLDER}/control"
+metrics-exporter-listen = false
+"#,
+        authority = pki.authority.display(),
+    )
+}
+
+fn chimed_server(address: Ipv4Addr, pki: &Pki, folder: &Path) -> String {
+    format!(
+        r#"# The server outside: the host's clock, as it is.
+[local-clock]
+stratum = 1
+
+[[server]]
+listen = "{address}:123"
+
+[[nts-ke-server]]
+listen = "{address}:4460"
+certificate-chain-path = "{chain}"
+private-key-path = "{key}"
+
+[state]
+directory = "{folder}/state"
+
+[observability]
+observation-path = "{folder}/control"
+metrics-exporter-listen = false
+"#,
+        chain = pki.chain.display(),
+        key = pki.key.display(),
+        folder = folder.display(),
+    )
+}
+
+fn chronyd_client(pki: &Pki) -> String {
+    format!(
+        "server {HOST_ADDRESS} nts iburst minpoll 2 maxpoll 4\nntstrustedcerts {}\nnosystemcert\nnocerttimecheck 1\n\
+         makestep 1 3\nrtcsync\nport 0\ncmdport 0\npidfile {INSIDE_FOLDER}/chronyd.pid\nbindcmdaddress /\n",
+        pki.authority.display()
+    )
+}
+
+fn chronyd_server(address: Ipv4Addr, pki: &Pki, folder: &Path) -> String {
+    format!(
+        "local stratum 1\nallow\nbindaddress {address}\nntsserverkey {}\nntsservercert {}\ncmdport 0\n\
+         pidfile {folder}/chronyd.pid\nbindcmdaddress /\n",
+        pki.key.display(),
+        pki.chain.display(),
+        folder = folder.display(),
+    )
+}
