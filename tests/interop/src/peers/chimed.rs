@@ -8,8 +8,14 @@ use crate::tree::own_program;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+/// How long the daemon may take to report.
+const CONTROL_WAIT: Duration = Duration::from_secs(5);
 
 /// A running chimed.
 #[derive(Debug)]
@@ -90,26 +96,30 @@ fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
 }
 
 impl Chimed {
-    /// A report of `chime` as JSON.
-    pub(crate) fn report(&self, name: &str) -> Result<Value> {
-        let mut command = Command::new(own_program("chime")?);
-        command.arg("--socket").arg(&self.socket).args([name, "--json"]);
-        let text = output(&mut self.node.wrap(&command))?;
-        serde_json::from_str(&text).with_context(|| format!("chime {name} --json printed: {text}"))
-    }
-
-    /// A report of `chime` as text.
+    /// A report of `chime`, as people see it.
     pub(crate) fn report_text(&self, name: &str) -> Result<String> {
         let mut command = Command::new(own_program("chime")?);
         command.arg("--socket").arg(&self.socket).arg(name);
         output(&mut self.node.wrap(&command))
     }
 
+    /// Everything that it shows of itself. Its socket is a file, so no network is in between.
+    pub(crate) fn snapshot(&self) -> Result<Value> {
+        let mut stream = UnixStream::connect(&self.socket).context("chimed has no control socket yet")?;
+        stream.set_read_timeout(Some(CONTROL_WAIT))?;
+        // Version 1.0: the body ends with the connection.
+        stream.write_all(b"GET /v1/snapshot HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.contains(" 200 "), "chimed answered: {head}");
+        serde_json::from_str(body).with_context(|| format!("not JSON: {body}"))
+    }
+
     /// What it knows of its one source.
     pub(crate) fn source(&self) -> Result<Value> {
-        let report = self.report("sources")?;
-        let list = report.get("sources").unwrap_or(&report).as_array().cloned().unwrap_or_default();
-        list.into_iter().next().context("no source in `chime sources`")
+        let snapshot = self.snapshot()?;
+        snapshot.pointer("/engine/sources/0").cloned().context("no source yet")
     }
 
     /// What it thinks of its one source.
@@ -145,8 +155,8 @@ impl Chimed {
 
     /// How often key establishment with its one source failed, by the word for the cause.
     pub(crate) fn establishment_failures(&self) -> Result<Vec<(String, u64)>> {
-        let list = self.establishment()?.pointer("/failed").cloned().unwrap_or_default();
-        Ok(serde_json::from_value(list)?)
+        let establishment = self.establishment()?;
+        Ok(serde_json::from_value(establishment["failed"].clone())?)
     }
 
     /// What went wrong last, in plain words.
@@ -156,9 +166,13 @@ impl Chimed {
     }
 
     fn establishment(&self) -> Result<Value> {
-        let report = self.report("status")?;
-        let first = report.pointer("/establishments/0").cloned();
-        first.with_context(|| format!("no establishments in `chime status`: {report}"))
+        let snapshot = self.snapshot()?;
+        snapshot.pointer("/engine/establishments/0").cloned().context("no key establishment yet")
+    }
+
+    /// How many key establishment sessions it has served.
+    pub(crate) fn sessions_served(&self) -> Result<u64> {
+        number(&self.snapshot()?, "/ke_server/accepted")
     }
 
     /// What it has logged.
