@@ -4,8 +4,12 @@
 //! server's own Server Negotiation record (RFC 8915 §4.1.7), so it holds no keys: it is what any
 //! router on the path could be.
 
+use crate::network::Node;
+use crate::process::Daemon;
+use crate::stage::Stage;
 use anyhow::{Context, Result, bail};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 /// Octets of an NTP header; what follows are fields.
@@ -67,6 +71,19 @@ struct Memory {
     previous: Vec<u8>,
     place: usize,
     held: Option<(SocketAddr, Vec<u8>)>,
+}
+
+/// Starts a relay on a node, in front of the NTP port of `server`.
+pub(crate) fn spawn(
+    stage: &Stage,
+    node: &Node,
+    server: Ipv4Addr,
+    mischief: &str,
+    also: Option<&str>,
+) -> Result<Daemon> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["middle", &format!("{server}:123"), mischief]).args(also);
+    Daemon::spawn("middle", node.wrap(&command), stage.folder())
 }
 
 /// `middle SERVER:PORT MISCHIEF [also-good]`: relays until it is killed. With `also-good` the

@@ -62,7 +62,10 @@ fn hosts() -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
     for (name, host) in NODES {
         let (v4, v6) = (crate::network::v4(*host), crate::network::v6(*host));
-        text += &format!("{v6} {name}.test {name}6.test\n{v4} {name}.test {name}4.test\n");
+        // chrony ends the names that it negotiates with a dot, and this file is matched literally.
+        text += &format!(
+            "{v6} {name}.test {name}6.test {name}6.test.\n{v4} {name}.test {name}4.test {name}4.test.\n"
+        );
     }
     let (v4, dead) = (crate::network::v4(1), crate::network::v6(NOBODY));
     text += &format!("{dead} half-dead.test\n{v4} half-dead.test\n");

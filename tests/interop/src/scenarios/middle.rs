@@ -5,13 +5,13 @@
 
 use super::PATIENCE;
 use crate::install::Suite::Trixie;
+use crate::middle;
 use crate::network::v4;
 use crate::peers::{ClientOf, ServerOf, chimed, chrony};
 use crate::process::Daemon;
 use crate::stage::Stage;
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use std::process::Command;
 use std::time::Duration;
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
@@ -42,11 +42,10 @@ fn set_up(
     also: Option<&str>,
 ) -> Result<(Vec<Daemon>, chrony::Chrony, chimed::Chimed)> {
     let (one, two, three) = (stage.node(1)?, stage.node(2)?, stage.node(3)?);
-    let options = ServerOf { ntp_server: Some("middle4.test"), ..ServerOf::nts(&stage.pki().by_name) };
+    let relay_address = v4(3).to_string();
+    let options = ServerOf { ntp_server: Some(&relay_address), ..ServerOf::nts(&stage.pki().by_name) };
     let server = chrony::server(stage, &one, Trixie, &options)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["middle", &format!("{}:123", v4(1)), mischief]).args(also);
-    let relay = Daemon::spawn("middle", three.wrap(&command), stage.folder())?;
+    let relay = middle::spawn(stage, &three, v4(1), mischief, also)?;
     let client = chimed::client(stage, &two, &ClientOf::nts("server4.test"))?;
     Ok((vec![relay], server, client))
 }

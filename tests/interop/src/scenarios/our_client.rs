@@ -41,6 +41,7 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("our-client/chrony-nts-with-a-dead-address-first", |stage| {
         of_chrony(stage, Trixie, &ClientOf::nts("half-dead.test"), Some(30))
     }),
+    ("our-client/chrony-4.6.1-nts-other-server-negotiated", of_chrony_elsewhere),
     ("our-client/chrony-4.3-plain", |stage| {
         of_chrony(stage, Bookworm, &ClientOf::plain("server4.test"), None)
     }),
@@ -85,6 +86,14 @@ fn of_chrony_by_address(stage: &mut Stage, address: &str) -> Result<()> {
     let node = stage.node(1)?;
     let _server = chrony::server(stage, &node, Trixie, &ServerOf::nts(&stage.pki().by_address))?;
     follow(stage, &ClientOf::nts(address), Some(30))
+}
+
+/// Keys over IPv4, then time over IPv6, by a name that the certificate need not have.
+fn of_chrony_elsewhere(stage: &mut Stage) -> Result<()> {
+    let node = stage.node(1)?;
+    let options = ServerOf { ntp_server: Some("server6.test"), ..ServerOf::nts(&stage.pki().by_name) };
+    let _server = chrony::server(stage, &node, Trixie, &options)?;
+    follow(stage, &ClientOf::nts("server4.test"), Some(30))
 }
 
 fn of_ntpsec(stage: &mut Stage, suite: Suite, options: &ClientOf) -> Result<()> {
