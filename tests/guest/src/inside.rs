@@ -1,5 +1,6 @@
 //! The guest's first process: sets the clock wrong, starts the daemon, compares, and halts the machine.
 
+use crate::exercise;
 use crate::lab::{GUEST_ADDRESS, PROBE};
 use crate::probe::{self, compare};
 use crate::report::{Event, Plan};
@@ -54,6 +55,9 @@ fn follow(plan: &Plan) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
     set_wrong(plan.wrong_by_seconds)?;
+    if plan.daemon.is_empty() {
+        return exercise::run();
+    }
     let mut daemon = start(&plan.daemon)?;
     Event::DaemonStarted.print();
     let watched = watch(plan, &mut daemon);

@@ -12,6 +12,7 @@
 //! one line of JSON each: [`report::Event`].
 
 mod build;
+mod exercise;
 mod forger;
 mod inside;
 mod installation;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) struct Plan {
     /// How wrong the guest's clock is to be: guest minus host, in seconds.
     pub(crate) wrong_by_seconds: f64,
-    /// The daemon and its arguments.
+    /// The daemon and its arguments; without one the clock driver is exercised alone.
     pub(crate) daemon: Vec<String>,
     /// How long to watch the daemon, in seconds.
     pub(crate) watch_seconds: f64,
@@ -60,6 +60,17 @@ pub(crate) enum Event {
         frequency_ppm: f64,
         /// Its own bound, in seconds.
         max_error: f64,
+    },
+    /// Something was measured without a daemon.
+    Check {
+        /// What.
+        what: String,
+        /// What it should be.
+        expected: f64,
+        /// What it is.
+        measured: f64,
+        /// How far these may be apart.
+        tolerance: f64,
     },
     /// The daemon has ended.
     DaemonExited {

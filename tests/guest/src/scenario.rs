@@ -29,6 +29,8 @@ pub(crate) struct Scenario {
 enum Expected {
     /// Come within `error_max` seconds of the truth before `within` seconds are over, and stay there.
     Settles { error_max: f64, within: f64 },
+    /// Do as it is told: every check holds.
+    Obeys { seconds: f64 },
     /// Not move for `seconds`, but for the drift of its oscillator.
     Stays { seconds: f64 },
 }
@@ -47,6 +49,14 @@ const COMPARISON_NOISE: f64 = 2e-3;
 
 /// All scenarios.
 pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "clock-driver",
+        about: "no daemon, but our clock driver: steps, frequencies up to ten per cent, the kernel's status",
+        daemon: Daemon::None,
+        wrong_by: -0.5,
+        forger: None,
+        expected: Expected::Obeys { seconds: 60.0 },
+    },
     Scenario {
         name: "day-behind",
         about: "a clock that is a day behind, certificates that are not yet valid for it",
@@ -94,21 +104,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 impl Scenario {
     /// Whether the scenario runs when none is named.
     pub(crate) fn is_default(&self) -> bool {
-        self.daemon == Daemon::Chimed
+        self.daemon != Daemon::Chronyd
     }
 
     /// The longest that the guest is watched, in seconds.
     pub(crate) fn watch_seconds(&self) -> f64 {
         match self.expected {
             Expected::Settles { within, .. } => within + SETTLED_SECONDS,
-            Expected::Stays { seconds } => seconds,
+            Expected::Stays { seconds } | Expected::Obeys { seconds } => seconds,
         }
     }
 
     fn plan(&self, daemon: Vec<String>) -> Plan {
         let settled = match self.expected {
             Expected::Settles { error_max, .. } => Some(Settled { error_max, seconds: SETTLED_SECONDS }),
-            Expected::Stays { .. } => None,
+            Expected::Stays { .. } | Expected::Obeys { .. } => None,
         };
         Plan {
             wrong_by_seconds: self.wrong_by,
@@ -159,6 +169,11 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         .filter_map(|heard| match &heard.event {
             Event::Failed { message } => Some(message.clone()),
             Event::DaemonExited { status, clean: false } => Some(format!("the daemon ended badly: {status}")),
+            Event::Check { what, expected, measured, tolerance } => {
+                // Not-a-number is no pass.
+                let holds = (measured - expected).abs() <= *tolerance;
+                (!holds).then(|| format!("{what}: {measured} instead of {expected} ± {tolerance}"))
+            }
             _ => None,
         })
         .collect();
@@ -178,6 +193,13 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
             complaints.extend(judge_settling(&errors, error_max, within));
             if synchronized != Some(true) {
                 complaints.push("the kernel does not say that its clock is synchronised".to_owned());
+            }
+        }
+        Expected::Obeys { .. } => {
+            let checks = events.iter().filter(|heard| matches!(heard.event, Event::Check { .. })).count();
+            println!("  checked: {checks} things that the clock driver did");
+            if checks == 0 {
+                complaints.push("nothing was checked".to_owned());
             }
         }
         Expected::Stays { .. } => {
@@ -226,6 +248,9 @@ fn print_progress(heard: &Heard) {
         Event::Log { line } => println!("  {:7.3}  | {line}", heard.seconds),
         Event::Offset { error, round_trip } => {
             println!("  {:7.3}  off by {error:+.6} s (round trip {:.0} µs)", heard.seconds, round_trip * 1e6);
+        }
+        Event::Check { what, expected, measured, .. } => {
+            println!("  {:7.3}  {what}: {measured:.9} (expected {expected})", heard.seconds);
         }
         other => println!("  {:7.3}  {other:?}", heard.seconds),
     }

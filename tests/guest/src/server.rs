@@ -37,6 +37,8 @@ pub(crate) const INSIDE_FOLDER: &str = "/run/truechimer-guest";
 /// Which daemon runs inside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Daemon {
+    /// None: the clock driver is exercised alone.
+    None,
     /// Ours.
     Chimed,
     /// The one that the harness is checked with.
@@ -46,6 +48,7 @@ pub(crate) enum Daemon {
 /// Writes the configuration of the daemon inside; returns its command line.
 pub(crate) fn inside(daemon: Daemon, programs: &Programs, pki: &Pki, folder: &Path) -> Result<Vec<String>> {
     let (program, name, text, options): (_, _, _, &[&str]) = match daemon {
+        Daemon::None => return Ok(Vec::new()),
         Daemon::Chimed => {
             (programs.chimed.clone(), "inside.toml", chimed_client(pki), &["--keep-user", "-d", "-c"])
         }
@@ -66,18 +69,19 @@ pub(crate) fn inside(daemon: Daemon, programs: &Programs, pki: &Pki, folder: &Pa
 pub(crate) struct Server(Child);
 
 impl Server {
-    /// Starts an NTS server, observing only, on `address`; returns when it accepts connections.
+    /// Starts an NTS server, observing only, on `address`; returns when it accepts connections. None for none.
     pub(crate) fn start(
         daemon: Daemon,
         programs: &Programs,
         address: Ipv4Addr,
         pki: &Pki,
         folder: &Path,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let (file, log) = (folder.join("outside.conf"), folder.join("outside.log"));
         let own = folder.join("outside");
         fs::create_dir_all(&own)?;
         let (program, text, options): (_, _, &[&str]) = match daemon {
+            Daemon::None => return Ok(None),
             Daemon::Chimed => {
                 let text = chimed_server(address, pki, &own);
                 (programs.chimed.clone(), text, &["-x", "--keep-user", "-c"])
@@ -104,7 +108,7 @@ impl Server {
                 bail!("the server ended by itself: {status}\n{said}");
             }
             if TcpStream::connect(SocketAddr::from((address, 4460))).is_ok() {
-                return Ok(server);
+                return Ok(Some(server));
             }
             thread::sleep(Duration::from_millis(50));
         }
