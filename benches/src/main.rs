@@ -1,3 +1,125 @@
-//! truechimer-benches
+//! Benchmarks: what one core of a server does in a second, ours and chronyd's in the same run.
+//!
+//! Server and load sit in network namespaces of their own with a veth pair between them, each pinned to a core; all of
+//! it ends with the run, however that ends ([`sandbox`]). Load is made of raw frames from many addresses, more than is
+//! served; answers are counted at the interface ([`load`]). Compare the servers of one run: absolute figures belong to
+//! the machine. docs/benchmarks.md says how to read them.
 
-fn main() {}
+mod frames;
+mod key_establishment;
+mod load;
+mod measure;
+mod report;
+mod sandbox;
+mod servers;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use servers::Program;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measures our server and chronyd on one core each.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "truechimer-benches", max_term_width = 100)]
+struct Options {
+    /// Prints the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Measurements of which the median is taken
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Measures only this; may be given several times
+    #[arg(long, value_enum)]
+    only: Vec<Subject>,
+    /// Which cores pay for what
+    #[arg(long, value_enum, default_value_t = Placement::Split)]
+    placement: Placement,
+    /// Measures only this server; may be given several times
+    #[arg(long, value_enum)]
+    server: Vec<Program>,
+    /// Runs in namespaces that were made already
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Subject {
+    /// Plain NTP requests
+    Plain,
+    /// NTS requests with AEAD 15 (AES-SIV-CMAC-256)
+    Nts15,
+    /// NTS requests with AEAD 30 (AES-128-GCM-SIV)
+    Nts30,
+    /// NTS key establishments with full TLS handshakes
+    Ke,
+}
+
+impl Subject {
+    const ALL: [Self; 4] = [Self::Plain, Self::Nts15, Self::Nts30, Self::Ke];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Plain => "plain NTP",
+            Self::Nts15 => "NTS, AEAD 15",
+            Self::Nts30 => "NTS, AEAD 30",
+            Self::Ke => "NTS-KE",
+        }
+    }
+}
+
+/// Who pays for the packets on their way into the server's sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Placement {
+    /// The load's core, as veth does it: the server's core has the sockets, the daemon and the way out
+    Split,
+    /// The server's core pays for everything, as with a network card; overload shows
+    One,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = if options.inside { run(&options).map(|()| true) } else { sandbox::reenter() };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("benches: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    ensure!(options.seconds > 0.0 && options.seconds <= 600.0, "--seconds: more than 0, at most 600");
+    ensure!((1..=99).contains(&options.runs), "--runs: 1 to 99");
+    let subjects = if options.only.is_empty() { Subject::ALL.to_vec() } else { options.only.clone() };
+    let programs = if options.server.is_empty() { Program::ALL.to_vec() } else { options.server.clone() };
+    let network = sandbox::Network::new(options.placement)?;
+    let identity = servers::Identity::new(&sandbox::folder())?;
+    let mut report = report::Report::new(options.placement);
+    for subject in subjects {
+        let mut figures: Vec<_> = programs.iter().map(|program| (*program, Vec::new())).collect();
+        // Turn by turn, so that whatever else the machine does hits all of them alike.
+        for _ in 0..options.runs {
+            for (program, figures) in &mut figures {
+                let server = servers::start(*program, &identity)?;
+                let time = Duration::from_secs_f64(options.seconds);
+                figures.push(match subject {
+                    Subject::Ke => key_establishment::measure(&server, time)?,
+                    _ => load::measure(&network, &server, subject, time)?,
+                });
+            }
+        }
+        for (program, figures) in figures {
+            report.add(subject, program, &figures);
+        }
+    }
+    report.print(options.json)
+}

@@ -1,0 +1,203 @@
+//! More requests than a server can answer, and the count of those that it did.
+
+use crate::Subject;
+use crate::frames::{frame, payload};
+use crate::key_establishment::{self, Session};
+use crate::measure::{Figure, cpu_nanoseconds, received_packets};
+use crate::sandbox::{LOAD_CORE, LOAD_INTERFACE, Network};
+use crate::servers::Server;
+use anyhow::{Context, Result, bail, ensure};
+use chime_nts::{verify_nts_response, write_nts_request};
+use chime_wire::{FieldWriter, HEADER_OCTETS, Header, Mode};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind, recv, sendmmsg,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Different frames, each from an address of its own.
+const FRAMES: u16 = 2048;
+/// Different NTS requests; signed beforehand and sent again and again, which no server may remember.
+const NTS_REQUESTS: u8 = 128;
+const FRAMES_AT_ONCE: usize = 64;
+/// Answers that are looked at before the load begins.
+const ANSWERS_CHECKED: usize = 8;
+/// Until queues and caches are as they will be.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// A request, and what is needed to check its answer.
+struct Request {
+    octets: Vec<u8>,
+    unique_identifier: [u8; 32],
+}
+
+/// Saturates the server for `time`.
+pub(crate) fn measure(
+    network: &Network,
+    server: &Server,
+    subject: Subject,
+    time: Duration,
+) -> Result<Figure> {
+    let session = key_establishment::wait_for(server, aead_of(subject))?;
+    let requests = requests(subject, &session)?;
+    let frames: Vec<Vec<u8>> = (0..FRAMES)
+        .map(|client| {
+            frame(network.server_mac, client, &requests[usize::from(client) % requests.len()].octets)
+        })
+        .collect();
+    check_answers(&frames, &requests, subject, &session)?;
+
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(&stop, &sent, &frames));
+        sleep(WARM_UP);
+        let figure = watch(server, &sent, time);
+        stop.store(true, Ordering::Relaxed);
+        match sender.join() {
+            Ok(result) => result.and(figure),
+            Err(_) => bail!("the load ended by a panic"),
+        }
+    })
+}
+
+const fn aead_of(subject: Subject) -> u16 {
+    if matches!(subject, Subject::Nts30) { 30 } else { 15 }
+}
+
+fn watch(server: &Server, sent: &AtomicU64, time: Duration) -> Result<Figure> {
+    let counters = || -> Result<_> {
+        let sent = sent.load(Ordering::Relaxed);
+        Ok((received_packets(LOAD_INTERFACE)?, cpu_nanoseconds(server.process())?, sent, Instant::now()))
+    };
+    let before = counters()?;
+    sleep(time);
+    let after = counters()?;
+    let answered = (after.0 - before.0) as f64;
+    ensure!(answered > 0.0, "{} answered nothing under load", server.name());
+    let seconds = (after.3 - before.3).as_secs_f64();
+    Ok(Figure {
+        per_second: answered / seconds,
+        cpu_microseconds: (after.1 - before.1) as f64 / 1000.0 / answered,
+        offered_per_second: Some((after.2 - before.2) as f64 / seconds),
+    })
+}
+
+fn requests(subject: Subject, session: &Session) -> Result<Vec<Request>> {
+    let mut plain = [0; HEADER_OCTETS];
+    plain[0] = 4 << 3 | 3;
+    plain[2] = 6;
+    if subject == Subject::Plain {
+        plain[40..].fill(0x5a);
+        return Ok(vec![Request { octets: plain.to_vec(), unique_identifier: [0; 32] }]);
+    }
+    let algorithm = session.keys.algorithm();
+    ensure!(algorithm.id() == aead_of(subject), "the server chose AEAD {}", algorithm.id());
+    (0..NTS_REQUESTS)
+        .map(|number| {
+            let unique_identifier = [number; 32];
+            plain[40..].fill(number);
+            let mut octets = [0; 1024];
+            octets[..HEADER_OCTETS].copy_from_slice(&plain);
+            let mut writer = FieldWriter::new(&mut octets, HEADER_OCTETS);
+            let cookie = &session.cookies[usize::from(number) % session.cookies.len()];
+            let nonce = &[number; 16][..algorithm.nonce_octets()];
+            write_nts_request(
+                &mut writer,
+                &unique_identifier,
+                cookie.as_bytes(),
+                0,
+                &session.keys.c2s,
+                nonce,
+            )?;
+            Ok(Request { octets: writer.written().to_vec(), unique_identifier })
+        })
+        .collect()
+}
+
+/// A server that answers fast and wrong is no use: the first answers are verified.
+fn check_answers(
+    frames: &[Vec<u8>],
+    requests: &[Request],
+    subject: Subject,
+    session: &Session,
+) -> Result<()> {
+    let cable = open_cable(SockProtocol::EthAll)?;
+    setsockopt(&cable, sockopt::ReceiveTimeout, &TimeVal::milliseconds(200))?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let (mut checked, mut buffer) = (0, [0; 2048]);
+    for number in (0..frames.len()).cycle() {
+        ensure!(Instant::now() < deadline, "only {checked} good answers to the first requests");
+        send(&cable, &frames[number..=number])?;
+        while let Ok(octets) = recv(cable.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let Some(answer) = payload(&buffer[..octets]) else { continue };
+            check_answer(answer, &requests[number % requests.len()], subject, session)?;
+            checked += 1;
+            break;
+        }
+        if checked == ANSWERS_CHECKED {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn check_answer(answer: &[u8], request: &Request, subject: Subject, session: &Session) -> Result<()> {
+    let header = Header::decode(answer)?;
+    let is_time = header.mode == Mode::Server && (1..16).contains(&header.stratum);
+    ensure!(
+        is_time && header.origin.to_be_bytes() == request.octets[40..48],
+        "not an answer in time: {header:?}"
+    );
+    if subject != Subject::Plain {
+        let mut cookies = Default::default();
+        verify_nts_response(answer, &request.unique_identifier, &session.keys.s2c, &mut cookies)?;
+        ensure!(cookies.len() == 1, "an answer with {} cookies", cookies.len());
+    }
+    Ok(())
+}
+
+fn send_until(stop: &AtomicBool, sent: &AtomicU64, frames: &[Vec<u8>]) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(LOAD_CORE)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin the load to its core")?;
+    let cable = open_cable(SockProtocol::Raw)?;
+    for batch in frames.chunks(FRAMES_AT_ONCE).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        sent.fetch_add(send(&cable, batch)? as u64, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Gives how many the kernel took: a full queue takes fewer, which is what saturation means.
+fn send(cable: &OwnedFd, frames: &[Vec<u8>]) -> Result<usize> {
+    let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
+    let to: Vec<Option<LinkAddr>> = vec![None; frames.len()];
+    let mut headers = MultiHeaders::<LinkAddr>::preallocate(frames.len(), None);
+    match sendmmsg(cable.as_raw_fd(), &mut headers, &slices, &to, [], MsgFlags::empty()) {
+        Ok(results) => Ok(results.count()),
+        Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EAGAIN) => Ok(0),
+        Err(error) => Err(error).context("cannot send frames"),
+    }
+}
+
+/// A raw socket on our end of the cable; it receives only if it is opened for a protocol.
+fn open_cable(protocol: SockProtocol) -> Result<OwnedFd> {
+    let protocol = (protocol == SockProtocol::EthAll).then_some(protocol);
+    let cable = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    let address = interfaces
+        .filter(|interface| interface.interface_name == LOAD_INTERFACE)
+        .find_map(|interface| interface.address?.as_link_addr().copied())
+        .with_context(|| format!("no interface {LOAD_INTERFACE}"))?;
+    bind(cable.as_raw_fd(), &address)?;
+    Ok(cable)
+}

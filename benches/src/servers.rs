@@ -1,0 +1,159 @@
+//! The servers that are measured: ours, and chronyd of Debian 13 as `truechimer-interop install` unpacks it.
+
+use crate::sandbox::{folder, on_server};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A daemon to measure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Program {
+    /// Ours
+    Chimed,
+    /// chronyd 4.6.1 of Debian 13
+    Chronyd,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 2] = [Self::Chimed, Self::Chronyd];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Chimed => "chimed",
+            Self::Chronyd => "chronyd",
+        }
+    }
+}
+
+/// A certificate chain and its key, as files.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+impl Identity {
+    /// ECDSA with P-256, signed by itself: our clients do not look.
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        let certified = rcgen::generate_simple_self_signed(["server.test".to_owned()])?;
+        let identity = Self { chain: folder.join("chain.pem"), key: folder.join("key.pem") };
+        fs::write(&identity.chain, certified.cert.pem())?;
+        fs::write(&identity.key, certified.signing_key.serialize_pem())?;
+        Ok(identity)
+    }
+}
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    program: Program,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Starts a server on its core and in its network.
+pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
+    let folder = folder().join(program.name());
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    let mut command = match program {
+        Program::Chimed => chimed(&folder, identity)?,
+        Program::Chronyd => chronyd(&folder, identity)?,
+    };
+    let log = folder.join("log");
+    let output = File::create(&log)?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.name()))?;
+    Ok(Server { program, child, log })
+}
+
+impl Server {
+    pub(crate) const fn name(&self) -> &'static str {
+        self.program.name()
+    }
+
+    /// The process, whose children are the server's, too.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(0));
+        if process.as_raw() > 0 {
+            let _ended = kill(process, Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// With one worker, as there is one core.
+fn chimed(folder: &Path, identity: &Identity) -> Result<Command> {
+    let (chain, key) = (identity.chain.display(), identity.key.display());
+    let at = folder.display();
+    let text = format!(
+        "[[server]]\nlisten = \"0.0.0.0:123\"\n[[nts-ke-server]]\nlisten = \"0.0.0.0:4460\"\n\
+         certificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n[local-clock]\nstratum = 8\n\
+         [process]\nstate-directory = \"{at}\"\n"
+    );
+    let configuration = folder.join("truechimer.toml");
+    fs::write(&configuration, text)?;
+    let program = std::env::current_exe()?.with_file_name("chimed");
+    ensure!(
+        program.exists(),
+        "{} is missing: build it with the same profile (cargo build --release --bin chimed)",
+        program.display()
+    );
+    let mut command = on_server(&program);
+    command.args(["-x", "-d", "-c"]).arg(configuration);
+    Ok(command)
+}
+
+fn chronyd(folder: &Path, identity: &Identity) -> Result<Command> {
+    let (chain, key) = (identity.chain.display(), identity.key.display());
+    let at = folder.display();
+    let text = format!(
+        "local stratum 8\nallow all\nntsservercert {chain}\nntsserverkey {key}\nntsprocesses 1\nuser root\n\
+         pidfile {at}/pid\nbindcmdaddress /\ncmdport 0\nntsdumpdir {at}\n"
+    );
+    let configuration = folder.join("chrony.conf");
+    fs::write(&configuration, text)?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(".lab").join("trixie/root");
+    let loader =
+        find(&root.join("usr/lib64"), "ld-linux").or_else(|_| find(&root.join("usr/lib"), "ld-linux"));
+    let loader =
+        loader.context("chronyd is missing: cargo run -p truechimer-interop -- install unpacks it")?;
+    let libraries = find(&root.join("usr/lib"), "-linux-gnu")?;
+    let mut command = on_server(&loader);
+    command.arg("--library-path").arg(libraries).arg(root.join("usr/sbin/chronyd"));
+    command.args(["-x", "-d", "-f"]).arg(configuration);
+    Ok(command)
+}
+
+/// The first entry of a folder whose name contains `part`.
+fn find(folder: &Path, part: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let found =
+        entries.filter_map(Result::ok).find(|entry| entry.file_name().to_string_lossy().contains(part));
+    Ok(found.with_context(|| format!("no {part} in {}", folder.display()))?.path())
+}
