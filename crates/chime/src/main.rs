@@ -1,3 +1,76 @@
-//! chime.
+//! `chime`: reports, checks, one-shot queries, diagnosis, demonstration.
+//!
+//! Shows what the daemon knows and decides nothing. Commands that ask the daemon fetch one snapshot over
+//! its Unix socket and lay it out here, with the same functions that the daemon's HTTP side uses.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod client;
+mod config_check;
+mod exit;
+mod generate;
+mod reports;
+mod terminal;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand};
+use client::{Daemon, DaemonError};
+use exit::Exit;
+use terminal::{Terminal, print};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let exit = run(&cli).unwrap_or_else(|error| {
+        eprintln!("chime: {error:#}");
+        let unreachable = error
+            .downcast_ref::<DaemonError>()
+            .is_some_and(|error| !matches!(error, DaemonError::Refused(_)));
+        if unreachable { Exit::NoDaemon } else { Exit::Failure }
+    });
+    exit.into()
+}
+
+fn run(cli: &Cli) -> Result<Exit> {
+    let daemon = Daemon::new(&cli.common.socket);
+    let terminal = Terminal::detect(cli.common.color);
+    let Some(command) = &cli.command else {
+        return reports::show_status(&daemon, cli.json, terminal);
+    };
+    if let Some(report) = command.report() {
+        return reports::show_report(&daemon, report, terminal);
+    }
+    if let Some(command) = command.for_daemon() {
+        daemon.command(&command)?;
+        print("200 OK\n")?;
+        return Ok(Exit::Success);
+    }
+    match command {
+        Command::Status { json } => reports::show_status(&daemon, *json || cli.json, terminal),
+        Command::Check(options) => reports::check(&daemon, options),
+        Command::Config { command: ConfigCommand::Check { file } } => {
+            config_check::check(file.as_deref(), terminal)
+        }
+        Command::Generate { what } => generate::generate(what),
+        _ => unreachable!("reports and commands to the daemon are handled above"),
+    }
+}
+
+/// Usage errors exit with 2, except for `check`: to a monitoring system that would be CRITICAL.
+fn usage(error: &clap::Error) -> ExitCode {
+    const UNKNOWN: u8 = 3;
+    let _ = error.print();
+    let is_check = std::env::args_os().skip(1).any(|argument| argument == "check")
+        && !std::env::args_os().any(|argument| argument == "config");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_check => ExitCode::from(UNKNOWN),
+        _ => ExitCode::from(2),
+    }
+}

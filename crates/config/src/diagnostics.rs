@@ -134,6 +134,12 @@ impl Diagnostics {
         self.0.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// How many of the messages are errors.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.0.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
     /// All messages as they are shown to a person, separated by empty lines.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {

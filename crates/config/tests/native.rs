@@ -258,19 +258,19 @@ listen = "[::]:123"
   |                  ^^^^^^^^^
   = help: did you mean "required"?
 
-error: `mode`: "ntp" is not one of "server", "nts", "pool", "nts-pool"
- --> main.toml:3:8
-  |
-3 | mode = "ntp"
-  |        ^^^^^
-  = help: did you mean "nts"?
-
 error: [[source]] needs `address`
  --> main.toml:2:1
   |
 2 | [[source]]
   | ^^^^^^^^^^
   = help: `adress` may be meant as `address`
+
+error: `mode`: "ntp" is not one of "server", "nts", "pool", "nts-pool"
+ --> main.toml:3:8
+  |
+3 | mode = "ntp"
+  |        ^^^^^
+  = help: did you mean "nts"?
 
 error: unknown key `adress` in [[source]]
  --> main.toml:4:1

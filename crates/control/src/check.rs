@@ -29,7 +29,9 @@ impl State {
         self as u8
     }
 
-    const fn word(self) -> &'static str {
+    /// The word of monitoring plug-ins for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::Warning => "WARNING",

@@ -52,6 +52,12 @@ impl Command {
         8
     }
 
+    /// A burst of the usual length.
+    #[must_use]
+    pub const fn burst(source: Option<String>) -> Self {
+        Self::Burst { source, good: Self::default_good(), total: Self::default_total() }
+    }
+
     /// What the engine is told; `None` when it is the shell's to do.
     #[must_use]
     pub fn for_engine(&self) -> Option<chime_engine::Command> {

@@ -41,10 +41,10 @@ pub fn parse(main: &Text, drop_ins: &[Text]) -> Result<Loaded, Diagnostics> {
             }
         }
     }
-    if Diagnostics(diagnostics.clone()).has_errors() {
-        return Err(Diagnostics(diagnostics));
-    }
     let model = draft.finish(&mut diagnostics);
+    // Found table by table and key by key; read from top to bottom.
+    let file_order = |name: &str| drop_ins.iter().position(|text| text.name == name).map_or(0, |at| at + 1);
+    diagnostics.sort_by_key(|d| (file_order(&d.file), d.line, d.column));
     let diagnostics = Diagnostics(diagnostics);
     if diagnostics.has_errors() {
         return Err(diagnostics);
