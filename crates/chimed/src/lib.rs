@@ -15,5 +15,6 @@ pub mod serving;
 pub mod state;
 pub mod state_files;
 pub mod store;
+pub mod store_writer;
 pub mod trust;
 pub mod wiring;

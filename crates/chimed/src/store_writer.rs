@@ -1,0 +1,154 @@
+//! Writing state on a thread of its own, so that a slow disk never holds up the clock.
+//!
+//! A slew that is to end at a certain moment cannot wait for a memory card to sync. What is written here is handed
+//! over and forgotten; of several versions of one file that wait, the latest counts.
+
+use crate::store::{Report, StateFile, Store};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use zeroize::Zeroizing;
+
+/// What is asked of the thread.
+enum Job {
+    Save(StateFile, Zeroizing<Vec<u8>>),
+    Remove(StateFile),
+    Retry,
+}
+
+/// A [`Store`] that is written in the background. Dropping it waits until everything is on the disk.
+pub struct StoreWriter {
+    jobs: Option<mpsc::Sender<Job>>,
+    reports: mpsc::Receiver<Report>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StoreWriter {
+    /// Takes `store` to a thread. Call it after everything is loaded and privileges are given up.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(store: Store) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let (report_sender, reports) = mpsc::channel();
+        let thread = thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
+            let _unblocked = chime_sys::signals::block_in_this_thread();
+            work(store, &queue, &report_sender);
+        })?;
+        Ok(Self { jobs: Some(jobs), reports, thread: Some(thread) })
+    }
+
+    /// Has a file replaced, soon.
+    pub fn save(&self, file: StateFile, octets: Zeroizing<Vec<u8>>) {
+        self.ask(Job::Save(file, octets));
+    }
+
+    /// Has a file removed, soon; a save before it that waits is not carried out.
+    pub fn remove(&self, file: StateFile) {
+        self.ask(Job::Remove(file));
+    }
+
+    /// Has what could not be written tried again.
+    pub fn retry(&self) {
+        self.ask(Job::Retry);
+    }
+
+    /// Takes the oldest report, if there is one.
+    #[must_use]
+    pub fn poll_report(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    fn ask(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only after the sender is gone.
+            let _ended = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for StoreWriter {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Carries out jobs until nobody can ask for more.
+fn work(mut store: Store, queue: &mpsc::Receiver<Job>, reports: &mpsc::Sender<Report>) {
+    while let Ok(first) = queue.recv() {
+        // All that wait now: while the disk was slow, newer contents may have come.
+        let mut wanted = BTreeMap::new();
+        let mut retry = false;
+        for job in std::iter::once(first).chain(queue.try_iter()) {
+            match job {
+                Job::Save(file, octets) => drop(wanted.insert(file, Some(octets))),
+                Job::Remove(file) => drop(wanted.insert(file, None)),
+                Job::Retry => retry = true,
+            }
+        }
+        for (file, octets) in wanted {
+            match octets {
+                Some(octets) => drop(store.save(file, &octets)),
+                None => store.remove(file),
+            }
+        }
+        if retry {
+            store.retry();
+        }
+        while let Some(report) = store.poll_report() {
+            let _nobody_listens = reports.send(report);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn octets(text: &str) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(text.as_bytes().to_vec())
+    }
+
+    fn load(directory: &TempDir, file: StateFile) -> Option<Vec<u8>> {
+        Store::open(directory.path(), None).load(file, |octets| Ok::<_, Infallible>(octets.to_vec()))
+    }
+
+    #[test]
+    fn everything_is_on_the_disk_when_the_writer_is_gone() {
+        let directory = TempDir::new().unwrap();
+        let writer = StoreWriter::start(Store::open(directory.path(), None)).unwrap();
+        for version in 0..100 {
+            writer.save(StateFile::Drift, octets(&format!("version {version}")));
+        }
+        writer.save(StateFile::Associations, octets("cookies"));
+        writer.remove(StateFile::Associations);
+        drop(writer);
+        assert_eq!(load(&directory, StateFile::Drift).unwrap(), b"version 99");
+        assert_eq!(load(&directory, StateFile::Associations), None);
+    }
+
+    #[test]
+    fn failures_are_reported_and_retried() {
+        let directory = TempDir::new().unwrap();
+        let blocked = directory.path().join("state");
+        fs::write(&blocked, b"not a folder").unwrap();
+        let writer = StoreWriter::start(Store::open(&blocked, None)).unwrap();
+        writer.save(StateFile::Drift, octets("drift"));
+        let told = |writer: &StoreWriter| writer.reports.recv().unwrap();
+        assert!(matches!(told(&writer), Report::NotWritten { .. }));
+        fs::remove_file(&blocked).unwrap();
+        fs::create_dir(&blocked).unwrap();
+        writer.retry();
+        assert!(told(&writer).is_recovery());
+        assert!(writer.poll_report().is_none());
+        drop(writer);
+        assert_eq!(fs::read(blocked.join("drift")).unwrap(), b"drift");
+    }
+}
