@@ -8,6 +8,8 @@ mod arch;
 mod bench;
 mod check;
 mod deny;
+#[cfg(test)]
+mod documents;
 mod peers;
 mod rfc;
 mod workspace;
