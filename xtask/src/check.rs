@@ -69,7 +69,7 @@ fn interop() -> Step {
     Step::cargo("interop", &["run", "--quiet", "--package", "truechimer-interop", "--", "run"])
 }
 
-/// A user-mode Linux guest that is set wrong, with the daemon inside.
+/// A real kernel clock, a day wrong, steered by the real daemon in a user-mode Linux guest.
 fn guest() -> Step {
     Step::cargo("guest", &["run", "--quiet", "--package", "truechimer-guest", "--", "run"])
 }
