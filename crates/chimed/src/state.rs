@@ -5,7 +5,8 @@ use crate::state_files::{
     decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
     encode_server_names,
 };
-use crate::store::{StateFile, Store};
+use crate::store::{Report, StateFile, Store};
+use crate::store_writer::StoreWriter;
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, KnownTime, decode_nts_state, encode_nts_state};
 use chime_nts::{CookieKey, KeyRing};
@@ -44,6 +45,8 @@ pub struct Rotation {
 /// The keeper of the state directory.
 pub struct StateKeeper {
     store: Option<Store>,
+    /// Writes what may be written late; started with the first of that, when privileges are given up already.
+    writer: Option<StoreWriter>,
     ring: Option<(KeyRing, Rotation)>,
     shared: Arc<Shared>,
     names: BTreeMap<String, Vec<IpAddr>>,
@@ -69,6 +72,7 @@ impl StateKeeper {
     pub fn new(store: Option<Store>, shared: Arc<Shared>, now: MonoTime) -> Self {
         Self {
             store,
+            writer: None,
             ring: None,
             names: BTreeMap::new(),
             names_changed: false,
@@ -186,6 +190,9 @@ impl StateKeeper {
             if let Some(store) = &mut self.store {
                 store.retry();
             }
+            if let Some(writer) = &self.writer {
+                writer.retry();
+            }
             self.rotate_if_due(now.system);
             self.retry_due = now.mono.saturating_add(RETRY_INTERVAL);
         }
@@ -196,31 +203,41 @@ impl StateKeeper {
     pub fn save_all(&mut self, engine: &Engine, now: ClockReading) {
         self.save_nts_state(engine, now.mono);
         self.save_clock(engine);
+        for report in self.writer.take().map(StoreWriter::finish).unwrap_or_default() {
+            log(&report);
+        }
         self.log_reports();
     }
 
     fn save_nts_state(&mut self, engine: &Engine, now: MonoTime) {
         self.nts_due = None;
         self.nts_written = Some(now);
-        if let Some(store) = &mut self.store {
-            let saved = engine.nts_state();
-            store.save(StateFile::Associations, &encode_nts_state(&saved));
-        }
+        self.write(StateFile::Associations, encode_nts_state(&engine.nts_state()));
     }
 
     fn save_clock(&mut self, engine: &Engine) {
-        let Some(store) = &mut self.store else { return };
         if std::mem::take(&mut self.names_changed) {
-            store.save(StateFile::ServerNames, encode_server_names(&self.names).as_bytes());
+            let text = encode_server_names(&self.names);
+            self.write(StateFile::ServerNames, Zeroizing::new(text.into_bytes()));
         }
         if let Some(saved) = engine.discipline().frequency_to_save() {
-            store.save(StateFile::Drift, encode_drift(&saved).as_bytes());
+            self.write(StateFile::Drift, Zeroizing::new(encode_drift(&saved).into_bytes()));
         }
         if let Some(seconds) = engine.clock_state().last_good_unix_seconds {
-            store.save(
-                StateFile::LastGoodTime,
-                encode_last_good_time(NtpDate::from_unix(seconds, 0)).as_bytes(),
-            );
+            let text = encode_last_good_time(NtpDate::from_unix(seconds, 0));
+            self.write(StateFile::LastGoodTime, Zeroizing::new(text.into_bytes()));
+        }
+    }
+
+    /// Has a file replaced on the writer's thread, or here when there can be no thread.
+    fn write(&mut self, file: StateFile, octets: Zeroizing<Vec<u8>>) {
+        let Some(store) = &mut self.store else { return };
+        if self.writer.is_none() {
+            self.writer = StoreWriter::start(store.sibling()).ok();
+        }
+        match &self.writer {
+            Some(writer) => writer.save(file, octets),
+            None => drop(store.save(file, &octets)),
         }
     }
 
@@ -261,12 +278,19 @@ impl StateKeeper {
 
     fn log_reports(&mut self) {
         while let Some(report) = self.store.as_mut().and_then(Store::poll_report) {
-            if report.is_recovery() {
-                info!("{report}");
-            } else {
-                warn!("{report}");
-            }
+            log(&report);
         }
+        while let Some(report) = self.writer.as_ref().and_then(StoreWriter::poll_report) {
+            log(&report);
+        }
+    }
+}
+
+fn log(report: &Report) {
+    if report.is_recovery() {
+        info!("{report}");
+    } else {
+        warn!("{report}");
     }
 }
 

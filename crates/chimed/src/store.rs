@@ -178,6 +178,12 @@ impl Store {
         Self::on(Disk, directory, cookie_keys)
     }
 
+    /// Another value for the same files, to write some of them elsewhere; each file must be written by one of both.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self::on(Disk, &self.directory, self.cookie_keys.as_deref())
+    }
+
     /// Hands the directory and our files in it to a user, before privileges are given up; what is not there is not
     /// missed.
     pub fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Writing state on a thread of its own, so that a slow disk never holds up the clock.
 //!
 //! A slew that is to end at a certain moment cannot wait for a memory card to sync. What is written here is handed
-//! over and forgotten; of several versions of one file that wait, the latest counts.
+//! over and forgotten; of several versions of one file that wait, the latest counts. Cookie keys do not go this way:
+//! a key may be used only once it is known to be on the disk.
 
 use crate::store::{Report, StateFile, Store};
 use std::collections::BTreeMap;
@@ -60,6 +61,20 @@ impl StoreWriter {
         self.reports.try_recv().ok()
     }
 
+    /// Waits until everything is on the disk; returns what there is to report of that.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Report> {
+        self.end();
+        self.reports.try_iter().collect()
+    }
+
+    fn end(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+
     fn ask(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             // The thread ends only after the sender is gone.
@@ -70,10 +85,7 @@ impl StoreWriter {
 
 impl Drop for StoreWriter {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -147,8 +159,7 @@ mod tests {
         fs::create_dir(&blocked).unwrap();
         writer.retry();
         assert!(told(&writer).is_recovery());
-        assert!(writer.poll_report().is_none());
-        drop(writer);
+        assert!(writer.poll_report().is_none() && writer.finish().is_empty());
         assert_eq!(fs::read(blocked.join("drift")).unwrap(), b"drift");
     }
 }
