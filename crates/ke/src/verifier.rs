@@ -258,7 +258,11 @@ fn refusal(error: &webpki::Error, info: &CertificateInfo, name: &ServerName<'_>)
     match error {
         Error::CertExpired { not_after, .. } => KeError::Expired { at: unix(not_after) },
         Error::CertNotValidYet { not_before, .. } => KeError::NotYetValid { at: unix(not_before) },
-        Error::UnknownIssuer | Error::CaUsedAsEndEntity if info.self_issued => KeError::SelfSigned,
+        Error::UnknownIssuer | Error::CaUsedAsEndEntity | Error::InvalidSignatureForPublicKey
+            if info.self_issued =>
+        {
+            KeError::SelfSigned
+        }
         Error::UnknownIssuer => KeError::UnknownIssuer { issuer: info.issuer.clone() },
         Error::CaUsedAsEndEntity => {
             KeError::BadCertificate("it is that of a certificate authority".to_owned())
@@ -274,7 +278,10 @@ fn refusal(error: &webpki::Error, info: &CertificateInfo, name: &ServerName<'_>)
             KeError::BadCertificate("it is garbled".to_owned())
         }
         Error::InvalidCertValidity => KeError::BadCertificate("it ends before it begins".to_owned()),
-        Error::InvalidSignatureForPublicKey => KeError::BadCertificate("its signature is wrong".to_owned()),
+        // As after an authority was made anew under its old name.
+        Error::InvalidSignatureForPublicKey => KeError::UnknownIssuer {
+            issuer: format!("{}, of the name but not with the key of a trusted one", info.issuer),
+        },
         Error::UnsupportedCertVersion => KeError::BadCertificate("it is not X.509 version 3".to_owned()),
         other => KeError::BadCertificate(other.to_string()),
     }

@@ -153,6 +153,14 @@ fn unknown_issuers_and_self_signed_certificates_are_told_apart() {
 }
 
 #[test]
+fn an_authority_of_the_same_name_with_another_key_is_another_one() {
+    let (old_trust, _) = self_made("nts.test", true);
+    let (_, new_config) = self_made("nts.test", true);
+    let session = client_with(old_trust, &ClientRequest::new("nts.test"), NOW);
+    assert_eq!(establish(session, &new_config), Err(KeError::SelfSigned));
+}
+
+#[test]
 fn certificates_for_clients_are_refused() {
     assert_eq!(judged("client-eku"), Err(KeError::WrongPurpose));
 }
