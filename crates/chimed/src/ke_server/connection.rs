@@ -1,0 +1,183 @@
+//! One connection of a server.
+
+use super::Desk;
+use super::admission::Ticket;
+use super::counters::{KeCounters, add};
+use crate::serving::Shared;
+use crate::tcp_race::is_not_now;
+use chime_ke::ServerSession;
+use chime_nts::{COOKIES_MAX, Cookie, KeyRing, NtsKeys};
+use chime_sys::poll::{Interest, Readiness};
+use chime_sys::random;
+use chime_sys::tcp::TcpStream;
+use chime_time::MonoTime;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client is given to close after the answer. Closing first would lose the answer if it had sent more.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Reads of one turn, so that one client does not hold up the rest.
+const READS_PER_TURN_MAX: usize = 4;
+
+/// Octets that are read and dropped after the answer before the connection is closed all the same.
+const DROPPED_OCTETS_MAX: usize = 64 * 1024;
+
+/// A client's connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    session: ServerSession,
+    desk: Arc<Desk>,
+    deadline: MonoTime,
+    unsent: Vec<u8>,
+    /// After everything has been said: how many octets were dropped since.
+    lingering: Option<usize>,
+    counted: bool,
+    _ticket: Ticket,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Continue,
+    Close,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, desk: Arc<Desk>, ticket: Ticket, now: MonoTime) -> Self {
+        let deadline = now.saturating_add(desk.timeout);
+        let session = ServerSession::new(&desk.certificates.config());
+        Self {
+            stream,
+            session,
+            desk,
+            deadline,
+            unsent: Vec::new(),
+            lingering: None,
+            counted: false,
+            _ticket: ticket,
+        }
+    }
+
+    pub(super) const fn deadline(&self) -> MonoTime {
+        self.deadline
+    }
+
+    pub(super) fn interest(&self) -> Interest {
+        if self.unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE }
+    }
+
+    /// Reads, answers and sends what there is.
+    pub(super) fn handle_ready(
+        &mut self,
+        readiness: Readiness,
+        now: MonoTime,
+        shared: &Shared,
+        counters: &KeCounters,
+    ) -> Fate {
+        if self.lingering.is_some() {
+            return self.linger();
+        }
+        if readiness.readable && self.receive() == Fate::Close {
+            self.session.read_eof();
+        }
+        if let Some(request) = self.session.take_request() {
+            match make_cookies(shared.keys.load().as_deref(), &request.keys) {
+                Some(cookies) => {
+                    add(&counters.cookies, cookies.len() as u64);
+                    self.session.respond(&cookies, self.desk.ntp_server.as_deref(), self.desk.ntp_port);
+                }
+                None => self.session.refuse(),
+            }
+        }
+        let sent = self.send();
+        self.count(counters);
+        if sent == Fate::Close {
+            return Fate::Close;
+        }
+        if self.session.is_finished() && self.unsent.is_empty() {
+            return self.begin_to_linger(now);
+        }
+        Fate::Continue
+    }
+
+    /// The time is over; what the session had not said is not said.
+    pub(super) fn handle_timeout(&mut self, counters: &KeCounters) {
+        if self.lingering.is_none() && !self.counted {
+            add(&counters.timed_out, 1);
+        }
+    }
+
+    fn count(&mut self, counters: &KeCounters) {
+        if let (Some(result), false) = (self.session.result(), self.counted) {
+            counters.count(result);
+            self.counted = true;
+        }
+    }
+
+    fn receive(&mut self) -> Fate {
+        let mut piece = [0; 8192];
+        for _ in 0..READS_PER_TURN_MAX {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Fate::Close,
+                Ok(octets) => self.session.read(&piece[..octets]),
+                Err(error) if is_not_now(&error) => break,
+                Err(_) => return Fate::Close,
+            }
+        }
+        Fate::Continue
+    }
+
+    fn send(&mut self) -> Fate {
+        self.session.write(&mut self.unsent);
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(octets) => drop(self.unsent.drain(..octets)),
+                Err(error) if is_not_now(&error) => break,
+                Err(_) => {
+                    self.session.read_eof();
+                    return Fate::Close;
+                }
+            }
+        }
+        Fate::Continue
+    }
+
+    fn begin_to_linger(&mut self, now: MonoTime) -> Fate {
+        if self.stream.shutdown_write().is_err() {
+            return Fate::Close;
+        }
+        self.lingering = Some(0);
+        self.deadline = self.deadline.min(now.saturating_add(LINGER));
+        self.linger()
+    }
+
+    /// Drops what the client still sends, until it closes.
+    fn linger(&mut self) -> Fate {
+        let mut piece = [0; 8192];
+        loop {
+            let dropped = self.lingering.get_or_insert(0);
+            match self.stream.read(&mut piece) {
+                Ok(octets @ 1..) if *dropped < DROPPED_OCTETS_MAX => *dropped += octets,
+                Err(error) if is_not_now(&error) => return Fate::Continue,
+                Ok(_) | Err(_) => return Fate::Close,
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Eight cookies that nobody can link, or none when there are no keys or no random octets.
+fn make_cookies(ring: Option<&KeyRing>, keys: &NtsKeys) -> Option<Vec<Cookie>> {
+    let ring = ring?;
+    let mut nonces = [[0; 16]; COOKIES_MAX];
+    random::fill(nonces.as_flattened_mut()).ok()?;
+    Some(nonces.into_iter().map(|nonce| ring.seal_cookie(keys, nonce)).collect())
+}
