@@ -1,11 +1,13 @@
 //! The sockets of requests under way: one for each exchange, on a random port (RFC 9109).
 
+use chime_config::ClientSockets;
 use chime_engine::{ExchangeId, Input, SendFailure, TimestampSource, Timestamped, Transmit};
 use chime_sys::poll::{Interest, PollSet, Readiness};
 use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket};
 use chime_wire::DATAGRAM_OCTETS_MAX;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 /// Datagrams and reports read from one socket in one turn of the loop. A flood on one exchange must not hold up the
 /// rest; what is left is still there in the next turn.
@@ -16,24 +18,36 @@ const READS_PER_TURN_MAX: usize = 16;
 pub struct Exchanges {
     sockets: BTreeMap<ExchangeId, UdpSocket>,
     options: UdpOptions,
+    local: ClientSockets,
     buffer: Box<[u8; DATAGRAM_OCTETS_MAX]>,
 }
 
-impl Default for Exchanges {
-    fn default() -> Self {
+impl Exchanges {
+    /// No sockets yet; they will leave from where `local` says.
+    #[must_use]
+    pub fn new(local: ClientSockets) -> Self {
+        let interface = local.interface.clone();
         Self {
             sockets: BTreeMap::new(),
-            options: UdpOptions { transmit_timestamps: true, packet_info: true, ..UdpOptions::default() },
+            options: UdpOptions {
+                transmit_timestamps: true,
+                packet_info: true,
+                interface,
+                ..UdpOptions::default()
+            },
+            local,
             buffer: Box::new([0; DATAGRAM_OCTETS_MAX]),
         }
     }
-}
 
-impl Exchanges {
     /// Opens a socket for the request and sends it; gives the fact to report to the engine.
     pub fn transmit(&mut self, transmit: Transmit) -> Input<'static> {
         let exchange = transmit.token.exchange();
-        let sent = UdpSocket::connected_to(transmit.to, None, &self.options).and_then(|socket| {
+        let local = match transmit.to {
+            SocketAddr::V4(_) => self.local.v4.map(IpAddr::V4),
+            SocketAddr::V6(_) => self.local.v6.map(IpAddr::V6),
+        };
+        let sent = UdpSocket::connected_to(transmit.to, local, &self.options).and_then(|socket| {
             let sent = socket.send(&transmit.octets)?;
             self.sockets.insert(exchange, socket);
             Ok(sent)

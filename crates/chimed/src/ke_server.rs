@@ -167,7 +167,14 @@ pub struct KeServing {
 /// # Errors
 /// As [`bind`], and when a thread cannot be started.
 pub fn spawn(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<KeServing> {
-    let workers = bind(settings, shared)?;
+    start(bind(settings, shared)?)
+}
+
+/// Starts workers whose sockets are open.
+///
+/// # Errors
+/// When a thread cannot be started, or there is no worker.
+pub fn start(workers: Vec<KeWorker>) -> Result<KeServing> {
     let first = workers.first().context("there is at least one worker")?;
     let mut serving = KeServing {
         addresses: first.addresses(),

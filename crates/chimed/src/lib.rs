@@ -1,9 +1,10 @@
 //! The Truechimer daemon: configuration to wiring of the planes, privileges, signals, persistence.
 //!
-//! A library so that `chime` can measure and demonstrate with the same code.
+//! A library so that `chime` can measure and demonstrate with the same code. Start at [`run`], then [`time_plane`].
 
 pub mod cli;
 pub mod clock_shell;
+mod daemon;
 pub mod event_log;
 pub mod exchanges;
 pub mod ke_client;
@@ -12,6 +13,7 @@ pub mod ke_server;
 pub mod load;
 pub mod log_limit;
 pub mod logging;
+pub mod once;
 pub mod publish;
 pub mod service_manager;
 pub mod serving;
@@ -20,5 +22,8 @@ pub mod state_files;
 pub mod store;
 pub mod store_writer;
 pub mod tcp_race;
+pub mod time_plane;
 pub mod trust;
 pub mod wiring;
+
+pub use daemon::{EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_NO_PERMISSION, run};

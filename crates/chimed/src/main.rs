@@ -1,3 +1,8 @@
-//! chimed.
+//! The Truechimer daemon.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chimed::run(&chimed::cli::Options::parse())
+}

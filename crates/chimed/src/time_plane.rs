@@ -11,14 +11,15 @@ use crate::publish::Publisher;
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
 use chime_engine::{
-    AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request, ResolveFailure,
+    AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request,
+    ResolveFailure,
 };
 use chime_sys::clock;
-use chime_sys::network::NetworkWatch;
+use chime_sys::network::NetworkMonitor;
 use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
 use chime_sys::resolver::{Family, ResolveError, Resolver};
 use chime_sys::signals::{self, Signal};
-use chime_time::MonoTime;
+use chime_time::{ClockReading, MonoTime};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
@@ -32,6 +33,15 @@ pub enum PlaneCommand {
     Engine(Command),
     /// Read the configuration again, as SIGHUP does.
     Reload,
+}
+
+/// What the caller of the loop wants after a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Go on, and come back no later than this.
+    Continue(Option<MonoTime>),
+    /// End the loop.
+    Done,
 }
 
 /// Why the loop ended.
@@ -53,6 +63,23 @@ pub struct Reloaded {
     pub trusts: Trusts,
 }
 
+/// Reads the configuration again; `None` when that failed and the old one stays.
+pub type Reload = Box<dyn FnMut() -> Option<Reloaded>>;
+
+/// What the plane is made of beside the engine.
+pub struct Parts {
+    /// The clock.
+    pub clock: ClockShell,
+    /// Files.
+    pub state: StateKeeper,
+    /// What others read.
+    pub publisher: Publisher,
+    /// Sockets.
+    pub exchanges: Exchanges,
+    /// Whom the sources trust.
+    pub trusts: Trusts,
+}
+
 /// A descriptor of the loop.
 #[derive(Clone, Copy, Debug)]
 enum Token {
@@ -63,8 +90,9 @@ enum Token {
     Network,
 }
 
-/// How often reports are refreshed when nothing happens, so that ages and dispersion are current.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the state is published when nothing happens. What changes with time alone (ages, dispersion, the rest of a
+/// slew) is worked out by those who read it.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(64);
 
 /// Commands taken in one turn.
 const COMMANDS_PER_TURN_MAX: usize = 32;
@@ -84,11 +112,11 @@ pub struct TimePlane {
     trusts: Trusts,
     resolver: Resolver,
     lookups: BTreeMap<LookupId, String>,
-    network: Option<NetworkWatch>,
+    network: Option<NetworkMonitor>,
     log: EventLog,
     commands: mpsc::Receiver<PlaneCommand>,
     wake: WakeReceiver,
-    reload: Box<dyn FnMut() -> Option<Reloaded>>,
+    reload: Reload,
     set: PollSet<Token>,
     next_publish: MonoTime,
 }
@@ -100,18 +128,16 @@ impl TimePlane {
     /// When the system gives no descriptors.
     pub fn new(
         engine: Engine,
-        clock: ClockShell,
-        state: StateKeeper,
-        publisher: Publisher,
-        trusts: Trusts,
+        parts: Parts,
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
-        reload: Box<dyn FnMut() -> Option<Reloaded>>,
+        reload: Reload,
     ) -> io::Result<Self> {
+        let Parts { clock, state, publisher, exchanges, trusts } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
         }
-        let network = NetworkWatch::open()
+        let network = NetworkMonitor::open()
             .inspect_err(|error| warn!("changes of the network will not be noticed at once: {error}"))
             .ok();
         Ok(Self {
@@ -119,7 +145,7 @@ impl TimePlane {
             clock,
             state,
             publisher,
-            exchanges: Exchanges::default(),
+            exchanges,
             establishments: KeClients::default(),
             trusts,
             resolver: Resolver::new()?,
@@ -134,29 +160,33 @@ impl TimePlane {
         })
     }
 
-    /// Runs until a signal, the deadline, or until `done` says so; it is asked after each change.
+    /// Runs until a signal, the deadline, or until `turn` wants no more; it is asked after each change.
     ///
     /// # Errors
     /// When the system cannot wait; nothing else ends the daemon.
     pub fn run(
         &mut self,
         deadline: Option<MonoTime>,
-        mut done: impl FnMut(&Engine, MonoTime) -> bool,
+        mut turn: impl FnMut(&Engine, ClockReading) -> Turn,
     ) -> io::Result<Stop> {
         loop {
             self.settle();
-            let now = clock::mono_now();
-            if done(&self.engine, now) {
-                return Ok(Stop::Done);
-            }
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            let now = clock::read();
+            let Turn::Continue(wake_at) = turn(&self.engine, now) else { return Ok(Stop::Done) };
+            if deadline.is_some_and(|deadline| now.mono >= deadline) {
                 return Ok(Stop::Timeout);
             }
             if self.handle_signals() {
                 return Ok(Stop::Signal);
             }
-            self.wait(deadline)?;
+            self.wait([deadline, wake_at])?;
         }
+    }
+
+    /// Tells the engine something that does not come from the world, and does what it then wants.
+    pub fn command(&mut self, command: Command) {
+        self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        self.settle();
     }
 
     /// The state of everything, now.
@@ -236,7 +266,7 @@ impl TimePlane {
     }
 
     /// Waits for something to happen and tells the engine what did.
-    fn wait(&mut self, deadline: Option<MonoTime>) -> io::Result<()> {
+    fn wait(&mut self, deadlines: [Option<MonoTime>; 2]) -> io::Result<()> {
         self.set.clear();
         self.exchanges.register(&mut self.set, Token::Exchange);
         self.establishments.register(&mut self.set, Token::Establishment);
@@ -248,13 +278,12 @@ impl TimePlane {
         }
         self.set.add(&self.wake, Interest::READ, Token::Commands);
         let wake_at = [
-            deadline,
             self.engine.poll_timeout(),
             self.establishments.poll_timeout(),
             self.state.poll_timeout(),
             Some(self.next_publish),
         ];
-        let wake = self.set.wait(wake_at.into_iter().flatten().min())?;
+        let wake = self.set.wait(wake_at.into_iter().chain(deadlines).flatten().min())?;
         if let Some(input) = self.clock.look_for_interference(clock::read()) {
             self.engine.handle_input(clock::mono_now(), input);
         }
@@ -275,7 +304,8 @@ impl TimePlane {
         match token {
             Token::Exchange(exchange) => {
                 let engine = &mut self.engine;
-                self.exchanges.receive(exchange, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
+                self.exchanges
+                    .receive(exchange, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
             }
             Token::Establishment(connection) => {
                 self.establishments.handle_ready(connection, readiness, clock::mono_now());
@@ -283,7 +313,7 @@ impl TimePlane {
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),
             Token::Network => {
-                if self.network.as_ref().is_some_and(NetworkWatch::take_changes) {
+                if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
                     self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);
                 }
             }
@@ -339,6 +369,7 @@ impl TimePlane {
     }
 
     fn reload(&mut self) {
+        self.state.reload_key_ring();
         if let Some(reloaded) = (self.reload)() {
             self.trusts = reloaded.trusts;
             let command = Command::Reconfigure(Box::new(reloaded.engine));

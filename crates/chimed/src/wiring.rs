@@ -24,7 +24,7 @@ pub fn known_time() -> KnownTime {
 /// # Errors
 /// When the key file cannot be read.
 pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Config> {
-    let keys = model.key_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let keys = symmetric_keys(model)?;
     let mut discipline = model.discipline_settings();
     discipline.steer = steer;
     discipline.precision = chime_sys::clock::measure_precision();
@@ -75,6 +75,14 @@ fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
         max_delay_seconds: source.max_delay,
         ..SourceConfig::server(&source.name)
     }
+}
+
+/// The symmetric keys of the configured key file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn symmetric_keys(model: &Model) -> Result<Vec<SymmetricKey>> {
+    model.key_file.as_deref().map(read_keys).transpose().map(Option::unwrap_or_default)
 }
 
 /// The keys of a key file in chrony's format. A line with a mistake is reported and left out, as chrony does.

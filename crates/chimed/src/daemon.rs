@@ -1,0 +1,412 @@
+//! The life of the daemon: open, give up privileges, start the planes, run, stop.
+
+use crate::cli::Options;
+use crate::clock_shell::ClockShell;
+use crate::exchanges::Exchanges;
+use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
+use crate::load::{self, LoadError};
+use crate::logging::{self, Verbosity};
+use crate::publish::{Dated, Publisher};
+use crate::service_manager::ServiceManager;
+use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
+use crate::state::{Rotation, StateKeeper};
+use crate::store::Store;
+use crate::time_plane::{Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary};
+use crate::trust::Trusts;
+use crate::{once, wiring};
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use chime_config::{Model, Threads};
+use chime_control::{ClientReport, Command, Snapshot};
+use chime_engine::Engine;
+use chime_server::{Access, AccessList};
+use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
+use chime_sys::poll::Waker;
+use chime_sys::privileges::{self, Capability};
+use chime_sys::signals::{self, Signal};
+use chime_sys::{clock, poll, random};
+use chime_web::Refused;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// Exit status: something failed, or no trustworthy time was measured.
+pub const EXIT_FAILURE: u8 = 1;
+/// Exit status: a permission is missing (`EX_NOPERM` of sysexits.h).
+pub const EXIT_NO_PERMISSION: u8 = 77;
+/// Exit status: the configuration is wrong (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+/// How long `-q` and `-Q` measure when nothing else is said.
+const MEASURE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a report waits for the workers that remember clients.
+const CLIENTS_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The user that is taken when it exists and nothing else is configured.
+const USUAL_USER: &str = "truechimer";
+
+/// Runs the daemon as the options say; the whole program.
+#[must_use]
+pub fn run(options: &Options) -> ExitCode {
+    logging::init(Verbosity::from_count(options.debug));
+    let (loaded, path) = match load::load(options.config.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            // Written as it is: the message has several lines with a caret under the mistake.
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    if !loaded.warnings.is_empty() {
+        eprintln!("{}", loaded.warnings.render(false));
+    }
+    let outcome = if options.once() {
+        measure_once(options, &loaded.model)
+    } else {
+        Daemon::start(options, loaded.model, path.as_deref()).and_then(|daemon| daemon.run(options))
+    };
+    outcome.unwrap_or_else(|error| {
+        error!("{error:#}");
+        let denied = error.chain().any(|cause| {
+            matches!(cause.downcast_ref(), Some(ClockError::NotPermitted))
+                || cause
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        });
+        ExitCode::from(if denied { EXIT_NO_PERMISSION } else { EXIT_FAILURE })
+    })
+}
+
+fn measure_once(options: &Options, model: &Model) -> Result<ExitCode> {
+    signals::install(&[Signal::Terminate, Signal::Interrupt])?;
+    let limit = options.timeout.unwrap_or(MEASURE_LIMIT);
+    let measurement = once::measure(model, limit, options.set_once)?;
+    println!("{}", once::verdict(&measurement, options.set_once));
+    Ok(if measurement.trustworthy { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+}
+
+/// The serving plane, as far as it is configured.
+#[derive(Clone, Default)]
+struct Servers {
+    ntp: Option<Arc<Serving>>,
+    ke: Option<Arc<KeServing>>,
+}
+
+/// The running daemon.
+struct Daemon {
+    plane: TimePlane,
+    servers: Servers,
+    control: Option<chime_web::Handle>,
+    manager: ServiceManager,
+}
+
+impl Daemon {
+    /// Opens everything that needs privileges, gives them up, and starts the planes.
+    fn start(options: &Options, model: Model, path: Option<&Path>) -> Result<Self> {
+        match path {
+            Some(path) => {
+                info!("chimed {} starting, configuration {}", env!("CARGO_PKG_VERSION"), path.display())
+            }
+            None => info!(
+                "chimed {} starting, built-in configuration: five NTS servers",
+                env!("CARGO_PKG_VERSION")
+            ),
+        }
+        signals::install(&[Signal::Terminate, Signal::Interrupt, Signal::HangUp, Signal::User1])?;
+        let now = clock::read();
+        let mut seed = [0; 32];
+        random::fill(&mut seed).context("no randomness")?;
+        let trusts = Trusts::load(&model)?;
+        let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
+        let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
+
+        let user = identity(options, &model)?;
+        let workers = open_servers(&model, &shared)?;
+        let ke_workers = open_ke_servers(&model, &shared)?;
+        let control = open_control(&model, user);
+        let store = Store::open(&model.process.state_directory, Some(&model.cookie_key_path()));
+        let clock = take_clock(options, now)?;
+        give_up_privileges(options, user, &store)?;
+
+        let mut state = StateKeeper::new(Some(store), shared.clone(), now.mono);
+        let remembered = state.remembered();
+        config.known_time = remembered.known_time(config.known_time);
+        config.saved_frequency = remembered.frequency;
+        if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
+            let interval_seconds =
+                u32::try_from(model.keyset.rotation_interval.as_secs()).unwrap_or(u32::MAX);
+            let rotation = Rotation { interval_seconds, keep: model.keyset.stale_keys };
+            state.open_key_ring(rotation, now.system).context("no cookie keys")?;
+        }
+        let mut engine = Engine::new(config, seed, now);
+        state.restore_nts_state(&mut engine, now.mono);
+
+        let publisher = Publisher::new(shared, now.mono, options.steers());
+        let reports = publisher.reports();
+        let (sender, commands) = mpsc::channel();
+        let (waker, wake) = poll::waker().context("no pipe")?;
+        let exchanges = Exchanges::new(model.client_sockets.clone());
+        // Threads only from here on: what was given up above was given up by all.
+        let servers = Servers {
+            ntp: if workers.is_empty() { None } else { Some(Arc::new(serving::start(workers)?)) },
+            ke: if ke_workers.is_empty() { None } else { Some(Arc::new(ke_server::start(ke_workers)?)) },
+        };
+        let control = control
+            .map(|sockets| {
+                let servers = servers.clone();
+                let snapshots = Arc::new(move || merged(&reports, &servers));
+                chime_web::spawn(sockets, snapshots, commands_to(sender, waker))
+            })
+            .transpose()
+            .context("the control plane cannot be started")?;
+        let reload = reload(options.clone(), servers.clone());
+        let parts = Parts { clock, state, publisher, exchanges, trusts };
+        let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
+        Ok(Self { plane, servers, control, manager: ServiceManager::from_environment() })
+    }
+
+    fn run(self, options: &Options) -> Result<ExitCode> {
+        let Self { mut plane, servers, control, mut manager } = self;
+        let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
+        manager.ready();
+        let stop = plane.run(deadline, |engine, now| {
+            manager.status(&summary(&engine.report(now)));
+            Turn::Continue(manager.keep_alive(now.mono))
+        });
+        manager.stopping();
+        plane.save();
+        // The control plane first: it shows what the others count.
+        drop(control);
+        drop(servers);
+        match stop? {
+            Stop::Signal => info!("chimed exiting on signal"),
+            Stop::Timeout | Stop::Done => info!("chimed exiting: the time limit has come"),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The user to become, if any. The usual one need not exist: then we stay, without most privileges, and say so.
+fn identity(options: &Options, model: &Model) -> Result<Option<privileges::User>> {
+    let Some(name) = model.process.user.as_deref().filter(|_| privileges::is_root() && !options.keep_user)
+    else {
+        return Ok(None);
+    };
+    match privileges::find_user(name).with_context(|| format!("looking for the user {name}"))? {
+        Some(user) => Ok(Some(user)),
+        None if name == USUAL_USER => {
+            warn!("there is no user {name}: staying root, with only the privileges that are needed");
+            Ok(None)
+        }
+        None => bail!("there is no user {name}: create it, or configure another one as user"),
+    }
+}
+
+fn open_servers(model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
+    if model.servers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut seed = [0; 32];
+    random::fill(&mut seed).context("no randomness")?;
+    let settings =
+        ServingSettings { listeners: listeners(model)?, workers: workers(model.process.threads), seed };
+    serving::bind(&settings, shared)
+}
+
+fn listeners(model: &Model) -> Result<Vec<Listener>> {
+    let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
+    let listener = |server: &chime_config::NtpServer| Listener {
+        address: server.listen,
+        interface: server.interface.clone(),
+        policy: Arc::new(chime_server::Policy { keys: keys.clone(), ..server.policy() }),
+    };
+    Ok(model.servers.iter().map(listener).collect())
+}
+
+fn open_ke_servers(model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
+    if model.nts_ke_servers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let settings =
+        KeServerSettings { listeners: ke_listeners(model), workers: workers(model.process.threads) };
+    ke_server::bind(&settings, shared)
+}
+
+fn ke_listeners(model: &Model) -> Vec<KeListener> {
+    let listener = |server: &chime_config::NtsKeServer| {
+        let files = |pair: &chime_config::CertificatePair| CertificateFiles {
+            chain: pair.chain.clone(),
+            key: pair.key.clone(),
+        };
+        KeListener {
+            connections_max: server.connections_max,
+            connections_per_address_max: KeListener::per_address_default(server.connections_max),
+            timeout: server.timeout,
+            ntp_server: server.ntp_server.clone(),
+            ntp_port: server.ntp_port,
+            access: ntp_access(model),
+            ..KeListener::new(server.listen, server.certificates.iter().map(files).collect())
+        }
+    };
+    model.nts_ke_servers.iter().map(listener).collect()
+}
+
+/// Who may establish keys: the same who are answered by the first NTP server, or everybody when there is none here.
+fn ntp_access(model: &Model) -> AccessList {
+    model.servers.first().map_or_else(|| AccessList::uniform(Access::Allow), |server| server.policy().access)
+}
+
+fn workers(threads: Threads) -> usize {
+    match threads {
+        Threads::PerCore => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Threads::Single => 1,
+        Threads::Count(count) => usize::from(count),
+    }
+}
+
+/// The control plane's sockets. The daemon keeps time without them, and says that it has to.
+fn open_control(model: &Model, user: Option<privileges::User>) -> Option<chime_web::Sockets> {
+    let settings = chime_web::Settings {
+        socket: model.observability.control_socket.clone(),
+        socket_mode: model.observability.control_socket_mode,
+        socket_owner: user.map(|user| (user.uid, user.gid)),
+        metrics: model.observability.metrics_listen,
+    };
+    if let Some(folder) = settings.socket.as_deref().and_then(Path::parent).filter(|folder| !folder.exists())
+    {
+        let made = std::fs::create_dir_all(folder).and_then(|()| match user {
+            Some(user) => std::os::unix::fs::chown(folder, Some(user.uid), Some(user.gid)),
+            None => Ok(()),
+        });
+        if let Err(error) = made {
+            warn!("{}: {error}", folder.display());
+        }
+    }
+    let without_metrics = chime_web::Settings { metrics: None, ..settings.clone() };
+    match chime_web::Sockets::open(&settings) {
+        Ok(sockets) => Some(sockets),
+        Err(error @ chime_web::OpenError::Metrics(..)) => {
+            warn!("{error}; metrics are at the control socket only");
+            chime_web::Sockets::open(&without_metrics).inspect_err(|error| warn!("{error}")).ok()
+        }
+        Err(error) => {
+            warn!("{error}; chime and other tools cannot reach this daemon");
+            None
+        }
+    }
+}
+
+fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockShell> {
+    let driver: Box<dyn ClockDriver> = if options.steers() {
+        let steering = KernelClock::take_over();
+        Box::new(steering.context("the clock cannot be steered; with -x the daemon only watches it")?)
+    } else {
+        info!("the clock is only watched (-x)");
+        Box::new(ObserveOnly)
+    };
+    Ok(ClockShell::new(driver, now))
+}
+
+fn give_up_privileges(options: &Options, user: Option<privileges::User>, store: &Store) -> Result<()> {
+    if options.keep_user || !privileges::is_root() {
+        return Ok(());
+    }
+    let wanted = [Capability::NetBindService, Capability::SysTime];
+    let keep: Vec<Capability> = wanted
+        .into_iter()
+        .filter(|capability| *capability != Capability::SysTime || options.steers())
+        .filter(|capability| privileges::has_capability(*capability))
+        .collect();
+    match user {
+        Some(user) => {
+            store
+                .give_to(user.uid, user.gid)
+                .context("the state directory cannot be given to the daemon's user")?;
+            privileges::drop_to(user, &keep).context("privileges cannot be given up")
+        }
+        None => privileges::keep_only(&keep)
+            .and_then(|()| privileges::forbid_new_privileges())
+            .context("privileges cannot be given up"),
+    }
+}
+
+/// What the control plane shows: the time plane's last report as it is now, and the serving plane's counts.
+fn merged(reports: &ArcSwap<Dated>, servers: &Servers) -> Snapshot {
+    let now = clock::mono_now();
+    let dated = reports.load();
+    let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
+    if let Some(serving) = &servers.ntp {
+        let stats = serving.stats();
+        snapshot.server.add(&stats.requests);
+        snapshot.server.listening = serving.addresses().to_vec();
+        snapshot.server.clients_forgotten = stats.clients_replaced;
+        snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
+        snapshot.server.timestamps.daemon_rx =
+            stats.requests.received.saturating_sub(stats.kernel_timestamps);
+        snapshot.server.timestamps.daemon_tx = stats.requests.answered();
+        let clients = serving.clients(CLIENTS_PATIENCE);
+        snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
+    }
+    if let Some(serving) = &servers.ke {
+        let stats = serving.stats();
+        let report = &mut snapshot.ke_server;
+        report.listening = serving.addresses().to_vec();
+        report.results = stats.by_result().map(|(result, count)| (result.kind().to_owned(), count)).collect();
+        for (name, count) in
+            [("timed-out", stats.timed_out), ("denied", stats.denied), ("over-limit", stats.over_limit)]
+        {
+            report.results.insert(name.to_owned(), count);
+        }
+        report.dropped = stats.denied + stats.over_limit + stats.accept_failures;
+        report.accepted = report.results.values().sum::<u64>() - stats.denied - stats.over_limit;
+    }
+    snapshot
+}
+
+/// The way of commands into the time plane.
+fn commands_to(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chime_web::Commands {
+    let sender = std::sync::Mutex::new(sender);
+    Arc::new(move |command: Command| {
+        let command = command.for_engine().map_or(PlaneCommand::Reload, PlaneCommand::Engine);
+        let sent = sender.lock().is_ok_and(|sender| sender.send(command).is_ok());
+        waker.wake();
+        if sent { Ok(()) } else { Err(Refused("the daemon is stopping".to_owned())) }
+    })
+}
+
+/// Reads the configuration again. Sources, trust, keys and the policies of servers change; what needs privileges
+/// (addresses, user, clock) stays as it is until a restart.
+fn reload(options: Options, servers: Servers) -> Reload {
+    let read = move || -> Result<Reloaded> {
+        let (loaded, _) =
+            load::load(options.config.as_deref()).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
+        if !loaded.warnings.is_empty() {
+            warn!("{}", loaded.warnings.render(false));
+        }
+        let trusts = Trusts::load(&loaded.model)?;
+        let engine = wiring::engine_config(&loaded.model, &trusts, options.steers())?;
+        if let Some(serving) = &servers.ntp {
+            let listeners = listeners(&loaded.model)?;
+            let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+            if addresses.len() == serving.addresses().len() {
+                let policies: Vec<_> = listeners.into_iter().map(|listener| listener.policy).collect();
+                serving.set_policies(&policies);
+            } else {
+                warn!(
+                    "the number of NTP servers changed: restart to serve them; their policies stay as they are"
+                );
+            }
+        }
+        if let Some(serving) = &servers.ke {
+            serving.set_access(ke_listeners(&loaded.model).into_iter().map(|listener| listener.access));
+            serving.reload_certificates();
+        }
+        Ok(Reloaded { engine, trusts })
+    };
+    Box::new(move || {
+        read().inspect_err(|error| error!("configuration not read again, the old one stays: {error:#}")).ok()
+    })
+}

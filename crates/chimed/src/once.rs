@@ -1,0 +1,125 @@
+//! Measuring once: `chimed -Q`, `chimed -q` and `chime query`.
+
+use crate::clock_shell::ClockShell;
+use crate::exchanges::Exchanges;
+use crate::publish::Publisher;
+use crate::serving::Shared;
+use crate::state::StateKeeper;
+use crate::time_plane::{Parts, Stop, TimePlane, Turn};
+use crate::trust::Trusts;
+use crate::wiring;
+use anyhow::{Context, Result, anyhow};
+use chime_config::Model;
+use chime_discipline::ClockCommand;
+use chime_engine::{Engine, EngineReport};
+use chime_sys::adjust::{ClockDriver, KernelClock, ObserveOnly};
+use chime_sys::{clock, poll, random};
+use chime_time::{ClockReading, NtpDuration};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Samples of each answering source that are waited for.
+const SAMPLES_WANTED: u32 = 4;
+
+/// What measuring gave.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// The state of everything at the end.
+    pub report: EngineReport,
+    /// Whether a trustworthy time was found: enough sources agree, as the policy asks.
+    pub trustworthy: bool,
+    /// Whether a signal ended it.
+    pub interrupted: bool,
+}
+
+impl Measurement {
+    /// How far the clock is off, as found at the end; seconds, positive = the system clock is behind.
+    #[must_use]
+    pub fn offset_seconds(&self) -> f64 {
+        self.report.tracking.system_offset_seconds
+    }
+
+    /// The bound of the error of [`Measurement::offset_seconds`]; seconds.
+    #[must_use]
+    pub fn error_bound_seconds(&self) -> f64 {
+        self.report.tracking.root_delay_seconds / 2.0 + self.report.tracking.root_dispersion_seconds
+    }
+}
+
+/// Measures by the sources of `model` for at most `limit`; with `set` the clock is then stepped by what was found.
+///
+/// # Errors
+/// When files that the sources need cannot be read, or the clock may not be set although that is asked for.
+pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement> {
+    let trusts = Trusts::load(model)?;
+    let now = clock::read();
+    let config = wiring::engine_config(model, &trusts, false)?;
+    let mut seed = [0; 32];
+    random::fill(&mut seed).context("no randomness")?;
+    let precision = config.discipline.precision.exponent();
+    let driver: Box<dyn ClockDriver> = if set {
+        Box::new(KernelClock::take_over().context("the clock cannot be set")?)
+    } else {
+        Box::new(ObserveOnly)
+    };
+    let shared = Arc::new(Shared::unsynchronized(precision));
+    let (_sender, commands) = mpsc::channel();
+    let (_waker, wake) = poll::waker().context("no pipe")?;
+    let parts = Parts {
+        clock: ClockShell::new(driver, now),
+        state: StateKeeper::new(None, shared.clone(), now.mono),
+        publisher: Publisher::new(shared, now.mono, set),
+        exchanges: Exchanges::new(model.client_sockets.clone()),
+        trusts,
+    };
+    let engine = Engine::new(config, seed, now);
+    let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;
+    let deadline = now.mono.saturating_add(limit);
+    let stop =
+        plane.run(
+            Some(deadline),
+            |engine, now| {
+                if is_settled(engine, now) { Turn::Done } else { Turn::Continue(None) }
+            },
+        )?;
+    let report = plane.report();
+    let trustworthy = report.tracking.synchronized;
+    if set && trustworthy {
+        let by = NtpDuration::from_secs_f64(report.tracking.system_offset_seconds);
+        plane
+            .clock
+            .apply(ClockCommand::Step { by })
+            .map_err(|failure| anyhow!("the clock could not be stepped: {failure}"))?;
+    }
+    Ok(Measurement { report, trustworthy, interrupted: stop == Stop::Signal })
+}
+
+/// Whether more measuring would not tell much more: a time is agreed on, and every source that answers has answered
+/// several times.
+fn is_settled(engine: &Engine, now: ClockReading) -> bool {
+    if !engine.discipline().system(now.mono).synchronized {
+        return false;
+    }
+    let report = engine.report(now);
+    report
+        .sources
+        .iter()
+        .filter(|source| source.reach != 0)
+        .all(|source| source.statistics.samples >= SAMPLES_WANTED)
+}
+
+/// What `-Q` and `-q` print.
+#[must_use]
+pub fn verdict(measurement: &Measurement, set: bool) -> String {
+    if !measurement.trustworthy {
+        return "No trustworthy time: no source, or too few of them, could be measured".into();
+    }
+    // chrony's words and sign: positive means that the clock must go forward.
+    format!(
+        "System clock wrong by {:.6} seconds ({}), at most {:.6} seconds off that, {}",
+        measurement.offset_seconds(),
+        if set { "step" } else { "ignored" },
+        measurement.error_bound_seconds(),
+        if measurement.report.tracking.authenticated { "authenticated" } else { "NOT authenticated" },
+    )
+}
