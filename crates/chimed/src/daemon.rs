@@ -11,7 +11,7 @@ use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
 use crate::state::{Rotation, StateKeeper};
 use crate::store::Store;
-use crate::time_plane::{Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary};
+use crate::time_plane::{Inline, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary};
 use crate::trust::Trusts;
 use crate::{once, wiring};
 use anyhow::{Context, Result, bail};
@@ -150,10 +150,7 @@ impl Daemon {
         let (waker, wake) = poll::waker().context("no pipe")?;
         let exchanges = Exchanges::new(model.client_sockets.clone());
         // Threads only from here on: what was given up above was given up by all.
-        let servers = Servers {
-            ntp: if workers.is_empty() { None } else { Some(Arc::new(serving::start(workers)?)) },
-            ke: if ke_workers.is_empty() { None } else { Some(Arc::new(ke_server::start(ke_workers)?)) },
-        };
+        let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let control = control
             .map(|sockets| {
                 let servers = servers.clone();
@@ -163,7 +160,7 @@ impl Daemon {
             .transpose()
             .context("the control plane cannot be started")?;
         let reload = reload(options.clone(), servers.clone());
-        let parts = Parts { clock, state, publisher, exchanges, trusts };
+        let parts = Parts { clock, state, publisher, exchanges, trusts, inline };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
         Ok(Self { plane, servers, control, manager: ServiceManager::from_environment() })
     }
@@ -265,6 +262,30 @@ fn workers(threads: Threads) -> usize {
         Threads::Single => 1,
         Threads::Count(count) => usize::from(count),
     }
+}
+
+/// Starts the servers' threads; with `threads = "single"` the time plane gets the workers instead.
+fn start_servers(
+    threads: Threads,
+    workers: Vec<serving::Worker>,
+    ke_workers: Vec<KeWorker>,
+) -> Result<(Servers, Inline)> {
+    let (mut servers, mut inline) = (Servers::default(), Inline::default());
+    if threads == Threads::Single {
+        if !workers.is_empty() {
+            let (serving, worker) = serving::start_inline(workers)?;
+            (servers.ntp, inline.ntp) = (Some(Arc::new(serving)), Some(worker));
+        }
+        if !ke_workers.is_empty() {
+            let (serving, worker) = ke_server::start_inline(ke_workers)?;
+            (servers.ke, inline.ke) = (Some(Arc::new(serving)), Some(worker));
+        }
+    } else {
+        servers.ntp = (!workers.is_empty()).then(|| serving::start(workers)).transpose()?.map(Arc::new);
+        servers.ke =
+            (!ke_workers.is_empty()).then(|| ke_server::start(ke_workers)).transpose()?.map(Arc::new);
+    }
+    Ok((servers, inline))
 }
 
 /// The control plane's sockets. The daemon keeps time without them, and says that it has to.

@@ -173,16 +173,9 @@ pub fn spawn(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<KeServ
 /// Starts workers whose sockets are open.
 ///
 /// # Errors
-/// When a thread cannot be started, or there is no worker.
+/// When there is no worker, or a thread cannot be started.
 pub fn start(workers: Vec<KeWorker>) -> Result<KeServing> {
-    let first = workers.first().context("there is at least one worker")?;
-    let mut serving = KeServing {
-        addresses: first.addresses(),
-        desks: first.desks().cloned().collect(),
-        counters: first.counters().clone(),
-        stop: Arc::default(),
-        threads: Vec::new(),
-    };
+    let mut serving = KeServing::of(&workers)?;
     for (number, worker) in workers.into_iter().enumerate() {
         let (waker, wake) = waker().context("cannot make a pipe")?;
         let stop = serving.stop.clone();
@@ -195,7 +188,28 @@ pub fn start(workers: Vec<KeWorker>) -> Result<KeServing> {
     Ok(serving)
 }
 
+/// For a daemon without other threads: a worker that the caller's own loop drives, and the handle to it.
+///
+/// # Errors
+/// When there is no worker.
+pub fn start_inline(workers: Vec<KeWorker>) -> Result<(KeServing, KeWorker)> {
+    let serving = KeServing::of(&workers)?;
+    Ok((serving, workers.into_iter().next().context("there is at least one worker")?))
+}
+
 impl KeServing {
+    /// A handle to workers that are not started yet.
+    fn of(workers: &[KeWorker]) -> Result<Self> {
+        let first = workers.first().context("there is at least one worker")?;
+        Ok(Self {
+            addresses: first.addresses(),
+            desks: first.desks().cloned().collect(),
+            counters: first.counters().clone(),
+            stop: Arc::default(),
+            threads: Vec::new(),
+        })
+    }
+
     /// The addresses that are served, with the ports that the kernel chose where 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {

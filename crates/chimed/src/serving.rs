@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
 use chime_server::{ClientRecord, Policy, ServerTime};
 use chime_sys::batch::spread_by_sender;
-use chime_sys::poll::{WakeReceiver, Waker, waker};
+use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
@@ -108,6 +108,13 @@ struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// The line to a worker, which has no thread yet.
+    fn new(worker: &Worker) -> Result<(Self, Orders)> {
+        let (orders, receiver) = channel();
+        let (waker, wake) = waker().context("cannot make a pipe")?;
+        Ok((Self { orders, waker, counters: worker.counters(), thread: None }, Orders { receiver, wake }))
+    }
+
     /// A worker that has ended takes no orders, which is all the same to those who give them.
     fn tell(&self, order: Order) {
         let _ended = self.orders.send(order);
@@ -180,20 +187,70 @@ pub fn spawn(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Serving
 /// # Errors
 /// When a thread cannot be started.
 pub fn start(workers: Vec<Worker>) -> Result<Serving> {
-    let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
-    let mut serving = Serving { addresses, handles: Vec::new() };
+    let mut serving = Serving::of(&workers);
     for (number, worker) in workers.into_iter().enumerate() {
-        let (orders, receiver) = channel();
-        let (waker, wake) = waker().context("cannot make a pipe")?;
-        let counters = worker.counters();
-        let orders_of_worker = Orders { receiver, wake };
+        let (mut handle, orders) = WorkerHandle::new(&worker)?;
         let thread = std::thread::Builder::new()
             .name(format!("ntp-{number}"))
-            .spawn(move || worker.run(&orders_of_worker))
+            .spawn(move || worker.run(&orders))
             .context("cannot start a thread that serves NTP")?;
-        serving.handles.push(WorkerHandle { orders, waker, counters, thread: Some(thread) });
+        handle.thread = Some(thread);
+        serving.handles.push(handle);
     }
     Ok(serving)
+}
+
+/// For a daemon without other threads: a worker that the caller's own loop drives, and the handle to it.
+///
+/// # Errors
+/// When there is no worker, or no pipe.
+pub fn start_inline(workers: Vec<Worker>) -> Result<(Serving, InlineWorker)> {
+    let mut serving = Serving::of(&workers);
+    let worker = workers.into_iter().next().context("there is at least one worker")?;
+    let (handle, orders) = WorkerHandle::new(&worker)?;
+    serving.handles.push(handle);
+    Ok((serving, InlineWorker { worker, orders }))
+}
+
+/// A worker without a thread.
+pub struct InlineWorker {
+    worker: Worker,
+    orders: Orders,
+}
+
+/// A descriptor of an [`InlineWorker`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InlineToken {
+    /// The socket of listener number so-and-so.
+    Listener(usize),
+    /// The line on which the worker is told things.
+    Orders,
+}
+
+impl InlineWorker {
+    /// Adds every descriptor to what the loop waits for.
+    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(InlineToken) -> T) {
+        for (index, socket) in self.worker.sockets().enumerate() {
+            set.add(socket, Interest::READ, token(InlineToken::Listener(index)));
+        }
+        set.add(&self.orders.wake, Interest::READ, token(InlineToken::Orders));
+    }
+
+    /// A descriptor is ready.
+    pub fn handle_ready(&mut self, token: InlineToken) {
+        match token {
+            InlineToken::Listener(index) => self.worker.serve(index),
+            // Whoever drives the worker also decides when it ends.
+            InlineToken::Orders => drop(self.worker.obey(&self.orders)),
+        }
+    }
+}
+
+impl Serving {
+    /// A handle to no worker yet.
+    fn of(workers: &[Worker]) -> Self {
+        Self { addresses: workers.first().map(Worker::addresses).unwrap_or_default(), handles: Vec::new() }
+    }
 }
 
 impl Serving {

@@ -7,7 +7,9 @@ use crate::clock_shell::ClockShell;
 use crate::event_log::EventLog;
 use crate::exchanges::Exchanges;
 use crate::ke_client::KeClients;
+use crate::ke_server::{KeToken, KeWorker};
 use crate::publish::Publisher;
+use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
 use chime_engine::{
@@ -78,6 +80,17 @@ pub struct Parts {
     pub exchanges: Exchanges,
     /// Whom the sources trust.
     pub trusts: Trusts,
+    /// Servers that have no threads of their own (`threads = "single"`).
+    pub inline: Inline,
+}
+
+/// Servers that live in this loop.
+#[derive(Default)]
+pub struct Inline {
+    /// The NTP server.
+    pub ntp: Option<InlineWorker>,
+    /// The NTS key establishment server.
+    pub ke: Option<KeWorker>,
 }
 
 /// A descriptor of the loop.
@@ -88,6 +101,8 @@ enum Token {
     Lookups,
     Commands,
     Network,
+    Ntp(InlineToken),
+    Ke(KeToken),
 }
 
 /// How often the state is published when nothing happens. What changes with time alone (ages, dispersion, the rest of a
@@ -108,6 +123,7 @@ pub struct TimePlane {
     /// What others read.
     pub publisher: Publisher,
     exchanges: Exchanges,
+    inline: Inline,
     establishments: KeClients,
     trusts: Trusts,
     resolver: Resolver,
@@ -132,7 +148,7 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, trusts } = parts;
+        let Parts { clock, state, publisher, exchanges, trusts, inline } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
@@ -146,6 +162,7 @@ impl TimePlane {
             state,
             publisher,
             exchanges,
+            inline,
             establishments: KeClients::default(),
             trusts,
             resolver: Resolver::new()?,
@@ -277,7 +294,9 @@ impl TimePlane {
             self.set.add(network, Interest::READ, Token::Network);
         }
         self.set.add(&self.wake, Interest::READ, Token::Commands);
+        let inline_wake_at = self.register_inline();
         let wake_at = [
+            inline_wake_at,
             self.engine.poll_timeout(),
             self.establishments.poll_timeout(),
             self.state.poll_timeout(),
@@ -293,11 +312,25 @@ impl TimePlane {
                 self.handle_ready(token, readiness);
             }
         }
+        if let Some(ke) = &mut self.inline.ke {
+            ke.handle_timeout(clock::mono_now());
+        }
         self.establishments.handle_timeout(clock::mono_now());
         while let Some(finished) = self.establishments.finished() {
             self.engine.handle_input(clock::mono_now(), finished);
         }
         Ok(())
+    }
+
+    /// Adds the sockets of servers without threads; gives when they want to be looked at.
+    fn register_inline(&mut self) -> Option<MonoTime> {
+        if let Some(ntp) = &self.inline.ntp {
+            ntp.register(&mut self.set, Token::Ntp);
+        }
+        let ke = self.inline.ke.as_ref()?;
+        let now = clock::mono_now();
+        ke.register(&mut self.set, Token::Ke, now);
+        Some(ke.poll_timeout(now))
     }
 
     fn handle_ready(&mut self, token: Token, readiness: Readiness) {
@@ -312,6 +345,16 @@ impl TimePlane {
             }
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),
+            Token::Ntp(token) => {
+                if let Some(ntp) = &mut self.inline.ntp {
+                    ntp.handle_ready(token);
+                }
+            }
+            Token::Ke(token) => {
+                if let Some(ke) = &mut self.inline.ke {
+                    ke.handle_ready(token, readiness, clock::mono_now());
+                }
+            }
             Token::Network => {
                 if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
                     self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);

@@ -173,7 +173,7 @@ impl Worker {
     }
 
     /// Carries out what it was told; false: stop.
-    fn obey(&mut self, orders: &Orders) -> bool {
+    pub(super) fn obey(&mut self, orders: &Orders) -> bool {
         orders.wake.drain();
         loop {
             match orders.receiver.try_recv() {
