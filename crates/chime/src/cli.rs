@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::DEFAULT_SOCKET;
 use crate::exit;
+use crate::ke::KeOptions;
 use crate::terminal::Colour;
 
 /// Shows what the time daemon chimed knows, and whether its time can be trusted.
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Clients(ReportOptions),
     /// Monitoring plug-in: is the time synchronised, authenticated, near, and from enough sources?
     Check(CheckOptions),
+    /// Establish keys with an NTS server once, step by step, without a daemon
+    Ke(KeOptions),
     /// Look at configuration files
     Config {
         #[command(subcommand)]

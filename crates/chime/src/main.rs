@@ -9,6 +9,7 @@ mod client;
 mod config_check;
 mod exit;
 mod generate;
+mod ke;
 mod reports;
 mod terminal;
 
@@ -57,6 +58,7 @@ fn run(cli: &Cli) -> Result<Exit> {
         Command::Config { command: ConfigCommand::Check { file } } => {
             config_check::check(file.as_deref(), terminal)
         }
+        Command::Ke(options) => ke::run(options, terminal),
         Command::Generate { what } => generate::generate(what),
         _ => unreachable!("reports and commands to the daemon are handled above"),
     }

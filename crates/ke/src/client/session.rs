@@ -116,6 +116,12 @@ impl ClientSession {
         self.finished
     }
 
+    /// How far the session has come.
+    #[must_use]
+    pub const fn stage(&self) -> KeStage {
+        self.stage
+    }
+
     /// Takes the outcome, once there is one.
     pub fn outcome(&mut self) -> Option<Result<KeOutcome, KeError>> {
         self.outcome.take()
