@@ -70,7 +70,7 @@ pub fn write_nts_request(
 /// [`NtsResponseError`]; `cookies` is as it was then, and nothing in the packet may be believed.
 pub fn verify_nts_response(
     packet: &[u8],
-    unique_identifier: &[u8; UNIQUE_IDENTIFIER_OCTETS],
+    unique_identifier: &[u8],
     s2c: &AeadKey,
     cookies: &mut ArrayVec<Cookie, COOKIES_MAX>,
 ) -> Result<(), NtsResponseError> {
@@ -101,7 +101,7 @@ pub fn verify_nts_response(
 /// Whether a packet is an NTS NAK for the request with `unique_identifier`. It is not authenticated: whoever saw the
 /// request can make one. The origin timestamp is for the caller to check. RFC 8915 §5.7.
 #[must_use]
-pub fn is_nts_nak(packet: &[u8], unique_identifier: &[u8; UNIQUE_IDENTIFIER_OCTETS]) -> bool {
+pub fn is_nts_nak(packet: &[u8], unique_identifier: &[u8]) -> bool {
     Packet::parse(packet).is_ok_and(|packet| {
         let header = &packet.header;
         (header.version, header.mode, header.stratum) == (4, Mode::Server, 0)
@@ -112,7 +112,7 @@ pub fn is_nts_nak(packet: &[u8], unique_identifier: &[u8; UNIQUE_IDENTIFIER_OCTE
 }
 
 /// The identifier is there, and each field of its kind before the authenticator has the right one.
-fn check_unique_identifier(packet: &Packet<'_>, wanted: &[u8; 32]) -> Result<(), NtsResponseError> {
+fn check_unique_identifier(packet: &Packet<'_>, wanted: &[u8]) -> Result<(), NtsResponseError> {
     let mut found = false;
     for field in packet.fields().flatten() {
         match field.field_type {

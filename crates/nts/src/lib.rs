@@ -18,7 +18,7 @@ mod siv;
 
 pub use aead::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadError, AeadKey, KeyLength, NONCE_OCTETS_MAX};
 pub use client::{NtsResponseError, is_nts_nak, verify_nts_response, write_nts_request};
-pub use cookie::{COOKIE_OCTETS_MAX, COOKIES_MAX, Cookie, CookieLength};
+pub use cookie::{COOKIE_OCTETS_MAX, COOKIE_OCTETS_MIN, COOKIES_MAX, Cookie, CookieLength};
 pub use key_ring::{CookieError, CookieKey, KEYS_KEPT_DEFAULT, KEYS_MAX, KeyRing, KeyRingError};
 pub use keys::{
     Direction, EXPORTER_CONTEXT_OCTETS, EXPORTER_LABEL, NTP_PROTOCOL_ID, NtsKeys, exporter_context,

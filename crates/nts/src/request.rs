@@ -5,7 +5,9 @@
 //! answered in time nor by a NAK gets silence; a packet with any NTS field never gets unauthenticated time.
 
 use crate::authenticator::{self, Authenticator, PlaintextRoom, encrypted_fields};
-use crate::{AEAD_TAG_OCTETS, AeadError, AeadKey, COOKIES_MAX, Cookie, CookieError, KeyRing, NtsKeys};
+use crate::{
+    AEAD_TAG_OCTETS, AeadAlgorithm, AeadError, AeadKey, COOKIES_MAX, Cookie, CookieError, KeyRing, NtsKeys,
+};
 use chime_wire::{
     DATAGRAM_OCTETS_MAX, DecodeError, EXTENSION_FIELD_HEADER_OCTETS, ExtensionField, FieldWriter,
     HEADER_OCTETS, Mode, Packet, field_type,
@@ -153,9 +155,8 @@ impl<'a> NtsRequest<'a> {
         })
     }
 
-    /// Verifies the authenticator with the keys that the cookie carried, and gives how many cookies to answer with:
-    /// one, and one for each placeholder, at most [`COOKIES_MAX`], and never so many that the answer, a header with
-    /// what [`write_nts_response`] appends, would be longer than the request.
+    /// Verifies the authenticator with the keys that the cookie carried, and gives how many cookies are asked for: one,
+    /// and one for each placeholder, at most [`COOKIES_MAX`].
     ///
     /// # Errors
     /// [`NtsRequestError::Nak`] or [`NtsRequestError::Silence`].
@@ -170,23 +171,24 @@ impl<'a> NtsRequest<'a> {
             _ => NtsRequestError::Nak(NakReason::Unauthentic),
         })?;
         let encrypted = count_placeholders(encrypted_fields(plaintext), self.cookie.len())?;
-        Ok(self.cookies_that_fit(keys, (1 + self.placeholders + encrypted).min(COOKIES_MAX)))
+        Ok((1 + self.placeholders + encrypted).min(COOKIES_MAX))
     }
 
-    /// Opens the cookie with `ring` and verifies the request with what was in it.
+    /// Opens the cookie with `ring`, verifies the request with the keys that were in it, and gives these and how many
+    /// cookies to answer with: as many as are asked for, but never so many that the answer, a header with what
+    /// [`write_nts_response`] appends, would be longer than the request.
     ///
     /// # Errors
     /// [`NtsRequestError::Nak`] or [`NtsRequestError::Silence`].
     pub fn accept(&self, ring: &KeyRing) -> Result<(NtsKeys, usize), NtsRequestError> {
         let keys = ring.open_cookie(self.cookie).map_err(NakReason::Cookie)?;
-        let cookies = self.verify(&keys)?;
+        let cookies = self.cookies_that_fit(keys.algorithm(), self.verify(&keys)?);
         Ok((keys, cookies))
     }
 
     /// A request leaves room for as many cookies as it asks for when they are as long as the one that it brought, which
     /// holds unless an older version of us made that one.
-    fn cookies_that_fit(&self, keys: &NtsKeys, wanted: usize) -> usize {
-        let algorithm = keys.algorithm();
+    fn cookies_that_fit(&self, algorithm: AeadAlgorithm, wanted: usize) -> usize {
         let overhead = HEADER_OCTETS
             + (EXTENSION_FIELD_HEADER_OCTETS + self.unique_identifier.len())
             + (EXTENSION_FIELD_HEADER_OCTETS + 4 + algorithm.nonce_octets() + AEAD_TAG_OCTETS);
