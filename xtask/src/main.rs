@@ -12,6 +12,7 @@ mod deny;
 mod documents;
 mod peers;
 mod rfc;
+mod vectors;
 mod workspace;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "arch", help: "dependency arrows, and what pure crates must not do", run: arch::run },
     Command { name: "deny", help: "licences, bans and sources of the dependencies", run: deny::run },
     Command { name: "rfc", help: "lists the RFC sections cited in code and in tests", run: rfc::run },
+    Command { name: "vectors", help: "FOLDER: recorded exchanges with real daemons", run: vectors::run },
     Command { name: "bench", help: "requests per second, next to chronyd", run: bench::run },
     Command { name: "install-peers", help: "chrony, NTPsec and ntpd-rs into .lab/", run: peers::run },
 ];
