@@ -20,7 +20,7 @@ pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair, ClientSockets,
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LogLevel, Model, NtpServer, NtpVersion,
     NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, Source, SourceKind, Synchronization,
-    Threads,
+    Threads, parse_address,
 };
 
 /// What reading a configuration gives: the model, and what the operator should know about it.

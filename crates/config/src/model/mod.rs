@@ -1,5 +1,6 @@
 //! The model: everything an operator can ask for, in one place and free of any file format.
 
+mod address;
 mod process;
 mod server;
 mod source;
@@ -7,6 +8,7 @@ mod synchronization;
 
 use std::path::PathBuf;
 
+pub use address::parse_address;
 pub use process::{LogLevel, Observability, Process, Threads};
 pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{

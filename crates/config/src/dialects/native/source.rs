@@ -1,6 +1,6 @@
 //! `[[source]]` and `[source-defaults]`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use toml::de::DeValue;
 
@@ -10,6 +10,7 @@ use super::values::{
     authentication_policy, boolean, fault, integer, ip_address, list, number, one_or_list, path, sha256,
     string, text, word, wrong_type,
 };
+use crate::model::parse_address;
 use crate::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, Diagnostic, Model, NtpVersion,
     NtsTrust, Origin, PollLimits, Severity, Source, SourceKind,
@@ -206,38 +207,8 @@ struct Address {
 
 /// `HOST[:PORT]`; with more than one colon it is IPv6, in brackets when there is a port.
 fn address(value: &Value<'_>) -> Parsed<Address> {
-    const HOST_OCTETS_MAX: usize = 253;
-    let given = string(value)?;
-    let (host, port) = split_address(given)
-        .ok_or_else(|| fault(value, format!("\"{given}\" is not HOST, HOST:PORT, IPV6 or [IPV6]:PORT")))?;
-    let port = match port {
-        None => None,
-        Some(digits) => match digits.parse::<u16>() {
-            Ok(port) if port > 0 => Some(port),
-            _ => return Err(fault(value, format!("\"{digits}\" is not a port from 1 to 65535"))),
-        },
-    };
-    let visible = host.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric());
-    if host.is_empty() || host.len() > HOST_OCTETS_MAX || !visible || host.contains('/') {
-        return Err(fault(value, format!("\"{host}\" is not a host name or an IP address")));
-    }
-    Ok(Address { host: host.to_owned(), port })
-}
-
-fn split_address(given: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = given.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        host.parse::<Ipv6Addr>().ok()?;
-        return match after {
-            "" => Some((host, None)),
-            after => after.strip_prefix(':').map(|port| (host, Some(port))),
-        };
-    }
-    match given.matches(':').count() {
-        0 => Some((given, None)),
-        1 => given.split_once(':').map(|(host, port)| (host, Some(port))),
-        _ => given.parse::<Ipv6Addr>().ok().map(|_| (given, None)),
-    }
+    let (host, port) = parse_address(string(value)?).map_err(|message| fault(value, message))?;
+    Ok(Address { host, port })
 }
 
 fn read_kind(table: &mut TableReader<'_, '_, '_, '_>, mode: Mode, source: &mut Source) {
