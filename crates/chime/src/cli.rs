@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::client::DEFAULT_SOCKET;
 use crate::exit;
 use crate::ke::KeOptions;
+use crate::query::QueryOptions;
 use crate::terminal::Colour;
 
 /// Shows what the time daemon chimed knows, and whether its time can be trusted.
@@ -70,6 +71,10 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Establish keys with an NTS server once, step by step, without a daemon
     Ke(KeOptions),
+    /// Measure servers once, without a daemon and without touching the clock
+    Query(QueryOptions),
+    /// Authenticated time end to end, on loopback and with nothing to install
+    Demo,
     /// Look at configuration files
     Config {
         #[command(subcommand)]
@@ -100,6 +105,9 @@ pub(crate) enum Command {
     Reset,
     /// Read the configuration again
     Reload,
+    /// The daemon, as the demo starts it
+    #[command(hide = true)]
+    Daemon(chimed::cli::Options),
     /// Write shell completions or manual pages
     #[command(hide = true)]
     Generate {

@@ -7,9 +7,11 @@
 mod cli;
 mod client;
 mod config_check;
+mod demo;
 mod exit;
 mod generate;
 mod ke;
+mod query;
 mod reports;
 mod terminal;
 
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if let Some(Command::Daemon(options)) = &cli.command {
+        return demo::daemon(options);
+    }
     let exit = run(&cli).unwrap_or_else(|error| {
         eprintln!("chime: {error:#}");
         let unreachable = error
@@ -55,12 +60,14 @@ fn run(cli: &Cli) -> Result<Exit> {
     match command {
         Command::Status { json } => reports::show_status(&daemon, *json || cli.json, terminal),
         Command::Check(options) => reports::check(&daemon, options),
+        Command::Query(options) => query::query(options, terminal),
+        Command::Demo => demo::demo(terminal),
         Command::Config { command: ConfigCommand::Check { file } } => {
             config_check::check(file.as_deref(), terminal)
         }
         Command::Ke(options) => ke::run(options, terminal),
         Command::Generate { what } => generate::generate(what),
-        _ => unreachable!("reports and commands to the daemon are handled above"),
+        _ => unreachable!("reports, commands to the daemon and the daemon itself are handled above"),
     }
 }
 
