@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::packet_tests::Measurement;
 use crate::{CertificateDatesPolicy, DiscardReason, Event, RemovalReason};
 use chime_discipline::{SelectionState, SourceId};
-use chime_time::{MonoTime, NtpDate, NtpDuration};
+use chime_time::{MonoTime, NtpDate};
 use chime_wire::Header;
 use std::net::IpAddr;
 
@@ -43,7 +43,7 @@ impl Engine {
         let system_unix_seconds = self.system_date(now).unix_seconds();
         let trusted = self.is_time_trusted(now);
         let unix_seconds = if trusted {
-            (self.system_date(now) + self.remaining_correction(now)).unix_seconds()
+            self.date_with(now, self.remaining_correction(now))
         } else {
             system_unix_seconds.max(self.lower_bound(now))
         };
@@ -67,8 +67,17 @@ impl Engine {
 
     /// What the discipline knows of our clock's error but has not corrected (yet, or because it may not touch the clock);
     /// positive = our clock is behind.
-    fn remaining_correction(&self, now: MonoTime) -> NtpDuration {
-        NtpDuration::from_secs_f64(self.discipline.system(now).system_offset)
+    fn remaining_correction(&self, now: MonoTime) -> f64 {
+        self.discipline.system(now).system_offset
+    }
+
+    /// The date that `offset` seconds make of our clock; Unix seconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "float to int casts saturate, far outside of any date"
+    )]
+    fn date_with(&self, now: MonoTime, offset: f64) -> i64 {
+        (self.system_date(now).unix_seconds_f64() + offset).floor() as i64
     }
 
     /// The middle of the 136 years in which timestamps of servers lie: they begin a year before the lower bound.
@@ -94,7 +103,7 @@ impl Engine {
         if !self.associations[index].is_provisional() {
             return Ok(());
         }
-        self.judge_certificate(now, index, measurement.offset)?;
+        self.judge_certificate(now, index, measurement.date_offset_seconds)?;
         if self.is_time_trusted(now) {
             self.judge_all(now, self.remaining_correction(now));
             return if self.association_index(id).is_some() {
@@ -104,8 +113,8 @@ impl Engine {
             };
         }
         let root = header.root_delay.to_duration().half() + header.root_dispersion.to_duration();
-        let error = measurement.delay.half() + measurement.dispersion + root;
-        self.associations[index].claim = Some(Claim { offset: measurement.offset, error });
+        let error = (measurement.delay + measurement.dispersion + root).as_secs_f64();
+        self.associations[index].claim = Some(Claim { offset: measurement.date_offset_seconds, error });
         self.settle_claims(now);
         match self.association_index(id) {
             None => Err(DiscardReason::CertificateExpired),
@@ -115,15 +124,10 @@ impl Engine {
     }
 
     /// Judges the certificate of one association by the time that `offset` makes of our clock, and draws the conclusion.
-    fn judge_certificate(
-        &mut self,
-        now: MonoTime,
-        index: usize,
-        offset: NtpDuration,
-    ) -> Result<(), DiscardReason> {
+    fn judge_certificate(&mut self, now: MonoTime, index: usize, offset: f64) -> Result<(), DiscardReason> {
         let association = &self.associations[index];
         let Some(certificate) = association.nts().and_then(|nts| nts.certificate) else { return Ok(()) };
-        let measured = (self.system_date(now) + offset).unix_seconds();
+        let measured = self.date_with(now, offset);
         let judgement = judge(certificate.dates, measured, self.lower_bound(now));
         if let Err(reason) = judgement {
             let ke_address = association.nts().and_then(|nts| nts.ke_address);
@@ -160,7 +164,7 @@ impl Engine {
     }
 
     /// Refuses every provisional certificate that is not valid at the time that `offset` makes of our clock.
-    fn refuse_invalid_at(&mut self, now: MonoTime, offset: NtpDuration) {
+    fn refuse_invalid_at(&mut self, now: MonoTime, offset: f64) {
         let provisional: Vec<SourceId> = self
             .associations
             .iter()
@@ -176,7 +180,7 @@ impl Engine {
     }
 
     /// The clock is right now: what is still provisional is judged by it for good.
-    fn judge_all(&mut self, now: MonoTime, offset: NtpDuration) {
+    fn judge_all(&mut self, now: MonoTime, offset: f64) {
         self.refuse_invalid_at(now, offset);
         for association in &mut self.associations {
             if let Some(certificate) = association.nts_mut().and_then(|nts| nts.certificate.as_mut()) {
@@ -218,7 +222,7 @@ impl Engine {
             return;
         }
         let correction = self.remaining_correction(now);
-        let unix = (self.system_date(now) + correction).unix_seconds();
+        let unix = self.date_with(now, correction);
         if self.associations.iter().any(crate::association::Association::is_provisional) {
             self.judge_all(now, correction);
         }

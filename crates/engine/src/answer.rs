@@ -195,7 +195,10 @@ impl Engine {
             self.discipline_hears_of_unsynchronised(now, id, header, &measurement, reason);
             return Err(reason);
         }
-        self.admit(now, id, &measurement, header)?;
+        if let Err(reason) = self.admit(now, id, &measurement, header) {
+            self.discipline.update(now);
+            return Err(reason);
+        }
         self.sample(now, id, header, &measurement)
     }
 
@@ -216,7 +219,7 @@ impl Engine {
             tests.pass(test);
         }
         test_header(header, &mut tests);
-        let shortest = association.note_delay(measurement.delay.as_secs_f64());
+        let recent = association.note_delay(measurement.delay.as_secs_f64());
         let statistics = self.discipline.source_report(now, id);
         let enough = statistics.filter(|statistics| statistics.samples >= DEVIATION_SAMPLES_MIN);
         let source = self.source_index(self.associations[index].source);
@@ -225,7 +228,7 @@ impl Engine {
             max: config.map_or(3.0, |config| config.max_delay_seconds),
             ratio: config.map_or(0.0, |config| config.max_delay_ratio),
             deviation_ratio: config.map_or(0.0, |config| config.max_delay_deviation_ratio),
-            shortest,
+            recent,
             standard_deviation: enough.map(|statistics| statistics.standard_deviation),
         };
         test_delay(header, measurement, &limits, &mut tests);
@@ -296,7 +299,11 @@ impl Engine {
         association.last_error = None;
         association.polling.measured();
         association.polling.adapt(self.discipline.poll_advice(id));
-        let authenticated = association.is_authenticated();
+        let (authenticated, key) = (association.is_authenticated(), association.source);
+        if let Some(source) = self.source_index(key) {
+            // Only now is it shown that the keys are of use: a certificate may have been refused in between.
+            self.sources[source].establishment.back_off.reset();
+        }
         let (offset, delay) = (measurement.offset, measurement.delay);
         self.event(Event::Sampled { association: id, offset, delay, authenticated });
         self.confirm(now, index);
@@ -317,9 +324,10 @@ impl Engine {
         if association.polling.offline_after_burst {
             return self.go_offline_after_burst(now, id);
         }
-        let interval = self.associations[index].polling.interval_seconds();
-        let jitter = self.random.jitter(0.98, 1.02);
-        self.timers.set(Timer::Poll(id), now.add_secs_f64(interval * jitter));
+        let association = &self.associations[index];
+        let asked_at = association.exchange.as_ref().map_or(now, |exchange| exchange.asked_at);
+        let interval = association.polling.interval_seconds() * self.random.jitter(0.98, 1.02);
+        self.timers.set(Timer::Poll(id), asked_at.add_secs_f64(interval));
     }
 }
 

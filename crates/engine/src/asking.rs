@@ -39,7 +39,7 @@ impl Engine {
     fn ask(&mut self, now: MonoTime, index: usize) {
         self.expire_old_keys(now, index);
         let exchange = ExchangeId(self.number());
-        match self.write_request(index, exchange) {
+        match self.write_request(now, index, exchange) {
             Ok(Some(octets)) => {
                 let association = &mut self.associations[index];
                 association.counters.sent += 1;
@@ -63,7 +63,12 @@ impl Engine {
     }
 
     /// Writes a request and opens its exchange. `None` when there is no cookie or no key.
-    fn write_request(&mut self, index: usize, id: ExchangeId) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn write_request(
+        &mut self,
+        now: MonoTime,
+        index: usize,
+        id: ExchangeId,
+    ) -> Result<Option<Vec<u8>>, DecodeError> {
         let key = self.associations[index].source;
         let version =
             self.source_index(key).map_or(4, |source| self.sources[source].config.version.clamp(1, 4));
@@ -109,8 +114,15 @@ impl Engine {
             }
         };
         let octets = writer.written().to_vec();
-        association.exchange =
-            Some(Exchange { id, origin, version, proof, sent: None, outcome: Outcome::Waiting });
+        association.exchange = Some(Exchange {
+            id,
+            asked_at: now,
+            origin,
+            version,
+            proof,
+            sent: None,
+            outcome: Outcome::Waiting,
+        });
         Ok(Some(octets))
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Association {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) id: ExchangeId,
+    /// When the request was made; the next one follows an interval later.
+    pub(crate) asked_at: MonoTime,
     /// The random transmit timestamp, which a true answer returns as its origin.
     pub(crate) origin: NtpTimestamp,
     pub(crate) version: u8,
@@ -201,13 +203,15 @@ impl Association {
         self.denied_until.is_some_and(|until| until > now)
     }
 
-    /// Remembers a round trip; gives the shortest of those before it.
-    pub(crate) fn note_delay(&mut self, delay_seconds: f64) -> Option<f64> {
-        let shortest = self.delays.iter().copied().reduce(f64::min);
+    /// Remembers a round trip; gives the shortest and the median of those before it, in seconds.
+    pub(crate) fn note_delay(&mut self, delay_seconds: f64) -> Option<(f64, f64)> {
+        let mut sorted = self.delays.clone();
+        sorted.sort_by(f64::total_cmp);
+        let before = sorted.first().map(|shortest| (*shortest, sorted[sorted.len() / 2]));
         if self.delays.is_full() {
             self.delays.remove(0);
         }
         self.delays.push(delay_seconds);
-        shortest
+        before
     }
 }

@@ -17,7 +17,6 @@
 //! synchronised, what is still provisional is judged a last time, against our own clock.
 
 use crate::DiscardReason;
-use chime_time::NtpDuration;
 
 /// The dates of a certificate chain; Unix seconds, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,12 +51,13 @@ pub(crate) const fn judge_by_lower_bound(
 }
 
 /// What one source says about our clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Claim {
-    /// Remote minus local; positive = our clock is behind.
-    pub(crate) offset: NtpDuration,
-    /// Half of the round trip plus the server's own error bound: the true offset is within this of `offset`.
-    pub(crate) error: NtpDuration,
+    /// Remote minus local; seconds, positive = our clock is behind. Not a duration: a clock of 1970 may be more behind
+    /// than durations can say.
+    pub(crate) offset: f64,
+    /// The round trip plus the server's own error bound: the true offset is within this of `offset`; seconds.
+    pub(crate) error: f64,
 }
 
 /// How many claims are needed before any is believed, of `sources` authenticated sources: more than half.
@@ -67,14 +67,14 @@ pub(crate) const fn quorum(sources: usize) -> usize {
 
 /// The offset on which more than half of the claims agree, if there is one: the middle of the range where most
 /// intervals overlap.
-pub(crate) fn majority(claims: &[Claim]) -> Option<NtpDuration> {
-    let mut edges: Vec<(NtpDuration, i32)> = Vec::with_capacity(claims.len() * 2);
+pub(crate) fn majority(claims: &[Claim]) -> Option<f64> {
+    let mut edges: Vec<(f64, i32)> = Vec::with_capacity(claims.len() * 2);
     for claim in claims {
         edges.push((claim.offset - claim.error, -1));
         edges.push((claim.offset + claim.error, 1));
     }
     // At one point the starts (-1) come first, so that intervals that touch overlap.
-    edges.sort_unstable();
+    edges.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
     let (mut depth, mut best, mut range) = (0usize, 0usize, None);
     for (index, (at, kind)) in edges.iter().enumerate() {
         if *kind < 0 {
@@ -88,7 +88,7 @@ pub(crate) fn majority(claims: &[Claim]) -> Option<NtpDuration> {
         }
     }
     let (low, high) = range.filter(|_| best >= quorum(claims.len()))?;
-    Some(low.half() + high.half())
+    Some(f64::midpoint(low, high))
 }
 
 #[cfg(test)]
@@ -120,18 +120,18 @@ mod tests {
         assert_eq!(judge(DATES, bound - 60, bound), Ok(()));
     }
 
-    fn claim(offset: f64, error: f64) -> Claim {
-        Claim { offset: NtpDuration::from_secs_f64(offset), error: NtpDuration::from_secs_f64(error) }
+    const fn claim(offset: f64, error: f64) -> Claim {
+        Claim { offset, error }
     }
 
     #[test]
     fn the_majority_decides_and_a_tie_does_not() {
         assert_eq!(majority(&[]), None);
         let lone = majority(&[claim(5.0, 0.1)]).expect("one of one is a majority");
-        assert!((lone.as_secs_f64() - 5.0).abs() < 1e-6);
+        assert!((lone - 5.0).abs() < 1e-6);
         assert_eq!(majority(&[claim(5.0, 0.1), claim(-1e6, 0.1)]), None);
         let honest = [claim(5.0, 0.1), claim(-1e6, 0.1), claim(5.05, 0.1)];
-        let agreed = majority(&honest).expect("two of three agree").as_secs_f64();
+        let agreed = majority(&honest).expect("two of three agree");
         assert!((agreed - 5.025).abs() < 1e-6, "{agreed}");
     }
 }

@@ -239,7 +239,7 @@ impl Engine {
                 sent.at.system = sent.at.system + by;
             }
             if let Some(claim) = &mut association.claim {
-                claim.offset -= by;
+                claim.offset -= by.as_secs_f64();
             }
         }
     }

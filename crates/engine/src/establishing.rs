@@ -313,7 +313,6 @@ impl Engine {
         source.establishment.succeeded += 1;
         source.establishment.last_error = None;
         source.establishment.last_success = Some(now);
-        source.establishment.back_off.reset();
         source.last_error = None;
         let (key, name) = (source.key, source.config.name.clone());
         self.event(Event::KeysEstablished {

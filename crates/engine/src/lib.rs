@@ -55,3 +55,6 @@ pub use report::{
     EstablishmentReport, LeapReport, NtpReport, SelectionOptionsReport, SelectionReport, SourceKind,
     SourceReport, StatisticsReport, TrackingReport,
 };
+
+#[cfg(test)]
+mod tests;

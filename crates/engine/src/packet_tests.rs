@@ -107,7 +107,14 @@ pub(crate) struct Measurement {
     pub(crate) dispersion: NtpDuration,
     /// T3 − T2.
     pub(crate) response: NtpDuration,
+    /// Our clock's error as the server sees it, without limit and to the second or so: for judging certificates by the
+    /// server's own date; seconds, positive = our clock is behind.
+    pub(crate) date_offset_seconds: f64,
 }
+
+/// The greatest offset of one measurement: a day less than what a duration can hold. A clock that is more than 68 years
+/// wrong is set in two steps.
+const OFFSET_MAX: NtpDuration = NtpDuration::from_seconds((1 << 31) - 86_400);
 
 /// Computes offset, delay and dispersion from the four timestamps. T2 and T3 carry no era; `pivot` says which 136 years
 /// they lie in: those that begin 68 years before it.
@@ -130,10 +137,11 @@ pub(crate) fn measure(
     let half_way = received.mono.seconds_since(sent.mono) / 2.0;
     Measurement {
         at: sent.mono.add_secs_f64(half_way.max(0.0)),
-        offset,
+        offset: offset.clamp(-OFFSET_MAX, OFFSET_MAX),
         delay: (elapsed - response).max(shortest),
         dispersion: NtpDuration::from_secs_f64(server_precision + precision.seconds() + drift),
         response,
+        date_offset_seconds: transmit.unix_seconds_f64() - received.system.unix_seconds_f64(),
     }
 }
 
@@ -146,8 +154,8 @@ pub(crate) struct DelayLimits {
     pub(crate) ratio: f64,
     /// The greatest half increase of the delay over the shortest, in standard deviations; 0 = no such test.
     pub(crate) deviation_ratio: f64,
-    /// The shortest of the recent delays; seconds, `None` = there is none.
-    pub(crate) shortest: Option<f64>,
+    /// The shortest and the median of the recent delays; seconds, `None` = there are none.
+    pub(crate) recent: Option<(f64, f64)>,
     /// Standard deviation of the source's offsets; seconds, `None` = not known yet.
     pub(crate) standard_deviation: Option<f64>,
 }
@@ -178,14 +186,18 @@ pub(crate) fn test_delay(
         && Precision::new(header.precision).seconds() <= limits.max
         && header.precision <= 0;
     tests.record(Test::Delay, possible);
-    let Some(shortest) = limits.shortest else {
+    let Some((shortest, median)) = limits.recent else {
         tests.pass(Test::DelayRatio);
         tests.pass(Test::DelayDeviation);
         return;
     };
     tests.record(Test::DelayRatio, limits.ratio <= 0.0 || delay <= shortest * limits.ratio + dispersion);
     let increase = (delay - shortest) / 2.0;
-    let allowed = limits.standard_deviation.filter(|_| limits.deviation_ratio > 0.0);
+    // The discipline's deviation is that of samples weighted by their delay; on a path where most round trips are longer
+    // than the shortest, the usual increase is no reason to refuse one.
+    let usual = (median - shortest) / 2.0;
+    let allowed =
+        limits.standard_deviation.filter(|_| limits.deviation_ratio > 0.0).map(|one| one.max(usual));
     tests.record(
         Test::DelayDeviation,
         allowed.is_none_or(|deviation| increase <= limits.deviation_ratio * deviation + dispersion),
@@ -301,7 +313,7 @@ mod tests {
     }
 
     const LIMITS: DelayLimits =
-        DelayLimits { max: 3.0, ratio: 0.0, deviation_ratio: 10.0, shortest: None, standard_deviation: None };
+        DelayLimits { max: 3.0, ratio: 0.0, deviation_ratio: 10.0, recent: None, standard_deviation: None };
 
     #[test]
     fn a_good_answer_passes_every_test() {
@@ -325,7 +337,7 @@ mod tests {
         assert_eq!(with(&|header| header.reference_id = ReferenceId([192, 0, 2, 1])), "1111111110");
         let slow = tests_of(&header(), &measured(90.0, 93.5), &LIMITS);
         assert_eq!(slow, "1111110111");
-        let limits = DelayLimits { shortest: Some(0.01), standard_deviation: Some(1e-3), ..LIMITS };
+        let limits = DelayLimits { recent: Some((0.01, 0.01)), standard_deviation: Some(1e-3), ..LIMITS };
         assert_eq!(tests_of(&header(), &good, &limits), "1111111101");
         assert_eq!(tests_of(&header(), &good, &DelayLimits { deviation_ratio: 0.0, ..limits }), "1111111111");
         assert_eq!(

@@ -1,0 +1,11 @@
+//! Conversations: the whole engine against servers made by hand, on a made-up clock.
+
+mod certificates;
+mod control;
+mod establishing;
+mod nts;
+mod plain;
+mod pools;
+mod properties;
+mod restart;
+mod world;

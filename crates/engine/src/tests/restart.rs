@@ -1,0 +1,76 @@
+//! Restarts: NTS state is saved and taken back.
+
+use super::world::{World, good_ke, good_nts};
+use crate::{SavedAssociation, SourceConfig, decode_nts_state, encode_nts_state};
+use chime_nts::AeadAlgorithm;
+
+fn saved() -> (Vec<SavedAssociation>, Vec<Vec<u8>>) {
+    let mut world = World::with_nts_server();
+    world.run_for(600.0);
+    assert!(world.saves >= 1, "the shell is asked to save");
+    let octets = encode_nts_state(&world.engine.nts_state());
+    (decode_nts_state(&octets).expect("it was just encoded"), world.cookies_sent())
+}
+
+#[test]
+fn a_restart_needs_no_key_establishment() {
+    let (saved, spent) = saved();
+    assert_eq!((saved.len(), saved[0].cookies.len()), (1, 8));
+    let mut world = World::with_nts_server();
+    assert_eq!(world.engine.restore_nts_state(world.now, saved), 1);
+    world.run_for(600.0);
+    assert!(world.samples() > 10);
+    assert!(world.establishments.is_empty() && world.lookups.is_empty());
+    assert!(world.cookies_sent().iter().all(|cookie| !spent.contains(cookie)), "no cookie is sent twice");
+    let report = world.source();
+    assert_eq!((report.authentication.cookies, report.authentication.key_id), (8, 1));
+    assert_eq!(report.reach, 0o377);
+}
+
+#[test]
+fn a_server_that_lost_its_keys_meanwhile_leads_to_an_establishment() {
+    let (saved, _) = saved();
+    let mut world = World::with_nts_server();
+    world.ring.rotate(chime_nts::CookieKey::new(99, [1; 32], chime_time::NtpDate::from_unix(0, 0)), 0);
+    world.server("192.0.2.1:123", |asked| {
+        let request = chime_nts::NtsRequest::parse(asked.octets).expect("an NTS request");
+        if request.accept(asked.ring).is_ok() { good_nts(asked) } else { vec![super::world::nak(asked)] }
+    });
+    world.engine.restore_nts_state(world.now, saved);
+    world.run_for(60.0);
+    assert_eq!(world.establishments.len(), 1);
+    assert!(world.samples() > 3);
+    assert_eq!(world.source().authentication.key_id, 2);
+}
+
+#[test]
+fn state_that_fits_no_source_is_left_out() {
+    let (saved, _) = saved();
+    let restored = |source: SourceConfig, saved: &SavedAssociation| {
+        let mut world = World::new(vec![source]);
+        world.engine.restore_nts_state(world.now, vec![saved.clone()])
+    };
+    assert_eq!(restored(SourceConfig::nts("nts.example"), &saved[0]), 1);
+    assert_eq!(restored(SourceConfig::nts("NTS.EXAMPLE"), &saved[0]), 1);
+    assert_eq!(restored(SourceConfig::nts("other.example"), &saved[0]), 0);
+    assert_eq!(restored(SourceConfig::server("nts.example"), &saved[0]), 0);
+    let spent = SavedAssociation { cookies: Vec::new(), ..saved[0].clone() };
+    assert_eq!(restored(SourceConfig::nts("nts.example"), &spent), 0);
+    let foreign = SavedAssociation { ke_port: 4461, ..saved[0].clone() };
+    assert_eq!(restored(SourceConfig::nts("nts.example"), &foreign), 0);
+    let mut other_aead = SourceConfig::nts("nts.example");
+    if let crate::Authentication::Nts(nts) = &mut other_aead.authentication {
+        nts.aeads = vec![AeadAlgorithm::Aes128GcmSiv];
+    }
+    assert_eq!(restored(other_aead, &saved[0]), 0);
+}
+
+#[test]
+fn a_server_is_restored_once() {
+    let (saved, _) = saved();
+    let mut world = World::new(vec![SourceConfig::nts("nts.example")]);
+    world.name("nts.example", &["192.0.2.1"]);
+    world.ke("nts.example", good_ke);
+    let twice = vec![saved[0].clone(), saved[0].clone()];
+    assert_eq!(world.engine.restore_nts_state(world.now, twice), 1);
+}
