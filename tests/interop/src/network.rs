@@ -27,6 +27,7 @@ pub(crate) struct Network {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     namespace: String,
+    host: u8,
 }
 
 impl Network {
@@ -62,7 +63,13 @@ impl Network {
                  route add default dev eth0\n"
             ),
         )?;
-        Ok(Node { namespace })
+        Ok(Node { namespace, host })
+    }
+
+    /// Cuts or mends the cable of a node: its interface loses its carrier, not its addresses.
+    pub(crate) fn set_cable(&self, host: u8, is_up: bool) -> Result<()> {
+        let state = if is_up { "up" } else { "down" };
+        ip(&self.prefix, &format!("link set p{host} {state}\n"))
     }
 }
 
@@ -76,6 +83,11 @@ impl Drop for Network {
 }
 
 impl Node {
+    /// The IPv4 address.
+    pub(crate) fn v4(&self) -> Ipv4Addr {
+        v4(self.host)
+    }
+
     /// The same command, run in this node's network.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
         let mut wrapped = Command::new("nsenter");

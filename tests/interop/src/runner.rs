@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const JOBS_DEFAULT: usize = 8;
 
 /// No scenario takes longer: every wait ends here.
-const SCENARIO_MAX: Duration = Duration::from_secs(120);
+const SCENARIO_MAX: Duration = Duration::from_secs(180);
 
 /// Runs the scenarios whose names contain one of the words; true when all of them passed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
@@ -74,11 +74,11 @@ fn run_one(scenario: &Scenario, number: usize, pki: &Arc<Pki>, console: &Mutex<(
     let _guard = console.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match result {
         Ok(()) => {
-            println!("pass {:44} {seconds:6.1} s", scenario.name);
+            println!("pass {:58} {seconds:6.1} s", scenario.name);
             true
         }
         Err(error) => {
-            println!("FAIL {:44} {seconds:6.1} s\n  {error:#}\n{}", scenario.name, Stage::logs(&folder));
+            println!("FAIL {:58} {seconds:6.1} s\n  {error:#}\n{}", scenario.name, Stage::logs(&folder));
             false
         }
     }

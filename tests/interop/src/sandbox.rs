@@ -15,6 +15,9 @@ use std::process::Command;
 /// Names that scenarios use, the same in every network: `(name, last part of the address)`.
 const NODES: &[(&str, u8)] = &[("server", 1), ("client", 2), ("middle", 3), ("source", 4), ("other", 5)];
 
+/// The nodes that `pool.test` stands for.
+pub(crate) const POOL: &[u8] = &[1, 4, 5];
+
 /// An address in every network at which nobody answers.
 const NOBODY: u8 = 99;
 
@@ -57,7 +60,7 @@ fn bind(name: &str, text: &str) -> Result<()> {
 }
 
 /// `NAME.test` has both families, `NAME4.test` and `NAME6.test` one each, and
-/// `half-dead.test` is the server with an IPv6 address that leads nowhere.
+/// `half-dead.test` is the server with an IPv6 address that leads nowhere, `pool.test` are [`POOL`].
 fn hosts() -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
     for (name, host) in NODES {
@@ -66,6 +69,9 @@ fn hosts() -> String {
         text += &format!(
             "{v6} {name}.test {name}6.test {name}6.test.\n{v4} {name}.test {name}4.test {name}4.test.\n"
         );
+    }
+    for host in POOL {
+        text += &format!("{} pool.test\n", crate::network::v4(*host));
     }
     let (v4, dead) = (crate::network::v4(1), crate::network::v6(NOBODY));
     text += &format!("{dead} half-dead.test\n{v4} half-dead.test\n");

@@ -1,5 +1,6 @@
 //! Everything that is tried. A scenario's name says what must hold.
 
+mod changes;
 mod garbage;
 mod harness;
 mod keys;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         keys::SCENARIOS,
         refusals::SCENARIOS,
         middle::SCENARIOS,
+        changes::SCENARIOS,
         garbage::SCENARIOS,
         our_client::SCENARIOS,
         our_server::SCENARIOS,

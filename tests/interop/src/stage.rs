@@ -37,6 +37,11 @@ impl Stage {
         self.network.node(host)
     }
 
+    /// The network, for cutting cables.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Certificates, made once per run.
     pub(crate) fn pki(&self) -> &Pki {
         &self.pki

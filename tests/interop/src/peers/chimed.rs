@@ -1,11 +1,12 @@
 //! Our own daemon, always with `-x`, seen through the eyes of `chime`.
 
-use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output};
+use super::{ClientOf, KEY_OF_OURS, KEYS_CHRONY, ServerOf, View, output};
 use crate::network::Node;
 use crate::process::Daemon;
 use crate::stage::Stage;
 use crate::tree::own_program;
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -24,6 +25,9 @@ pub(crate) struct Chimed {
     node: Node,
     socket: PathBuf,
 }
+
+/// The name of a client's files.
+const CLIENT: &str = "chimed-client";
 
 /// Certificate trust of a client beyond [`ClientOf`]; `None`: the authority of the run.
 pub(crate) type TrustLines<'a> = Option<&'a str>;
@@ -64,6 +68,20 @@ pub(crate) fn client_with(
     options: &ClientOf,
     trust: TrustLines,
 ) -> Result<Chimed> {
+    start(stage, node, CLIENT, &client_text(stage, options, trust))
+}
+
+/// Writes a client's configuration anew without telling it.
+pub(crate) fn write_client(stage: &Stage, options: &ClientOf, trust: TrustLines) -> Result<()> {
+    write_client_text(stage, &client_text(stage, options, trust))
+}
+
+/// The same with any text.
+pub(crate) fn write_client_text(stage: &Stage, text: &str) -> Result<()> {
+    write_configuration(stage, CLIENT, text).map(|_| ())
+}
+
+fn client_text(stage: &Stage, options: &ClientOf, trust: TrustLines) -> String {
     let mode = if options.nts { "nts" } else { "server" };
     let server = options.server;
     let mut text = format!("[[source]]\nmode = \"{mode}\"\naddress = \"{server}\"\n");
@@ -75,24 +93,33 @@ pub(crate) fn client_with(
     if let Some(key) = options.key {
         text += &format!("key = {key}\n");
     }
-    start(stage, node, "chimed-client", &text)
+    text
+}
+
+/// A client with `[[source]]` tables of the scenario's own.
+pub(crate) fn client_of_sources(stage: &Stage, node: &Node, sources: &str) -> Result<Chimed> {
+    start(stage, node, CLIENT, sources)
 }
 
 fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
-    let folder = stage.folder().join(name);
-    fs::create_dir_all(&folder)?;
-    let keys = stage.write("chimed.keys", KEYS_CHRONY)?;
-    let socket = folder.join("socket");
-    let (at, keys, path) = (folder.display(), keys.display(), socket.display());
-    let common = format!(
-        "user = false\nthreads = \"single\"\n\n[state]\ndirectory = \"{at}\"\n\n[keys]\nkey-file = \"{keys}\"\n\n\
-         [observability]\nlog-level = \"debug\"\nobservation-path = \"{path}\"\nmetrics-exporter-listen = false\n\n"
-    );
-    let configuration = stage.write(&format!("{name}.toml"), &(common + text))?;
+    let configuration = write_configuration(stage, name, text)?;
     let mut command = Command::new(own_program("chimed")?);
     command.args(["-x", "-d", "-c"]).arg(configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
-    Ok(Chimed { daemon, node: node.clone(), socket })
+    Ok(Chimed { daemon, node: node.clone(), socket: stage.folder().join(name).join("socket") })
+}
+
+fn write_configuration(stage: &Stage, name: &str, text: &str) -> Result<PathBuf> {
+    let folder = stage.folder().join(name);
+    fs::create_dir_all(&folder)?;
+    let keys = stage.write("chimed.keys", &[KEYS_CHRONY, KEY_OF_OURS].concat())?;
+    let (at, keys) = (folder.display(), keys.display());
+    let common = format!(
+        "user = false\nthreads = \"single\"\n\n[state]\ndirectory = \"{at}\"\n\n[keys]\nkey-file = \"{keys}\"\n\n\
+         [observability]\nlog-level = \"debug\"\nobservation-path = \"{at}/socket\"\n\
+         metrics-exporter-listen = false\n\n"
+    );
+    stage.write(&format!("{name}.toml"), &(common + text))
 }
 
 impl Chimed {
@@ -116,10 +143,15 @@ impl Chimed {
         serde_json::from_str(body).with_context(|| format!("not JSON: {body}"))
     }
 
+    /// Everything that it knows of its sources, one entry for each association.
+    pub(crate) fn sources(&self) -> Result<Vec<Value>> {
+        let snapshot = self.snapshot()?;
+        Ok(snapshot.pointer("/engine/sources").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
     /// What it knows of its one source.
     pub(crate) fn source(&self) -> Result<Value> {
-        let snapshot = self.snapshot()?;
-        snapshot.pointer("/engine/sources/0").cloned().context("no source yet")
+        self.sources()?.into_iter().next().context("no source yet")
     }
 
     /// What it thinks of its one source.
@@ -178,6 +210,11 @@ impl Chimed {
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.signal(signal)
     }
 
     /// An error when it has ended.

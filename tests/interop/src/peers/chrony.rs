@@ -45,6 +45,11 @@ pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerO
     start(stage, node, suite, "chronyd-server", &text)
 }
 
+/// A plain server by another name, for several on the same stage.
+pub(crate) fn server_named(stage: &Stage, node: &Node, suite: Suite, name: &str) -> Result<Chrony> {
+    start(stage, node, suite, name, "local stratum 8\nallow all\n")
+}
+
 /// A client that polls every second.
 pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientOf) -> Result<Chrony> {
     client_named(stage, node, suite, options, "chronyd-client")

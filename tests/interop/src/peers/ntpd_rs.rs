@@ -26,15 +26,14 @@ pub(crate) struct NtpdRs {
 /// A server; it follows `upstream`, since it never calls its own clock good.
 pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf, upstream: &str) -> Result<NtpdRs> {
     let mut text = format!("[[source]]\nmode = \"server\"\naddress = \"{upstream}\"\n\n");
-    for address in ["0.0.0.0", "[::]"] {
-        text += &format!("[[server]]\nlisten = \"{address}:123\"\n\n");
-        if let Some(identity) = options.identity {
-            let (chain, key) = (identity.chain.display(), identity.key.display());
-            text += &format!(
-                "[[nts-ke-server]]\nlisten = \"{address}:4460\"\ncertificate-chain-path = \"{chain}\"\n\
-                 private-key-path = \"{key}\"\n\n"
-            );
-        }
+    // Its IPv6 sockets take IPv4 too, and a second one for IPv4 would fail.
+    text += "[[server]]\nlisten = \"[::]:123\"\n\n";
+    if let Some(identity) = options.identity {
+        let (chain, key) = (identity.chain.display(), identity.key.display());
+        text += &format!(
+            "[[nts-ke-server]]\nlisten = \"[::]:4460\"\ncertificate-chain-path = \"{chain}\"\n\
+             private-key-path = \"{key}\"\n\n"
+        );
     }
     start(stage, node, "ntpd-rs-server", &text)
 }
@@ -54,7 +53,7 @@ pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<N
 fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
     let socket = stage.folder().join(format!("{name}.socket"));
     let common = format!(
-        "[observability]\nlog-level = \"info\"\nobservation-path = \"{}\"\n\n\
+        "[observability]\nlog-level = \"info\"\nansi-colors = false\nobservation-path = \"{}\"\n\n\
          [source-defaults]\npoll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n\n\
          [synchronization]\nminimum-agreeing-sources = 1\n\n",
         socket.display()
@@ -67,22 +66,30 @@ fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
 }
 
 impl NtpdRs {
-    /// What it thinks of its one source, from its metrics.
+    /// What it thinks of its one source. It shows no reach register: ten seconds of one poll each
+    /// without an unanswered one count as a full one.
     pub(crate) fn view(&self) -> Result<View> {
-        let text = self.metrics()?;
-        let value = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.rsplit(' ').next()?.parse::<f64>().ok()
+        const FULL_REACH_SECONDS: f64 = 10.0;
+        let unanswered = self.metric("ntp_source_unanswered_polls")?;
+        let uptime = self.metric("ntp_uptime_seconds")?;
+        let reach = match (unanswered, uptime) {
+            (0.0, FULL_REACH_SECONDS..) => 0xff,
+            (0.0, _) => 0x01,
+            _ => 0,
         };
-        let unanswered = value("ntp_source_unanswered_polls").context("no source yet")?;
-        // It keeps no register that it shows: no unanswered poll is as good as it gets.
-        let reach = if unanswered == 0.0 { 0xff } else { 0 };
-        let stratum = value("ntp_system_stratum").unwrap_or(16.0);
-        Ok(View { reach, is_selected: stratum < 16.0 })
+        Ok(View { reach, is_selected: self.metric("ntp_system_stratum")? < 16.0 })
+    }
+
+    /// The value of one of its metrics.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.metrics()?;
+        let mut values = text.lines().filter(|line| line.starts_with(name));
+        let value = values.next().and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.with_context(|| format!("no metric {name}"))
     }
 
     /// `ntp-ctl status -f prometheus`.
-    pub(crate) fn metrics(&self) -> Result<String> {
+    fn metrics(&self) -> Result<String> {
         let mut command = Suite::Trixie.command("usr/bin/ntp-ctl", None)?;
         command.args(["status", "-f", "prometheus", "-c"]).arg(&self.configuration);
         output(&mut self.node.wrap(&command))

@@ -25,7 +25,7 @@ fn our_server_rotates(stage: &mut Stage) -> Result<()> {
     let server = chimed::server_with(stage, &one, &ServerOf::nts(&stage.pki().by_name), &rotation)?;
     let client = chrony::client(stage, &two, Bookworm, &ClientOf::nts("server.test"))?;
     stage.until("a rotation", ROTATION + PATIENCE, || {
-        ensure!(server.log().contains("rotated"), "the log says nothing of it");
+        ensure!(server.log().contains("a new cookie key is in use"), "the log says nothing of a new key");
         Ok(())
     })?;
     // Longer than the eight cookies of the old key last.

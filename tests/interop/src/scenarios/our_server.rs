@@ -93,5 +93,10 @@ fn for_ntpsec(stage: &mut Stage, suite: Suite, options: &ClientOf) -> Result<()>
 fn for_ntpd_rs(stage: &mut Stage, options: &ClientOf) -> Result<()> {
     let (_server, node) = serve(stage, |pki| &pki.by_name)?;
     let client = ntpd_rs::client(stage, &node, options)?;
-    stage.until("synchronised", PATIENCE, || client.view()?.expect_selected(0x01))
+    stage.until("ten seconds of answers", PATIENCE, || client.view()?.expect_selected(0xff))?;
+    if options.nts {
+        let cookies = client.metric("ntp_source_nts_cookies_available")?;
+        ensure!(cookies >= 7.0, "only {cookies} cookies");
+    }
+    Ok(())
 }
