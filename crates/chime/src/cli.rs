@@ -6,7 +6,6 @@ use chime_control::{Command as DaemonCommand, Report};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::client::DEFAULT_SOCKET;
 use crate::exit;
 use crate::ke::KeOptions;
 use crate::query::QueryOptions;
@@ -28,9 +27,9 @@ pub(crate) struct Cli {
 /// What every command understands.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Socket of the daemon
-    #[arg(long, global = true, value_name = "PATH", env = "CHIME_SOCKET", default_value = DEFAULT_SOCKET)]
-    pub(crate) socket: PathBuf,
+    /// Socket of the daemon; the one in its configuration unless given
+    #[arg(long, global = true, value_name = "PATH", env = "CHIME_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", alias = "colour")]
     pub(crate) color: Colour,

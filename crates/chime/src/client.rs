@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chime_config::Observability;
 use chime_control::{Command, Snapshot};
+use chimed::load::load;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -12,9 +14,6 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-
-/// Where the daemon listens unless configured otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/truechimer/control.sock";
 
 /// Longest wait for an answer: the daemon answers from memory.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +46,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
+    }
+
+    /// The daemon of a socket; without one, of the socket in the daemon's configuration. A configuration that cannot be
+    /// read or is wrong has the usual socket: the daemon may have started with a better one.
+    pub(crate) fn find(socket: Option<&Path>) -> Self {
+        let configured = || load(None).ok().and_then(|(loaded, _)| loaded.model.observability.control_socket);
+        let usual = || Observability::default().control_socket.unwrap_or_default();
+        Self { socket: socket.map_or_else(|| configured().unwrap_or_else(usual), Path::to_owned) }
     }
 
     /// The state of the daemon.

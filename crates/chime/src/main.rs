@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit> {
-    let daemon = Daemon::new(&cli.common.socket);
+    let daemon = Daemon::find(cli.common.socket.as_deref());
     let terminal = Terminal::detect(cli.common.color);
     let Some(command) = &cli.command else {
         return reports::show_status(&daemon, cli.json, terminal);

@@ -49,6 +49,7 @@ impl Publisher {
         self.shared.time.store(Arc::new(server_time(&system, frequency, now, settings.precision)));
         let program = ProgramReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            report_age_seconds: 0.0,
             uptime_seconds: now.mono.saturating_since(self.started).as_secs_f64(),
             steers_clock: self.steers,
             clock_updates: system.updates,

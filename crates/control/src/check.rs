@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use chime_engine::SourceReport;
 
 use crate::Snapshot;
-use crate::text::number::human;
+use crate::text::number::{human, human_age};
 use crate::text::sign;
 
 /// What a plug-in says; the numbers are its exit codes.
@@ -97,12 +97,19 @@ impl Display for Verdict {
     }
 }
 
+/// A time plane that is silent for longer is stuck: it reports at least each 64 s.
+pub(crate) const REPORT_AGE_MAX: f64 = 200.0;
+
 /// Judges a snapshot.
 #[must_use]
 pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
     let mut findings: Vec<(State, String)> = Vec::new();
     findings.push(synchronisation(snapshot));
     findings.push(authentication(snapshot, expected));
+    if snapshot.program.report_age_seconds > REPORT_AGE_MAX {
+        let age = human_age(snapshot.program.report_age_seconds);
+        findings.push((State::Critical, format!("the daemon's clock loop has not reported for {age}")));
+    }
     if snapshot.program.quarantined {
         findings.push((State::Critical, "a correction beyond the panic threshold is refused".to_owned()));
     }
@@ -309,6 +316,17 @@ mod tests {
         assert_eq!(judged(&snapshot).0, State::Warning);
         snapshot.engine.sources[0].state = '?';
         assert_eq!(judged(&snapshot).0, State::Critical);
+    }
+
+    #[test]
+    fn a_daemon_that_is_stuck_is_critical_however_good_its_last_words_were() {
+        assert_eq!(judged(&good().aged(190.0)).0, State::Ok);
+        let (state, text) = judged(&good().aged(300.0));
+        assert_eq!(state, State::Critical);
+        assert!(
+            text.starts_with("TIME CRITICAL - the daemon's clock loop has not reported for 300s"),
+            "{text}"
+        );
     }
 
     #[test]

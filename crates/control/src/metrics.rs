@@ -33,6 +33,8 @@ fn program(out: &mut Exposition, snapshot: &Snapshot) {
     out.family("build", "info", "Version of the daemon.");
     out.sample("build_info", &[("version", &program.version)], 1);
     out.gauge("uptime_seconds", "Time since the daemon started.", program.uptime_seconds);
+    let age = program.report_age_seconds;
+    out.gauge("report_age_seconds", "Time since the daemon's clock loop last reported.", age);
     out.gauge(
         "steers_clock",
         "Whether the system clock is steered (0 with -x).",

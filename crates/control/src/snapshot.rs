@@ -32,6 +32,8 @@ pub struct ProgramReport {
     pub version: String,
     /// Since the start; seconds.
     pub uptime_seconds: f64,
+    /// Since the time plane last reported, which it does at least once a minute; seconds.
+    pub report_age_seconds: f64,
     /// Whether the system clock is steered; not with `-x`.
     pub steers_clock: bool,
     /// Clock updates since the start.
@@ -125,6 +127,7 @@ impl Snapshot {
         // A clock that was stepped back must not make anything younger than it is.
         let elapsed = if elapsed.is_finite() { elapsed.max(0.0) } else { 0.0 };
         self.program.uptime_seconds += elapsed;
+        self.program.report_age_seconds += elapsed;
         self.engine.unix_seconds += elapsed;
         if self.engine.tracking.synchronized {
             self.engine.tracking.root_dispersion_seconds += elapsed * self.program.root_dispersion_rate;

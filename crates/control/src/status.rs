@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceReport};
 
-use crate::check::usable_sources;
+use crate::check::{REPORT_AGE_MAX, usable_sources};
 use crate::text::number::{human, human_age};
 use crate::text::{mode_letters, sign};
 use crate::{Names, Paint, Snapshot, visible};
@@ -46,6 +46,10 @@ pub fn status(snapshot: &Snapshot, paint: Paint, width: usize) -> String {
 pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let engine = &snapshot.engine;
     let mut found = Vec::new();
+    if snapshot.program.report_age_seconds > REPORT_AGE_MAX {
+        let age = human_age(snapshot.program.report_age_seconds);
+        found.push(format!("the daemon's clock loop has not reported for {age}: all of this is old"));
+    }
     if snapshot.program.quarantined {
         found.push(
             "a correction beyond the panic threshold is refused: check the sources, then set the \

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use chime_engine::{LeapReport, NtpReport, SourceReport};
+use md5::{Digest, Md5};
 
 use super::number::date;
 use super::{Layout, leap_words, reference_id_hex, reference_id_letters, timestamping_words};
@@ -64,12 +65,15 @@ pub(crate) const fn leap_of(ntp: &NtpReport) -> LeapReport {
     }
 }
 
-/// The reference identifier of an address of ours, as far as it can be said without hashing: that
-/// of an IPv4 address is the address. RFC 5905 §7.3.
+/// The reference identifier of an address of ours: an IPv4 address itself, the first octets of the MD5 of an IPv6
+/// address. RFC 5905 §7.3.
 pub(crate) fn local_reference_id(local: Option<IpAddr>) -> [u8; 4] {
-    match local {
+    match local.map(|address| address.to_canonical()) {
         Some(IpAddr::V4(address)) => address.octets(),
-        Some(IpAddr::V6(address)) => address.to_ipv4_mapped().map_or([0; 4], |v4| v4.octets()),
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = Md5::digest(address.octets()).0;
+            [a, b, c, d]
+        }
         None => [0; 4],
     }
 }
@@ -129,5 +133,19 @@ fn counters(out: &mut String, ntp: &NtpReport) {
         ("Total HW RX", ntp.total_hardware_rx),
     ] {
         line(label, &count.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_ids_of_addresses_are_those_that_chrony_shows() {
+        let id = |address: &str| reference_id_hex(local_reference_id(address.parse().ok()));
+        assert_eq!(id("127.0.0.1"), "7F000001");
+        assert_eq!(id("::ffff:127.0.0.1"), "7F000001");
+        // From a capture of `sourcestats` over the command protocol: fd00::11 has 6E8F63DB.
+        assert_eq!(id("fd00::11"), "6E8F63DB");
     }
 }
