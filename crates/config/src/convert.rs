@@ -3,7 +3,7 @@
 use chime_discipline::{Settings, SourceOptions};
 use chime_server::{AccessList, Policy, RateLimitSettings, Versions};
 
-use crate::{Model, NtpServer, Source};
+use crate::{AuthenticationPolicy, Model, NtpServer, Source};
 
 impl Model {
     /// How sources are selected and the clock is steered; `steer` is the daemon's to change (`-x`).
@@ -18,12 +18,14 @@ impl Model {
 }
 
 impl Source {
-    /// How the discipline treats the source.
+    /// How the discipline treats the source. One that has no authentication although its policy asks for it is
+    /// measured and never believed.
     #[must_use]
-    pub const fn options(&self) -> SourceOptions {
+    pub fn options(&self) -> SourceOptions {
+        let refused = self.policy == AuthenticationPolicy::Required && !self.is_authenticated();
         SourceOptions {
             prefer: self.prefer,
-            no_select: self.no_select,
+            no_select: self.no_select || refused,
             trust: self.trust,
             require: self.require,
             offset_correction: self.offset_correction,
@@ -72,6 +74,17 @@ mod tests {
         assert_eq!(settings.local.map(|local| local.stratum), Some(7));
         assert_eq!(settings.step.running_panic.forward, Some(5.0));
         assert_eq!(settings.step.running_panic.backward, None);
+    }
+
+    #[test]
+    fn a_source_that_lacks_the_authentication_it_needs_is_never_selected() {
+        let model = model(
+            "[[source]]\nmode = \"server\"\naddress = \"a\"\nauthentication = \"required\"\n\
+             [[source]]\nmode = \"server\"\naddress = \"b\"\n\
+             [[source]]\nmode = \"nts\"\naddress = \"c\"\nauthentication = \"required\"\n",
+        );
+        let refused: Vec<bool> = model.sources.iter().map(|source| source.options().no_select).collect();
+        assert_eq!(refused, [true, false, false]);
     }
 
     #[test]
