@@ -23,7 +23,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Clients at once: enough that the server never waits for one.
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 16;
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -101,6 +101,7 @@ fn run(options: &Options) -> Result<()> {
     ensure!((1..=99).contains(&options.runs), "--runs: 1 to 99");
     let subjects = if options.only.is_empty() { Subject::ALL.to_vec() } else { options.only.clone() };
     let programs = if options.server.is_empty() { Program::ALL.to_vec() } else { options.server.clone() };
+    sandbox::go_before_others();
     let network = sandbox::Network::new(options.placement)?;
     let identity = servers::Identity::new(&sandbox::folder())?;
     let mut report = report::Report::new(options.placement);

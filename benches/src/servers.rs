@@ -112,9 +112,10 @@ fn chimed(folder: &Path, identity: &Identity) -> Result<Command> {
     let (chain, key) = (identity.chain.display(), identity.key.display());
     let at = folder.display();
     let text = format!(
-        "[[server]]\nlisten = \"0.0.0.0:123\"\n[[nts-ke-server]]\nlisten = \"0.0.0.0:4460\"\n\
-         certificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n[local-clock]\nstratum = 8\n\
-         [process]\nstate-directory = \"{at}\"\n"
+        "threads = 1\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n[[nts-ke-server]]\n\
+         listen = \"0.0.0.0:4460\"\ncertificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n\
+         [local-clock]\nstratum = 8\n[state]\ndirectory = \"{at}\"\n[observability]\n\
+         observation-path = false\nmetrics-exporter-listen = false\n"
     );
     let configuration = folder.join("truechimer.toml");
     fs::write(&configuration, text)?;
