@@ -82,10 +82,7 @@ impl Engine {
     /// Looks at a source and does what it needs next; harmless when it needs nothing.
     pub(crate) fn drive_source(&mut self, now: MonoTime, key: SourceKey) {
         let Some(index) = self.source_index(key) else { return };
-        if !self.sources[index].is_active(now) {
-            if let Some(until) = self.sources[index].denied_until.filter(|until| *until > now) {
-                self.timers.set(Timer::Establish(key), until);
-            }
+        if !self.sources[index].is_active() {
             return;
         }
         if self.sources[index].is_nts() {
@@ -328,7 +325,7 @@ impl Engine {
         if let Some(lookup) = self.sources[index].resolution.in_flight() {
             return self.handle_resolved(now, lookup, Err(ResolveFailure::Temporary));
         }
-        if self.sources[index].is_active(now) {
+        if self.sources[index].is_active() {
             self.sources[index].refreshing = true;
             self.look_up(now, index);
         }

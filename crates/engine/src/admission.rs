@@ -151,7 +151,7 @@ impl Engine {
             self.associations.iter().filter_map(|association| association.claim).collect();
         let judged = |source: &&crate::source::Source| {
             let policy = source.config.nts_source().map(|nts| nts.certificate_dates);
-            policy == Some(CertificateDatesPolicy::Judged) && source.is_active(now)
+            policy == Some(CertificateDatesPolicy::Judged) && source.is_active()
         };
         let expected = self.sources.iter().filter(judged).map(|source| source.config.wanted()).sum();
         if claims.len() < quorum(expected) && now.seconds_since(first) < QUORUM_SECONDS {

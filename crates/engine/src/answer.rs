@@ -93,7 +93,7 @@ impl Engine {
         let (id, key) = (association.id, association.source);
         let Some(open) = &mut association.exchange else { return Err(DiscardReason::UnknownExchange) };
         open.outcome = Outcome::Answered;
-        let sent = open.sent;
+        let (sent, disturbed) = (open.sent, open.disturbed);
         let placeholders = match &open.proof {
             Proof::Nts(proof) => Some(proof.placeholders),
             Proof::None | Proof::Key(_) => None,
@@ -104,7 +104,7 @@ impl Engine {
             if let Some(source) = self.source_index(key) {
                 self.sources[source].establishment.attempts = 0;
             }
-            self.save_soon(now);
+            self.save_later(now);
         }
         let header = authentic.header;
         if let Some(code) = kiss_code(&header) {
@@ -116,6 +116,10 @@ impl Engine {
             self.missed(now, id);
             return Err(DiscardReason::NoTransmitTimestamp);
         };
+        if disturbed {
+            self.reached(id);
+            return Err(DiscardReason::ClockStepped);
+        }
         self.measured(now, id, &header, sent, datagram)
     }
 
@@ -300,7 +304,7 @@ impl Engine {
         association.polling.measured();
         association.polling.adapt(self.discipline.poll_advice(id));
         let (authenticated, key) = (association.is_authenticated(), association.source);
-        if let Some(source) = self.source_index(key) {
+        if let Some(source) = self.source_index(key).filter(|source| !self.sources[*source].is_pool()) {
             // Only now is it shown that the keys are of use: a certificate may have been refused in between.
             self.sources[source].establishment.back_off.reset();
         }

@@ -5,7 +5,9 @@ use crate::engine::Engine;
 use crate::nts_state::REQUEST_OCTETS_MAX;
 use crate::polling::{BURST_SECONDS, UNREACHABLE_POLLS};
 use crate::timers::Timer;
-use crate::{Event, ExchangeId, Request, SendFailure, SourceRefusal, Timestamped, Transmit, TxToken};
+use crate::{
+    Event, ExchangeId, Request, SendFailure, SourceRefusal, TimestampSource, Timestamped, Transmit, TxToken,
+};
 use chime_discipline::SourceId;
 use chime_nts::client::write_nts_request;
 use chime_nts::{AeadAlgorithm, COOKIE_OCTETS_MAX};
@@ -27,7 +29,7 @@ impl Engine {
         self.end_exchange(now, id);
         let Some(index) = self.association_index(id) else { return };
         let key = self.associations[index].source;
-        if self.source_index(key).is_none_or(|source| !self.sources[source].is_active(now)) {
+        if self.source_index(key).is_none_or(|source| !self.sources[source].is_active()) {
             return;
         }
         self.ask(now, index);
@@ -122,6 +124,7 @@ impl Engine {
             proof,
             sent: None,
             outcome: Outcome::Waiting,
+            disturbed: false,
         });
         Ok(Some(octets))
     }
@@ -139,7 +142,7 @@ impl Engine {
     ) {
         match sent {
             Ok(sent) => {
-                self.clock = sent.at;
+                self.note_reading(&sent);
                 self.handle_transmit_timestamp(exchange, sent);
             }
             Err(failure) => self.sending_failed(now, exchange, failure),
@@ -152,7 +155,12 @@ impl Engine {
         let association = &mut self.associations[index];
         association.counters.count_sent(sent.source);
         if let Some(open) = &mut association.exchange {
-            open.sent = Some(sent);
+            let is_better = |old: Timestamped| {
+                old.source == TimestampSource::Daemon || sent.source != TimestampSource::Daemon
+            };
+            if open.sent.is_none_or(is_better) {
+                open.sent = Some(sent);
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub(crate) struct Exchange {
     /// T1.
     pub(crate) sent: Option<Timestamped>,
     pub(crate) outcome: Outcome,
+    /// Whether the system clock was stepped since the request was made.
+    pub(crate) disturbed: bool,
 }
 
 /// What an answer has to show.

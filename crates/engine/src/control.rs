@@ -204,6 +204,9 @@ impl Engine {
         self.discipline.set_settings(self.config.discipline);
         self.reset_back_offs();
         self.apply_policy(now);
+        if keys_changed {
+            self.restart_polling(now);
+        }
         self.drive_all(now);
         self.event(Event::Reconfigured { added, removed: obsolete.len(), kept });
     }
@@ -241,6 +244,8 @@ impl Engine {
 
     /// An interface or route changed: nothing that was learnt from failures holds any more.
     pub(crate) fn handle_network_changed(&mut self, now: MonoTime) {
+        self.network_changed_at = Some(now);
+        self.timers.cancel(Timer::NetworkSettles);
         self.reset_back_offs();
         self.restart_polling(now);
     }
@@ -255,7 +260,7 @@ impl Engine {
 
     fn restart_source(&mut self, now: MonoTime, key: SourceKey) {
         let Some(source) = self.source_index(key) else { return };
-        if !self.sources[source].is_active(now) {
+        if !self.sources[source].is_active() {
             return;
         }
         let burst = self.sources[source].config.iburst.then(|| initial_burst(&self.sources[source].config));

@@ -4,15 +4,24 @@ use crate::association::Association;
 use crate::random::Random;
 use crate::source::Source;
 use crate::timers::{Timer, Timers, WAIT_SECONDS_MIN};
-use crate::{Config, DiscardCounters, Event, ExchangeId, Input, Request, SavedClock, SourceKey, Transmit};
+use crate::{
+    Config, DiscardCounters, Event, ExchangeId, Input, Request, SavedClock, SourceKey, TimestampSource,
+    Timestamped, Transmit,
+};
 use chime_discipline::{ClockCommand, ClockFailure, Discipline, SourceId};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 use std::collections::VecDeque;
 
 /// The most events that wait to be fetched; older ones are dropped. A shell that drains after each call never sees that.
 const EVENTS_MAX: usize = 4096;
+/// A reading of the system clock that differs by more from what the last one leads to is from before a step.
+const READING_DIFFERENCE_MAX: NtpDuration = NtpDuration::from_bits(1 << 31);
+/// Changes of the network closer together than this are one; seconds.
+const NETWORK_SETTLES_SECONDS: f64 = 10.0;
 /// How long changes of keys and cookies collect before the shell is asked to save them; seconds.
 const SAVE_SECONDS: f64 = 5.0;
+/// The same for cookies alone, which change with each answer; seconds. Flash memory wears out.
+const SAVE_LATER_SECONDS: f64 = 3600.0;
 
 /// All associations, and the discipline that they feed.
 ///
@@ -45,6 +54,7 @@ pub struct Engine {
     pub(crate) claims_settled: bool,
     pub(crate) last_good_unix: Option<i64>,
     pub(crate) stray_discards: DiscardCounters,
+    pub(crate) network_changed_at: Option<MonoTime>,
     /// What the discipline waits for rings no sooner, so that no mistake can make the loop spin.
     not_before: MonoTime,
     pub(crate) next_source: u32,
@@ -71,6 +81,7 @@ impl Engine {
             claims_settled: false,
             last_good_unix: None,
             stray_discards: DiscardCounters::default(),
+            network_changed_at: None,
             not_before: MonoTime::ZERO,
             next_source: 0,
             next_association: 0,
@@ -87,7 +98,7 @@ impl Engine {
     pub fn handle_input(&mut self, now: MonoTime, input: Input<'_>) {
         match input {
             Input::Datagram { exchange, from, local, received, octets } => {
-                self.clock = received.at;
+                self.note_reading(&received);
                 self.handle_datagram(
                     now,
                     exchange,
@@ -103,7 +114,7 @@ impl Engine {
                 self.handle_ke_finished(now, establishment, address, result);
             }
             Input::Control(command) => self.handle_command(now, command),
-            Input::NetworkChanged => self.handle_network_changed(now),
+            Input::NetworkChanged => self.network_changed(now),
             Input::ClockStepped { by } => {
                 self.system_clock_moved(by);
                 self.discipline.clock_stepped_externally(now, by);
@@ -127,6 +138,7 @@ impl Engine {
                 Timer::Resolve(key) => self.resolve_due(now, key),
                 Timer::Establish(key) => self.drive_source(now, key),
                 Timer::EstablishmentOverdue(key) => self.establishment_overdue(now, key),
+                Timer::NetworkSettles => self.handle_network_changed(now),
                 Timer::Save => self.requests.push_back(Request::SaveState),
             }
         }
@@ -205,8 +217,15 @@ impl Engine {
         self.next_number
     }
 
+    /// There are new keys: worth writing soon.
     pub(crate) fn save_soon(&mut self, now: MonoTime) {
         self.timers.set_no_later(Timer::Save, now.add_secs_f64(SAVE_SECONDS));
+    }
+
+    /// Cookies changed, as they do with each answer: the shell writes them when it ends, and now and then in case it does
+    /// not end in peace. An old file only means that a server sees a cookie again.
+    pub(crate) fn save_later(&mut self, now: MonoTime) {
+        self.timers.set_no_later(Timer::Save, now.add_secs_f64(SAVE_LATER_SECONDS));
     }
 
     pub(crate) fn source_index(&self, key: SourceKey) -> Option<usize> {
@@ -223,6 +242,17 @@ impl Engine {
             .position(|association| association.exchange.as_ref().is_some_and(|open| open.id == exchange))
     }
 
+    /// Interfaces come up in several steps, and a bad cable changes the network all the time: the first change counts at
+    /// once, those that follow it closely count once, together.
+    fn network_changed(&mut self, now: MonoTime) {
+        let settles = self.network_changed_at.map(|at| at.add_secs_f64(NETWORK_SETTLES_SECONDS));
+        if let Some(settles) = settles.filter(|settles| *settles > now) {
+            self.timers.set(Timer::NetworkSettles, settles);
+        } else {
+            self.handle_network_changed(now);
+        }
+    }
+
     fn handle_clock_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
         if let Ok(ClockCommand::Step { by }) = result {
             self.system_clock_moved(by);
@@ -230,13 +260,23 @@ impl Engine {
         self.discipline.command_applied(now, result);
     }
 
-    /// The system clock was stepped: what was read from it before is moved along, so that a request under way still
-    /// gives a measurement.
+    /// Keeps the last reading of both clocks. A stamp of the kernel's that lay in a socket while the clock was stepped is
+    /// of the clock as it was before, and is not taken for a reading of the clock as it is.
+    pub(crate) fn note_reading(&mut self, stamp: &Timestamped) {
+        let expected = self.system_date(stamp.at.mono);
+        let is_plausible = (stamp.at.system - expected).abs() < READING_DIFFERENCE_MAX;
+        if stamp.source == TimestampSource::Daemon || is_plausible {
+            self.clock = stamp.at;
+        }
+    }
+
+    /// The system clock was stepped: what was read from it before is moved along. Answers to requests under way make no
+    /// samples, as nobody knows which side of the step their stamps are from.
     fn system_clock_moved(&mut self, by: NtpDuration) {
         self.clock.system = self.clock.system + by;
         for association in &mut self.associations {
-            if let Some(sent) = association.exchange.as_mut().and_then(|exchange| exchange.sent.as_mut()) {
-                sent.at.system = sent.at.system + by;
+            if let Some(exchange) = &mut association.exchange {
+                exchange.disturbed = true;
             }
             if let Some(claim) = &mut association.claim {
                 claim.offset -= by.as_secs_f64();

@@ -108,7 +108,9 @@ impl Engine {
         let key = source.key;
         let Some(nts) = source.config.nts_source() else { return };
         if addresses.is_empty() {
-            self.timers.set(Timer::Establish(key), now.add_secs_f64(ESTABLISHMENT_SECONDS_MAX));
+            // A pool with fewer addresses than wanted; it may have others later.
+            let seconds = source.establishment.back_off.fail(now, Waits::NETWORK, &mut self.random);
+            self.timers.set(Timer::Establish(key), now.add_secs_f64(seconds));
             return;
         }
         let (unix_now_lower_bound, check_dates) = handshake_time(nts.certificate_dates, &best);
@@ -313,6 +315,10 @@ impl Engine {
         source.establishment.succeeded += 1;
         source.establishment.last_error = None;
         source.establishment.last_success = Some(now);
+        if source.is_pool() {
+            // Bad members are passed over by their addresses. A server's back-off lasts until its first sample.
+            source.establishment.back_off.reset();
+        }
         source.last_error = None;
         let (key, name) = (source.key, source.config.name.clone());
         self.event(Event::KeysEstablished {

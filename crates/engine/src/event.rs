@@ -65,6 +65,8 @@ pub enum DiscardReason {
     Loop,
     /// The request's departure was never reported, so there is no T1.
     NoTransmitTimestamp,
+    /// The system clock was stepped while the exchange was under way: T1 and T4 are of two clocks.
+    ClockStepped,
     /// The policy asks for authentication and the source has none.
     Unauthenticated,
     /// The certificate had expired at the time that its own server measures.
@@ -81,7 +83,7 @@ pub enum DiscardReason {
 
 impl DiscardReason {
     /// All of them, for tables of counters.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::UnknownExchange,
         Self::WrongSender,
         Self::Duplicate,
@@ -109,6 +111,7 @@ impl DiscardReason {
         Self::DelayRatio,
         Self::Loop,
         Self::NoTransmitTimestamp,
+        Self::ClockStepped,
         Self::Unauthenticated,
         Self::CertificateExpired,
         Self::CertificateNotYetValid,
@@ -148,6 +151,7 @@ impl DiscardReason {
             Self::DelayRatio => "delay-ratio",
             Self::Loop => "loop",
             Self::NoTransmitTimestamp => "no-transmit-timestamp",
+            Self::ClockStepped => "clock-stepped",
             Self::Unauthenticated => "unauthenticated",
             Self::CertificateExpired => "certificate-expired",
             Self::CertificateNotYetValid => "certificate-not-yet-valid",
@@ -194,6 +198,7 @@ impl fmt::Display for DiscardReason {
             Self::DelayRatio => "the round trip is too long compared with others",
             Self::Loop => "the server follows this machine",
             Self::NoTransmitTimestamp => "the request's departure is unknown",
+            Self::ClockStepped => "the clock was stepped while it was under way",
             Self::Unauthenticated => "not authenticated, which the policy requires",
             Self::CertificateExpired => "certificate expired at the measured time",
             Self::CertificateNotYetValid => "certificate not yet valid at the measured time",
@@ -455,6 +460,19 @@ impl fmt::Display for SourceRefusal {
             Self::UnknownKey(number) => write!(f, "the symmetric key {number} is not among the keys"),
             Self::AddressInUse(address) => write!(f, "{address} is the address of another source"),
             Self::TooMany => f.write_str("there are too many sources"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_where_their_index_says_and_have_names_of_their_own() {
+        for (index, reason) in DiscardReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index, "{reason}");
+            assert_eq!(DiscardReason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
     }
 }

@@ -20,8 +20,6 @@ pub(crate) struct Source {
     pub(crate) establishment: Establishment,
     /// Until when no association is replaced, so that a name is not worn out in search of a better server.
     pub(crate) replace_not_before: Option<MonoTime>,
-    /// Until when the server is left alone after an authentic DENY or RSTR.
-    pub(crate) denied_until: Option<MonoTime>,
     pub(crate) refusal: Option<SourceRefusal>,
     /// Whether the lookup under way is to find out if a server moved.
     pub(crate) refreshing: bool,
@@ -97,7 +95,6 @@ impl Source {
             resolution,
             establishment: Establishment::default(),
             replace_not_before: None,
-            denied_until: None,
             refusal: None,
             refreshing: false,
             last_error: None,
@@ -114,7 +111,7 @@ impl Source {
     }
 
     /// Whether anything should happen for this source now.
-    pub(crate) fn is_active(&self, now: MonoTime) -> bool {
-        self.online && self.refusal.is_none() && self.denied_until.is_none_or(|until| until <= now)
+    pub(crate) const fn is_active(&self) -> bool {
+        self.online && self.refusal.is_none()
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Establish(SourceKey),
     /// A running key establishment never reported back.
     EstablishmentOverdue(SourceKey),
+    /// The network changed several times in a row.
+    NetworkSettles,
     /// Ask for the state to be saved.
     Save,
 }

@@ -64,6 +64,18 @@ fn a_change_of_network_or_clock_forgets_the_back_off() {
 }
 
 #[test]
+fn a_network_that_changes_all_the_time_does_not_make_a_flood() {
+    let mut world = failing(true);
+    for _ in 0..600 {
+        world.input(Input::NetworkChanged);
+        world.run_for(0.1);
+    }
+    // Once in ten seconds, with the first retries after each.
+    assert!(world.establishments.len() <= 6 * 4 + 4, "{}", world.establishments.len());
+    assert!(world.establishments.len() >= 6);
+}
+
+#[test]
 fn an_establishment_that_never_ends_is_given_up() {
     let mut world = World::with_nts_server();
     world.run_for(0.02);
