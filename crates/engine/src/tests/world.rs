@@ -68,6 +68,7 @@ pub(super) struct World {
     pending: Vec<(MonoTime, u64, Pending)>,
     sequence: u64,
     pub(super) events: Vec<Event>,
+    pub(super) timed_events: Vec<(f64, Event)>,
     pub(super) sent: Vec<(f64, SocketAddr, Vec<u8>)>,
     pub(super) establishments: Vec<(f64, EstablishKeys)>,
     pub(super) lookups: Vec<(f64, String)>,
@@ -117,6 +118,7 @@ impl World {
             pending: Vec::new(),
             sequence: 0,
             events: Vec::new(),
+            timed_events: Vec::new(),
             sent: Vec::new(),
             establishments: Vec::new(),
             lookups: Vec::new(),
@@ -304,6 +306,7 @@ impl World {
                 self.commands.push(command);
                 self.engine.handle_input(self.now, Input::ClockApplied { result: Ok(command) });
             } else if let Some(event) = self.engine.poll_event() {
+                self.timed_events.push((self.seconds(), event.clone()));
                 self.events.push(event);
             } else {
                 return;
