@@ -51,7 +51,6 @@ const USUAL_USER: &str = "truechimer";
 /// Runs the daemon as the options say; the whole program.
 #[must_use]
 pub fn run(options: &Options) -> ExitCode {
-    logging::init(Verbosity::from_count(options.debug));
     let (loaded, path) = match load::load(options.config.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -60,6 +59,7 @@ pub fn run(options: &Options) -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
+    logging::init(Verbosity::wanted(options.debug, loaded.model.observability.log_level));
     if !loaded.warnings.is_empty() {
         eprintln!("{}", loaded.warnings.render(false));
     }

@@ -3,6 +3,7 @@
 //! With a terminal, a file or a pipe the line starts with the time, as `2036-02-07T06:28:16Z text`. Under systemd's
 //! journal, which has its own clock and its own levels, it starts with the level as `<4>` instead (sd-daemon(3)).
 
+use chime_config::LogLevel;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::os::fd::AsFd;
@@ -15,8 +16,12 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 /// How much is logged; each level includes those before it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Verbosity {
+    /// What went wrong.
+    Errors,
+    /// What an operator should look at.
+    Warnings,
     /// What an operator must know.
     #[default]
     Normal,
@@ -27,18 +32,27 @@ pub enum Verbosity {
 }
 
 impl Verbosity {
-    /// From the number of times that the option `-d` was given.
+    /// From the number of times that the option `-d` was given, or the configuration, whichever wants more.
     #[must_use]
-    pub const fn from_count(count: u8) -> Self {
+    pub fn wanted(count: u8, configured: LogLevel) -> Self {
+        let configured = match configured {
+            LogLevel::Error => Self::Errors,
+            LogLevel::Warn => Self::Warnings,
+            LogLevel::Info => Self::Normal,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        };
         match count {
-            0 => Self::Normal,
-            1 => Self::Debug,
+            0 => configured,
+            1 => configured.max(Self::Debug),
             _ => Self::Trace,
         }
     }
 
     const fn filter(self) -> &'static str {
         match self {
+            Self::Errors => "error",
+            Self::Warnings => "warn,rustls=error",
             // What the TLS library warns about, strangers can cause; our own lines about it are limited.
             Self::Normal => "info,rustls=error",
             Self::Debug => "debug,rustls=warn,hyper=warn",
@@ -187,6 +201,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn the_option_asks_for_more_than_the_configuration_and_never_for_less() {
+        assert_eq!(Verbosity::wanted(0, LogLevel::Error), Verbosity::Errors);
+        assert_eq!(Verbosity::wanted(0, LogLevel::Info), Verbosity::Normal);
+        assert_eq!(Verbosity::wanted(1, LogLevel::Warn), Verbosity::Debug);
+        assert_eq!(Verbosity::wanted(1, LogLevel::Trace), Verbosity::Trace);
+        assert_eq!(Verbosity::wanted(3, LogLevel::Error), Verbosity::Trace);
+    }
 
     #[test]
     fn times_are_written_as_dates() {

@@ -98,7 +98,6 @@ fn a_client_file_means_what_it_says() {
     assert_eq!((*count, ignore.len()), (2, 2));
     assert_eq!(model.authentication, AuthenticationPolicy::Mixed);
     assert_eq!(model.synchronization.tuning.step.accumulated_panic, Some(1800.0));
-    assert!(!model.synchronization.warn_on_jump);
 }
 
 #[test]

@@ -40,8 +40,6 @@ pub enum Threads {
 pub struct Observability {
     /// Least severe messages that are logged.
     pub log_level: LogLevel,
-    /// Colours in the log; `None`: on a terminal only.
-    pub ansi_colors: Option<bool>,
     /// HTTP over this Unix socket; `None`: no control socket.
     pub control_socket: Option<PathBuf>,
     /// Permission bits of the socket.
@@ -54,7 +52,6 @@ impl Default for Observability {
     fn default() -> Self {
         Self {
             log_level: LogLevel::Info,
-            ansi_colors: None,
             control_socket: Some(PathBuf::from("/run/truechimer/control.sock")),
             control_socket_mode: 0o660,
             metrics_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9975))),

@@ -3,25 +3,12 @@
 use chime_discipline::{LocalReference, Settings};
 
 /// Selection and steering.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Synchronization {
     /// Sources that must agree; `None`: see [`crate::Model::minimum_agreeing_sources`].
     pub minimum_agreeing_sources: Option<usize>,
-    /// Whether each step is a warning in the log.
-    pub warn_on_jump: bool,
     /// Serve our own time while there is nothing to follow.
     pub local_clock: Option<LocalReference>,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
     pub tuning: Settings,
-}
-
-impl Default for Synchronization {
-    fn default() -> Self {
-        Self {
-            minimum_agreeing_sources: None,
-            warn_on_jump: true,
-            local_clock: None,
-            tuning: Settings::default(),
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
-use super::values::{boolean, fault, integer, path, socket_address, string, word, wrong_type};
+use super::values::{fault, integer, socket_address, string, word, wrong_type};
 use crate::{LogLevel, Observability, Process, Threads};
 
 /// Keys at the top level.
@@ -26,9 +26,6 @@ pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observ
         ("trace", LogLevel::Trace),
     ]);
     table.set("log-level", level, &mut observability.log_level);
-    if let Some(colours) = table.read("ansi-colors", boolean) {
-        observability.ansi_colors = Some(colours);
-    }
     if let Some(socket) = table.read("observation-path", string_or_off) {
         observability.control_socket = socket.map(PathBuf::from);
     }
@@ -41,10 +38,8 @@ pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observ
         }
     }
     let journal = "the log goes to standard error, for the journal";
-    if table.read("log-path", path).is_some() {
-        table.ignore(&["log-path"], journal);
-    }
-    table.ignore(&["log-path-metrics-exporter"], journal);
+    table.ignore(&["log-path", "log-path-metrics-exporter"], journal);
+    table.ignore(&["ansi-colors"], "the log has no colours");
 }
 
 /// Octal permission bits; decimal ones are always a slip.

@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
-use super::values::{boolean, fault, integer, number, plain_number, wrong_type};
+use super::values::{fault, integer, number, plain_number, wrong_type};
 use chime_discipline::{LocalReference, PanicThreshold, Settings};
 use chime_time::Frequency;
 
@@ -25,7 +25,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synch
         // 0 is how ntpd-rs writes "no limit".
         settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
-    table.set("warn-on-jump", boolean, &mut settings.warn_on_jump);
+    table.ignore(&["warn-on-jump"], "each step of the clock is logged with its evidence");
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
     });
