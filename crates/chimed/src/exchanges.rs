@@ -3,7 +3,7 @@
 use chime_config::ClientSockets;
 use chime_engine::{ExchangeId, Input, SendFailure, TimestampSource, Timestamped, Transmit};
 use chime_sys::poll::{Interest, PollSet, Readiness};
-use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket};
+use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
 use chime_wire::DATAGRAM_OCTETS_MAX;
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +17,8 @@ const READS_PER_TURN_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Exchanges {
     sockets: BTreeMap<ExchangeId, UdpSocket>,
+    /// Never read: while it lives the kernel stamps what arrives, also the first answer to a socket just opened.
+    _hold: Option<UdpSocket>,
     options: UdpOptions,
     local: ClientSockets,
     buffer: Box<[u8; DATAGRAM_OCTETS_MAX]>,
@@ -29,6 +31,7 @@ impl Exchanges {
         let interface = local.interface.clone();
         Self {
             sockets: BTreeMap::new(),
+            _hold: hold_timestamps().ok(),
             options: UdpOptions {
                 transmit_timestamps: true,
                 packet_info: true,
@@ -73,18 +76,16 @@ impl Exchanges {
     pub fn receive(&mut self, exchange: ExchangeId, ready: Readiness, mut report: impl FnMut(Input<'_>)) {
         let Some(socket) = self.sockets.get(&exchange) else { return };
         if ready.errors {
-            for _ in 0..READS_PER_TURN_MAX {
-                match socket.recv_error() {
-                    Ok(ErrorReport::Transmitted { sent, .. }) => {
-                        report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
-                    }
-                    Ok(ErrorReport::Undeliverable { errno, .. }) => {
-                        let failure = send_failure(&io::Error::from_raw_os_error(errno));
-                        report(Input::ExchangeFailed { exchange, failure });
-                    }
-                    Ok(ErrorReport::Other) => {}
-                    Err(_) => break,
+            // One for each wake-up: there is hardly ever more, and simulators answer a second call with a datagram.
+            match socket.recv_error() {
+                Ok(ErrorReport::Transmitted { sent, .. }) => {
+                    report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
                 }
+                Ok(ErrorReport::Undeliverable { errno, .. }) => {
+                    let failure = send_failure(&io::Error::from_raw_os_error(errno));
+                    report(Input::ExchangeFailed { exchange, failure });
+                }
+                Ok(ErrorReport::Other) | Err(_) => {}
             }
         }
         if ready.readable {
