@@ -38,11 +38,11 @@ struct Request {
     unique_identifier: [u8; 32],
 }
 
-/// Saturates the server for `time`.
+/// Asks the server for `time`, `offer` times a second or as often as the core of the load can.
 pub(crate) fn measure(
     network: &Network,
     server: &Server,
-    subject: Subject,
+    (subject, offer): (Subject, f64),
     time: Duration,
 ) -> Result<Figure> {
     let session = key_establishment::wait_for(server, aead_of(subject))?;
@@ -56,7 +56,7 @@ pub(crate) fn measure(
 
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&stop, &sent, &frames));
+        let sender = scope.spawn(|| send_until(&stop, &sent, &frames, offer));
         sleep(WARM_UP);
         let figure = watch(server, &sent, time);
         stop.store(true, Ordering::Relaxed);
@@ -163,12 +163,16 @@ fn check_answer(answer: &[u8], request: &Request, subject: Subject, session: &Se
     Ok(())
 }
 
-fn send_until(stop: &AtomicBool, sent: &AtomicU64, frames: &[Vec<u8>]) -> Result<()> {
+fn send_until(stop: &AtomicBool, sent: &AtomicU64, frames: &[Vec<u8>], offer: f64) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(LOAD_CORE)?;
     sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin the load to its core")?;
     let cable = open_cable(SockProtocol::Raw)?;
+    let begun = Instant::now();
     for batch in frames.chunks(FRAMES_AT_ONCE).cycle() {
+        while sent.load(Ordering::Relaxed) as f64 > begun.elapsed().as_secs_f64() * offer {
+            std::hint::spin_loop();
+        }
         if stop.load(Ordering::Relaxed) {
             break;
         }

@@ -41,9 +41,23 @@ struct Options {
     /// Measures only this server; may be given several times
     #[arg(long, value_enum)]
     server: Vec<Program>,
+    /// Requests offered per second; otherwise 200000 with `--placement one`, and as many as can be made with `split`
+    #[arg(long)]
+    offer: Option<f64>,
     /// Runs in namespaces that were made already
     #[arg(long, hide = true)]
     inside: bool,
+}
+
+impl Options {
+    /// Requests offered per second.
+    fn offer(&self) -> f64 {
+        self.offer.unwrap_or(match self.placement {
+            Placement::Split => f64::INFINITY,
+            // Far more would show nothing but the kernel dropping packets.
+            Placement::One => 200_000.0,
+        })
+    }
 }
 
 /// What is measured.
@@ -98,6 +112,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     ensure!(options.seconds > 0.0 && options.seconds <= 600.0, "--seconds: more than 0, at most 600");
+    ensure!(options.offer() > 0.0, "--offer: more than 0");
     ensure!((1..=99).contains(&options.runs), "--runs: 1 to 99");
     let subjects = if options.only.is_empty() { Subject::ALL.to_vec() } else { options.only.clone() };
     let programs = if options.server.is_empty() { Program::ALL.to_vec() } else { options.server.clone() };
@@ -114,7 +129,7 @@ fn run(options: &Options) -> Result<()> {
                 let time = Duration::from_secs_f64(options.seconds);
                 figures.push(match subject {
                     Subject::Ke => key_establishment::measure(&server, time)?,
-                    _ => load::measure(&network, &server, subject, time)?,
+                    _ => load::measure(&network, &server, (subject, options.offer()), time)?,
                 });
             }
         }
