@@ -20,7 +20,7 @@ use crate::terminal::{Terminal, print};
 /// What is asked, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct QueryOptions {
-    /// Servers: HOST, HOST:PORT, IPV6 or [IPV6]:PORT; with --nts the port of the key establishment
+    /// Servers, as HOST or HOST:PORT, IPv6 addresses with a port in brackets; with --nts the port of the key establishment
     #[arg(required = true, value_name = "HOST")]
     hosts: Vec<String>,
     /// With Network Time Security

@@ -1,7 +1,7 @@
 //! The native dialect: TOML, with tables and keys named as in ntpd-rs's `ntp.toml` wherever that
 //! has the thing.
 //!
-//! The text is parsed into a tree with positions, and each table is read by a [`TableReader`]
+//! The text is parsed into a tree with positions, and each table is read by a `TableReader`
 //! that knows which keys were asked for; what remains is misspelt, and the nearest known key is
 //! suggested. Mistakes are collected, not thrown: one run shows all of them.
 
