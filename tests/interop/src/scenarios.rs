@@ -8,6 +8,7 @@ mod middle;
 mod our_client;
 mod our_server;
 mod refusals;
+mod tools;
 
 use crate::stage::Stage;
 use anyhow::Result;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         garbage::SCENARIOS,
         our_client::SCENARIOS,
         our_server::SCENARIOS,
+        tools::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()

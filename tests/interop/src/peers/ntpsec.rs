@@ -6,7 +6,7 @@ use crate::network::Node;
 use crate::process::Daemon;
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::process::Command;
 
 /// A running ntpd.
 #[derive(Debug)]
@@ -58,11 +58,8 @@ impl Ntpsec {
     /// What ntpq prints about its own host.
     pub(crate) fn ntpq(&self, arguments: &[&str]) -> Result<String> {
         let root = self.suite.root();
-        let mut command = self.suite.command(&python(self.suite)?, None)?;
+        let mut command = python(self.suite)?;
         command.arg(root.join("usr/bin/ntpq")).args(arguments).arg("127.0.0.1");
-        command
-            .env("PYTHONHOME", root.join("usr"))
-            .env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
         output(&mut self.node.wrap(&command))
     }
 
@@ -77,12 +74,16 @@ impl Ntpsec {
     }
 }
 
-/// The suite's own interpreter: `usr/bin/python3.NN`.
-fn python(suite: Suite) -> Result<String> {
-    let folder: PathBuf = suite.root().join("usr/bin");
+/// The suite's own Python, which comes with ntpq: `usr/bin/python3.NN`.
+pub(crate) fn python(suite: Suite) -> Result<Command> {
+    let root = suite.root();
+    let folder = root.join("usr/bin");
     let names = std::fs::read_dir(&folder)?.filter_map(Result::ok);
     let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let name =
         names.find(|name| name.strip_prefix("python3.").is_some_and(|rest| rest.parse::<u8>().is_ok()));
-    Ok(format!("usr/bin/{}", name.with_context(|| format!("no python3 in {}", folder.display()))?))
+    let name = name.with_context(|| format!("no python3 in {}", folder.display()))?;
+    let mut command = suite.command(&format!("usr/bin/{name}"), None)?;
+    command.env("PYTHONHOME", root.join("usr")).env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
+    Ok(command)
 }

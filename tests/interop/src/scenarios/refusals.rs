@@ -8,32 +8,40 @@ use crate::stage::Stage;
 use anyhow::{Result, ensure};
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
-    ("refusals/wrong-host-name", |stage| refused(stage, |pki| &pki.wrong_name, "wrong_host_name")),
-    ("refusals/unknown-issuer", |stage| refused(stage, |pki| &pki.unknown_issuer, "unknown_issuer")),
-    ("refusals/expired", |stage| refused(stage, |pki| &pki.expired, "certificate-expired")),
-    ("refusals/not-yet-valid", |stage| refused(stage, |pki| &pki.not_yet_valid, "certificate-not-yet-valid")),
-    ("refusals/self-signed", |stage| refused(stage, |pki| &pki.self_signed, "self_signed")),
+    ("refusals/wrong-host-name", |stage| {
+        refused(stage, |pki| &pki.wrong_name, "wrong_host_name", "is for elsewhere.test, not for server.test")
+    }),
+    ("refusals/unknown-issuer", |stage| {
+        refused(stage, |pki| &pki.unknown_issuer, "unknown_issuer", "issued by an unknown authority")
+    }),
+    ("refusals/expired", |stage| {
+        refused(stage, |pki| &pki.expired, "certificate-expired", "certificate expired")
+    }),
+    ("refusals/not-yet-valid", |stage| {
+        refused(stage, |pki| &pki.not_yet_valid, "certificate-not-yet-valid", "certificate not yet valid")
+    }),
+    ("refusals/self-signed", |stage| refused(stage, |pki| &pki.self_signed, "self_signed", "is self-signed")),
     ("refusals/no-key-establishment-server", no_server),
     ("refusals/symmetric-key-that-the-server-does-not-have", wrong_key),
 ];
 
 /// Our client never polls a server with this certificate, and says why: in the counter of that
 /// kind, in the report's words, and in the log.
-fn refused(stage: &mut Stage, identity: fn(&Pki) -> &Identity, kind: &str) -> Result<()> {
+fn refused(stage: &mut Stage, identity: fn(&Pki) -> &Identity, kind: &str, words: &str) -> Result<()> {
     let (one, two) = (stage.node(1)?, stage.node(2)?);
     let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(identity(stage.pki())))?;
     let client = chimed::client(stage, &two, &ClientOf::nts("server.test"))?;
-    check_refused(stage, &client, kind)
+    check_refused(stage, &client, kind, words)
 }
 
 fn no_server(stage: &mut Stage) -> Result<()> {
     let (one, two) = (stage.node(1)?, stage.node(2)?);
     let _server = chrony::server(stage, &one, Trixie, &ServerOf::plain())?;
     let client = chimed::client(stage, &two, &ClientOf::nts("server.test"))?;
-    check_refused(stage, &client, "connect")
+    check_refused(stage, &client, "connect", "cannot connect")
 }
 
-fn check_refused(stage: &Stage, client: &chimed::Chimed, kind: &str) -> Result<()> {
+fn check_refused(stage: &Stage, client: &chimed::Chimed, kind: &str, words: &str) -> Result<()> {
     stage.until("a refusal", PATIENCE, || {
         let failures = client.establishment_failures()?;
         ensure!(failures.iter().any(|(word, count)| word == kind && *count > 0), "failures: {failures:?}");
@@ -44,8 +52,11 @@ fn check_refused(stage: &Stage, client: &chimed::Chimed, kind: &str) -> Result<(
     })?;
     let view = client.view()?;
     ensure!(view.reach == 0 && !view.is_selected, "the server was believed: {view:?}");
-    ensure!(client.establishment_error()?.is_some(), "the report does not say what went wrong");
-    ensure!(client.log().contains("server.test"), "the log does not name the server");
+    let error = client.establishment_error()?.unwrap_or_default();
+    ensure!(error.contains(words), "the report does not say what went wrong: {error}");
+    let log = client.log();
+    let is_logged = |line: &str| line.contains("server.test") && line.contains(words);
+    ensure!(log.lines().any(is_logged), "the log does not say what went wrong, and where");
     Ok(())
 }
 
