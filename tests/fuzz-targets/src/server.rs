@@ -1,0 +1,47 @@
+//! Targets for `chime-server`.
+
+use crate::nts::{is_plain, ring};
+use chime_server::{
+    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Subnet, Verdict,
+};
+use chime_time::{MonoTime, NtpTimestamp};
+use chime_wire::{MacAlgorithm, SymmetricKey};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Random octets that are none, and a clock that stands.
+struct Still;
+
+impl Environment for Still {
+    fn system_time(&mut self) -> NtpTimestamp {
+        NtpTimestamp::from_bits(0xeeaa_e4b5_0000_0000)
+    }
+
+    fn fill_random(&mut self, octets: &mut [u8]) {
+        octets.fill(0x5c);
+    }
+}
+
+/// A datagram on the NTP port: the answer is never longer, and never plain time for a packet with an NTS field.
+pub fn responder(octets: &[u8]) {
+    let key = SymmetricKey::new(1, MacAlgorithm::Md5, b"golden-md5-key").expect("a good key");
+    let policy = Policy { keys: KeyTable::new(vec![key]), ..Policy::open() };
+    let mut responder = Responder::new(Arc::new(policy), [1, 2]);
+    let now = Still.system_time();
+    let mono = MonoTime::from_nanos(1_000_000_000);
+    let arrival = Arrival { from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), received: now, mono };
+    let time = ServerTime::local(1, -20, mono, now);
+    let ring = ring();
+    let published = Published { time: &time, keys: Some(&ring) };
+    let mut response = vec![0; octets.len() + 4096];
+    let verdict = responder.respond(octets, &arrival, &published, &mut Still, &mut response);
+    if let Verdict::Respond { octets: length, kind } = verdict {
+        assert!(length <= octets.len());
+        assert_eq!(response[24..32], octets[40..48], "the origin timestamp");
+        let plain = matches!(kind, ResponseKind::Plain | ResponseKind::Keyed);
+        assert!(!plain || is_plain(octets), "unauthenticated time for NTS fields");
+    }
+    if let Ok(subnet) = String::from_utf8_lossy(octets).parse::<Subnet>() {
+        assert_eq!(subnet.to_string().parse(), Ok(subnet));
+    }
+}
