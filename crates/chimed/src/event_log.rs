@@ -5,6 +5,7 @@ use chime_discipline::{DisciplineEvent, SourceId};
 use chime_engine::{Event, RemovalReason, SourceRefusal};
 use chime_time::MonoTime;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
@@ -39,6 +40,17 @@ impl EventLog {
             Event::SendFailed { association, to, failure } => {
                 self.strangers.admit((Some(*association), "send-failed"), now).write(|more| {
                     warn!("request to {to} failed: {failure}{}{more}", self.of(Some(*association)));
+                });
+            }
+            // An NTSN is never authenticated, a kiss code only if the source is: whoever sees our requests can cause them.
+            Event::Kiss { association, remote, code, .. } => {
+                self.strangers.admit((Some(*association), "kiss"), now).write(|more| {
+                    warn!("{remote} sent the kiss code {code:?}{more}");
+                });
+            }
+            Event::NtsNak { association, remote, other_keys_tried } => {
+                self.strangers.admit((Some(*association), "nts-nak"), now).write(|more| {
+                    write_nts_nak(remote, *other_keys_tried, more);
                 });
             }
             Event::Sampled { association, offset, delay, authenticated } => debug!(
@@ -133,20 +145,21 @@ impl EventLog {
     }
 }
 
+fn write_nts_nak(remote: &SocketAddr, other_keys_tried: bool, more: &str) {
+    if other_keys_tried {
+        info!(
+            "{remote} does not accept our cookie or keys (NTSN): trying the keys of the other exporter context{more}"
+        );
+    } else {
+        warn!("{remote} does not accept our cookie (NTSN): new keys will be established{more}");
+    }
+}
+
 /// Lines about sources, names and keys.
 fn write_source(event: &Event) {
     match event {
         Event::Reachable { remote, .. } => info!("{remote} answers"),
         Event::Unreachable { remote, .. } => warn!("{remote} does not answer any more"),
-        Event::Kiss { remote, code, .. } => warn!("{remote} sent the kiss code {code:?}"),
-        Event::NtsNak { remote, other_keys_tried: true, .. } => {
-            info!(
-                "{remote} does not accept our cookie or keys (NTSN): trying the keys of the other exporter context"
-            );
-        }
-        Event::NtsNak { remote, .. } => {
-            warn!("{remote} does not accept our cookie (NTSN): new keys will be established");
-        }
         Event::KeysEstablished { name, aead, cookies, ntp_server, ntp_port, .. } => {
             let server =
                 ntp_server.as_ref().map_or_else(String::new, |server| format!(", NTP server {server}"));
