@@ -136,7 +136,7 @@ impl World {
         let (octets, rest) = rest.split_at(rest.len().min(usize::from(length)));
         let Some((exchange, from, request)) = self.exchange(argument) else { return rest };
         let mut octets = octets.to_vec();
-        if event % 12 == 0 && octets.len() >= 48 {
+        if event.is_multiple_of(12) && octets.len() >= 48 {
             octets[0] = octets[0] & 0xc0 | request[0] & 0x38 | 4;
             octets[24..32].copy_from_slice(&request[40..48]);
             octets.extend_from_slice(&request[48..]);
@@ -165,22 +165,22 @@ impl World {
     fn establish(&mut self, argument: u8) {
         let Some(establishment) = self.establishments.pop() else { return };
         let address = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, argument)), 4460));
-        let result = if argument % 3 == 0 {
+        let result = if argument.is_multiple_of(3) {
             Err(KeFailure {
                 kind: "timeout".into(),
                 text: "no answer in time".into(),
-                network: argument % 2 == 0,
+                network: argument.is_multiple_of(2),
             })
         } else {
             Ok(KeOutcome {
                 keys: keys(AeadAlgorithm::Aes128GcmSiv),
-                alternative_keys: (argument % 2 == 0).then(|| keys(AeadAlgorithm::Aes128GcmSiv)),
+                alternative_keys: argument.is_multiple_of(2).then(|| keys(AeadAlgorithm::Aes128GcmSiv)),
                 cookies: vec![
                     Cookie::new(&[argument; 72]).expect("a good length");
                     usize::from(argument % 8) + 1
                 ],
-                ntp_server: (argument % 5 == 0).then(|| "ntp.example.org".to_owned()),
-                ntp_port: (argument % 7 == 0).then_some(11123),
+                ntp_server: argument.is_multiple_of(5).then(|| "ntp.example.org".to_owned()),
+                ntp_port: argument.is_multiple_of(7).then_some(11123),
                 certificate_not_before: 1_700_000_000,
                 certificate_not_after: 1_700_000_000 + i64::from(argument) * 1_000_000,
                 certificate_chain: Vec::new(),

@@ -1,8 +1,8 @@
 //! Recorded exchanges with chronyd, NTPsec and ntpd-rs, checked against our parsers, AEADs, client and server.
 //!
 //! Each vector is checked twice where that is possible: the crates under test against a plain second reading of the same
-//! octets ([`oracle`], [`ke_oracle`]), and that against what the recorded peer did and the recorder noted. What our
-//! server is asked has our cookies in place of the recorded ones ([`substitute`]). Where peers differ, what we do
+//! octets (`oracle`, `ke_oracle`), and that against what the recorded peer did and the recorder noted. What our
+//! server is asked has our cookies in place of the recorded ones (`substitute`). Where peers differ, what we do
 //! is a choice and stands in docs/choices.md. A vector of a kind that nothing is checked for has failed.
 //! Start at [`check_folder`].
 
