@@ -62,6 +62,7 @@ fn follow(plan: &Plan) -> Result<()> {
     Event::DaemonStarted.print();
     let watched = watch(plan, &mut daemon);
     print_kernel_state();
+    print_privileges(&daemon);
     // Stopped in any case, so that its last words are heard.
     let stopped = stop(&mut daemon);
     watched.and(stopped)
@@ -155,6 +156,22 @@ fn print_kernel_state() {
             max_error: state.max_error,
         },
         Err(error) => Event::Failed { message: format!("the kernel's state cannot be read: {error}") },
+    }
+    .print();
+}
+
+/// Tells as whom the daemon runs, and with which capabilities.
+fn print_privileges(daemon: &Child) {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
+    let field = |name: &str, base: u32| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.split_whitespace().next()?, base).ok()
+    };
+    Event::Privileges {
+        user: field("Uid:", 10),
+        effective: field("CapEff:", 16),
+        bounding: field("CapBnd:", 16),
+        no_new: field("NoNewPrivs:", 10) == Some(1),
     }
     .print();
 }

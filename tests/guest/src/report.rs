@@ -61,6 +61,17 @@ pub(crate) enum Event {
         /// Its own bound, in seconds.
         max_error: f64,
     },
+    /// As whom the daemon runs.
+    Privileges {
+        /// The user's number.
+        user: Option<u64>,
+        /// Bits of the capabilities that it has.
+        effective: Option<u64>,
+        /// Bits of the capabilities that it or what it starts could get.
+        bounding: Option<u64>,
+        /// Whether the kernel refuses it every gain of privilege.
+        no_new: bool,
+    },
     /// Something was measured without a daemon.
     Check {
         /// What.

@@ -169,6 +169,7 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         .filter_map(|heard| match &heard.event {
             Event::Failed { message } => Some(message.clone()),
             Event::DaemonExited { status, clean: false } => Some(format!("the daemon ended badly: {status}")),
+            Event::Privileges { .. } if scenario.daemon == Daemon::Chimed => judge_privileges(&heard.event),
             Event::Check { what, expected, measured, tolerance } => {
                 // Not-a-number is no pass.
                 let holds = (measured - expected).abs() <= *tolerance;
@@ -210,6 +211,19 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Our daemon steers as somebody who may do that and nothing else.
+fn judge_privileges(told: &Event) -> Option<String> {
+    const SYS_TIME_AND_NET_BIND_SERVICE: Option<u64> = Some(1 << 25 | 1 << 10);
+    match told {
+        Event::Privileges { user: Some(1..), effective, bounding, no_new: true }
+            if *effective == SYS_TIME_AND_NET_BIND_SERVICE && *bounding == SYS_TIME_AND_NET_BIND_SERVICE =>
+        {
+            None
+        }
+        other => Some(format!("the daemon kept privileges: {other:?}")),
+    }
 }
 
 fn judge_settling(errors: &[(f64, f64)], error_max: f64, within: f64) -> Option<String> {

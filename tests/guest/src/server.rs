@@ -49,9 +49,7 @@ pub(crate) enum Daemon {
 pub(crate) fn inside(daemon: Daemon, programs: &Programs, pki: &Pki, folder: &Path) -> Result<Vec<String>> {
     let (program, name, text, options): (_, _, _, &[&str]) = match daemon {
         Daemon::None => return Ok(Vec::new()),
-        Daemon::Chimed => {
-            (programs.chimed.clone(), "inside.toml", chimed_client(pki), &["--keep-user", "-d", "-c"])
-        }
+        Daemon::Chimed => (programs.chimed.clone(), "inside.toml", chimed_client(pki), &["-d", "-c"]),
         Daemon::Chronyd => {
             (programs.chronyd()?, "inside.conf", chronyd_client(pki), &["-d", "-u", "root", "-f"])
         }
@@ -125,7 +123,9 @@ impl Drop for Server {
 
 fn chimed_client(pki: &Pki) -> String {
     format!(
-        r#"# The guest's daemon: one NTS server, polled as often as it may be.
+        r#"# The guest's daemon: one NTS server, polled as often as it may be; steered by an unprivileged user.
+user = "nobody"
+
 [[source]]
 mode = "nts"
 address = "{HOST_ADDRESS}"
