@@ -24,7 +24,7 @@ pub(crate) fn ci(_arguments: &[String]) -> Result<Outcome> {
 }
 
 fn test_steps() -> Vec<Step> {
-    vec![formatting(), architecture(), all_tests(), peers_installed(), interop(), guest()]
+    vec![formatting(), architecture(), all_tests(), vectors(), peers_installed(), interop(), guest()]
 }
 
 fn formatting() -> Step {
@@ -62,6 +62,11 @@ fn documents() -> Step {
 
 fn peers_installed() -> Step {
     Step::xtask("install peers", &["install-peers"])
+}
+
+/// Exchanges recorded with real daemons, one count for each.
+fn vectors() -> Step {
+    Step::xtask("vectors", &["vectors", "tests/vectors/data"])
 }
 
 /// Real chronyd, NTPsec and ntpd-rs in network namespaces, both directions.
