@@ -23,7 +23,10 @@ impl NtpDate {
 
     /// From Unix time: seconds since 1 January 1970, and nanoseconds (below 10⁹).
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the quotient is below 2^32 because nanos is below 10^9")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the quotient is below 2^32 because nanos is below 10^9"
+    )]
     pub const fn from_unix(seconds: i64, nanos: u32) -> Self {
         Self {
             seconds: seconds.saturating_add(UNIX_EPOCH_SECONDS),
@@ -74,7 +77,8 @@ impl Sub for NtpDate {
     type Output = NtpDuration;
     /// The signed distance from `other` to `self`, saturating at ±68 years.
     fn sub(self, other: Self) -> NtpDuration {
-        let units = (i128::from(self.seconds) - i128::from(other.seconds)) * (1 << 32) + i128::from(self.fraction)
+        let units = (i128::from(self.seconds) - i128::from(other.seconds)) * (1 << 32)
+            + i128::from(self.fraction)
             - i128::from(other.fraction);
         let limit = if units < 0 { i64::MIN } else { i64::MAX };
         NtpDuration::from_bits(i64::try_from(units).unwrap_or(limit))
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn unix_time_survives_the_round_trip() {
-        for (seconds, nanos) in [(0, 0), (-1, 1), (1_795_187_154, 999_999_999), (4_102_444_800, 500_000_000)] {
+        for (seconds, nanos) in [(0, 0), (-1, 1), (1_795_187_154, 999_999_999), (4_102_444_800, 500_000_000)]
+        {
             let date = NtpDate::from_unix(seconds, nanos);
             assert_eq!((date.unix_seconds(), date.subsec_nanos()), (seconds, nanos));
         }

@@ -41,7 +41,11 @@ impl NtpDuration {
     pub const fn from_nanos(nanos: i64) -> Self {
         let seconds = nanos.div_euclid(1_000_000_000);
         let rest = nanos.rem_euclid(1_000_000_000);
-        Self(seconds.saturating_mul(SECOND_UNITS).saturating_add((rest * SECOND_UNITS + 500_000_000) / 1_000_000_000))
+        Self(
+            seconds
+                .saturating_mul(SECOND_UNITS)
+                .saturating_add((rest * SECOND_UNITS + 500_000_000) / 1_000_000_000),
+        )
     }
 
     /// The number of nanoseconds, rounded to the nearest; ±68 years fit.
@@ -54,7 +58,10 @@ impl NtpDuration {
 
     /// From seconds as a floating-point number; saturates, and not-a-number becomes zero.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "float to int casts saturate, which is what is documented")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "float to int casts saturate, which is what is documented"
+    )]
     pub fn from_secs_f64(seconds: f64) -> Self {
         // A conversion of its own for the rounding: `as` truncates, and `round` is not in core.
         let units = seconds * SECOND_UNITS as f64;

@@ -40,7 +40,11 @@ impl MonoTime {
     )]
     pub fn add_secs_f64(self, seconds: f64) -> Self {
         let nanos = seconds * 1e9;
-        if nanos < 0.0 { Self(self.0.saturating_sub((-nanos) as u64)) } else { Self(self.0.saturating_add(nanos as u64)) }
+        if nanos < 0.0 {
+            Self(self.0.saturating_sub((-nanos) as u64))
+        } else {
+            Self(self.0.saturating_add(nanos as u64))
+        }
     }
 
     /// How long ago `earlier` was; zero when it is later than `self`.
