@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn combined(offset: f64, frequency: f64) -> Combined {
-        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8, jitter: 0.0 }
+        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8 }
     }
 
     fn frequency_of(command: ClockCommand) -> f64 {

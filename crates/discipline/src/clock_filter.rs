@@ -17,6 +17,13 @@ pub(crate) const SAMPLES_MIN: usize = 3;
 /// Samples that are kept even when the line through them is not straight.
 const SAMPLES_KEPT_MIN: usize = 6;
 
+/// Samples in a row that contradict the line until the line is given up for them.
+const CONTRADICTIONS_MAX: usize = SAMPLES_MIN;
+/// By how much the frequency of an oscillator may change from one sample to the next, s per s: a change of temperature.
+const OSCILLATOR_CHANGE: f64 = 2e-6;
+/// Contradictions smaller than this are left to the run test, seconds.
+const CONTRADICTION_MARGIN: f64 = 5e-5;
+
 /// A sample, relative to the free oscillator.
 #[derive(Clone, Copy, Debug)]
 struct StoredSample {
@@ -41,6 +48,8 @@ struct Fit {
     samples: usize,
     span: f64,
     delay_min: f64,
+    /// Mean queueing delay on one way.
+    jitter: f64,
 }
 
 /// What the filter knows at one instant; seconds.
@@ -101,6 +110,8 @@ impl FrequencyBelief {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClockFilter {
     samples: VecDeque<StoredSample>,
+    /// Samples that contradict the line, the newest ones of all.
+    contradictions: Vec<StoredSample>,
     fit: Option<Fit>,
     bent: bool,
     /// What was believed before the first sample; later beliefs would contain these very samples.
@@ -118,20 +129,45 @@ impl ClockFilter {
         floor: f64,
         belief: FrequencyBelief,
     ) -> SampleVerdict {
-        if self.samples.back().is_some_and(|last| sample.at <= last.at) {
+        if self.last().is_some_and(|last| sample.at <= last.at) {
             return SampleVerdict::NotNewer;
         }
         let measured = sample.offset + NtpDuration::from_secs_f64(offset_correction);
         if measured == NtpDuration::MAX || measured == NtpDuration::MIN {
             return SampleVerdict::OutOfRange;
         }
-        if self.samples.len() == SAMPLES_MAX {
-            self.samples.pop_front();
+        let sample = StoredSample::new(sample, measured, correction);
+        if self.contradicts(&sample) {
+            self.contradictions.push(sample);
+            if self.contradictions.len() < CONTRADICTIONS_MAX {
+                return SampleVerdict::Stored;
+            }
+            // Now it is the line that is wrong: somebody stepped a clock, or the path changed.
+            self.samples = std::mem::take(&mut self.contradictions).into();
+        } else {
+            self.contradictions.clear();
+            if self.samples.len() == SAMPLES_MAX {
+                self.samples.pop_front();
+            }
+            self.samples.push_back(sample);
         }
-        self.samples.push_back(StoredSample::new(sample, measured, correction));
         let belief = *self.belief.get_or_insert(belief);
         self.renew(floor, belief.prior(sample.at));
         SampleVerdict::Stored
+    }
+
+    /// Whether a sample cannot be true if the line is: the line's value lies outside of what the round trip leaves
+    /// possible, half of it to each side, by more than the line and the oscillator are uncertain.
+    fn contradicts(&self, sample: &StoredSample) -> bool {
+        let Some(fit) = self.fit.as_ref().filter(|fit| fit.samples >= SAMPLES_MIN) else { return false };
+        let elapsed = sample.point.free - fit.origin.point.free;
+        let expected = fit.line.offset + fit.line.slope * elapsed
+            - (sample.point.correction - fit.origin.point.correction);
+        let difference = (sample.measured - fit.origin.measured).as_secs_f64() - expected;
+        let uncertainty = 2.0 * error_sigmas(fit.samples) * fit.line.variance_at(elapsed).sqrt()
+            + elapsed.abs() * OSCILLATOR_CHANGE
+            + CONTRADICTION_MARGIN;
+        difference.abs() > sample.delay / 2.0 + sample.dispersion + uncertainty
     }
 
     /// Fits the line, dropping the oldest samples until it is straight.
@@ -153,35 +189,34 @@ impl ClockFilter {
         let oldest = self.samples.front()?;
         let count = self.samples.len() as f64;
         let delay_min = self.samples.iter().map(|sample| sample.delay).fold(f64::INFINITY, f64::min);
-        let excess_mean = self.samples.iter().map(|sample| sample.delay - delay_min).sum::<f64>() / count;
+        let typical = typical(self.samples.iter().map(|sample| sample.delay - delay_min));
         // Of an excess e the offset gets anything between -e/2 and e/2: variance e²/12. The shortest round trip has an
         // excess of its own: with queues of mean j on both ways, e² is about 2j²/n for the shortest of n, and the
-        // mean excess is about 2j.
-        let base = floor * floor + excess_mean * excess_mean / (24.0 * count);
+        // typical excess is 1.83j. Few samples may all have come through like queues, and then look better than they are.
+        let base = floor * floor + typical * typical / (20.0 * count) * (1.0 + 10.0 / count);
         let mut points: Vec<RegressionPoint> = self
             .samples
             .iter()
             .map(|sample| {
                 let excess = sample.delay - delay_min;
+                let x = sample.point.free - origin.point.free;
                 RegressionPoint {
-                    x: sample.point.free - origin.point.free,
+                    x,
                     y: (sample.measured - origin.measured).as_secs_f64()
                         + (sample.point.correction - origin.point.correction),
                     excess,
-                    variance: base + excess * excess / 12.0,
+                    variance: base + excess * excess / 12.0 + wander_variance(WANDER_GOOD, x),
                 }
             })
             .collect();
         let mut line = regression::fit(&points, prior)?;
-        // Scatter much beyond what queues explain is the oscillator's own, and alike in all samples.
-        let claimed = points.iter().map(|point| point.variance).sum::<f64>() / count;
-        let unexplained = line.standard_deviation * line.standard_deviation - claimed;
-        if unexplained > claimed {
-            points.iter_mut().for_each(|point| point.variance += unexplained);
+        // Scatter that queues do not explain is the oscillator's own, and alike in all samples.
+        if line.unexplained_variance > 0.0 {
+            points.iter_mut().for_each(|point| point.variance += line.unexplained_variance);
             line = regression::fit(&points, prior)?;
         }
         let span = origin.at.seconds_since(oldest.at);
-        Some(Fit { line, origin, samples: points.len(), span, delay_min })
+        Some(Fit { line, origin, samples: points.len(), span, delay_min, jitter: typical / 1.83 })
     }
 
     /// What is known at `now`; `clock` is the correction at that time. `None` without samples.
@@ -193,26 +228,30 @@ impl ClockFilter {
             - (clock.correction - origin.point.correction);
         let offset_error = line.variance_at(elapsed).sqrt();
         let age = now.seconds_since(origin.at).max(0.0);
+        let skew = line.slope_variance.sqrt();
         Some(FilterEstimate {
             offset,
             offset_error,
             frequency: line.slope,
-            skew: line.slope_variance.sqrt(),
+            skew,
             standard_deviation: line.standard_deviation,
             samples: fit.samples,
             runs: line.runs,
             span: fit.span,
-            root_delay: origin.root_delay + fit.delay_min,
+            // Of a round trip up to a half may be in the offset: of the shortest one certainly, and of what longer ones
+            // took as far as they have a say in the line.
+            root_delay: origin.root_delay + fit.delay_min + line.excess,
             root_dispersion: origin.root_dispersion
                 + origin.dispersion
-                + ERROR_SIGMAS * offset_error
+                + error_sigmas(fit.samples) * offset_error
+                + 3.0 * wander_variance(WANDER_POOR, age.max(fit.span / fit.samples as f64)).sqrt()
                 + age * drift,
         })
     }
 
     /// The last sample as reports show it.
     pub(crate) fn last_sample(&self, now: MonoTime, clock: ClockPoint) -> Option<LastSample> {
-        let last = self.samples.back()?;
+        let last = self.last()?;
         Some(LastSample {
             age: now.seconds_since(last.at).max(0.0),
             measured: last.reported.as_secs_f64(),
@@ -228,6 +267,15 @@ impl ClockFilter {
         Some(self.samples[newest + 1].at.seconds_since(self.samples[newest].at))
     }
 
+    fn last(&self) -> Option<&StoredSample> {
+        self.contradictions.last().or(self.samples.back())
+    }
+
+    /// Whether the newest samples contradict the others.
+    pub(crate) const fn is_contradicted(&self) -> bool {
+        !self.contradictions.is_empty()
+    }
+
     /// Number of samples in use.
     pub(crate) fn len(&self) -> usize {
         self.samples.len()
@@ -238,9 +286,15 @@ impl ClockFilter {
         self.bent
     }
 
+    /// The interval between samples at which the wander of a poor oscillator matters about as much as the queues, seconds:
+    /// longer ones lose accuracy, shorter ones gain little.
+    pub(crate) fn balanced_interval(&self) -> Option<f64> {
+        self.fit.as_ref().map(|fit| (0.4 * fit.jitter / WANDER_POOR).powf(2.0 / 3.0))
+    }
+
     /// The clock was stepped forward by `by`: every offset is smaller by that.
     pub(crate) fn step(&mut self, by: NtpDuration) {
-        for sample in &mut self.samples {
+        for sample in self.samples.iter_mut().chain(&mut self.contradictions) {
             sample.measured -= by;
         }
         if let Some(fit) = &mut self.fit {
@@ -254,8 +308,37 @@ impl ClockFilter {
     }
 }
 
-/// Standard errors of the estimate that the error bound contains.
-pub(crate) const ERROR_SIGMAS: f64 = 3.0;
+/// Random walk of the frequency, s per s in each second, that even good oscillators have: old samples say less about
+/// now than new ones at least by this.
+const WANDER_GOOD: f64 = 1e-9;
+/// The same for an oscillator that bears changes of temperature badly: error bounds and poll intervals assume it.
+const WANDER_POOR: f64 = 1e-8;
+
+/// Variance of what such a random walk does to the offset in so many seconds, seconds².
+fn wander_variance(wander: f64, seconds: f64) -> f64 {
+    wander * wander * seconds.abs().powi(3) / 3.0
+}
+
+/// The geometric mean of mean and median, 0 without values: one datagram that was overtaken by others counts little, and
+/// three that happen to be alike do not hide that the fourth was not. Sums of two exponential delays of mean 1 have mean
+/// 2 and median 1.68, which makes 1.83.
+fn typical(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    let middle = values.len() / 2;
+    if values.is_empty() {
+        return 0.0;
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let median = *values.select_nth_unstable_by(middle, f64::total_cmp).1;
+    (mean * median).sqrt()
+}
+
+/// Standard errors of the estimate that the error bound contains: with few samples more, as their scatter may look
+/// smaller than it is (the quantiles of Student's distribution grow about like this).
+fn error_sigmas(samples: usize) -> f64 {
+    let freedom = (samples as f64 - 2.0).max(1.0);
+    3.0 + 12.0 / freedom
+}
 
 impl StoredSample {
     fn new(sample: &Sample, measured: NtpDuration, correction: &Correction) -> Self {

@@ -21,8 +21,6 @@ pub(crate) struct Combined {
     pub(crate) frequency: f64,
     /// Standard error of the frequency.
     pub(crate) skew: f64,
-    /// Scatter among the sources.
-    pub(crate) jitter: f64,
 }
 
 /// Combines offsets weighted by the inverse of the distance, as a near source has less asymmetry to hide, and
@@ -42,13 +40,7 @@ pub(crate) fn combine(contributions: &[Contribution]) -> Option<Combined> {
     let frequency =
         contributions.iter().map(|c| c.estimate.frequency / variance(c.estimate.skew)).sum::<f64>()
             / precision;
-    Some(Combined {
-        offset,
-        offset_error: error_square.sqrt(),
-        frequency,
-        skew: (1.0 / precision).sqrt(),
-        jitter: mean(&|c| (c.estimate.offset - offset).powi(2)).sqrt(),
-    })
+    Some(Combined { offset, offset_error: error_square.sqrt(), frequency, skew: (1.0 / precision).sqrt() })
 }
 
 /// The square of a standard error, never zero.
@@ -88,7 +80,7 @@ mod tests {
     #[test]
     fn one_source_is_itself_and_none_is_nothing() {
         let one = combine(&[contribution(5e-4, 1e-6, 1e-8, 1e-3)]).unwrap();
-        assert!((one.offset - 5e-4).abs() < 1e-15 && one.jitter < 1e-15);
+        assert!((one.offset - 5e-4).abs() < 1e-15);
         assert!(combine(&[]).is_none());
     }
 }

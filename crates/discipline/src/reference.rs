@@ -11,6 +11,8 @@ use chime_time::MonoTime;
 const LOCAL_REFERENCE_ID: [u8; 4] = [127, 127, 1, 1];
 /// Stratum from which on nobody may follow. RFC 5905 §7.3 (MAXSTRAT).
 const STRATUM_MAX: u8 = 15;
+/// Standard errors of the frequency by which the error bound grows.
+const SKEW_SIGMAS: f64 = 3.0;
 /// Weight of the newest offset in the long-term average of their squares.
 const RMS_WEIGHT: f64 = 0.1;
 
@@ -48,7 +50,9 @@ impl Reference {
             reference_id: source.reference_id,
             leap: choice.leap,
             root_delay: selected.estimate.root_delay,
-            root_dispersion: selected.estimate.root_dispersion + combined.jitter,
+            // True time is within the root distance of the selected source, from which the others pulled us away.
+            root_dispersion: selected.estimate.root_dispersion
+                + (combined.offset - selected.estimate.offset).abs(),
             last_offset: combined.offset,
             // The first offset is that of a clock which nobody had set yet: it is no measure of how well it is kept.
             mean_square_offset: match before.map(|before| before.mean_square_offset) {
@@ -70,7 +74,7 @@ impl Reference {
         state: &mut SystemState,
     ) {
         let elapsed = now.seconds_since(self.at).max(0.0);
-        let rate = settings.max_clock_error.as_ratio() + clock.skew;
+        let rate = settings.max_clock_error.as_ratio() + SKEW_SIGMAS * clock.skew;
         state.leap = self.leap;
         state.stratum = self.stratum;
         state.reference_id = self.reference_id;

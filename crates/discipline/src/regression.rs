@@ -38,6 +38,12 @@ pub(crate) struct Line {
     pub(crate) standard_deviation: f64,
     /// Runs of residuals with the same sign.
     pub(crate) runs: usize,
+    /// Sum of the excess delays, each with the share (in magnitude) that its sample has in the value at `x = 0`, seconds:
+    /// if all excess is on one direction, the value is wrong by half of this.
+    pub(crate) excess: f64,
+    /// Scatter, seconds², that the variances of the samples do not explain: each sample weighs as much as in the line,
+    /// so that long queues do not count as scatter. Not negative.
+    pub(crate) unexplained_variance: f64,
 }
 
 impl Line {
@@ -102,8 +108,28 @@ pub(crate) fn fit(points: &[RegressionPoint], prior: SlopePrior) -> Option<Line>
         covariance: -x_mean * slope_variance,
         standard_deviation: (square / freedom.max(1.0)).sqrt(),
         runs: count_runs(points.iter().map(residual)),
+        excess: points
+            .iter()
+            .map(|point| {
+                let share = 1.0 / weight - x_mean * (point.x - x_mean) / (xx + prior_weight);
+                share.abs() * point.excess / point.variance
+            })
+            .sum(),
+        unexplained_variance: unexplained_variance(points.len() as f64, weight, chi_square),
     };
     line.is_finite().then_some(line)
+}
+
+/// What is left of the weighted mean square of the residuals when the claimed variances are taken off, if it is more
+/// than they are: less may be chance.
+fn unexplained_variance(samples: f64, weight: f64, chi_square: f64) -> f64 {
+    let freedom = samples - 2.0;
+    if freedom < 1.0 {
+        return 0.0;
+    }
+    let claimed = samples / weight;
+    let unexplained = claimed * (chi_square / freedom - 1.0);
+    if unexplained > claimed { unexplained } else { 0.0 }
 }
 
 /// The share of the excess delay that is found in the offset, −1/2 to 1/2: regression of what the line leaves of `y`
@@ -127,7 +153,7 @@ impl Line {
     fn is_finite(&self) -> bool {
         [self.offset, self.offset_variance, self.slope, self.slope_variance, self.covariance]
             .iter()
-            .chain([self.standard_deviation].iter())
+            .chain(&[self.standard_deviation, self.excess, self.unexplained_variance])
             .all(|value| value.is_finite())
     }
 }

@@ -221,6 +221,8 @@ impl SystemState {
 /// What the regression of a source would like its poll interval to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PollAdvice {
+    /// The newest samples contradict the others: what is true must be known soon.
+    Shortest,
     /// The line bends: samples are needed more often.
     Shorter,
     /// As it is.

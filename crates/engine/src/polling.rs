@@ -141,6 +141,10 @@ impl Polling {
     pub(crate) fn adapt(&mut self, advice: PollAdvice) {
         let step = i32::from(self.exponent.exponent()).max(1);
         self.adaptation += match advice {
+            PollAdvice::Shortest => {
+                self.set(self.min.exponent());
+                -self.adaptation
+            }
             PollAdvice::Longer => step,
             PollAdvice::Keep => 0,
             PollAdvice::Shorter => -2 * step,

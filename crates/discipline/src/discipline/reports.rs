@@ -45,10 +45,22 @@ impl Discipline {
     /// What the samples of a source say about its poll interval.
     #[must_use]
     pub fn poll_advice(&self, id: SourceId) -> PollAdvice {
-        match self.source(id).map(|source| &source.filter) {
-            Some(filter) if filter.is_bent() && filter.len() < SAMPLES_BENT => PollAdvice::Shorter,
-            Some(filter) if !filter.is_bent() && filter.len() >= SAMPLES_STRAIGHT => PollAdvice::Longer,
-            _ => PollAdvice::Keep,
+        let Some(filter) = self.source(id).map(|source| &source.filter) else { return PollAdvice::Keep };
+        if filter.is_contradicted() {
+            return PollAdvice::Shortest;
+        }
+        if filter.is_bent() {
+            return if filter.len() < SAMPLES_BENT { PollAdvice::Shorter } else { PollAdvice::Keep };
+        }
+        let (Some(interval), Some(balanced)) = (filter.interval(), filter.balanced_interval()) else {
+            return PollAdvice::Keep;
+        };
+        if filter.len() >= SAMPLES_STRAIGHT && 1.5 * interval <= balanced {
+            PollAdvice::Longer
+        } else if filter.len() >= SAMPLES_BENT && interval > 3.0 * balanced {
+            PollAdvice::Shorter
+        } else {
+            PollAdvice::Keep
         }
     }
 
