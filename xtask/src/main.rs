@@ -12,6 +12,7 @@ mod deny;
 mod documents;
 mod peers;
 mod rfc;
+mod sim;
 mod vectors;
 mod workspace;
 
@@ -50,6 +51,11 @@ const COMMANDS: &[Command] = &[
     Command { name: "rfc", help: "lists the RFC sections cited in code and in tests", run: rfc::run },
     Command { name: "vectors", help: "FOLDER: recorded exchanges with real daemons", run: vectors::run },
     Command { name: "bench", help: "requests per second, next to chronyd", run: bench::run },
+    Command {
+        name: "sim",
+        help: "drawn worlds: --seeds COUNT [--from FIRST], or --seed SEED",
+        run: sim::run,
+    },
     Command { name: "install-peers", help: "chrony, NTPsec and ntpd-rs into .lab/", run: peers::run },
 ];
 

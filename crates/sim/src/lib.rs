@@ -1,1 +1,26 @@
-//! Simulated worlds: oscillators, networks, servers, adversaries.
+//! Simulated worlds in which the engine, the server and the discipline meet everything that can happen to them.
+//!
+//! Owns virtual time, oscillators, the network and its faults, servers (the real responder on a simulated clock),
+//! adversaries, and scenarios with limits. Everything follows from one seed: a failure is replayed by its number. Reads
+//! no real clock and opens no socket. Key establishment is cut short: the outcome of a TLS session comes without one.
+//! Start at [`Scenario`], [`Limits`] and [`World`].
+#![forbid(unsafe_code)]
+
+mod adversary;
+mod clock;
+mod network;
+mod random;
+mod scenario;
+mod server;
+pub mod sweep;
+mod world;
+
+pub use adversary::{Adversary, Attack};
+pub use clock::SimulatedClock;
+pub use network::{Direction, Path, REORDER_SECONDS_MAX};
+pub use random::Chance;
+pub use scenario::{
+    Expectation, Limits, Outcome, START_UNIX_SECONDS, Scenario, before, micros, millis, minutes, seconds,
+};
+pub use server::{Manner, SimulatedServer};
+pub use world::{Action, World};

@@ -1,0 +1,183 @@
+//! A computer's clock: an oscillator that is a little wrong and wanders, and the kernel's steering on top of it.
+
+use crate::Chance;
+use chime_discipline::{ClockCommand, ClockFailure};
+use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
+
+/// Seconds on the monotonic clock at the start of the world: the machine booted a while ago.
+const BOOTED_SECONDS: f64 = 10.0;
+
+/// The clock of the machine on which the engine runs. Behaves as Linux does: the monotonic clock is not stepped, but
+/// slewed together with the system clock.
+#[derive(Clone, Debug)]
+pub struct SimulatedClock {
+    start: NtpDate,
+    time: f64,
+    error: f64,
+    mono: f64,
+    oscillator: f64,
+    frequency: f64,
+    wander: f64,
+    next_wander: f64,
+    permitted: bool,
+    steps: Vec<f64>,
+}
+
+impl SimulatedClock {
+    /// A clock that shows `error` seconds more than true time, which starts at `start`; its oscillator runs
+    /// `oscillator` s per s too fast, and that changes by `wander` in a random direction each second.
+    #[must_use]
+    pub fn new(start: NtpDate, error: f64, oscillator: f64, wander: f64) -> Self {
+        Self {
+            start,
+            time: 0.0,
+            error,
+            mono: BOOTED_SECONDS,
+            oscillator,
+            frequency: 0.0,
+            wander,
+            next_wander: 1.0,
+            permitted: true,
+            steps: Vec::new(),
+        }
+    }
+
+    /// True seconds since the start of the world.
+    #[must_use]
+    pub const fn time(&self) -> f64 {
+        self.time
+    }
+
+    /// System clock minus true time, seconds.
+    #[must_use]
+    pub const fn error(&self) -> f64 {
+        self.error
+    }
+
+    /// By how much the steered clock is too fast, slews included; s per s.
+    #[must_use]
+    pub fn frequency_error(&self) -> f64 {
+        self.rate() - 1.0
+    }
+
+    /// By how much the oscillator itself is too fast; s per s.
+    #[must_use]
+    pub const fn oscillator(&self) -> f64 {
+        self.oscillator
+    }
+
+    /// The steps that were commanded, seconds.
+    #[must_use]
+    pub fn steps(&self) -> &[f64] {
+        &self.steps
+    }
+
+    /// Both clocks now.
+    #[must_use]
+    pub fn read(&self) -> ClockReading {
+        let system =
+            self.start + NtpDuration::from_secs_f64(self.time) + NtpDuration::from_secs_f64(self.error);
+        ClockReading { mono: MonoTime::ZERO.add_secs_f64(self.mono), system }
+    }
+
+    /// The true time at which the monotonic clock shows `mono`, if nothing changes until then; never in the past.
+    #[must_use]
+    pub fn time_of(&self, mono: MonoTime) -> f64 {
+        let wait = mono.seconds_since(self.read().mono).max(0.0);
+        // A nanosecond more than needed: deadlines have nanoseconds, and waking early once more would help nobody.
+        self.time + wait / self.rate() + 1e-9
+    }
+
+    /// Lets time pass until true time is `time`.
+    pub fn advance(&mut self, time: f64, chance: &mut Chance) {
+        while self.time < time {
+            let until = time.min(self.next_wander);
+            let elapsed = until - self.time;
+            self.error += (self.rate() - 1.0) * elapsed;
+            self.mono += self.rate() * elapsed;
+            self.time = until;
+            if until >= self.next_wander {
+                self.next_wander += 1.0;
+                self.oscillator += self.wander * chance.normal();
+            }
+        }
+    }
+
+    /// When advancing must pause because the rate changes.
+    #[must_use]
+    pub const fn next_change(&self) -> f64 {
+        self.next_wander
+    }
+
+    /// Does what the engine wants.
+    ///
+    /// # Errors
+    /// [`ClockFailure::NotPermitted`] while the clock is not permitted to be set.
+    pub fn apply(&mut self, command: ClockCommand) -> Result<ClockCommand, ClockFailure> {
+        if !self.permitted {
+            return Err(ClockFailure::NotPermitted);
+        }
+        match command {
+            ClockCommand::Step { by } => {
+                self.error += by.as_secs_f64();
+                self.steps.push(by.as_secs_f64());
+            }
+            ClockCommand::SetFrequency { frequency } => self.frequency = frequency.as_ratio(),
+            ClockCommand::SetStatus { .. } => {}
+        }
+        Ok(command)
+    }
+
+    /// Whether commands are carried out from now on.
+    pub const fn permit(&mut self, permitted: bool) {
+        self.permitted = permitted;
+    }
+
+    /// Another process steps the clock.
+    pub fn step_by_another_process(&mut self, by: f64) {
+        self.error += by;
+    }
+
+    /// The machine sleeps: neither oscillator nor monotonic clock run, and the system clock is set from a
+    /// battery-backed clock that is wrong by `rtc_error` seconds.
+    pub fn suspend(&mut self, seconds: f64, rtc_error: f64) {
+        self.time += seconds;
+        self.next_wander = self.next_wander.max(self.time.floor() + 1.0);
+        self.error += rtc_error;
+    }
+
+    fn rate(&self) -> f64 {
+        (1.0 + self.oscillator) * (1.0 + self.frequency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_time::Frequency;
+
+    #[test]
+    fn a_frequency_that_is_the_opposite_of_the_error_makes_the_clock_run_true() {
+        let mut clock = SimulatedClock::new(NtpDate::from_unix(0, 0), 0.5, 1e-4, 0.0);
+        let mut chance = Chance::new(1);
+        clock.advance(100.0, &mut chance);
+        assert!((clock.error() - 0.51).abs() < 1e-9);
+        let frequency = Frequency::from_ratio(1.0 / (1.0 + 1e-4) - 1.0);
+        assert!(clock.apply(ClockCommand::SetFrequency { frequency }).is_ok());
+        clock.advance(200.0, &mut chance);
+        assert!((clock.error() - 0.51).abs() < 1e-9);
+        assert!((clock.time_of(clock.read().mono.add_secs_f64(5.0)) - 205.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_step_does_not_move_the_monotonic_clock() {
+        let mut clock = SimulatedClock::new(NtpDate::from_unix(1000, 0), 0.0, 0.0, 0.0);
+        let before = clock.read();
+        let step = ClockCommand::Step { by: NtpDuration::from_seconds(3) };
+        assert!(clock.apply(step).is_ok());
+        assert_eq!(clock.read().mono, before.mono);
+        assert_eq!(clock.read().system - before.system, NtpDuration::from_seconds(3));
+        clock.permit(false);
+        assert_eq!(clock.apply(step), Err(ClockFailure::NotPermitted));
+    }
+}

@@ -1,0 +1,52 @@
+//! Sweeps over drawn worlds: `chime-sim --seeds N` runs the first N, `chime-sim --seed S` one of them in detail.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--seeds", count] => count.parse().map_or_else(|_| usage(), |count| sweep(0, count)),
+        ["--seeds", count, "--from", first] => match (count.parse::<u64>(), first.parse()) {
+            (Ok(count), Ok(first)) => sweep(first, count),
+            _ => usage(),
+        },
+        ["--seed", seed] => seed.parse().map_or_else(
+            |_| usage(),
+            |seed| {
+                println!("{}", chime_sim::sweep::describe(seed));
+                if passes(seed).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            },
+        ),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED");
+    ExitCode::from(2)
+}
+
+/// Runs the worlds and prints one line for each that fails.
+fn sweep(first: u64, count: u64) -> ExitCode {
+    let mut failures = 0u64;
+    for seed in first..first.saturating_add(count) {
+        if let Err(broken) = passes(seed) {
+            failures += 1;
+            println!("seed {seed}: {broken}; replay: cargo xtask sim --seed {seed}");
+        }
+    }
+    println!("{} worlds passed, {failures} failed", count - failures);
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether all limits hold in the world of a seed; a panic in it is a failure of that world only.
+fn passes(seed: u64) -> Result<(), String> {
+    let run = || chime_sim::sweep::draw(seed).check(seed).map(|_| ());
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!(
+            "panic: {}",
+            text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default()
+        ))
+    })
+}

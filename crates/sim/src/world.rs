@@ -1,0 +1,377 @@
+//! The world: true time, one client with its engine and clock, servers, and the network between them.
+
+use crate::server::{address, failure};
+use crate::{Adversary, Chance, Manner, Path, SimulatedClock, SimulatedServer};
+use chime_engine::{
+    Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request, ResolveFailure,
+    SendFailure, Timestamped, Transmit,
+};
+use chime_time::{NtpDate, NtpDuration};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// How late the client's timers ring, seconds.
+const TIMER_LATENESS: f64 = 1e-4;
+/// How long the resolver takes; seconds.
+const RESOLVE_SECONDS: f64 = 0.02;
+/// How long a connection that nobody answers takes to fail; seconds.
+const CONNECT_SECONDS: f64 = 5.0;
+/// Round trips of a TLS session.
+const HANDSHAKE_ROUND_TRIPS: f64 = 4.0;
+/// How long an adversary who sees a request takes to answer it; seconds.
+const ADVERSARY_SECONDS: f64 = 1e-5;
+/// Our own address.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+
+/// Something that happens in the world, at a time that a scenario says.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// The server with this number restarts and has lost its cookie keys.
+    LoseKeys(usize),
+    /// The server makes a new cookie key and keeps the old ones.
+    RotateKeys(usize),
+    /// The server stops or starts to answer.
+    Up(usize, bool),
+    /// The server's clock is wrong by so many seconds from now on.
+    ServerError(usize, f64),
+    /// The server is at another address, and its name too.
+    Readdress(usize),
+    /// The way to and from all servers changes.
+    Paths(Path),
+    /// All links go down or up.
+    Network(bool),
+    /// Another process steps the client's clock, seconds; whether the daemon is told at once.
+    StepClock(f64, bool),
+    /// The machine sleeps so many seconds and wakes with its clock wrong by as many as the second number says.
+    Suspend(f64, f64),
+    /// Whether the clock may be set.
+    Permit(bool),
+    /// Somebody settles on the way, or leaves.
+    Adversary(Option<Adversary>),
+    /// The server treats its clients in another manner.
+    Manner(usize, Manner),
+}
+
+/// What is on its way.
+#[derive(Debug)]
+enum Pending {
+    ToServer { exchange: ExchangeId, to: SocketAddr, octets: Vec<u8> },
+    ToClient { exchange: ExchangeId, from: SocketAddr, octets: Vec<u8> },
+    Resolved { lookup: LookupId, name: String },
+    Established(EstablishKeys),
+}
+
+/// One client and everything around it.
+#[derive(Debug)]
+pub struct World {
+    /// The program under test.
+    pub engine: Engine,
+    /// The clock that it steers.
+    pub clock: SimulatedClock,
+    /// The servers, called `ntp0.example`, `ntp1.example`, …
+    pub servers: Vec<SimulatedServer>,
+    /// All events so far.
+    pub events: Vec<Event>,
+    /// Requests that the client sent.
+    pub requests: u64,
+    /// Octets of the conversation, for comparing worlds.
+    pub fingerprint: u64,
+    start: NtpDate,
+    paths: Vec<Path>,
+    moves: u8,
+    network_up: bool,
+    adversary: Option<Adversary>,
+    /// What happens next, by the bits of its time (which order as the times do, as none is negative) and a number.
+    queue: BTreeMap<(u64, u64), Pending>,
+    queued: u64,
+    open: BTreeSet<ExchangeId>,
+    cancelled: BTreeSet<EstablishmentId>,
+    chance: Chance,
+}
+
+impl World {
+    /// Puts a client and servers into a world. `paths` has one entry for each server.
+    #[must_use]
+    pub fn new(
+        engine: Engine,
+        clock: SimulatedClock,
+        servers: Vec<SimulatedServer>,
+        paths: Vec<Path>,
+        chance: Chance,
+    ) -> Self {
+        assert_eq!(servers.len(), paths.len(), "one path leads to each server");
+        let start = clock.read().system - NtpDuration::from_secs_f64(clock.error());
+        Self {
+            engine,
+            clock,
+            servers,
+            events: Vec::new(),
+            requests: 0,
+            fingerprint: 0,
+            start,
+            paths,
+            moves: 0,
+            network_up: true,
+            adversary: None,
+            queue: BTreeMap::new(),
+            queued: 0,
+            open: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
+            chance,
+        }
+    }
+
+    /// True time.
+    #[must_use]
+    pub fn now(&self) -> NtpDate {
+        self.start + NtpDuration::from_secs_f64(self.clock.time())
+    }
+
+    /// The name of a server.
+    #[must_use]
+    pub fn name(index: usize) -> String {
+        format!("ntp{index}.example")
+    }
+
+    /// Runs until `end` seconds after the start, calling `watch` at every full second.
+    pub fn run(&mut self, end: f64, watch: &mut dyn FnMut(&Self)) {
+        self.settle();
+        while self.clock.time() < end {
+            let deadline = self.engine.poll_timeout();
+            let wake = deadline.map_or(f64::INFINITY, |at| self.clock.time_of(at) + TIMER_LATENESS);
+            let queued = self.queue.first_key_value().map_or(f64::INFINITY, |(key, _)| f64::from_bits(key.0));
+            let second = self.clock.time().floor() + 1.0;
+            let next = end.min(queued).min(wake).min(second).min(self.clock.next_change());
+            self.clock.advance(next, &mut self.chance);
+            if next >= second {
+                watch(self);
+            }
+            if next >= queued {
+                if let Some((_, pending)) = self.queue.pop_first() {
+                    self.happen(pending);
+                }
+            } else if deadline.is_some_and(|at| at <= self.clock.read().mono) {
+                self.ring();
+            }
+        }
+    }
+
+    /// The client's timer rings.
+    fn ring(&mut self) {
+        let before = self.engine.poll_timeout();
+        self.engine.handle_timeout(self.clock.read().mono);
+        let emitted = self.settle();
+        let after = self.engine.poll_timeout();
+        assert!(
+            emitted || after.is_none() || after > before,
+            "a timeout makes progress: it was due {before:?} and is due {after:?}"
+        );
+    }
+
+    /// Lets something happen now.
+    pub fn act(&mut self, action: &Action) {
+        let (now, date) = (self.clock.read().mono, self.now());
+        match action {
+            Action::LoseKeys(server) => self.servers[*server].lose_keys(date, &mut self.chance),
+            Action::RotateKeys(server) => self.servers[*server].rotate_keys(date, &mut self.chance),
+            Action::Up(server, up) => self.servers[*server].up = *up,
+            Action::ServerError(server, error) => self.servers[*server].error = *error,
+            Action::Readdress(server) => {
+                self.moves += 1;
+                self.servers[*server].address = address(u8::try_from(*server).unwrap_or(0), self.moves);
+            }
+            Action::Paths(path) => self.paths.fill(*path),
+            Action::Network(up) => {
+                self.network_up = *up;
+                self.engine.handle_input(now, Input::NetworkChanged);
+            }
+            Action::StepClock(by, noticed) => {
+                self.clock.step_by_another_process(*by);
+                if *noticed {
+                    let by = NtpDuration::from_secs_f64(*by);
+                    self.engine.handle_input(now, Input::ClockStepped { by });
+                }
+            }
+            Action::Suspend(seconds, rtc_error) => {
+                self.queue.clear();
+                self.clock.suspend(*seconds, *rtc_error);
+                self.engine.handle_input(now, Input::Suspended);
+            }
+            Action::Permit(permitted) => self.clock.permit(*permitted),
+            Action::Adversary(adversary) => self.adversary.clone_from(adversary),
+            Action::Manner(server, manner) => self.servers[*server].set_manner(*manner),
+        }
+        self.settle();
+    }
+
+    /// Fetches everything that the engine has to say and does it; whether there was anything.
+    fn settle(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let mut quiet = true;
+            while let Some(transmit) = self.engine.poll_transmit() {
+                quiet = false;
+                self.transmit(transmit);
+            }
+            while let Some(request) = self.engine.poll_request() {
+                quiet = false;
+                self.request(request);
+            }
+            while let Some(command) = self.engine.poll_clock() {
+                quiet = false;
+                let result = self.clock.apply(command);
+                self.engine.handle_input(self.clock.read().mono, Input::ClockApplied { result });
+            }
+            while let Some(event) = self.engine.poll_event() {
+                quiet = false;
+                self.events.push(event);
+            }
+            if quiet {
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let Transmit { token, to, octets } = transmit;
+        let exchange = token.exchange();
+        let reading = self.clock.read();
+        let sent = if self.network_up {
+            self.requests += 1;
+            self.note(&octets);
+            self.open.insert(exchange);
+            self.send(exchange, to, &octets);
+            Ok(Timestamped::by_daemon(reading))
+        } else {
+            Err(SendFailure::Unreachable)
+        };
+        self.engine.handle_input(reading.mono, Input::Transmitted { token, sent });
+    }
+
+    /// A request leaves: the adversary sees it first.
+    fn send(&mut self, exchange: ExchangeId, to: SocketAddr, octets: &[u8]) {
+        let date = self.now();
+        let injections = match &mut self.adversary {
+            Some(adversary) => adversary.on_request(octets, date, &mut self.chance),
+            None => Vec::new(),
+        };
+        for injection in injections {
+            self.later(ADVERSARY_SECONDS, Pending::ToClient { exchange, from: to, octets: injection });
+        }
+        let Some(server) = self.server_at(to.ip()) else { return };
+        let path = self.paths[server];
+        for (delay, octets) in path.carry(path.there, octets, &mut self.chance) {
+            self.later(delay, Pending::ToServer { exchange, to, octets });
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Resolve { lookup, name, .. } => {
+                self.later(RESOLVE_SECONDS, Pending::Resolved { lookup, name });
+            }
+            Request::EstablishKeys(keys) => {
+                let server = keys.addresses.iter().find_map(|address| self.server_at(*address));
+                let seconds = match server {
+                    Some(server) if self.network_up && self.servers[server].up => {
+                        let path = self.paths[server];
+                        HANDSHAKE_ROUND_TRIPS * (path.there.base + path.back.base)
+                    }
+                    _ => CONNECT_SECONDS,
+                };
+                self.later(seconds, Pending::Established(keys));
+            }
+            Request::CancelEstablishment(establishment) => {
+                self.cancelled.insert(establishment);
+            }
+            Request::CloseExchange(exchange) => {
+                self.open.remove(&exchange);
+            }
+            Request::SaveState => {}
+        }
+    }
+
+    fn later(&mut self, seconds: f64, pending: Pending) {
+        self.queued += 1;
+        let at = self.clock.time() + seconds;
+        assert!(at.is_finite() && at >= 0.0, "the queue orders by the bits of times that are not negative");
+        self.queue.insert((at.to_bits(), self.queued), pending);
+    }
+
+    fn happen(&mut self, pending: Pending) {
+        match pending {
+            Pending::ToServer { exchange, to, octets } => self.serve(exchange, to, &octets),
+            Pending::ToClient { exchange, from, octets } => self.receive(exchange, from, &octets),
+            Pending::Resolved { lookup, name } => {
+                let result = self.resolve(&name);
+                self.engine.handle_input(self.clock.read().mono, Input::Resolved { lookup, result });
+            }
+            Pending::Established(request) => self.establish(&request),
+        }
+        self.settle();
+    }
+
+    fn serve(&mut self, exchange: ExchangeId, to: SocketAddr, octets: &[u8]) {
+        let (date, time) = (self.now(), self.clock.time());
+        let Some(index) = self.server_at(to.ip()).filter(|_| self.network_up) else { return };
+        let answer = self.servers[index].respond(octets, CLIENT, (date, time), &mut self.chance);
+        let Some((processing, mut octets)) = answer else { return };
+        if let Some(adversary) = &mut self.adversary {
+            octets = adversary.on_response(&octets, &mut self.chance);
+        }
+        let path = self.paths[index];
+        for (delay, octets) in path.carry(path.back, &octets, &mut self.chance) {
+            self.later(processing + delay, Pending::ToClient { exchange, from: to, octets });
+        }
+    }
+
+    fn receive(&mut self, exchange: ExchangeId, from: SocketAddr, octets: &[u8]) {
+        if !self.network_up || !self.open.contains(&exchange) {
+            return;
+        }
+        self.note(octets);
+        let reading = self.clock.read();
+        let received = Timestamped::by_daemon(reading);
+        let input = Input::Datagram { exchange, from, local: Some(CLIENT), received, octets };
+        self.engine.handle_input(reading.mono, input);
+    }
+
+    fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveFailure> {
+        if !self.network_up {
+            return Err(ResolveFailure::Temporary);
+        }
+        let index = (0..self.servers.len()).find(|&index| Self::name(index) == name);
+        index.map(|index| vec![self.servers[index].address]).ok_or(ResolveFailure::NotFound)
+    }
+
+    fn establish(&mut self, request: &EstablishKeys) {
+        if self.cancelled.remove(&request.establishment) {
+            return;
+        }
+        let reached = request
+            .addresses
+            .iter()
+            .find_map(|&ip| self.server_at(ip).map(|index| (index, SocketAddr::new(ip, request.port))))
+            .filter(|&(index, _)| self.network_up && self.servers[index].up);
+        let (address, result) = match reached {
+            Some((index, address)) => {
+                (Some(address), self.servers[index].establish(request, &mut self.chance))
+            }
+            None => (None, Err(failure("timeout", "the server does not answer", true))),
+        };
+        let input = Input::KeFinished { establishment: request.establishment, address, result };
+        self.engine.handle_input(self.clock.read().mono, input);
+    }
+
+    fn server_at(&self, address: IpAddr) -> Option<usize> {
+        self.servers.iter().position(|server| server.address == address)
+    }
+
+    /// Mixes octets into the fingerprint (FNV-1a).
+    fn note(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.fingerprint = (self.fingerprint ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
