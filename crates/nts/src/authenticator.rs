@@ -46,12 +46,13 @@ impl<'a> Authenticator<'a> {
         nonce + self.ciphertext.len().next_multiple_of(4) <= self.room
     }
 
+    /// Whether nothing is encrypted, as in most requests.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.ciphertext.len() <= AEAD_TAG_OCTETS
+    }
+
     /// Opens the field and gives the encrypted fields, which lie in `room` then.
-    pub(crate) fn open<'room>(
-        &self,
-        aead: &Aead,
-        room: &'room mut PlaintextRoom,
-    ) -> Result<&'room [u8], AeadError> {
+    pub(crate) fn open<'room>(&self, aead: &Aead, room: &'room mut [u8]) -> Result<&'room [u8], AeadError> {
         let octets = aead.open(self.nonce, self.associated_data, self.ciphertext, room)?;
         Ok(&room[..octets])
     }

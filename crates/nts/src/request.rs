@@ -6,7 +6,8 @@
 
 use crate::authenticator::{self, Authenticator, PlaintextRoom, encrypted_fields};
 use crate::{
-    AEAD_TAG_OCTETS, AeadAlgorithm, AeadError, AeadKey, COOKIES_MAX, Cookie, CookieError, KeyRing, NtsKeys,
+    AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadError, AeadKey, COOKIES_MAX, Cookie, CookieError, KeyRing,
+    NtsKeys,
 };
 use chime_wire::{
     DATAGRAM_OCTETS_MAX, DecodeError, EXTENSION_FIELD_HEADER_OCTETS, ExtensionField, FieldWriter,
@@ -165,13 +166,28 @@ impl<'a> NtsRequest<'a> {
         if !authenticator.leaves_room_for_nonce(keys.algorithm()) {
             return Err(NakReason::AuthenticatorLengths.into());
         }
-        let mut room: PlaintextRoom = [0; DATAGRAM_OCTETS_MAX];
-        let plaintext = authenticator.open(&keys.c2s.expand(), &mut room).map_err(|error| match error {
+        let aead = keys.c2s.expand();
+        let encrypted = if authenticator.is_empty() {
+            self.encrypted_placeholders(&authenticator, &aead, &mut [])?
+        } else {
+            // Clearing this much room costs as much as the rest; most requests have nothing encrypted.
+            let mut room: PlaintextRoom = [0; DATAGRAM_OCTETS_MAX];
+            self.encrypted_placeholders(&authenticator, &aead, &mut room)?
+        };
+        Ok((1 + self.placeholders + encrypted).min(COOKIES_MAX))
+    }
+
+    fn encrypted_placeholders(
+        &self,
+        authenticator: &Authenticator<'_>,
+        aead: &Aead,
+        room: &mut [u8],
+    ) -> Result<usize, NtsRequestError> {
+        let plaintext = authenticator.open(aead, room).map_err(|error| match error {
             AeadError::BufferTooShort => NtsRequestError::Silence(NtsSilence::TooLong),
             _ => NtsRequestError::Nak(NakReason::Unauthentic),
         })?;
-        let encrypted = count_placeholders(encrypted_fields(plaintext), self.cookie.len())?;
-        Ok((1 + self.placeholders + encrypted).min(COOKIES_MAX))
+        Ok(count_placeholders(encrypted_fields(plaintext), self.cookie.len())?)
     }
 
     /// Opens the cookie with `ring`, verifies the request with the keys that were in it, and gives these and how many

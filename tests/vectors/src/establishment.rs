@@ -92,7 +92,13 @@ fn check_recorded_response(vector: &Vector, request: &[u8], checks: &mut Checks)
     let answer = check_reading(response, &offered, checks);
     let verdict = vector.verdict();
     match &answer {
-        Answer::Accepted { aead, cookies, .. } => {
+        Answer::Accepted { aead, cookies, server, port } => {
+            let told = |what: &str, value: Option<String>| value.map(|value| format!(", {what} {value}"));
+            for told in [told("server", server.clone()), told("port", port.map(|port| port.to_string()))] {
+                checks.that(told.is_none_or(|told| verdict.contains(&told)), || format!("not in: {verdict}"));
+            }
+            checks.equal("a server", &server.is_some(), &verdict.contains(", server "));
+            checks.equal("a port", &port.is_some(), &verdict.contains(", port "));
             checks.equal("AEAD", &Some(*aead), &vector.aead);
             checks.that(verdict.contains(&format!("aead {aead}, ")), || {
                 format!("accepted, recorded: {verdict}")
