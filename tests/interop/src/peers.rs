@@ -16,7 +16,7 @@ pub(crate) struct ClientOf<'a> {
     pub(crate) server: &'a str,
     /// With NTS, key establishment on port 4460.
     pub(crate) nts: bool,
-    /// A symmetric key's number, from [`KEY_LINE`].
+    /// A symmetric key's number, from [`KEYS_CHRONY`].
     pub(crate) key: Option<u32>,
 }
 
