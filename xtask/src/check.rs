@@ -24,7 +24,16 @@ pub(crate) fn ci(_arguments: &[String]) -> Result<Outcome> {
 }
 
 fn test_steps() -> Vec<Step> {
-    vec![formatting(), architecture(), all_tests(), vectors(), peers_installed(), interop(), guest()]
+    vec![
+        formatting(),
+        architecture(),
+        all_tests(),
+        vectors(),
+        simulation(),
+        peers_installed(),
+        interop(),
+        guest(),
+    ]
 }
 
 fn formatting() -> Step {
@@ -67,6 +76,11 @@ fn peers_installed() -> Step {
 /// Exchanges recorded with real daemons, one count for each.
 fn vectors() -> Step {
     Step::xtask("vectors", &["vectors", "tests/vectors/data"])
+}
+
+/// Fifty drawn worlds; a failure prints the command that replays it.
+fn simulation() -> Step {
+    Step::xtask("simulation", &["sim", "--seeds", "50"])
 }
 
 /// Real chronyd, NTPsec and ntpd-rs in network namespaces, both directions.

@@ -109,7 +109,7 @@ fn run_process(program: &str, arguments: &[String], environment: &[(&str, &str)]
     Ok(tally)
 }
 
-/// Understands `test result: ok. 12 passed; 0 failed; …` and a line `12 passed, 0 failed`.
+/// Understands `test result: ok. 12 passed; 0 failed; …`, `12 passed, 0 failed` and `12 worlds passed, 0 failed`.
 fn parse_result_line(line: &str) -> Option<Tally> {
     let rest = match line.trim().strip_prefix("test result: ") {
         Some(rest) => rest.split_once(". ")?.1,
@@ -118,6 +118,7 @@ fn parse_result_line(line: &str) -> Option<Tally> {
     let (passed, rest) = rest.split_once(" passed")?;
     let rest = rest.strip_prefix("; ").or_else(|| rest.strip_prefix(", "))?;
     let (failed, _) = rest.split_once(" failed")?;
+    let passed = passed.split(' ').next()?;
     Some(Tally { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
@@ -130,6 +131,7 @@ mod tests {
         let cargo = "test result: FAILED. 12 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(parse_result_line(cargo), Some(Tally { passed: 12, failed: 1 }));
         assert_eq!(parse_result_line("3 passed, 0 failed"), Some(Tally { passed: 3, failed: 0 }));
+        assert_eq!(parse_result_line("50 worlds passed, 1 failed"), Some(Tally { passed: 50, failed: 1 }));
         assert_eq!(parse_result_line("the bus passed, 2 failed"), None);
     }
 
