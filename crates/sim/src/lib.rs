@@ -8,6 +8,7 @@
 
 mod adversary;
 mod clock;
+mod ladder;
 mod network;
 mod random;
 mod scenario;

@@ -40,7 +40,8 @@ pub fn draw(seed: u64) -> Expectation {
     }
     scenario.expect(Limits {
         sync_by: minutes(8.0),
-        offset_max: millis(5.0) + 30.0 * jitter,
+        // A datagram that was overtaken by others may be all that the first correction has to go by.
+        offset_max: millis(if path.reordering > 0.0 { 35.0 } else { 5.0 }) + 30.0 * jitter,
         offset_rms: millis(1.0) + 5.0 * jitter,
         frequency_max: 5e-6 + 0.01 * jitter,
         steps_max: 6,

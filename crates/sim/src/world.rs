@@ -1,5 +1,6 @@
 //! The world: true time, one client with its engine and clock, servers, and the network between them.
 
+use crate::ladder;
 use crate::server::{address, failure};
 use crate::{Adversary, Chance, Manner, Path, SimulatedClock, SimulatedServer};
 use chime_engine::{
@@ -76,6 +77,9 @@ pub struct World {
     pub requests: u64,
     /// Octets of the conversation, for comparing worlds.
     pub fingerprint: u64,
+    /// The client's datagrams in readable lines, when asked for with [`World::record_ladder`].
+    pub ladder: Vec<String>,
+    is_recording: bool,
     start: NtpDate,
     paths: Vec<Path>,
     moves: u8,
@@ -108,6 +112,8 @@ impl World {
             events: Vec::new(),
             requests: 0,
             fingerprint: 0,
+            ladder: Vec::new(),
+            is_recording: false,
             start,
             paths,
             moves: 0,
@@ -125,6 +131,11 @@ impl World {
     #[must_use]
     pub fn now(&self) -> NtpDate {
         self.start + NtpDuration::from_secs_f64(self.clock.time())
+    }
+
+    /// Writes down from now on what the client sends and receives.
+    pub const fn record_ladder(&mut self) {
+        self.is_recording = true;
     }
 
     /// The name of a server.
@@ -239,7 +250,7 @@ impl World {
         let reading = self.clock.read();
         let sent = if self.network_up {
             self.requests += 1;
-            self.note(&octets);
+            self.note("c>s", &octets);
             self.open.insert(exchange);
             self.send(exchange, to, &octets);
             Ok(Timestamped::by_daemon(reading))
@@ -330,7 +341,7 @@ impl World {
         if !self.network_up || !self.open.contains(&exchange) {
             return;
         }
-        self.note(octets);
+        self.note("s>c", octets);
         let reading = self.clock.read();
         let received = Timestamped::by_daemon(reading);
         let input = Input::Datagram { exchange, from, local: Some(CLIENT), received, octets };
@@ -368,8 +379,11 @@ impl World {
         self.servers.iter().position(|server| server.address == address)
     }
 
-    /// Mixes octets into the fingerprint (FNV-1a).
-    fn note(&mut self, octets: &[u8]) {
+    /// Mixes octets into the fingerprint (FNV-1a), and writes a line about them.
+    fn note(&mut self, way: &str, octets: &[u8]) {
+        if self.is_recording {
+            self.ladder.push(ladder::line(self.clock.time(), way, octets));
+        }
         for octet in octets {
             self.fingerprint = (self.fingerprint ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
         }

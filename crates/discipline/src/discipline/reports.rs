@@ -10,6 +10,8 @@ const SKEW_SAVE_MAX: f64 = 1e-5;
 const SAMPLES_STRAIGHT: usize = 24;
 /// Samples left after bent ones were dropped below which a source should be asked more often.
 const SAMPLES_BENT: usize = 8;
+/// Samples from which on their jitter is known well enough to shorten the interval for it.
+const SAMPLES_SHORTEN: usize = 5;
 
 impl Discipline {
     /// What the server serves and what `tracking` shows, at `now`.
@@ -49,16 +51,14 @@ impl Discipline {
         if filter.is_contradicted() {
             return PollAdvice::Shortest;
         }
-        if filter.is_bent() {
-            return if filter.len() < SAMPLES_BENT { PollAdvice::Shorter } else { PollAdvice::Keep };
-        }
         let (Some(interval), Some(balanced)) = (filter.interval(), filter.balanced_interval()) else {
             return PollAdvice::Keep;
         };
-        if filter.len() >= SAMPLES_STRAIGHT && 1.5 * interval <= balanced {
-            PollAdvice::Longer
-        } else if filter.len() >= SAMPLES_BENT && interval > 3.0 * balanced {
+        let is_too_long = filter.len() >= SAMPLES_SHORTEN && interval > 3.0 * balanced;
+        if is_too_long || (filter.is_bent() && filter.len() < SAMPLES_BENT) {
             PollAdvice::Shorter
+        } else if !filter.is_bent() && filter.len() >= SAMPLES_STRAIGHT && 1.5 * interval <= balanced {
+            PollAdvice::Longer
         } else {
             PollAdvice::Keep
         }
