@@ -1,5 +1,6 @@
 //! Reading the configuration from files.
 
+use crate::wiring::serve_both_families;
 use chime_config::dialects::native;
 use chime_config::{DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Loaded, Model, Text};
 use std::fs;
@@ -44,7 +45,8 @@ pub fn load(named: Option<&Path>) -> Result<(Loaded, Option<PathBuf>), LoadError
         }
         Err(error) => return Err(error),
     };
-    let loaded = native::parse(&main, &read_drop_ins(path)?).map_err(LoadError::Mistakes)?;
+    let mut loaded = native::parse(&main, &read_drop_ins(path)?).map_err(LoadError::Mistakes)?;
+    serve_both_families(&mut loaded.model);
     Ok((loaded, Some(path.to_owned())))
 }
 
@@ -95,6 +97,17 @@ mod tests {
         let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["a.example", "b.example", "c.example"]);
         assert_eq!(path, Some(main));
+    }
+
+    #[test]
+    fn the_example_that_is_installed_is_the_built_in_configuration_written_out() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/truechimer.toml");
+        let (loaded, _) = load(Some(&example)).expect("the example is right");
+        let named =
+            |model: &Model| model.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
+        assert_eq!(named(&loaded.model), named(&Model::built_in()));
+        assert_eq!(loaded.model.authentication, Model::built_in().authentication);
+        assert!(loaded.warnings.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use chime_config::{AddressFamily, Authentication, AuthenticationPolicy, Model, S
 use chime_engine::{Config, KnownTime, NtsSource, SourceConfig, SourceMode};
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use tracing::warn;
@@ -77,6 +78,39 @@ fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
     }
 }
 
+/// Has a server at the unspecified IPv6 address answer over IPv4 as well, as `[::]:123` does in ntpd-rs: our sockets are
+/// of one family each, so that addresses are what they seem, and an operator who writes `[::]` means everybody.
+///
+/// Not where the IPv4 address is configured on its own, nor with port 0, which would be another port for each family.
+pub fn serve_both_families(model: &mut Model) {
+    let taken: Vec<SocketAddr> = model.servers.iter().map(|server| server.listen).collect();
+    let servers = model.servers.iter();
+    let twins: Vec<_> = servers
+        .filter_map(|server| {
+            let listen = ipv4_twin(server.listen, &taken)?;
+            Some(chime_config::NtpServer { listen, ..server.clone() })
+        })
+        .collect();
+    model.servers.extend(twins);
+    let taken: Vec<SocketAddr> = model.nts_ke_servers.iter().map(|server| server.listen).collect();
+    let servers = model.nts_ke_servers.iter();
+    let twins: Vec<_> = servers
+        .filter_map(|server| {
+            let listen = ipv4_twin(server.listen, &taken)?;
+            Some(chime_config::NtsKeServer { listen, ..server.clone() })
+        })
+        .collect();
+    model.nts_ke_servers.extend(twins);
+}
+
+/// The IPv4 address that `listen` stands for as well.
+fn ipv4_twin(listen: SocketAddr, taken: &[SocketAddr]) -> Option<SocketAddr> {
+    let twin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port()));
+    let wanted = listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && listen.port() != 0;
+    let conflict = taken.iter().any(|other| other.is_ipv4() && other.port() == listen.port());
+    (wanted && !conflict).then_some(twin)
+}
+
 /// The symmetric keys of the configured key file.
 ///
 /// # Errors
@@ -97,4 +131,26 @@ fn read_keys(path: &Path) -> Result<Vec<SymmetricKey>> {
         }
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_config::NtpServer;
+
+    fn addresses(listen: &[&str]) -> Vec<String> {
+        let servers =
+            listen.iter().map(|address| NtpServer::new(address.parse().expect("an address"))).collect();
+        let mut model = Model { servers, ..Model::default() };
+        serve_both_families(&mut model);
+        model.servers.iter().map(|server| server.listen.to_string()).collect()
+    }
+
+    #[test]
+    fn a_server_for_everybody_answers_over_both_families() {
+        assert_eq!(addresses(&["[::]:123"]), ["[::]:123", "0.0.0.0:123"]);
+        assert_eq!(addresses(&["[::]:123", "192.0.2.1:123"]), ["[::]:123", "192.0.2.1:123"]);
+        assert_eq!(addresses(&["[::]:0"]), ["[::]:0"]);
+        assert_eq!(addresses(&["[::1]:123", "0.0.0.0:124"]), ["[::1]:123", "0.0.0.0:124"]);
+    }
 }
