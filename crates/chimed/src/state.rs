@@ -129,7 +129,6 @@ impl StateKeeper {
         }
         self.publish_ring();
         self.log_reports();
-        self.rotate_if_due(now);
         Ok(())
     }
 
@@ -193,7 +192,11 @@ impl StateKeeper {
             if let Some(writer) = &self.writer {
                 writer.retry();
             }
-            self.rotate_if_due(now.system);
+            // A clock that nobody believes knows no ages: a machine that wakes up in 1970 would renew its keys at every
+            // start, and lose the old ones that its clients' cookies need.
+            if engine.discipline().system(now.mono).stratum != 0 {
+                self.rotate_if_due(now.system);
+            }
             self.retry_due = now.mono.saturating_add(RETRY_INTERVAL);
         }
         self.log_reports();
