@@ -73,13 +73,14 @@ pub struct StepPolicy {
 }
 
 impl Default for StepPolicy {
-    /// Step above 0.1 s at any time. At start any correction forward and one of a week backward is believed (a date
-    /// that is a day or a few wrong is a common mistake); later not more than 1000 s.
+    /// Step above 0.1 s at any time. At start any correction is believed, in both directions: clocks start decades
+    /// behind and years ahead, and a machine that then refuses the right time is as lost as one that was given a wrong
+    /// one; what keeps liars out is authentication and the majority. Later not more than 1000 s.
     fn default() -> Self {
         Self {
             threshold: Some(0.1),
             updates_limit: None,
-            startup_panic: PanicThreshold { forward: None, backward: Some(7.0 * 86_400.0) },
+            startup_panic: PanicThreshold { forward: None, backward: None },
             running_panic: PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) },
             accumulated_panic: None,
         }

@@ -160,6 +160,9 @@ fn a_correction_beyond_the_panic_threshold_is_refused_and_the_daemon_lives() {
 #[test]
 fn a_correction_that_becomes_smaller_lifts_the_quarantine() {
     let mut world = one_server(2);
+    let mut settings = *world.discipline.settings();
+    settings.step.startup_panic.backward = Some(7.0 * 86_400.0);
+    world.discipline.set_settings(settings);
     world.clock_error = 8.0 * 86_400.0;
     world.run(40.0, |_| {});
     assert!(world.discipline.system(world.now()).quarantined && world.steps.is_empty());
@@ -168,6 +171,15 @@ fn a_correction_that_becomes_smaller_lifts_the_quarantine() {
     world.run(400.0, |_| {});
     assert!(!world.discipline.system(world.now()).quarantined);
     assert!(world.events().contains(&DisciplineEvent::QuarantineLifted));
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_at_the_start_is_set_back() {
+    let mut world = one_server(2);
+    world.clock_error = 10.0 * 365.25 * 86_400.0;
+    world.run(100.0, |_| {});
+    assert_eq!(world.steps.len(), 1);
+    assert!(world.clock_error.abs() < 1e-4, "{:e}", world.clock_error);
 }
 
 #[test]
