@@ -249,6 +249,11 @@ mod tests {
             polling.adapt(PollAdvice::Shorter);
         }
         assert_eq!(polling.exponent().exponent(), 4);
+        for _ in 0..100 {
+            polling.adapt(PollAdvice::Longer);
+        }
+        polling.adapt(PollAdvice::Shortest);
+        assert_eq!(polling.exponent().exponent(), 4, "at once");
     }
 
     #[test]
