@@ -25,7 +25,7 @@ pub struct Options {
     pub measure: bool,
 
     /// Measure once, set the clock, and exit
-    #[arg(short = 'q', long = "set")]
+    #[arg(short = 'q', long = "set", conflicts_with = "observe")]
     pub set_once: bool,
 
     /// Exit after SECONDS; with -q and -Q the limit for measuring (10 unless given)
@@ -76,6 +76,10 @@ mod tests {
         assert_eq!(options.timeout, Some(Duration::from_millis(2500)));
         assert_eq!(options.debug, 2);
         assert!(Options::try_parse_from(["chimed", "-q", "-Q"]).is_err());
+        assert!(
+            Options::try_parse_from(["chimed", "-q", "-x"]).is_err(),
+            "set the clock and do not touch it"
+        );
         assert!(Options::try_parse_from(["chimed", "-t", "0"]).is_err());
         assert!(Options::try_parse_from(["chimed", "-t", "nan"]).is_err());
     }

@@ -26,6 +26,7 @@ use chime_sys::privileges::{self, Capability};
 use chime_sys::signals::{self, Signal};
 use chime_sys::{clock, poll, random};
 use chime_web::Refused;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -55,13 +56,13 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => {
             // Written as it is: the message has several lines with a caret under the mistake.
-            eprintln!("{error}");
+            say(&mut io::stderr(), error);
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
     logging::init(Verbosity::wanted(options.debug, loaded.model.observability.log_level));
     if !loaded.warnings.is_empty() {
-        eprintln!("{}", loaded.warnings.render(false));
+        say(&mut io::stderr(), loaded.warnings.render(false));
     }
     let outcome = if options.once() {
         measure_once(options, &loaded.model)
@@ -80,11 +81,16 @@ pub fn run(options: &Options) -> ExitCode {
     })
 }
 
+/// Writes a line, if it can be written: a full disk or a reader that is gone is no reason to end, as `eprintln` would.
+fn say(to: &mut impl Write, line: impl std::fmt::Display) {
+    let _lost = writeln!(to, "{line}");
+}
+
 fn measure_once(options: &Options, model: &Model) -> Result<ExitCode> {
     signals::install(&[Signal::Terminate, Signal::Interrupt])?;
     let limit = options.timeout.unwrap_or(MEASURE_LIMIT);
     let measurement = once::measure(model, limit, options.set_once)?;
-    println!("{}", once::verdict(&measurement, options.set_once));
+    say(&mut io::stdout(), once::verdict(&measurement, options.set_once));
     Ok(if measurement.trustworthy { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
 }
 

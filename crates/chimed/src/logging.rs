@@ -71,6 +71,9 @@ pub fn init(verbosity: Verbosity) {
         .unwrap_or_else(|| EnvFilter::new(verbosity.filter()));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A line that cannot be written (a full disk, a reader that is gone) is lost; complaining about it on standard
+        // error as well would end the daemon.
+        .log_internal_errors(false)
         .event_format(LineFormat { journal: stderr_is_the_journal() })
         .with_writer(io::stderr)
         .finish();
