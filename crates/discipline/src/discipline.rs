@@ -213,9 +213,12 @@ impl Discipline {
     fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
         let instant = (now, self.clock.correction.at(now));
         let starting = self.clock.estimate.is_none();
+        let (samples_min, patience) = (self.settings.samples_min, self.settings.patience);
         let patience_left = &mut self.patience;
         let waits = |sources: &[Source], selectable: usize| {
-            starting && patience_left.lasts(now) && patience::would_gain_by_waiting(sources, selectable)
+            starting
+                && patience_left.lasts(now, patience)
+                && patience::would_gain_by_waiting(sources, selectable, samples_min)
         };
         let outcome = election::elect(&mut self.sources, self.selected, instant, &self.settings, waits);
         self.note_falsetickers(&outcome);

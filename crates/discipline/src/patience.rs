@@ -4,9 +4,6 @@
 use crate::source::Source;
 use chime_time::MonoTime;
 
-/// At start, how long the first selectable source waits for others to be heard, seconds.
-const PATIENCE_SECONDS: f64 = 10.0;
-
 /// The time that the first selectable source waits for others after a start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Patience {
@@ -19,10 +16,10 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// Whether to wait at `now`; the first question starts the time.
-    pub(crate) fn lasts(&mut self, now: MonoTime) -> bool {
+    /// Whether to wait at `now`; the first question starts the time, which is `seconds` long.
+    pub(crate) fn lasts(&mut self, now: MonoTime, seconds: f64) -> bool {
         match *self {
-            Self::Unasked => *self = Self::Until(now.add_secs_f64(PATIENCE_SECONDS)),
+            Self::Unasked => *self = Self::Until(now.add_secs_f64(seconds)),
             Self::Until(end) if end <= now => *self = Self::Over,
             Self::Until(_) | Self::Over => {}
         }
@@ -38,7 +35,7 @@ impl Patience {
 }
 
 /// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet.
-pub(crate) fn would_gain_by_waiting(sources: &[Source], selectable: usize) -> bool {
+pub(crate) fn would_gain_by_waiting(sources: &[Source], selectable: usize, samples_min: usize) -> bool {
     let voters = sources.iter().filter(|source| !source.options.no_select).count();
-    sources.iter().any(Source::is_collecting) || 2 * selectable <= voters
+    sources.iter().any(|source| source.is_collecting(samples_min)) || 2 * selectable <= voters
 }

@@ -11,6 +11,11 @@ pub struct Settings {
     pub max_drift: Frequency,
     /// When the clock is stepped instead of slewed.
     pub step: StepPolicy,
+    /// Samples that a source must have given before it can be selected; at least 1. One is enough to show a time, three
+    /// to trust a clock to it.
+    pub samples_min: usize,
+    /// At the start, how long the first selectable source waits for others to be heard, seconds.
+    pub patience: f64,
     /// Sources that must agree before the clock is touched; at least 1.
     pub minimum_agreeing_sources: usize,
     /// A source with a greater root distance (seconds) is not selectable. RFC 5905 §11.1 (MAXDIST).
@@ -42,6 +47,8 @@ impl Default for Settings {
             max_slew: Frequency::from_ppm(83_333.333),
             max_drift: Frequency::from_ppm(100_000.0),
             step: StepPolicy::default(),
+            samples_min: 3,
+            patience: 10.0,
             minimum_agreeing_sources: 1,
             max_distance: 3.0,
             max_jitter: 1.0,

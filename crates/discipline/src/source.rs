@@ -84,8 +84,10 @@ impl Source {
             });
         }
         let drift = settings.max_clock_error.as_ratio();
-        let Some(estimate) =
-            self.filter.estimate(now, clock, drift).filter(|estimate| estimate.samples >= SAMPLES_MIN)
+        let Some(estimate) = self
+            .filter
+            .estimate(now, clock, drift)
+            .filter(|estimate| estimate.samples >= settings.samples_min)
         else {
             return Err(SelectionState::MissingSamples);
         };
@@ -102,8 +104,8 @@ impl Source {
     }
 
     /// Whether it is on its way to be selectable: reachable, and only samples are missing.
-    pub(crate) fn is_collecting(&self) -> bool {
-        self.reach != 0 && self.filter.len() < SAMPLES_MIN && self.state == SelectionState::MissingSamples
+    pub(crate) fn is_collecting(&self, samples_min: usize) -> bool {
+        self.reach != 0 && self.filter.len() < samples_min && self.state == SelectionState::MissingSamples
     }
 
     /// Forgets the samples.
