@@ -102,7 +102,9 @@ impl<T: Copy> PollSet<T> {
             self.fds.push(libc::pollfd { fd: timer.fd(), events: libc::POLLIN, revents: 0 });
         }
         // After arming and before waiting: a signal from here on makes poll return, by EINTR or by the timer.
-        let wake = if signals::pending() { Ok(Wake::Interrupted) } else { self.poll(deadline) };
+        // Only where signals are taken: other threads would turn round and round until the one that takes them has time.
+        let interrupted = self.timer.is_some() && signals::pending();
+        let wake = if interrupted { Ok(Wake::Interrupted) } else { self.poll(deadline) };
         if self.timer.is_some() {
             self.fds.pop();
         }

@@ -144,6 +144,12 @@ mod tests {
         unsafe { libc::raise(libc::SIGUSR1) };
         assert!(pending());
         assert_eq!(set.wait(in_an_hour).unwrap(), Wake::Interrupted);
+        let soon = Some(clock::mono_now().saturating_add(Duration::from_millis(1)));
+        assert_eq!(
+            PollSet::<()>::new().wait(soon).unwrap(),
+            Wake::TimedOut,
+            "another thread's set sleeps on"
+        );
         assert!(take(Signal::User1));
         assert!(!take(Signal::User1) && !pending());
 
