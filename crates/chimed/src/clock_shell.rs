@@ -13,6 +13,8 @@ const FOREIGN_STEP_MIN: NtpDuration = NtpDuration::from_nanos(10_000_000);
 pub struct ClockShell {
     driver: Box<dyn ClockDriver>,
     frequency: Frequency,
+    /// What to leave the clock at.
+    rest: Option<Frequency>,
     last: ClockReading,
 }
 
@@ -21,7 +23,7 @@ impl ClockShell {
     #[must_use]
     pub fn new(mut driver: Box<dyn ClockDriver>, now: ClockReading) -> Self {
         let frequency = driver.frequency();
-        Self { driver, frequency, last: now }
+        Self { driver, frequency, rest: None, last: now }
     }
 
     /// Whether commands do anything.
@@ -40,6 +42,12 @@ impl ClockShell {
     #[must_use]
     pub fn frequency_max(&self) -> Frequency {
         self.driver.frequency_max()
+    }
+
+    /// Has the clock left at `frequency`, its best one without any slew, when this value is dropped. A slew that nobody
+    /// ends would move the clock by up to 8 % of the time that passes.
+    pub const fn rest_at(&mut self, frequency: Frequency) {
+        self.rest = Some(frequency);
     }
 
     /// Carries a command out; gives what was really done.
@@ -80,6 +88,17 @@ impl ClockShell {
     }
 }
 
+impl Drop for ClockShell {
+    /// Also when the daemon ends by an error or a panic.
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.filter(|rest| self.driver.steers() && *rest != self.frequency)
+            && let Err(error) = self.driver.set_frequency(rest)
+        {
+            tracing::error!("the clock was left with a slew: {error}");
+        }
+    }
+}
+
 fn failure(error: ClockError) -> ClockFailure {
     match error {
         ClockError::NotSteered => ClockFailure::Unsupported,
@@ -93,6 +112,8 @@ mod tests {
     use super::*;
     use chime_sys::adjust::ObserveOnly;
     use chime_time::{MonoTime, NtpDate};
+    use std::cell::Cell;
+    use std::rc::Rc;
 
     fn reading(mono: f64, system: f64) -> ClockReading {
         ClockReading {
@@ -111,6 +132,53 @@ mod tests {
         assert!((by.as_secs_f64() - 3600.0).abs() < 1e-6);
         assert!(shell.look_for_interference(reading(30.0, 3630.009)).is_none());
         assert!(shell.look_for_interference(reading(31.0, 3621.009)).is_some(), "and backwards");
+    }
+
+    /// A clock whose frequency the test can see.
+    struct Watched(Rc<Cell<Frequency>>);
+
+    impl ClockDriver for Watched {
+        fn step(&mut self, by: NtpDuration) -> Result<NtpDuration, ClockError> {
+            Ok(by)
+        }
+
+        fn set_frequency(&mut self, frequency: Frequency) -> Result<Frequency, ClockError> {
+            self.0.set(frequency);
+            Ok(frequency)
+        }
+
+        fn set_status(&mut self, _status: &KernelStatus) -> Result<(), ClockError> {
+            Ok(())
+        }
+
+        fn set_tai_offset(&mut self, _seconds: i32) -> Result<(), ClockError> {
+            Ok(())
+        }
+
+        fn steers(&self) -> bool {
+            true
+        }
+
+        fn frequency(&mut self) -> Frequency {
+            self.0.get()
+        }
+
+        fn frequency_max(&self) -> Frequency {
+            Frequency::from_ppm(100_000.0)
+        }
+    }
+
+    #[test]
+    fn a_slew_ends_with_the_daemon() {
+        let kernel = Rc::new(Cell::new(Frequency::from_ppm(3.0)));
+        let mut shell = ClockShell::new(Box::new(Watched(kernel.clone())), reading(0.0, 0.0));
+        let slew = ClockCommand::SetFrequency { frequency: Frequency::from_ppm(83_333.0) };
+        assert_eq!(shell.apply(slew), Ok(slew));
+        shell.rest_at(Frequency::from_ppm(-12.0));
+        drop(shell);
+        assert_eq!(kernel.get(), Frequency::from_ppm(-12.0));
+        drop(ClockShell::new(Box::new(Watched(kernel.clone())), reading(0.0, 0.0)));
+        assert_eq!(kernel.get(), Frequency::from_ppm(-12.0), "who never steered leaves it alone");
     }
 
     #[test]

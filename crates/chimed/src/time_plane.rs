@@ -12,6 +12,7 @@ use crate::publish::Publisher;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
+use chime_discipline::ClockCommand;
 use chime_engine::{
     AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request,
     ResolveFailure,
@@ -21,7 +22,7 @@ use chime_sys::network::NetworkMonitor;
 use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
 use chime_sys::resolver::{Family, ResolveError, Resolver};
 use chime_sys::signals::{self, Signal};
-use chime_time::{ClockReading, MonoTime};
+use chime_time::{ClockReading, Frequency, MonoTime};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
@@ -108,9 +109,6 @@ enum Token {
 /// How often the state is published when nothing happens. What changes with time alone (ages, dispersion, the rest of a
 /// slew) is worked out by those who read it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(64);
-
-/// Commands taken in one turn.
-const COMMANDS_PER_TURN_MAX: usize = 32;
 
 /// Everything that the loop owns.
 pub struct TimePlane {
@@ -226,11 +224,7 @@ impl TimePlane {
         loop {
             let mut quiet = true;
             // The clock first: what is sent after it carries stamps of the corrected clock.
-            while let Some(command) = self.engine.poll_clock() {
-                let result = self.clock.apply(command);
-                self.engine.handle_input(clock::mono_now(), Input::ClockApplied { result });
-                quiet = false;
-            }
+            quiet &= !self.steer();
             while let Some(transmit) = self.engine.poll_transmit() {
                 let sent = self.exchanges.transmit(transmit);
                 self.engine.handle_input(clock::mono_now(), sent);
@@ -255,6 +249,27 @@ impl TimePlane {
             self.publisher.publish(&self.engine, self.clock.commanded(), now);
             self.next_publish = now.mono.saturating_add(PUBLISH_INTERVAL);
         }
+    }
+
+    /// Does to the clock what the engine wants; gives whether that was anything. Servers hear of it before anything else
+    /// is done: until then the corrections in their answers are those of the clock as it was.
+    fn steer(&mut self) -> bool {
+        let mut steered = false;
+        while let Some(command) = self.engine.poll_clock() {
+            if matches!(command, ClockCommand::Step { .. }) {
+                self.publisher.withdraw_time(&self.engine);
+            }
+            let result = self.clock.apply(command);
+            self.engine.handle_input(clock::mono_now(), Input::ClockApplied { result });
+            steered = true;
+        }
+        if steered {
+            let now = clock::read();
+            let right = self.engine.discipline().system(now.mono).frequency_ppm;
+            self.clock.rest_at(Frequency::from_ppm(right));
+            self.publisher.publish_time(&self.engine, self.clock.commanded(), now);
+        }
+        steered
     }
 
     fn note(&mut self, event: &Event) {
@@ -388,15 +403,20 @@ impl TimePlane {
     }
 
     fn take_commands(&mut self) {
+        // In this order: what comes after the wakes were taken brings its own. All of it, as nothing else would wake us
+        // for the rest.
         self.wake.drain();
-        for _ in 0..COMMANDS_PER_TURN_MAX {
-            match self.commands.try_recv() {
-                Ok(PlaneCommand::Engine(command)) => {
-                    self.engine.handle_input(clock::mono_now(), Input::Control(command));
-                }
-                Ok(PlaneCommand::Reload) => self.reload(),
-                Err(_) => break,
+        for command in self.commands.try_iter().collect::<Vec<_>>() {
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: PlaneCommand) {
+        match command {
+            PlaneCommand::Engine(command) => {
+                self.engine.handle_input(clock::mono_now(), Input::Control(command));
             }
+            PlaneCommand::Reload => self.reload(),
         }
     }
 

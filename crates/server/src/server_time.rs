@@ -34,8 +34,9 @@ pub struct ServerTime {
     /// What is still to be added to the system clock at [`Self::at`] to have the best estimate; positive when it is
     /// behind. The timestamps in answers include it.
     pub correction: NtpDuration,
-    /// How fast the clock is being slewed towards zero correction, seconds per second, not negative.
-    pub slew_rate: f64,
+    /// How fast [`Self::correction`] changes: seconds per second of the monotonic clock. It has the other sign than the
+    /// correction while that is worked off, and any sign for a clock that is not steered.
+    pub correction_rate: f64,
 }
 
 impl ServerTime {
@@ -53,7 +54,7 @@ impl ServerTime {
             reference_id: ReferenceId::default(),
             reference: NtpTimestamp::ZERO,
             correction: NtpDuration::ZERO,
-            slew_rate: 0.0,
+            correction_rate: 0.0,
         }
     }
 
@@ -89,13 +90,8 @@ impl ServerTime {
     /// The best estimate of the time at which the system clock showed `system`, near `now`.
     #[must_use]
     pub fn corrected(&self, system: NtpTimestamp, now: MonoTime) -> NtpTimestamp {
-        if self.correction == NtpDuration::ZERO {
-            return system;
-        }
-        let slewed =
-            NtpDuration::from_secs_f64(now.seconds_since(self.at).max(0.0) * self.slew_rate.max(0.0));
-        let left = (self.correction.abs() - slewed).max(NtpDuration::ZERO);
-        if self.correction.is_negative() { system - left } else { system + left }
+        let changed = now.seconds_since(self.at).max(0.0) * self.correction_rate;
+        system + self.correction + NtpDuration::from_secs_f64(changed)
     }
 }
 
@@ -121,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn the_correction_runs_down_to_zero_and_no_further() {
+    fn the_correction_changes_with_time_and_passes_zero_when_a_slew_is_ended_late() {
         let time = ServerTime {
             correction: NtpDuration::from_nanos(-50_000_000),
-            slew_rate: 0.01,
+            correction_rate: 0.01,
             ..ServerTime::local(1, -20, at(10.0), NtpTimestamp::ZERO)
         };
         let system = NtpTimestamp::from_bits(1 << 40);
@@ -132,7 +128,8 @@ mod tests {
         assert_eq!(nanos(at(10.0)), -50_000_000);
         assert_eq!(nanos(at(12.0)), -30_000_000);
         assert_eq!(nanos(at(15.0)), 0);
-        assert_eq!(nanos(at(60.0)), 0);
+        assert_eq!(nanos(at(16.0)), 10_000_000);
+        assert_eq!(nanos(at(5.0)), -50_000_000, "stamps from before are not guessed");
     }
 
     #[test]
