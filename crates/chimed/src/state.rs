@@ -2,7 +2,7 @@
 
 use crate::serving::Shared;
 use crate::state_files::{
-    decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
+    NAMES_MAX, decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
     encode_server_names,
 };
 use crate::store::{Report, StateFile, Store};
@@ -145,6 +145,9 @@ impl StateKeeper {
             }
             *ring = loaded;
             self.publish_ring();
+        } else if self.store.as_ref().is_some_and(|store| !store.path(StateFile::CookieKeys).exists()) {
+            // Damaged and set aside, or removed: without a file the keys in use would end with this run.
+            self.save_ring();
         }
         self.log_reports();
     }
@@ -158,6 +161,10 @@ impl StateKeeper {
 
     /// Notes the addresses of a name, for a start without a name service.
     pub fn remember_addresses(&mut self, name: &str, addresses: &[IpAddr]) {
+        // Servers of key establishment name NTP servers: any number of names, in the long run.
+        if !self.names.contains_key(name) && self.names.len() >= NAMES_MAX {
+            return;
+        }
         if self.names.get(name).is_none_or(|known| known != addresses) {
             self.names.insert(name.to_owned(), addresses.to_vec());
             self.names_changed = true;
@@ -262,6 +269,8 @@ impl StateKeeper {
             info!("a new cookie key is in use");
         } else if let Some((ring, _)) = &mut self.ring {
             *ring = before;
+            // What waits to be written must be the ring in use, not one that was given up.
+            self.save_ring();
         }
     }
 
@@ -311,4 +320,76 @@ fn fresh_key(now: NtpDate) -> std::io::Result<CookieKey> {
     let mut id = [0; 4];
     chime_sys::random::fill(&mut id)?;
     Ok(CookieKey::new(u32::from_be_bytes(id), *octets, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    const CREATED: NtpDate = NtpDate::from_unix(1_795_000_000, 0);
+    const ROTATION: Rotation = Rotation { interval_seconds: 86_400, keep: 7 };
+
+    /// A keeper with a ring of one key, and what it publishes.
+    fn keeper(directory: &TempDir) -> (StateKeeper, Arc<Shared>) {
+        let shared = Arc::new(Shared::unsynchronized(-20));
+        let store = Store::open(directory.path(), None);
+        let mut keeper = StateKeeper::new(Some(store), shared.clone(), MonoTime::ZERO);
+        keeper.open_key_ring(ROTATION, CREATED).expect("there is randomness");
+        (keeper, shared)
+    }
+
+    fn published(shared: &Shared) -> u32 {
+        shared.keys.load().as_ref().expect("keys are published").current_id()
+    }
+
+    fn on_disk(directory: &TempDir) -> Option<u32> {
+        let mut store = Store::open(directory.path(), None);
+        store.load(StateFile::CookieKeys, KeyRing::decode).map(|ring| ring.current_id())
+    }
+
+    #[test]
+    fn a_ring_that_could_not_be_written_is_never_written_later() {
+        let directory = TempDir::new().expect("a folder");
+        let (mut keeper, shared) = keeper(&directory);
+        let first = published(&shared);
+        // Nothing can be made where a folder that is not empty has the temporary name; permissions do not stop root.
+        let obstacle = directory.path().join("cookie-keys.new");
+        fs::create_dir_all(obstacle.join("x")).expect("it can be made");
+        keeper.rotate_if_due(CREATED + chime_time::NtpDuration::from_seconds(90_000));
+        assert_eq!(published(&shared), first, "a key that a crash would lose is not used");
+        fs::remove_dir_all(&obstacle).expect("it can be removed");
+        assert!(keeper.store.as_mut().is_some_and(Store::retry));
+        assert_eq!(on_disk(&directory), Some(first));
+    }
+
+    #[test]
+    fn keys_in_use_survive_a_damaged_copy_from_outside() {
+        let directory = TempDir::new().expect("a folder");
+        let (mut keeper, shared) = keeper(&directory);
+        let first = published(&shared);
+        let path = directory.path().join("cookie-keys");
+        fs::write(&path, "half a fi").expect("it can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        keeper.reload_key_ring();
+        assert_eq!((published(&shared), on_disk(&directory)), (first, Some(first)));
+        assert!(directory.path().join("cookie-keys.damaged-1").exists());
+    }
+
+    #[test]
+    fn names_that_servers_think_up_are_bounded() {
+        let mut keeper = StateKeeper::new(None, Arc::new(Shared::unsynchronized(-20)), MonoTime::ZERO);
+        for number in 0..2 * NAMES_MAX {
+            keeper.remember_addresses(
+                &format!("n{number}.example"),
+                &["192.0.2.1".parse().expect("an address")],
+            );
+        }
+        assert_eq!(keeper.names.len(), NAMES_MAX);
+        let address = ["192.0.2.2".parse().expect("an address")];
+        keeper.remember_addresses("n0.example", &address);
+        assert_eq!(keeper.addresses_of("n0.example"), Some(&address[..]), "known ones are kept up to date");
+    }
 }
