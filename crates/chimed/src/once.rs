@@ -89,14 +89,15 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         )?;
     let report = plane.report();
     let trustworthy = report.tracking.synchronized;
-    if set && trustworthy {
+    let interrupted = stop == Stop::Signal;
+    if set && trustworthy && !interrupted {
         let by = NtpDuration::from_secs_f64(report.tracking.system_offset_seconds);
         plane
             .clock
             .apply(ClockCommand::Step { by })
             .map_err(|failure| anyhow!("the clock could not be stepped: {failure}"))?;
     }
-    Ok(Measurement { report, trustworthy, interrupted: stop == Stop::Signal })
+    Ok(Measurement { report, trustworthy, interrupted })
 }
 
 /// Whether more measuring would not tell much more: a time is agreed on, and every source that answers has answered
@@ -116,6 +117,9 @@ fn is_settled(engine: &Engine, now: ClockReading) -> bool {
 /// What `-Q` and `-q` print.
 #[must_use]
 pub fn verdict(measurement: &Measurement, set: bool) -> String {
+    if measurement.interrupted {
+        return "Interrupted before the measurement was complete; the clock is as it was".into();
+    }
     if !measurement.trustworthy {
         return "No trustworthy time: no source, or too few of them, could be measured".into();
     }

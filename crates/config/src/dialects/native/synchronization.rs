@@ -51,7 +51,7 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
         settings.max_slew = Frequency::from_ratio(slew);
     }
-    if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.5)) {
+    if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.1)) {
         settings.max_drift = Frequency::from_ratio(drift);
     }
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
