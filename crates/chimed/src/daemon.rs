@@ -13,12 +13,12 @@ use crate::state::{Rotation, StateKeeper};
 use crate::store::Store;
 use crate::time_plane::{Inline, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary};
 use crate::trust::Trusts;
-use crate::{once, wiring};
+use crate::{once, restart_only, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, Threads};
 use chime_control::{ClientReport, Command, Snapshot};
-use chime_engine::Engine;
+use chime_engine::{Config, Engine, KnownTime};
 use chime_server::{Access, AccessList};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
 use chime_sys::poll::Waker;
@@ -91,7 +91,8 @@ fn measure_once(options: &Options, model: &Model) -> Result<ExitCode> {
     let limit = options.timeout.unwrap_or(MEASURE_LIMIT);
     let measurement = once::measure(model, limit, options.set_once)?;
     say(&mut io::stdout(), once::verdict(&measurement, options.set_once));
-    Ok(if measurement.trustworthy { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+    let complete = measurement.trustworthy && !measurement.interrupted;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
 }
 
 /// The serving plane, as far as it is configured.
@@ -147,6 +148,7 @@ impl Daemon {
             let rotation = Rotation { interval_seconds, keep: model.keyset.stale_keys };
             state.open_key_ring(rotation, now.system).context("no cookie keys")?;
         }
+        let known_time = config.known_time;
         let mut engine = Engine::new(config, seed, now);
         state.restore_nts_state(&mut engine, now.mono);
 
@@ -165,7 +167,7 @@ impl Daemon {
             })
             .transpose()
             .context("the control plane cannot be started")?;
-        let reload = reload(options.clone(), servers.clone());
+        let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts { clock, state, publisher, exchanges, trusts, inline };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
         Ok(Self { plane, servers, control, manager: ServiceManager::from_environment() })
@@ -406,7 +408,7 @@ fn commands_to(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chime_web::C
 
 /// Reads the configuration again. Sources, trust, keys and the policies of servers change; what needs privileges
 /// (addresses, user, clock) stays as it is until a restart.
-fn reload(options: Options, servers: Servers) -> Reload {
+fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
     let read = move || -> Result<Reloaded> {
         let (loaded, _) =
             load::load(options.config.as_deref()).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
@@ -414,21 +416,21 @@ fn reload(options: Options, servers: Servers) -> Reload {
             warn!("{}", loaded.warnings.render(false));
         }
         let trusts = Trusts::load(&loaded.model)?;
-        let engine = wiring::engine_config(&loaded.model, &trusts, options.steers())?;
+        // What was known of the time at the start is known still.
+        let engine =
+            Config { known_time, ..wiring::engine_config(&loaded.model, &trusts, options.steers())? };
+        let waiting = restart_only::waiting(&running, &loaded.model);
+        if !waiting.is_empty() {
+            warn!("changed, and in force only after a restart: {}", waiting.join("; "));
+        }
         if let Some(serving) = &servers.ntp {
-            let listeners = listeners(&loaded.model)?;
-            let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-            if addresses.len() == serving.addresses().len() {
-                let policies: Vec<_> = listeners.into_iter().map(|listener| listener.policy).collect();
-                serving.set_policies(&policies);
-            } else {
-                warn!(
-                    "the number of NTP servers changed: restart to serve them; their policies stay as they are"
-                );
-            }
+            let in_order = restart_only::servers_in_order(&running, &loaded.model);
+            let listeners = listeners(&Model { servers: in_order, ..loaded.model.clone() })?;
+            let policies: Vec<_> = listeners.into_iter().map(|listener| listener.policy).collect();
+            serving.set_policies(&policies);
         }
         if let Some(serving) = &servers.ke {
-            serving.set_access(ke_listeners(&loaded.model).into_iter().map(|listener| listener.access));
+            serving.set_access(std::iter::repeat(ntp_access(&loaded.model)));
             serving.reload_certificates();
         }
         Ok(Reloaded { engine, trusts })

@@ -15,6 +15,7 @@ pub mod log_limit;
 pub mod logging;
 pub mod once;
 pub mod publish;
+pub mod restart_only;
 pub mod service_manager;
 pub mod serving;
 pub mod state;

@@ -1,0 +1,75 @@
+//! What of a configuration that is read again waits for a restart, so that no change is without effect in silence.
+
+use chime_config::{Model, NtpServer, NtsKeServer};
+
+/// The parts, in the words of the configuration file, that differ and are in force only after a restart.
+#[must_use]
+pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
+    let ntp = |model: &Model| model.servers.iter().map(ntp_socket).collect::<Vec<_>>();
+    let ke = |model: &Model| model.nts_ke_servers.iter().map(ke_settings).collect::<Vec<_>>();
+    let parts = [
+        ("addresses, interfaces and rate-limiting-cache-size of [[server]]", ntp(running) != ntp(read)),
+        ("[[nts-ke-server]]", ke(running) != ke(read)),
+        ("[keyset]", running.keyset != read.keyset),
+        ("where requests leave from", running.client_sockets != read.client_sockets),
+        ("[observability]", running.observability != read.observability),
+        ("user, threads or [state]", running.process != read.process),
+    ];
+    parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// The policy-bearing part of `read` for each server of `running`, in that order: a server that is not configured any
+/// more keeps what it had, as its socket stays open.
+#[must_use]
+pub fn servers_in_order(running: &Model, read: &Model) -> Vec<NtpServer> {
+    let same = |server: &NtpServer| {
+        let key = |one: &NtpServer| (one.listen, one.interface.clone());
+        read.servers.iter().find(|other| key(other) == key(server)).unwrap_or(server).clone()
+    };
+    running.servers.iter().map(same).collect()
+}
+
+fn ntp_socket(server: &NtpServer) -> impl PartialEq + use<> {
+    (server.listen, server.interface.clone(), server.rate_limit_entries)
+}
+
+/// All but where it is written.
+fn ke_settings(server: &NtsKeServer) -> NtsKeServer {
+    NtsKeServer { origin: None, ..server.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_server::RequireNts;
+    use std::time::Duration;
+
+    fn serving(addresses: &[&str]) -> Model {
+        let servers = addresses.iter().map(|one| NtpServer::new(one.parse().expect("an address")));
+        Model { servers: servers.collect(), ..Model::default() }
+    }
+
+    #[test]
+    fn what_is_taken_over_at_once_does_not_wait_and_the_rest_is_named() {
+        let running = serving(&["0.0.0.0:123"]);
+        let mut read = running.clone();
+        read.sources = Model::built_in().sources;
+        read.servers[0].require_nts = RequireNts::Deny;
+        assert_eq!(waiting(&running, &read), [""; 0]);
+        read.keyset.rotation_interval = Duration::from_secs(1);
+        read.process.user = None;
+        assert_eq!(waiting(&running, &read), ["[keyset]", "user, threads or [state]"]);
+        assert_eq!(waiting(&running, &serving(&["192.0.2.1:123"])).len(), 1);
+    }
+
+    #[test]
+    fn policies_go_to_the_server_with_the_address_whatever_the_order() {
+        let running = serving(&["192.0.2.1:123", "192.0.2.2:123"]);
+        let mut read = serving(&["192.0.2.3:123", "192.0.2.1:123"]);
+        read.servers[0].require_nts = RequireNts::Deny;
+        read.servers[1].require_nts = RequireNts::Ignore;
+        let policies: Vec<_> =
+            servers_in_order(&running, &read).iter().map(|server| server.require_nts).collect();
+        assert_eq!(policies, [RequireNts::Ignore, RequireNts::No]);
+    }
+}
