@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Numbers are big-endian; strings and lists carry their length in front. The files are the shell's: mode 0600 for
-//! [`encode_nts_state`], which holds keys, written to a temporary name and renamed, and removed once read, so that a
-//! crash does not send cookies twice.
+//! [`encode_nts_state`], which holds keys, written to a temporary name and renamed. After a crash the NTS state is as
+//! old as the last write: cookies that were used since are sent a second time, by which whoever saw both can tell that
+//! it is the same client. That is preferred to a key establishment with every server after every crash.
 
 use chime_nts::{AeadAlgorithm, AeadKey, COOKIES_MAX, Cookie, NtsKeys};
 use chime_time::Frequency;
