@@ -26,6 +26,8 @@ use chime_sys::privileges::{self, Capability};
 use chime_sys::signals::{self, Signal};
 use chime_sys::{clock, poll, random};
 use chime_web::Refused;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -137,6 +139,7 @@ impl Daemon {
         let store = Store::open(&model.process.state_directory, Some(&model.cookie_key_path()));
         let clock = take_clock(options, now)?;
         give_up_privileges(options, user, &store)?;
+        warn_of_unreadable(&model, path);
 
         let mut state = StateKeeper::new(Some(store), shared.clone(), now.mono);
         let remembered = state.remembered();
@@ -178,7 +181,7 @@ impl Daemon {
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
-            manager.status(&summary(&engine.report(now)));
+            manager.status(now.mono, || summary(&engine.report(now)));
             Turn::Continue(manager.keep_alive(now.mono))
         });
         manager.stopping();
@@ -359,6 +362,21 @@ fn give_up_privileges(options: &Options, user: Option<privileges::User>, store: 
         None => privileges::keep_only(&keep)
             .and_then(|()| privileges::forbid_new_privileges())
             .context("privileges cannot be given up"),
+    }
+}
+
+/// Says which files can only be read again by a restart, as they were read with privileges that are gone.
+fn warn_of_unreadable(model: &Model, config: Option<&Path>) {
+    let pairs = model.nts_ke_servers.iter().flat_map(|server| &server.certificates);
+    let files = pairs.flat_map(|pair| [pair.chain.as_path(), pair.key.as_path()]);
+    let files: BTreeSet<&Path> = files.chain(model.key_file.as_deref()).chain(config).collect();
+    for path in files {
+        if let Err(error) = File::open(path) {
+            warn!(
+                "{}: {error}, now that privileges are given up: changes (a renewed certificate) need a restart",
+                path.display()
+            );
+        }
     }
 }
 

@@ -9,10 +9,15 @@ use std::time::Duration;
 /// The service manager that started us, if any.
 #[derive(Debug)]
 pub struct ServiceManager {
+    is_there: bool,
     watchdog_interval: Option<Duration>,
     next_ping: Option<MonoTime>,
-    status: String,
+    next_status: Option<MonoTime>,
 }
+
+/// Least time between two lines of status: they change with each look at the clock, and each is a message to the first
+/// process of the machine.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 impl ServiceManager {
     /// Looks at the environment: is a watchdog wanted, and how often?
@@ -20,7 +25,8 @@ impl ServiceManager {
     pub fn from_environment() -> Self {
         // Twice as often as asked, so that one late wake-up is not taken for death.
         let watchdog_interval = sd_notify::watchdog_enabled().map(|limit| limit / 2);
-        Self { watchdog_interval, next_ping: None, status: String::new() }
+        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
+        Self { is_there, watchdog_interval, next_ping: None, next_status: None }
     }
 
     /// The sockets are open, the configuration is in force. Call it once, and again when a reload has ended.
@@ -41,14 +47,15 @@ impl ServiceManager {
         notify(&[NotifyState::Stopping]);
     }
 
-    /// One line for `systemctl status`; sent when it differs from the last one.
-    pub fn status(&mut self, line: &str) {
-        if self.status != line {
-            line.clone_into(&mut self.status);
-            // A line break would start another assignment.
-            let line = line.replace(|c: char| c.is_control(), " ");
-            notify(&[NotifyState::Status(&line)]);
+    /// One line for `systemctl status`; asked for and sent now and then, however often this is called.
+    pub fn status(&mut self, now: MonoTime, line: impl FnOnce() -> String) {
+        if !self.is_there || self.next_status.is_some_and(|due| now < due) {
+            return;
         }
+        self.next_status = Some(now.saturating_add(STATUS_INTERVAL));
+        // A line break would start another assignment.
+        let line = line().replace(|c: char| c.is_control(), " ");
+        notify(&[NotifyState::Status(&line)]);
     }
 
     /// Says that the loop is alive, when it is time to. Returns when to call again, if the watchdog is on.
@@ -73,11 +80,13 @@ fn notify(state: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
 
+    fn manager(watchdog_interval: Option<Duration>) -> ServiceManager {
+        ServiceManager { is_there: true, watchdog_interval, next_ping: None, next_status: None }
+    }
+
     #[test]
     fn the_watchdog_is_fed_at_its_interval() {
-        let interval = Some(Duration::from_secs(15));
-        let mut manager =
-            ServiceManager { watchdog_interval: interval, next_ping: None, status: String::new() };
+        let mut manager = manager(Some(Duration::from_secs(15)));
         let start = MonoTime::from_nanos(7);
         let due = start.saturating_add(Duration::from_secs(15));
         assert_eq!(manager.keep_alive(start), Some(due));
@@ -87,9 +96,21 @@ mod tests {
 
     #[test]
     fn without_a_watchdog_there_is_nothing_to_wait_for() {
-        let mut manager = ServiceManager { watchdog_interval: None, next_ping: None, status: String::new() };
-        assert_eq!(manager.keep_alive(MonoTime::ZERO), None);
-        manager.status("all is well");
-        assert_eq!(manager.status, "all is well");
+        assert_eq!(manager(None).keep_alive(MonoTime::ZERO), None);
+    }
+
+    #[test]
+    fn a_loop_that_turns_often_does_not_send_a_status_each_time() {
+        let mut manager = manager(None);
+        let mut lines = 0;
+        for milliseconds in 0..20_000 {
+            manager.status(MonoTime::from_nanos(milliseconds * 1_000_000), || {
+                lines += 1;
+                "all is well".to_owned()
+            });
+        }
+        assert_eq!(lines, 2);
+        manager.is_there = false;
+        manager.status(MonoTime::from_nanos(u64::MAX), || unreachable!("nobody listens"));
     }
 }
