@@ -21,8 +21,8 @@ use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,13 @@ struct Orders {
 pub struct Serving {
     addresses: Vec<SocketAddr>,
     handles: Vec<WorkerHandle>,
+    /// What the workers remembered when they were last asked, and when that was.
+    remembered: Mutex<Option<(Instant, Vec<ClientRecord>)>>,
 }
+
+/// Workers are not asked for their clients more often: it holds up their answers, and whoever can fetch the metrics can
+/// cause it.
+const CLIENTS_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct WorkerHandle {
@@ -249,7 +255,8 @@ impl InlineWorker {
 impl Serving {
     /// A handle to no worker yet.
     fn of(workers: &[Worker]) -> Self {
-        Self { addresses: workers.first().map(Worker::addresses).unwrap_or_default(), handles: Vec::new() }
+        let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
+        Self { addresses, handles: Vec::new(), remembered: Mutex::default() }
     }
 }
 
@@ -267,9 +274,21 @@ impl Serving {
     }
 
     /// The clients that the workers remember, by address. The workers are asked, and those that do not answer within
-    /// `patience` are left out: not for a loop that must not wait.
+    /// `patience` are left out: not for a loop that must not wait. Within a second, the same answer is given again.
     #[must_use]
     pub fn clients(&self, patience: Duration) -> Vec<ClientRecord> {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, clients)) = remembered.as_ref()
+            && at.elapsed() < CLIENTS_INTERVAL
+        {
+            return clients.clone();
+        }
+        let clients = self.ask_for_clients(patience);
+        *remembered = Some((Instant::now(), clients.clone()));
+        clients
+    }
+
+    fn ask_for_clients(&self, patience: Duration) -> Vec<ClientRecord> {
         let deadline = Instant::now() + patience;
         let (sender, receiver) = channel();
         for worker in &self.handles {
