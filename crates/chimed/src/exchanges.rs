@@ -7,7 +7,6 @@ use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
 use chime_wire::DATAGRAM_OCTETS_MAX;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
 /// Datagrams and reports read from one socket in one turn of the loop. A flood on one exchange must not hold up the
 /// rest; what is left is still there in the next turn.
@@ -46,10 +45,7 @@ impl Exchanges {
     /// Opens a socket for the request and sends it; gives the fact to report to the engine.
     pub fn transmit(&mut self, transmit: Transmit) -> Input<'static> {
         let exchange = transmit.token.exchange();
-        let local = match transmit.to {
-            SocketAddr::V4(_) => self.local.v4.map(IpAddr::V4),
-            SocketAddr::V6(_) => self.local.v6.map(IpAddr::V6),
-        };
+        let local = self.local.address_for(transmit.to);
         let sent = UdpSocket::connected_to(transmit.to, local, &self.options).and_then(|socket| {
             let sent = socket.send(&transmit.octets)?;
             self.sockets.insert(exchange, socket);
@@ -62,6 +58,12 @@ impl Exchanges {
     /// Closes an exchange's socket.
     pub fn close(&mut self, exchange: ExchangeId) {
         self.sockets.remove(&exchange);
+    }
+
+    /// Where requests leave from.
+    #[must_use]
+    pub const fn local(&self) -> &ClientSockets {
+        &self.local
     }
 
     /// Adds every socket to what the loop waits for.

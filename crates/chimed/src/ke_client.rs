@@ -4,6 +4,7 @@
 
 use crate::ke_connection::KeConnection;
 use crate::tcp_race::{ADDRESSES_MAX, TcpRace};
+use chime_config::ClientSockets;
 use chime_engine::{EstablishKeys, EstablishmentId, Input, KeFailure};
 use chime_ke::{CertificateDates, ClientConfig, ClientRequest, ClientSession, KeError, KeOutcome};
 use chime_sys::poll::{PollSet, Readiness};
@@ -22,6 +23,7 @@ pub struct KeClients {
     /// By a number that is never used for two at once.
     establishments: BTreeMap<usize, Establishment>,
     next_number: usize,
+    local: ClientSockets,
     finished: VecDeque<Input<'static>>,
 }
 
@@ -38,13 +40,24 @@ enum Progress {
     /// TCP connections are being tried.
     Connecting(TcpRace),
     /// One is made and TLS is spoken on it.
-    Talking { connection: Box<KeConnection>, address: SocketAddr, others: Vec<SocketAddr> },
+    Talking {
+        connection: Box<KeConnection>,
+        address: SocketAddr,
+        others: Vec<SocketAddr>,
+        local: ClientSockets,
+    },
 }
 
 /// How an establishment ended, and with whom.
 type Ending = (Option<SocketAddr>, Result<KeOutcome, KeError>);
 
 impl KeClients {
+    /// None yet; their connections will leave from where `local` says.
+    #[must_use]
+    pub fn new(local: ClientSockets) -> Self {
+        Self { local, ..Self::default() }
+    }
+
     /// Starts an establishment; its end comes out of [`Self::finished`].
     pub fn start(&mut self, wish: EstablishKeys, config: ClientConfig, now: MonoTime) {
         // What is wrong with the wish itself is found before a packet is sent.
@@ -52,7 +65,7 @@ impl KeClients {
             return self.finish(wish.establishment, (None, Err(error)));
         }
         let addresses = wish.addresses.iter().map(|address| SocketAddr::new(*address, wish.port));
-        let progress = Progress::Connecting(TcpRace::start(addresses, now));
+        let progress = Progress::Connecting(TcpRace::start_from(self.local.clone(), addresses, now));
         let deadline = now.saturating_add(ESTABLISHMENT_TIMEOUT);
         let number = self.next_number;
         self.next_number = (number + 1) % (usize::MAX / ADDRESSES_MAX);
@@ -145,10 +158,11 @@ impl Establishment {
             && let Some((stream, address)) = race.winner()
         {
             let others = race.unproven().collect();
+            let local = race.local().clone();
             match new_session(&self.wish, &self.config) {
                 Ok(session) => {
                     let connection = Box::new(KeConnection::start(stream, session));
-                    self.progress = Progress::Talking { connection, address, others };
+                    self.progress = Progress::Talking { connection, address, others, local };
                 }
                 Err(error) => return Some((Some(address), Err(error))),
             }
@@ -159,11 +173,11 @@ impl Establishment {
                     return Some((None, Err(KeError::Connect(reason))));
                 }
             }
-            Progress::Talking { connection, address, others } => match connection.outcome() {
+            Progress::Talking { connection, address, others, local } => match connection.outcome() {
                 // A site that is down behind an open port: the others may be up.
                 Some(Err(KeError::ConnectionLost(_))) if !others.is_empty() => {
-                    let others = std::mem::take(others);
-                    self.progress = Progress::Connecting(TcpRace::start(others, now));
+                    let (others, local) = (std::mem::take(others), std::mem::take(local));
+                    self.progress = Progress::Connecting(TcpRace::start_from(local, others, now));
                 }
                 Some(outcome) => return Some((Some(*address), outcome)),
                 None => {}

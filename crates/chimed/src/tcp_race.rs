@@ -3,6 +3,7 @@
 //! Attempts start one after the other, a quarter of a second apart, or at once when the one before failed. So a family
 //! without a route costs nothing, and one that swallows packets a quarter of a second.
 
+use chime_config::ClientSockets;
 use chime_sys::poll::{Interest, PollSet};
 use chime_sys::tcp::TcpStream;
 use chime_time::MonoTime;
@@ -32,6 +33,7 @@ pub struct Attempt {
 #[derive(Debug)]
 pub struct TcpRace {
     attempts: Vec<Attempt>,
+    local: ClientSockets,
     next_start: MonoTime,
     winner: Option<(TcpStream, SocketAddr)>,
 }
@@ -40,9 +42,19 @@ impl TcpRace {
     /// Starts with the first address. Addresses beyond [`ADDRESSES_MAX`] are left out.
     #[must_use]
     pub fn start(addresses: impl IntoIterator<Item = SocketAddr>, now: MonoTime) -> Self {
+        Self::start_from(ClientSockets::default(), addresses, now)
+    }
+
+    /// The same, with connections that leave from where `local` says.
+    #[must_use]
+    pub fn start_from(
+        local: ClientSockets,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        now: MonoTime,
+    ) -> Self {
         let attempt = |address| Attempt { address, started: None, ended: None, stream: None };
         let attempts = addresses.into_iter().take(ADDRESSES_MAX).map(attempt).collect();
-        let mut race = Self { attempts, next_start: now, winner: None };
+        let mut race = Self { attempts, local, next_start: now, winner: None };
         race.handle_timeout(now);
         race
     }
@@ -82,7 +94,8 @@ impl TcpRace {
                 return;
             };
             attempt.started = Some(now);
-            match TcpStream::connect(attempt.address, None) {
+            let local = self.local.address_for(attempt.address);
+            match TcpStream::connect(attempt.address, local, self.local.interface.as_deref()) {
                 Ok(stream) => {
                     attempt.stream = Some(stream);
                     self.next_start = now.saturating_add(CONNECTION_ATTEMPT_DELAY);
@@ -119,6 +132,12 @@ impl TcpRace {
             Some(Some(last.filter(|last| last.0 > failure.0).unwrap_or(failure)))
         })?;
         last.map(|(_, address, error)| format!("{address}: {error}"))
+    }
+
+    /// Where connections leave from.
+    #[must_use]
+    pub const fn local(&self) -> &ClientSockets {
+        &self.local
     }
 
     /// The attempts so far and those that wait.
@@ -189,6 +208,19 @@ mod tests {
     fn both_families_connect() {
         let (_open, address) = listener("[::1]:0");
         assert_eq!(run(&mut TcpRace::start([address], mono_now())), Some(address));
+    }
+
+    #[test]
+    fn a_connection_leaves_from_the_configured_address() {
+        let (open, address) = listener("127.0.0.1:0");
+        let local =
+            ClientSockets { v4: Some("127.0.0.7".parse().expect("an address")), ..Default::default() };
+        let mut race = TcpRace::start_from(local, [address], mono_now());
+        assert_eq!(run(&mut race), Some(address));
+        let (_, peer) = open.accept().expect("it is connected");
+        assert_eq!(peer.ip().to_string(), "127.0.0.7");
+        let local = ClientSockets { interface: Some("no-such-if".to_owned()), ..Default::default() };
+        assert_eq!(run(&mut TcpRace::start_from(local, [address], mono_now())), None);
     }
 
     #[test]

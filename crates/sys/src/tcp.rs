@@ -4,7 +4,9 @@
 //! simulated.
 
 use crate::address::{RawAddress, family_of, name_of};
-use crate::descriptor::{check, check_octets, set_cloexec_and_nonblocking, set_option, socket, take_error};
+use crate::descriptor::{
+    bind_to_device, check, check_octets, set_cloexec_and_nonblocking, set_option, socket, take_error,
+};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -67,10 +69,13 @@ pub fn is_out_of_resources(error: &io::Error) -> bool {
 pub struct TcpStream(OwnedFd);
 
 impl TcpStream {
-    /// Starts to connect, from the address `local` if that is given. Wait until it is writable, then ask
+    /// Starts to connect, from the address `local` and through the `interface` if these are given. Wait until it is writable, then ask
     /// [`TcpStream::connect_result`].
-    pub fn connect(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<Self> {
+    pub fn connect(remote: SocketAddr, local: Option<IpAddr>, interface: Option<&str>) -> io::Result<Self> {
         let fd = socket(family_of(&remote), libc::SOCK_STREAM, 0)?;
+        if let Some(interface) = interface {
+            bind_to_device(&fd, interface)?;
+        }
         if let Some(local) = local {
             let raw = RawAddress::from(SocketAddr::new(local, 0));
             // SAFETY: the pointer and the length describe `raw`, alive during the call.
@@ -183,7 +188,7 @@ mod tests {
     fn conversation(local: &str) {
         let listener = TcpListener::bind(local.parse().unwrap(), false).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let mut client = TcpStream::connect(listener.local_addr().unwrap(), None).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap(), None, None).unwrap();
         wait_for(&client, Interest::WRITE);
         client.connect_result().unwrap();
         wait_for(&listener, Interest::READ);
@@ -214,7 +219,7 @@ mod tests {
     #[test]
     fn a_refused_connection_says_so() {
         let address = TcpListener::bind("127.0.0.1:0".parse().unwrap(), false).unwrap().local_addr().unwrap();
-        let refused = match TcpStream::connect(address, None) {
+        let refused = match TcpStream::connect(address, None, None) {
             Err(error) => error,
             Ok(stream) => {
                 wait_for(&stream, Interest::WRITE);

@@ -1,6 +1,6 @@
 //! Time sources as configured.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// One configured source: a server, or a pool that becomes several.
@@ -80,6 +80,17 @@ pub struct ClientSockets {
     pub v6: Option<Ipv6Addr>,
     /// Network interface of all requests.
     pub interface: Option<String>,
+}
+
+impl ClientSockets {
+    /// The local address for requests to `remote`, if one is configured.
+    #[must_use]
+    pub fn address_for(&self, remote: SocketAddr) -> Option<IpAddr> {
+        match remote {
+            SocketAddr::V4(_) => self.v4.map(IpAddr::V4),
+            SocketAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// File and line that something was configured in.
