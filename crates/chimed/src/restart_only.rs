@@ -8,7 +8,10 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
     let ntp = |model: &Model| model.servers.iter().map(ntp_socket).collect::<Vec<_>>();
     let ke = |model: &Model| model.nts_ke_servers.iter().map(ke_settings).collect::<Vec<_>>();
     let parts = [
-        ("addresses, interfaces and rate-limiting-cache-size of [[server]]", ntp(running) != ntp(read)),
+        (
+            "addresses, interfaces and rate-limiting-cache-size of [[server]], or that it has a rate limit",
+            ntp(running) != ntp(read),
+        ),
         ("[[nts-ke-server]]", ke(running) != ke(read)),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
@@ -29,8 +32,10 @@ pub fn servers_in_order(running: &Model, read: &Model) -> Vec<NtpServer> {
     running.servers.iter().map(same).collect()
 }
 
+/// With a rate limit the kernel has each client always meet the same worker: that is set up with the sockets.
 fn ntp_socket(server: &NtpServer) -> impl PartialEq + use<> {
-    (server.listen, server.interface.clone(), server.rate_limit_entries)
+    let has_rate_limit = server.policy().rate_limit.is_some();
+    (server.listen, server.interface.clone(), server.rate_limit_entries, has_rate_limit)
 }
 
 /// All but where it is written.
@@ -60,6 +65,11 @@ mod tests {
         read.process.user = None;
         assert_eq!(waiting(&running, &read), ["[keyset]", "user, threads or [state]"]);
         assert_eq!(waiting(&running, &serving(&["192.0.2.1:123"])).len(), 1);
+        let mut limited = running.clone();
+        limited.servers[0].rate_limit_entries = 32;
+        let mut tighter = limited.clone();
+        tighter.servers[0].rate_limit_cutoff = Duration::from_secs(1);
+        assert_eq!(waiting(&limited, &tighter).len(), 1, "one client would meet several workers");
     }
 
     #[test]
