@@ -35,6 +35,8 @@ pub(crate) struct Comparison {
     pub(crate) error: f64,
     /// The round trip, in seconds.
     pub(crate) round_trip: f64,
+    /// When: our clock in the middle of the round trip, in nanoseconds since 1970.
+    pub(crate) at: i128,
 }
 
 /// Asks the probe, and takes the best of some answers.
@@ -66,7 +68,11 @@ fn ask(socket: &UdpSocket, number: u64) -> Option<Comparison> {
     let round_trip = started.elapsed();
     let theirs = i128::from_be_bytes(answer[8..].try_into().ok()?);
     let middle = before + i128::try_from(round_trip.as_nanos() / 2).ok()?;
-    Some(Comparison { error: (middle - theirs) as f64 * 1e-9, round_trip: round_trip.as_secs_f64() })
+    Some(Comparison {
+        error: (middle - theirs) as f64 * 1e-9,
+        round_trip: round_trip.as_secs_f64(),
+        at: middle,
+    })
 }
 
 /// The system clock, in nanoseconds since 1970.

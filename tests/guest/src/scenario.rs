@@ -106,6 +106,12 @@ impl Scenario {
         self.daemon != Daemon::Chronyd
     }
 
+    /// Whether a failure may be the machine's, when something else keeps it busy: what measures is tried again. What must
+    /// never happen is not: once is too often.
+    pub(crate) fn may_try_again(&self) -> bool {
+        !matches!(self.expected, Expected::Stays { .. })
+    }
+
     /// The longest that the guest is watched, in seconds.
     pub(crate) fn watch_seconds(&self) -> f64 {
         match self.expected {
