@@ -4,6 +4,7 @@
 //! `run(arguments) -> anyhow::Result<Outcome>`. To add one, add the module and a line in
 //! [`COMMANDS`].
 
+mod accuracy;
 mod arch;
 mod bench;
 mod check;
@@ -51,6 +52,11 @@ const COMMANDS: &[Command] = &[
     Command { name: "rfc", help: "lists the RFC sections cited in code and in tests", run: rfc::run },
     Command { name: "vectors", help: "FOLDER: recorded exchanges with real daemons", run: vectors::run },
     Command { name: "bench", help: "requests per second, next to chronyd", run: bench::run },
+    Command {
+        name: "accuracy",
+        help: "error in steady state, next to chrony's: [--json] [--quick] [--seeds COUNT] [--world FILE]",
+        run: accuracy::run,
+    },
     Command {
         name: "sim",
         help: "drawn worlds: --seeds COUNT [--from FIRST], or --seed SEED",

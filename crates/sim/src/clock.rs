@@ -3,9 +3,26 @@
 use crate::Chance;
 use chime_discipline::{ClockCommand, ClockFailure};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
+use serde::Deserialize;
 
 /// Seconds on the monotonic clock at the start of the world: the machine booted a while ago.
 const BOOTED_SECONDS: f64 = 10.0;
+
+/// A frequency that goes up and down, as with the temperature of a day.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sine {
+    /// Greatest deviation, s per s.
+    pub amplitude: f64,
+    /// Seconds from one maximum to the next.
+    pub period: f64,
+}
+
+impl Sine {
+    fn at(self, time: f64) -> f64 {
+        self.amplitude * (std::f64::consts::TAU * time / self.period).sin()
+    }
+}
 
 /// The clock of the machine on which the engine runs. Behaves as Linux does: the monotonic clock is not stepped, but
 /// slewed together with the system clock.
@@ -19,6 +36,7 @@ pub struct SimulatedClock {
     frequency: f64,
     wander: f64,
     next_wander: f64,
+    sine: Option<Sine>,
     permitted: bool,
     steps: Vec<f64>,
 }
@@ -37,9 +55,22 @@ impl SimulatedClock {
             frequency: 0.0,
             wander,
             next_wander: 1.0,
+            sine: None,
             permitted: true,
             steps: Vec::new(),
         }
+    }
+
+    /// Lets the oscillator also go up and down with a sine, which changes once a second.
+    #[must_use]
+    pub const fn with_sine(mut self, sine: Option<Sine>) -> Self {
+        self.sine = sine;
+        self
+    }
+
+    /// The oscillator runs `by` s per s faster from now on.
+    pub fn change_oscillator(&mut self, by: f64) {
+        self.oscillator += by;
     }
 
     /// True seconds since the start of the world.
@@ -97,8 +128,11 @@ impl SimulatedClock {
             self.mono += self.rate() * elapsed;
             self.time = until;
             if until >= self.next_wander {
-                self.next_wander += 1.0;
                 self.oscillator += self.wander * chance.normal();
+                if let Some(sine) = self.sine {
+                    self.oscillator += sine.at(self.next_wander) - sine.at(self.next_wander - 1.0);
+                }
+                self.next_wander += 1.0;
             }
         }
     }
@@ -167,6 +201,33 @@ mod tests {
         clock.advance(200.0, &mut chance);
         assert!((clock.error() - 0.51).abs() < 1e-9);
         assert!((clock.time_of(clock.read().mono.add_secs_f64(5.0)) - 205.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn wander_grows_with_the_root_of_time_and_a_sine_comes_back() {
+        let start = NtpDate::from_unix(0, 0);
+        let mut chance = Chance::new(7);
+        let walks = 400;
+        let square: f64 = (0..walks)
+            .map(|_| {
+                let mut clock = SimulatedClock::new(start, 0.0, 0.0, 1e-8);
+                clock.advance(400.0, &mut chance);
+                clock.oscillator().powi(2)
+            })
+            .sum();
+        let deviation = (square / f64::from(walks)).sqrt();
+        assert!(
+            (deviation / 2e-7 - 1.0).abs() < 0.1,
+            "1e-8 each second, 20 times that after 400 s: {deviation:e}"
+        );
+        let sine = Sine { amplitude: 1e-6, period: 400.0 };
+        let mut clock = SimulatedClock::new(start, 0.0, 1e-5, 0.0).with_sine(Some(sine));
+        clock.advance(100.0, &mut chance);
+        assert!((clock.oscillator() - 1.1e-5).abs() < 1e-12);
+        clock.advance(400.0, &mut chance);
+        assert!((clock.oscillator() - 1e-5).abs() < 1e-12);
+        clock.change_oscillator(1e-6);
+        assert!((clock.frequency_error() - 1.1e-5).abs() < 1e-12);
     }
 
     #[test]

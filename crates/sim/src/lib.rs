@@ -3,9 +3,10 @@
 //! Owns virtual time, oscillators, the network and its faults, servers (the real responder on a simulated clock),
 //! adversaries, and scenarios with limits. Everything follows from one seed: a failure is replayed by its number. Reads
 //! no real clock and opens no socket. Key establishment is cut short: the outcome of a TLS session comes without one.
-//! Start at [`Scenario`], [`Limits`] and [`World`].
+//! Start at [`Scenario`], [`Limits`] and [`World`]; how accurate the daemon is in steady state is [`accuracy`]'s.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 mod adversary;
 mod clock;
 mod ladder;
@@ -17,8 +18,8 @@ pub mod sweep;
 mod world;
 
 pub use adversary::{Adversary, Attack};
-pub use clock::SimulatedClock;
-pub use network::{Direction, Path, REORDER_SECONDS_MAX};
+pub use clock::{SimulatedClock, Sine};
+pub use network::{Direction, Distribution, Path, REORDER_SECONDS_MAX};
 pub use random::Chance;
 pub use scenario::{
     Expectation, Limits, Outcome, START_UNIX_SECONDS, Scenario, before, micros, millis, minutes, seconds,

@@ -1,4 +1,5 @@
-//! Sweeps over drawn worlds: `chime-sim --seeds N` runs the first N, `chime-sim --seed S` one of them in detail.
+//! Sweeps over drawn worlds: `chime-sim --seeds N` runs the first N, `chime-sim --seed S` one of them in detail;
+//! `chime-sim accuracy` measures the error in steady state.
 
 use std::process::ExitCode;
 
@@ -17,12 +18,31 @@ fn main() -> ExitCode {
                 if passes(seed).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             },
         ),
+        ["accuracy", options @ ..] => {
+            chime_sim::accuracy::Options::parse(options).map_or_else(usage, |options| accuracy(&options))
+        }
         _ => usage(),
     }
 }
 
+fn accuracy(options: &chime_sim::accuracy::Options) -> ExitCode {
+    match chime_sim::accuracy::run(options) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("chime-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn usage() -> ExitCode {
-    eprintln!("usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED");
+    eprintln!(
+        "usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED | \
+         accuracy [--json] [--quick] [--seeds COUNT] [--world FILE]"
+    );
     ExitCode::from(2)
 }
 

@@ -1,14 +1,63 @@
 //! The way between the client and a server: delays, and what happens to datagrams on it.
 
 use crate::Chance;
+use serde::Deserialize;
+
+/// How queueing delays are distributed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// Exponential; the jitter is its mean and its standard deviation.
+    #[default]
+    Exponential,
+    /// Between 0 and twice the jitter, its mean.
+    Uniform,
+    /// Normal around 0 with the jitter as its standard deviation. A delay is never negative: this needs a base of several
+    /// times the jitter.
+    Gaussian,
+    /// A heavy tail: Pareto (Lomax) of shape 2.5, whose mean is the jitter and whose variance is five times that of an
+    /// exponential one.
+    Pareto,
+}
+
+/// Shape of [`Distribution::Pareto`]: above 2, so that the variance exists.
+const PARETO_SHAPE: f64 = 2.5;
+
+impl Distribution {
+    /// One delay for a jitter of 1.
+    fn draw(self, chance: &mut Chance) -> f64 {
+        match self {
+            Self::Exponential => chance.exponential(),
+            Self::Uniform => 2.0 * chance.uniform(),
+            Self::Gaussian => chance.normal(),
+            Self::Pareto => (PARETO_SHAPE - 1.0) * (chance.uniform().powf(-1.0 / PARETO_SHAPE) - 1.0),
+        }
+    }
+}
 
 /// One direction of a path.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Direction {
     /// The shortest delay, seconds.
     pub base: f64,
-    /// Mean of the exponentially distributed queueing delay, seconds.
+    /// Mean of the queueing delay, seconds; see [`Distribution`].
     pub jitter: f64,
+    /// How the queueing delay is distributed.
+    pub distribution: Distribution,
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self { base: 1e-3, jitter: 1e-5, distribution: Distribution::Exponential }
+    }
+}
+
+impl Direction {
+    /// The delay of one datagram, seconds.
+    pub fn delay(&self, chance: &mut Chance) -> f64 {
+        (self.base + self.jitter * self.distribution.draw(chance)).max(0.0)
+    }
 }
 
 /// Both directions of a path, and its faults; probabilities per datagram and direction.
@@ -33,10 +82,9 @@ pub const REORDER_SECONDS_MAX: f64 = 3.0;
 
 impl Default for Path {
     fn default() -> Self {
-        let direction = Direction { base: 1e-3, jitter: 1e-5 };
         Self {
-            there: direction,
-            back: direction,
+            there: Direction::default(),
+            back: Direction::default(),
             loss: 0.0,
             duplication: 0.0,
             reordering: 0.0,
@@ -57,7 +105,7 @@ impl Path {
         };
         (0..copies)
             .map(|_| {
-                let mut delay = direction.base + direction.jitter * chance.exponential();
+                let mut delay = direction.delay(chance);
                 if chance.happens(self.reordering) {
                     delay += REORDER_SECONDS_MAX * chance.uniform();
                 }
@@ -84,6 +132,29 @@ fn flip_bits(octets: &mut [u8], chance: &mut Chance) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn delays_have_the_mean_and_the_variance_of_their_distribution() {
+        let cases = [
+            (Distribution::Exponential, 1.0, 1.0),
+            (Distribution::Uniform, 1.0, 1.0 / 3.0),
+            (Distribution::Gaussian, 0.0, 1.0),
+            (Distribution::Pareto, 1.0, 5.0),
+        ];
+        for (distribution, mean, variance) in cases {
+            let mut chance = Chance::new(5);
+            let path = Direction { base: 1e-3, jitter: 1e-5, distribution };
+            let queues: Vec<f64> =
+                (0..200_000).map(|_| (path.delay(&mut chance) - path.base) / path.jitter).collect();
+            let count = queues.len() as f64;
+            let measured = queues.iter().sum::<f64>() / count;
+            let spread = queues.iter().map(|queue| (queue - measured).powi(2)).sum::<f64>() / count;
+            assert!((measured - mean).abs() < 0.02, "{distribution:?}: mean {measured}");
+            // The fourth moment of the heavy tail does not exist: its variance converges slowly.
+            let tolerance = if distribution == Distribution::Pareto { 0.4 } else { 0.02 };
+            assert!((spread / variance - 1.0).abs() < tolerance, "{distribution:?}: variance {spread}");
+        }
+    }
 
     #[test]
     fn faults_happen_as_often_as_they_should() {

@@ -43,6 +43,8 @@ pub enum Action {
     Network(bool),
     /// Another process steps the client's clock, seconds; whether the daemon is told at once.
     StepClock(f64, bool),
+    /// The oscillator runs faster by so many s per s from now on.
+    ChangeOscillator(f64),
     /// The machine sleeps so many seconds and wakes with its clock wrong by as many as the second number says.
     Suspend(f64, f64),
     /// Whether the clock may be set.
@@ -203,6 +205,7 @@ impl World {
                     self.engine.handle_input(now, Input::ClockStepped { by });
                 }
             }
+            Action::ChangeOscillator(by) => self.clock.change_oscillator(*by),
             Action::Suspend(seconds, rtc_error) => {
                 self.queue.clear();
                 self.clock.suspend(*seconds, *rtc_error);

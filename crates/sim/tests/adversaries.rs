@@ -109,7 +109,7 @@ fn flipped_bits_are_noticed() {
 #[test]
 fn delaying_answers_moves_the_clock_by_no_more_than_the_bound_says() {
     // Holding back genuine answers cannot be seen, but it shows in the round trip.
-    let slow = Path { back: chime_sim::Direction { base: 0.1, jitter: 1e-5 }, ..Path::default() };
+    let slow = Path { back: chime_sim::Direction { base: 0.1, ..Default::default() }, ..Path::default() };
     Scenario::client_of(3)
         .nts()
         .at(minutes(10.0), Action::Paths(slow))

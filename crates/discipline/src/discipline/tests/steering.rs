@@ -423,38 +423,3 @@ fn long_queues_bear_long_intervals_and_short_ones_do_not() {
     world.run(12_000.0, |_| {});
     assert_eq!(world.discipline.poll_advice(id(0)), PollAdvice::Shorter);
 }
-
-/// RMS error at 16 s polls next to what chronyd reaches in a world of the same model; median of five seeds.
-#[test]
-#[ignore = "prints a table, for who changes the estimator"]
-fn print_rms_error_by_jitter_and_wander() {
-    const CHRONYD: [[f64; 4]; 5] = [
-        [2.7e-7, 6.1e-7, 1.6e-6, 1.4e-5],
-        [1.1e-6, 2.7e-6, 6.0e-6, 1.6e-5],
-        [9.8e-6, 1.1e-5, 2.7e-5, 6.1e-5],
-        [9.6e-5, 9.7e-5, 1.1e-4, 2.7e-4],
-        [6.2e-4, 6.2e-4, 6.2e-4, 7.6e-4],
-    ];
-    for (jitter, row) in [1e-6, 1e-5, 1e-4, 1e-3, 1e-2].into_iter().zip(CHRONYD) {
-        for (wander, chronyd) in [1e-10, 1e-9, 1e-8, 1e-7].into_iter().zip(row) {
-            let rms = median_rms((jitter, jitter), wander);
-            println!("{jitter:e} {wander:e} {rms:.1e}, {:.2} of chronyd's", rms / chronyd);
-        }
-    }
-    for jitter in [1e-5, 1e-4, 1e-3, 1e-2] {
-        println!("one way only: {jitter:e} 1e-9 {:.1e}", median_rms((0.0, jitter), 1e-9));
-    }
-}
-
-fn median_rms(jitter: (f64, f64), wander: f64) -> f64 {
-    let mut all: Vec<f64> = (1..6)
-        .map(|seed| {
-            let server = Server { base: 1e-3, jitter, burst: 1, ..Server::default() };
-            let mut world = World::new(seed, Settings::default(), &[server]);
-            (world.clock_error, world.oscillator, world.wander) = (0.1, 3e-5, wander);
-            world.rms(20_000.0, 120_000.0)
-        })
-        .collect();
-    all.sort_by(f64::total_cmp);
-    all[2]
-}

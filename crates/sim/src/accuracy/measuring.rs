@@ -1,0 +1,100 @@
+//! Runs many worlds on all cores.
+
+use super::{Accuracy, Conditions};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// For each world the median of each figure over the seeds 1 to `seeds`.
+pub(super) fn medians(worlds: &[Conditions], seeds: u64) -> Vec<Accuracy> {
+    // The longest first, so that no core is left with one of them at the end.
+    let mut jobs: Vec<(usize, u64)> =
+        (0..worlds.len()).flat_map(|world| (1..=seeds).map(move |seed| (world, seed))).collect();
+    jobs.sort_by_key(|&(world, _)| (std::cmp::Reverse(worlds[world].servers), worlds[world].poll_max));
+    let results: Vec<Mutex<Vec<Accuracy>>> = worlds.iter().map(|_| Mutex::default()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&(world, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let accuracy = worlds[world].measure(seed);
+            results[world].lock().expect("a world that panics ends everything").push(accuracy);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    results
+        .into_iter()
+        .map(|all| median(&all.into_inner().expect("a world that panics ends everything")))
+        .collect()
+}
+
+fn median(all: &[Accuracy]) -> Accuracy {
+    let of = |figure: fn(&Accuracy) -> f64| {
+        let mut values: Vec<f64> = all.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Accuracy {
+        rms: of(|accuracy| accuracy.rms),
+        frequency_rms: of(|accuracy| accuracy.frequency_rms),
+        mean_interval: of(|accuracy| accuracy.mean_interval),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Variance just after a correction of the Kalman filter that knows this world, and the mean between two
+    /// corrections: what no estimator that is linear in the offsets can beat.
+    fn linear_bound(jitter: f64, wander: f64, interval: f64) -> f64 {
+        let noise = jitter * jitter / 2.0;
+        let (q, t) = (wander * wander, interval);
+        let (mut xx, mut xy, mut yy) = (1e-2f64, 0.0f64, 1e-8f64);
+        let predict = |(xx, xy, yy): (f64, f64, f64), t: f64| {
+            (xx + 2.0 * t * xy + t * t * yy + q * t.powi(3) / 3.0, xy + t * yy + q * t * t / 2.0, yy + q * t)
+        };
+        for _ in 0..100_000 {
+            (xx, xy, yy) = predict((xx, xy, yy), t);
+            let gain = (xx / (xx + noise), xy / (xx + noise));
+            (xx, xy, yy) = ((1.0 - gain.0) * xx, (1.0 - gain.0) * xy, yy - gain.1 * xy);
+        }
+        let steps = 64;
+        let mean = (0..steps)
+            .map(|i| predict((xx, xy, yy), t * (f64::from(i) + 0.5) / f64::from(steps)).0)
+            .sum::<f64>();
+        (mean / f64::from(steps)).sqrt()
+    }
+
+    #[test]
+    fn the_linear_bound_of_this_world_is_the_recorded_one() {
+        for cell in crate::accuracy::cell::table() {
+            if let Some(recorded) = cell.others.linear_bound {
+                let world = &cell.conditions;
+                let bound = linear_bound(
+                    world.back.jitter,
+                    world.wander,
+                    f64::from(1u32 << world.poll_min.unsigned_abs()),
+                );
+                assert!((bound / recorded - 1.0).abs() < 0.06, "{world:?}: {bound:e} and {recorded:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_queues_and_wander_the_clock_is_right() {
+        let world = Conditions { wander: 0.0, from: 2_000.0, to: 3_000.0, ..Conditions::default() };
+        let [accuracy] = medians(&[world.jitter(0.0, 0.0).poll(4)], 1)[..] else { panic!("one world") };
+        assert!(accuracy.rms < 5e-9 && accuracy.frequency_rms < 1e-9, "{accuracy:?}");
+        assert!((accuracy.mean_interval - 16.0).abs() < 1.0, "{accuracy:?}");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_figures() {
+        let world = Conditions { from: 500.0, to: 1_000.0, ..Conditions::default() }.poll(4);
+        assert_eq!(world.measure(3), world.measure(3));
+        assert_ne!(world.measure(3), world.measure(4));
+    }
+}
