@@ -79,7 +79,7 @@ fn source(text: &str, options: &QueryOptions) -> Result<Source> {
         let usual = NtsTrust::default();
         source.authentication = Authentication::Nts(NtsTrust {
             port: port.unwrap_or(usual.port),
-            certificate_authority: options.ca.clone(),
+            certificate_authorities: options.ca.iter().cloned().collect(),
             system_cas: !options.no_system_cas,
             ..usual
         });

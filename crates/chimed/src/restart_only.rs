@@ -38,9 +38,9 @@ fn ntp_socket(server: &NtpServer) -> impl PartialEq + use<> {
     (server.listen, server.interface.clone(), server.rate_limit_entries, has_rate_limit)
 }
 
-/// All but where it is written.
+/// All but where it is written and what is taken over at once.
 fn ke_settings(server: &NtsKeServer) -> NtsKeServer {
-    NtsKeServer { origin: None, ..server.clone() }
+    NtsKeServer { origin: None, rules: None, ..server.clone() }
 }
 
 #[cfg(test)]

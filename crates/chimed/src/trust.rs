@@ -61,11 +61,11 @@ fn same_trust(one: &NtsTrust, other: &NtsTrust) -> bool {
 }
 
 fn read_trust(wish: &NtsTrust, system: &mut Option<Arc<TrustAnchors>>) -> Result<ClientTrust> {
-    let extra = wish.certificate_authority.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
-    let (extra_roots, unusable) = TrustAnchors::from_certificates(extra);
-    if let (true, Some(path)) = (unusable > 0, &wish.certificate_authority) {
-        bail!("{}: {unusable} certificates cannot be used as authorities", path.display());
+    let mut extra = Vec::new();
+    for path in &wish.certificate_authorities {
+        extra.extend(read_authorities(path)?);
     }
+    let (extra_roots, _) = TrustAnchors::from_certificates(extra);
     let mut pinned_certificates = Vec::new();
     for path in &wish.pinned_certificates {
         pinned_certificates.extend(read_certificates(path)?);
@@ -83,6 +83,27 @@ fn read_trust(wish: &NtsTrust, system: &mut Option<Arc<TrustAnchors>>) -> Result
         );
     }
     Ok(trust)
+}
+
+/// The certificates of a PEM file, or of all PEM files of a directory. Some that cannot be used are not their user's
+/// fault where there are others: bundles have them.
+fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("{}", path.display()))?;
+        let certificates = entries.filter_map(|entry| read_certificates(&entry.ok()?.path()).ok());
+        return Ok(certificates.flatten().collect());
+    }
+    let certificates = read_certificates(path)?;
+    let (all, unusable) =
+        (certificates.len(), TrustAnchors::from_certificates(certificates.iter().cloned()).1);
+    match unusable {
+        0 => {}
+        unusable if unusable == all => {
+            bail!("{}: {unusable} certificates cannot be used as authorities", path.display())
+        }
+        unusable => warn!("{}: {unusable} of {all} certificates cannot be used", path.display()),
+    }
+    Ok(certificates)
 }
 
 /// The certificates of a PEM file, at least one.

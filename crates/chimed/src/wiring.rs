@@ -34,10 +34,13 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
         authentication: match model.authentication {
             AuthenticationPolicy::Required => chime_engine::AuthenticationPolicy::Required,
             AuthenticationPolicy::Mixed => chime_engine::AuthenticationPolicy::Mixed,
+            AuthenticationPolicy::Ignored => chime_engine::AuthenticationPolicy::Ignored,
         },
         discipline,
         keys: Arc::new(keys),
         known_time: known_time(),
+        refresh_seconds: model.refresh.names,
+        nts_refresh_seconds: model.refresh.nts_keys,
         ..Config::default()
     })
 }
@@ -74,6 +77,9 @@ fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
             AddressFamily::V6 => chime_engine::AddressFamily::V6,
         },
         max_delay_seconds: source.max_delay,
+        max_delay_ratio: source.max_delay_ratio,
+        max_delay_deviation_ratio: source.max_delay_deviation_ratio,
+        online: source.online,
         ..SourceConfig::server(&source.name)
     }
 }
@@ -116,7 +122,16 @@ fn ipv4_twin(listen: SocketAddr, taken: &[SocketAddr]) -> Option<SocketAddr> {
 /// # Errors
 /// When the file cannot be read.
 pub fn symmetric_keys(model: &Model) -> Result<Vec<SymmetricKey>> {
-    model.key_file.as_deref().map(read_keys).transpose().map(Option::unwrap_or_default)
+    let Some(path) = model.key_file.as_deref() else {
+        return Ok(Vec::new());
+    };
+    let needed = model.sources.iter().any(|source| matches!(source.authentication, Authentication::Key(_)));
+    // Distributions ship chrony.conf with a key file that need not exist.
+    if !needed && matches!(path.try_exists(), Ok(false)) {
+        warn!("{}: there is no such key file, and no source needs it", path.display());
+        return Ok(Vec::new());
+    }
+    read_keys(path)
 }
 
 /// The keys of a key file in chrony's format. A line with a mistake is reported and left out, as chrony does.

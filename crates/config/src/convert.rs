@@ -39,11 +39,15 @@ impl NtpServer {
     pub fn policy(&self) -> Policy {
         let deny = self.deny.as_ref().map(|rule| (&rule.subnets[..], rule.refusal));
         let allow = self.allow.as_ref().map(|rule| (&rule.subnets[..], rule.refusal));
-        let limited = self.rate_limit_entries > 0 && !self.rate_limit_cutoff.is_zero();
-        let plain = Policy::new(AccessList::from_lists(deny, allow));
+        let spaced = !self.rate_limit_cutoff.is_zero();
+        let limit =
+            self.rate_limit.or(spaced.then(|| RateLimitSettings::from_cutoff(self.rate_limit_cutoff)));
+        let rate_limit = limit.filter(|_| self.rate_limit_entries > 0);
+        let lists = || AccessList::from_lists(deny, allow);
+        let plain = Policy::new(self.rules.as_deref().map_or_else(lists, AccessList::from_rules));
         Policy {
-            rate_limit: limited.then(|| RateLimitSettings::from_cutoff(self.rate_limit_cutoff)),
-            clients_max: if limited { self.rate_limit_entries } else { plain.clients_max },
+            clients_max: if rate_limit.is_some() { self.rate_limit_entries } else { plain.clients_max },
+            rate_limit,
             require_nts: self.require_nts,
             versions: Versions::only(&self.versions),
             ..plain

@@ -1,7 +1,7 @@
 //! One configuration model and the dialects read into it.
 //!
 //! Owns what an operator can ask for ([`Model`]), the native TOML dialect
-//! ([`dialects::native`]), messages about mistakes in it ([`Diagnostics`]), and the small
+//! ([`dialects::native`]), chrony.conf ([`dialects::chrony`]), messages about mistakes in it ([`Diagnostics`]), and the small
 //! conversions from the model to the settings of the engine, the discipline and the server.
 //! It never reads a file: a dialect takes names and contents, and the shell does the reading.
 //!
@@ -12,15 +12,17 @@ mod convert;
 mod diagnostics;
 pub mod dialects;
 mod model;
+mod suggest;
 
 pub use chime_discipline::{LocalReference, PanicThreshold, StepPolicy};
-pub use chime_server::{Refusal, RequireNts, Subnet};
+pub use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
+pub use dialects::{Dialect, recognise};
 pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair, ClientSockets,
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, KeySet, LogLevel, Model, NtpServer, NtpVersion,
-    NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, Source, SourceKind, Synchronization,
-    Threads, parse_address,
+    NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Process, Refresh, Source, SourceKind,
+    Synchronization, Threads, parse_address,
 };
 
 /// What reading a configuration gives: the model, and what the operator should know about it.

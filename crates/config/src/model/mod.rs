@@ -13,7 +13,7 @@ pub use process::{LogLevel, Observability, Process, Threads};
 pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
-    PollLimits, Source, SourceKind,
+    PollLimits, Refresh, Source, SourceKind,
 };
 pub use synchronization::Synchronization;
 
@@ -30,6 +30,8 @@ pub struct Model {
     pub sources: Vec<Source>,
     /// Whether unauthenticated answers may ever move the clock.
     pub authentication: AuthenticationPolicy,
+    /// Ages at which what is known of sources is asked for again.
+    pub refresh: Refresh,
     /// Where requests to sources leave from.
     pub client_sockets: ClientSockets,
     /// Symmetric keys in chrony's format; `None`: there are none.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chime_server::{Refusal, RequireNts, Subnet};
+use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet};
 
 use super::Origin;
 
@@ -19,6 +19,10 @@ pub struct NtpServer {
     pub allow: Option<AccessNetworks>,
     /// Who is not answered; judged before the allow list.
     pub deny: Option<AccessNetworks>,
+    /// Rules of which the longest prefix decides, and nobody is answered without one; instead of the two lists.
+    pub rules: Option<Vec<AccessRule>>,
+    /// A rate limit with credit for bursts; instead of the shortest spacing.
+    pub rate_limit: Option<RateLimitSettings>,
     /// Entries of the rate limit table; 0: no rate limit.
     pub rate_limit_entries: usize,
     /// Shortest spacing of the requests of one address; zero: no rate limit.
@@ -38,6 +42,8 @@ impl NtpServer {
             interface: None,
             allow: None,
             deny: None,
+            rules: None,
+            rate_limit: None,
             rate_limit_entries: 0,
             rate_limit_cutoff: Duration::ZERO,
             require_nts: RequireNts::No,
@@ -70,6 +76,8 @@ pub struct NtsKeServer {
     pub ntp_server: Option<String>,
     /// Announced NTP port; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// Who may establish keys, by the longest prefix; `None`: the same as may ask the first NTP server.
+    pub rules: Option<Vec<AccessRule>>,
     /// Where the server was configured.
     pub origin: Option<Origin>,
 }

@@ -34,6 +34,13 @@ pub struct Source {
     pub address_family: AddressFamily,
     /// Answers with a longer round trip are dropped; seconds, above 0.
     pub max_delay: f64,
+    /// Answers whose round trip is more than this many times the shortest are dropped; 0: no such test.
+    pub max_delay_ratio: f64,
+    /// Answers whose round trip exceeds the shortest by more than this many standard deviations are dropped; 0: no
+    /// such test.
+    pub max_delay_deviation_ratio: f64,
+    /// Whether the source is asked from the start; otherwise when it is told to go online.
+    pub online: bool,
     /// Added to each measured offset; seconds, positive when the source is known to be behind.
     pub offset_correction: f64,
     /// Where the source was configured.
@@ -59,6 +66,9 @@ impl Source {
             require: false,
             address_family: AddressFamily::Any,
             max_delay: 3.0,
+            max_delay_ratio: 0.0,
+            max_delay_deviation_ratio: 10.0,
+            online: true,
             offset_correction: 0.0,
             origin: None,
         }
@@ -90,6 +100,22 @@ impl ClientSockets {
             SocketAddr::V4(_) => self.v4.map(IpAddr::V4),
             SocketAddr::V6(_) => self.v6.map(IpAddr::V6),
         }
+    }
+}
+
+/// Ages at which what is known of sources is asked for again; seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refresh {
+    /// The names of sources that work are looked up again; 0: never.
+    pub names: u32,
+    /// NTS keys are established anew; 0: whatever their age.
+    pub nts_keys: u32,
+}
+
+impl Default for Refresh {
+    /// Two weeks and four weeks, as in chrony.
+    fn default() -> Self {
+        Self { names: 1_209_600, nts_keys: 2_419_200 }
     }
 }
 
@@ -143,8 +169,8 @@ impl Authentication {
 pub struct NtsTrust {
     /// TCP port of the key establishment server. RFC 8915 §6.
     pub port: u16,
-    /// A PEM file with certificate authorities that are trusted too.
-    pub certificate_authority: Option<PathBuf>,
+    /// PEM files with certificate authorities that are trusted too, or directories of such files.
+    pub certificate_authorities: Vec<PathBuf>,
     /// Whether the system's certificate authorities are trusted.
     pub system_cas: bool,
     /// PEM files with server certificates that are accepted as they are, self-signed or not.
@@ -157,7 +183,7 @@ impl Default for NtsTrust {
     fn default() -> Self {
         Self {
             port: 4460,
-            certificate_authority: None,
+            certificate_authorities: Vec::new(),
             system_cas: true,
             pinned_certificates: Vec::new(),
             pinned_keys: Vec::new(),
@@ -173,6 +199,8 @@ pub enum AuthenticationPolicy {
     /// Together with authenticated time; shown in every report, metric and check.
     #[default]
     Mixed,
+    /// As if there were no authentication: an unauthenticated source has as much to say as an authenticated one.
+    Ignored,
 }
 
 /// Bounds of the poll interval; exponents of 2, seconds.

@@ -68,6 +68,7 @@ pub(super) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<
         connections_max: connections.unwrap_or(512),
         ntp_server,
         ntp_port,
+        rules: None,
         origin: Some(Origin { file: place.file, line: place.line }),
     })
 }

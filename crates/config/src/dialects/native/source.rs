@@ -233,7 +233,7 @@ fn read_authentication(
     if mode.nts {
         let mut trust = NtsTrust::default();
         trust.port = address_port.unwrap_or(trust.port);
-        trust.certificate_authority = table.read("certificate-authority", path);
+        trust.certificate_authorities.extend(table.read("certificate-authority", path));
         table.set("system-cas", boolean, &mut trust.system_cas);
         table.set("pinned-certificates", one_or_list(path), &mut trust.pinned_certificates);
         table.set("pinned-keys", one_or_list(sha256), &mut trust.pinned_keys);
@@ -264,7 +264,7 @@ fn read_authentication(
 
 fn check_trust(table: &mut TableReader<'_, '_, '_, '_>, trust: &NtsTrust) {
     let nothing = !trust.system_cas
-        && trust.certificate_authority.is_none()
+        && trust.certificate_authorities.is_empty()
         && trust.pinned_certificates.is_empty()
         && trust.pinned_keys.is_empty();
     if nothing {

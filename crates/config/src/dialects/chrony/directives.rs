@@ -1,0 +1,349 @@
+//! The directives that have a meaning here, and the way from a directive to its meaning.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chime_time::Frequency;
+
+use super::line::{Fault, Line, Parsed, unknown};
+use super::serving::{read_bind, read_client_limit, read_local, read_rate_limit, read_rule};
+use super::{AuthenticationMode, Reader, Request, source, unsupported};
+use crate::{Diagnostic, PanicThreshold, Severity};
+
+type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
+
+const INT: i32 = i32::MAX;
+/// The longest time that is understood, seconds: infinite limits become this one.
+const SECONDS_MAX: f64 = 1e9;
+
+/// Every directive with a meaning.
+const DIRECTIVES: &[(&str, Handler)] = &[
+    ("allow", read_rule),
+    ("authselectmode", authentication_mode),
+    ("bindacqaddress", |reader, line| {
+        let sockets = &mut reader.model.client_sockets;
+        read_bind(line, &mut sockets.v4, &mut sockets.v6)
+    }),
+    ("bindacqdevice", |reader, line| {
+        reader.model.client_sockets.interface = Some(line.only("an interface")?.text.to_owned());
+        Ok(())
+    }),
+    ("bindaddress", |reader, line| read_bind(line, &mut reader.serving.v4, &mut reader.serving.v6)),
+    ("binddevice", |reader, line| {
+        reader.serving.interface = Some(line.only("an interface")?.text.to_owned());
+        Ok(())
+    }),
+    ("clientloglimit", read_client_limit),
+    ("combinelimit", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.combine_limit)),
+    ("confdir", |reader, line| {
+        let directories = directories(line)?;
+        reader.include(line, &Request::ConfigurationDirectories(directories))
+    }),
+    ("deny", read_rule),
+    ("driftfile", drift_file),
+    ("include", |reader, line| {
+        let pattern = line.only("a file name or pattern")?.text.to_owned();
+        reader.include(line, &Request::Include(pattern))
+    }),
+    ("keyfile", |reader, line| {
+        reader.model.key_file = Some(path(line)?);
+        Ok(())
+    }),
+    ("leapsecmode", leap_second_mode),
+    ("local", read_local),
+    ("makestep", make_step),
+    ("maxchange", max_change),
+    ("maxclockerror", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_clock_error)),
+    ("maxdistance", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.max_distance)),
+    ("maxdrift", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_drift)),
+    ("maxjitter", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.max_jitter)),
+    ("maxntsconnections", |reader, line| {
+        reader.serving.nts_connections =
+            usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
+        Ok(())
+    }),
+    ("maxsamples", max_samples),
+    ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
+    ("minsources", |reader, line| {
+        let count = usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
+        reader.model.synchronization.minimum_agreeing_sources = Some(count);
+        Ok(())
+    }),
+    ("nosystemcert", |reader, line| {
+        reader.certificates.no_system = true;
+        line.end()
+    }),
+    ("noclientlog", |reader, line| {
+        line.end()?;
+        let word = line.directive;
+        reader.no_effect(line, &word, "recent clients are remembered, in a table of fixed size");
+        reader.serving.without_records = true;
+        Ok(())
+    }),
+    ("ntsaeads", aeads),
+    ("ntsntpserver", nts_ntp_server),
+    ("ntsport", |reader, line| {
+        reader.serving.nts_port = line.only_integer(&(1..=u16::MAX))?;
+        Ok(())
+    }),
+    ("ntsprocesses", |reader, line| {
+        reader.serving.nts_processes = line.only_integer(&(0..=1000))?;
+        if reader.serving.nts_processes != 1 {
+            let word = line.directive;
+            reader.warn(
+                line,
+                &word,
+                "key establishment runs in threads, one per processor; the number counts only for \
+                 `maxntsconnections`",
+            );
+        }
+        Ok(())
+    }),
+    ("ntsrefresh", |reader, line| {
+        reader.model.refresh.nts_keys = line.only_integer(&(0..=INT))?.unsigned_abs();
+        Ok(())
+    }),
+    ("ntsrotate", nts_rotate),
+    ("ntsservercert", |reader, line| {
+        let place = place(line);
+        reader.serving.chains.push((path(line)?, place));
+        Ok(())
+    }),
+    ("ntsserverkey", |reader, line| {
+        let place = place(line);
+        reader.serving.keys.push((path(line)?, place));
+        Ok(())
+    }),
+    ("ntstrustedcerts", trusted_certificates),
+    ("peer", source::read),
+    ("pool", source::read),
+    ("port", |reader, line| {
+        reader.serving.port = line.only_integer(&(0..=u16::MAX))?;
+        Ok(())
+    }),
+    ("ratelimit", read_rate_limit),
+    ("refclock", source::read_refclock),
+    ("refresh", |reader, line| {
+        reader.model.refresh.names = line.only_integer(&(0..=INT))?.unsigned_abs();
+        Ok(())
+    }),
+    ("reselectdist", |reader, line| {
+        set_real(line, &mut reader.model.synchronization.tuning.reselect_distance)
+    }),
+    // The kernel copies the time to the real-time clock whenever the clock follows a source.
+    ("rtcsync", |_, line| line.end()),
+    ("server", source::read),
+    ("sourcedir", |reader, line| {
+        reader.source_directories.extend(directories(line)?);
+        reader.source_place.get_or_insert_with(|| place(line));
+        Ok(())
+    }),
+    ("stratumweight", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.stratum_weight)),
+    ("user", |reader, line| {
+        reader.model.process.user = Some(line.only("a user")?.text.to_owned());
+        Ok(())
+    }),
+];
+
+/// Whether chrony has a directive of that name, in any case of its letters.
+pub(super) fn is_directive(word: &str) -> bool {
+    let name = word.to_ascii_lowercase();
+    names().any(|known| known == name)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let ours = DIRECTIVES.iter().map(|(name, _)| *name);
+    ours.chain(unsupported::DIRECTIVES.iter().map(|(name, ..)| *name))
+}
+
+/// Does what a line says.
+pub(super) fn apply(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let name = line.directive.folded();
+    if let Some((_, handle)) = DIRECTIVES.iter().find(|(known, _)| *known == name) {
+        return handle(reader, line);
+    }
+    let unsupported = unsupported::DIRECTIVES.iter().find(|(known, ..)| *known == name);
+    let Some((_, shape, why)) = unsupported else {
+        return Err(unknown(&line.directive, "directive", &names().collect::<Vec<_>>()));
+    };
+    if let Some(why) = unsupported::check(line, shape, why)? {
+        let word = line.directive;
+        reader.no_effect(line, &word, why);
+    }
+    Ok(())
+}
+
+pub(super) fn place(line: &Line<'_>) -> Diagnostic {
+    Diagnostic::new(Severity::Warning, line.text, &line.directive.span(), "", None)
+}
+
+fn path(line: &mut Line<'_>) -> Parsed<PathBuf> {
+    line.only("a path").map(|word| PathBuf::from(word.text))
+}
+
+fn directories(line: &mut Line<'_>) -> Parsed<Vec<PathBuf>> {
+    const DIRECTORIES_MAX: usize = 10;
+    let mut found = vec![PathBuf::from(line.require("a directory")?.text)];
+    while let Some(word) = line.next() {
+        if found.len() == DIRECTORIES_MAX {
+            return Err(Fault::new(&word, "more than 10 directories"));
+        }
+        found.push(PathBuf::from(word.text));
+    }
+    Ok(found)
+}
+
+fn set_real(line: &mut Line<'_>, target: &mut f64) -> Parsed<()> {
+    *target = line.real_from_zero()?.min(SECONDS_MAX);
+    line.end()
+}
+
+/// Parts per million; chrony's limit for every frequency is 100000.
+fn set_ppm(line: &mut Line<'_>, target: &mut Frequency) -> Parsed<()> {
+    const PPM_MAX: f64 = 100_000.0;
+    *target = Frequency::from_ppm(line.real_from_zero()?.clamp(1e-3, PPM_MAX));
+    line.end()
+}
+
+fn authentication_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const MODES: &[(&str, AuthenticationMode)] = &[
+        ("require", AuthenticationMode::Require),
+        ("prefer", AuthenticationMode::Prefer),
+        ("mix", AuthenticationMode::Mix),
+        ("ignore", AuthenticationMode::Ignore),
+    ];
+    let word = line.only("require, prefer, mix or ignore")?;
+    let found = MODES.iter().find(|(name, _)| *name == word.folded());
+    let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+    reader.mode = found.ok_or_else(|| unknown(&word, "mode", &names))?.1;
+    Ok(())
+}
+
+fn drift_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    line.require("a path")?;
+    if let Some(word) = line.next() {
+        if word.folded() != "interval" {
+            return Err(unknown(&word, "option", &["interval"]));
+        }
+        line.integer(&(0..=INT))?;
+    }
+    line.end()?;
+    let word = line.directive;
+    let why = "the drift is kept in the state directory, /var/lib/truechimer; this file is neither read nor written";
+    reader.no_effect(line, &word, why);
+    Ok(())
+}
+
+fn make_step(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let threshold = line.real()?.clamp(0.0, SECONDS_MAX);
+    let updates = line.integer(&(-INT..=INT))?;
+    line.end()?;
+    let step = &mut reader.model.synchronization.tuning.step;
+    step.threshold = Some(threshold);
+    step.updates_limit = u32::try_from(updates).ok();
+    Ok(())
+}
+
+fn leap_second_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const MODES: &[&str] = &["system", "step", "slew", "ignore"];
+    let word = line.only(&MODES.join(", "))?;
+    match word.folded().as_str() {
+        "system" => {}
+        mode if MODES.contains(&mode) => {
+            let directive = line.directive;
+            reader.no_effect(
+                line,
+                &directive,
+                "leap seconds are left to the kernel, as with `leapsecmode system`",
+            );
+        }
+        _ => return Err(unknown(&word, "mode", MODES)),
+    }
+    Ok(())
+}
+
+fn max_change(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let offset = line.real_from_zero()?;
+    line.integer(&(-INT..=INT))?;
+    line.integer(&(-INT..=INT))?;
+    line.end()?;
+    let word = line.directive;
+    reader.warn(
+        line,
+        &word,
+        "a greater correction is refused from the first synchronisation on, however often; the daemon does not end",
+    );
+    let limit = Some(offset).filter(|offset| offset.is_finite());
+    reader.model.synchronization.tuning.step.running_panic =
+        PanicThreshold { forward: limit, backward: limit };
+    Ok(())
+}
+
+fn max_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    match line.only_integer(&(0..=INT))? {
+        // The one use of it: to believe the first answer.
+        1 => reader.model.synchronization.tuning.samples_min = 1,
+        0 => {}
+        _ => {
+            let word = line.directive;
+            reader.no_effect(line, &word, "the number of samples adapts itself");
+        }
+    }
+    Ok(())
+}
+
+fn aeads(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let mut given = vec![line.integer(&(0..=INT))?];
+    while line.peek().is_some() {
+        given.push(line.integer(&(0..=INT))?);
+    }
+    if given != [30, 15] {
+        let word = line.directive;
+        reader.no_effect(line, &word, "AEADs 30 and 15 are offered and accepted, in that order");
+    }
+    Ok(())
+}
+
+/// A name for the server record: ASCII without blanks. RFC 8915 §4.1.7.
+fn nts_ntp_server(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const NAME_OCTETS_MAX: usize = 255;
+    let word = line.only("a host name or an address")?;
+    if word.text.len() > NAME_OCTETS_MAX || !word.text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err(Fault::new(&word, "must be a host name or an address, at most 255 ASCII letters"));
+    }
+    reader.serving.nts_server = Some(word.text.to_owned());
+    Ok(())
+}
+
+fn nts_rotate(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const SHORTEST: i32 = 60;
+    const LONGEST: i32 = 366 * 86_400;
+    let seconds = line.only_integer(&(0..=INT))?;
+    let word = line.directive;
+    if seconds == 0 {
+        let why = "cookie keys are made and rotated here, weekly; they are not read from `ntskeys`";
+        reader.no_effect(line, &word, why);
+        return Ok(());
+    }
+    let used = seconds.clamp(SHORTEST, LONGEST);
+    if used != seconds {
+        reader.warn(line, &word, &format!("cookie keys are rotated every {used} seconds"));
+    }
+    reader.model.keyset.rotation_interval = Duration::from_secs(u64::from(used.unsigned_abs()));
+    Ok(())
+}
+
+/// `ntstrustedcerts [ID] PATH`.
+fn trusted_certificates(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let first = line.require("a path, or a number and a path")?;
+    let (set, path) = match line.next() {
+        None => (0, first),
+        Some(path) => {
+            let set = first.text.parse();
+            (set.map_err(|_| Fault::new(&first, "the number of a certificate set is expected here"))?, path)
+        }
+    };
+    line.end()?;
+    reader.certificates.files.entry(set).or_default().push(PathBuf::from(path.text));
+    Ok(())
+}

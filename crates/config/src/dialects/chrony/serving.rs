@@ -1,0 +1,254 @@
+//! What is served: `allow` and `deny`, rate limits, the NTS server's certificates.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chime_server::{AccessList, AccessRule, CLIENTS_MAX, Policy, RateLimitSettings, Subnet};
+
+use super::Reader;
+use super::directives::place;
+use super::line::{Fault, Line, Parsed, Word, unknown};
+use crate::{CertificatePair, Diagnostic, LocalReference, NtpServer, NtsKeServer, Origin, Severity};
+
+/// What the directives about serving say.
+pub(super) struct Serving {
+    pub(super) rules: Vec<AccessRule>,
+    pub(super) port: u16,
+    pub(super) v4: Option<Ipv4Addr>,
+    pub(super) v6: Option<Ipv6Addr>,
+    pub(super) interface: Option<String>,
+    pub(super) rate_limit: Option<RateLimitSettings>,
+    pub(super) rate_limit_place: Option<Diagnostic>,
+    pub(super) without_records: bool,
+    pub(super) clients: usize,
+    pub(super) chains: Vec<(PathBuf, Diagnostic)>,
+    pub(super) keys: Vec<(PathBuf, Diagnostic)>,
+    pub(super) nts_port: u16,
+    pub(super) nts_connections: usize,
+    pub(super) nts_processes: usize,
+    pub(super) nts_server: Option<String>,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            port: 123,
+            v4: None,
+            v6: None,
+            interface: None,
+            rate_limit: None,
+            rate_limit_place: None,
+            without_records: false,
+            clients: Policy::CLIENTS_DEFAULT,
+            chains: Vec::new(),
+            keys: Vec::new(),
+            nts_port: 4460,
+            nts_connections: 100,
+            nts_processes: 1,
+            nts_server: None,
+        }
+    }
+}
+
+/// `allow` and `deny`.
+pub(super) fn read_rule(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let allow = line.directive.folded() == "allow";
+    let all = line.peek().is_some_and(|word| word.text == "all");
+    if all {
+        line.next();
+    }
+    let Some(word) = line.next() else {
+        reader.serving.rules.push(AccessRule { allow, all, subnet: None });
+        return Ok(());
+    };
+    line.end()?;
+    match subnet(&word)? {
+        Some(subnet) => reader.serving.rules.push(AccessRule { allow, all, subnet: Some(subnet) }),
+        // Whom a name stands for is not known here: nobody is let in by mistake, and nobody who was to be kept out.
+        None if allow => {
+            reader.no_effect(line, &word, "names are not looked up in access lists; write the address")
+        }
+        None => {
+            let fault = Fault::new(&word, "names are not looked up in access lists");
+            return Err(fault.with_help("write the address or the network"));
+        }
+    }
+    Ok(())
+}
+
+/// An address, a network, or one to three decimal numbers that begin an IPv4 address; `None`: a host name.
+fn subnet(word: &Word<'_>) -> Parsed<Option<Subnet>> {
+    let (address, prefix) = match word.text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (word.text, None),
+    };
+    let numbers: Option<Vec<u8>> = address.split('.').map(|part| part.parse().ok()).collect();
+    let short = numbers.filter(|numbers| numbers.len() < 4);
+    let (address, implied) = if let Ok(address) = address.parse::<IpAddr>() {
+        (address, if address.is_ipv4() { 32 } else { 128 })
+    } else if let Some(numbers) = short {
+        let mut octets = [0; 4];
+        octets[..numbers.len()].copy_from_slice(&numbers);
+        (IpAddr::from(octets), u8::try_from(8 * numbers.len()).unwrap_or(32))
+    } else if prefix.is_some() || address.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(Fault::new(word, format!("`{}` is not a network", word.text)));
+    } else {
+        return Ok(None);
+    };
+    let wrong = || Fault::new(word, "the prefix length is from 0 to 32 (IPv4) or 128 (IPv6)");
+    let prefix = prefix.map_or(Ok(implied), |digits| digits.parse().map_err(|_| wrong()))?;
+    Subnet::new(address, prefix).map(Some).map_err(|_| wrong())
+}
+
+/// `ratelimit`.
+pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const OPTIONS: &[&str] = &["interval", "burst", "leak", "kod"];
+    let mut values = [3, 8, 2, 0];
+    while let Some(word) = line.next() {
+        let at = OPTIONS.iter().position(|option| *option == word.folded());
+        let at = at.ok_or_else(|| unknown(&word, "option", OPTIONS))?;
+        values[at] = line.integer(&(-32..=255))?;
+    }
+    let [interval, burst, leak, kod] = values;
+    reader.serving.rate_limit_place = Some(place(line));
+    reader.serving.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, kod));
+    Ok(())
+}
+
+/// `clientloglimit`: chrony needs 128 octets for a client.
+pub(super) fn read_client_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let octets = line.only_integer(&(0..=u64::MAX))?;
+    let clients = usize::try_from(octets / 128).unwrap_or(CLIENTS_MAX);
+    reader.serving.clients = clients.clamp(16, CLIENTS_MAX);
+    Ok(())
+}
+
+/// `local`.
+pub(super) fn read_local(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const OPTIONS: &[&str] = &["activate", "distance", "orphan", "stratum", "waitsynced", "waitunsynced"];
+    let mut local = LocalReference::default();
+    while let Some(word) = line.next() {
+        match word.folded().as_str() {
+            "stratum" => local.stratum = line.integer(&(1..=15))?,
+            "distance" => local.distance = line.real_from_zero()?,
+            "activate" => local.activate = line.real_from_zero()?,
+            "orphan" => reader.no_effect(
+                line,
+                &word,
+                "the local clock is served without agreeing with other servers on one of them",
+            ),
+            "waitsynced" | "waitunsynced" => {
+                line.real()?;
+                reader.no_effect(line, &word, "the local clock is served as soon as `distance` is exceeded");
+            }
+            _ => return Err(unknown(&word, "option", OPTIONS)),
+        }
+    }
+    reader.model.synchronization.local_clock = Some(local);
+    Ok(())
+}
+
+/// `bindaddress` and `bindacqaddress`: one address of each family.
+pub(super) fn read_bind(
+    line: &mut Line<'_>,
+    v4: &mut Option<Ipv4Addr>,
+    v6: &mut Option<Ipv6Addr>,
+) -> Parsed<()> {
+    let word = line.only("an IP address")?;
+    match word.text.parse() {
+        Ok(IpAddr::V4(address)) => *v4 = Some(address),
+        Ok(IpAddr::V6(address)) => *v6 = Some(address),
+        Err(_) => return Err(Fault::new(&word, format!("`{}` is not an IP address", word.text))),
+    }
+    Ok(())
+}
+
+impl Serving {
+    /// The servers that these directives ask for: none without `allow`, and only over families of which somebody is
+    /// allowed.
+    pub(super) fn finish(self, diagnostics: &mut Vec<Diagnostic>) -> (Vec<NtpServer>, Vec<NtsKeServer>) {
+        if let (true, Some(place)) = (self.without_records, &self.rate_limit_place) {
+            diagnostics.push(Diagnostic {
+                severity: Severity::Error,
+                message: "`ratelimit` needs the client records that `noclientlog` forbids".to_owned(),
+                ..place.clone()
+            });
+        }
+        let certificates = self.certificates(diagnostics);
+        let addresses = self.addresses();
+        let ntp = |address: &IpAddr| NtpServer {
+            rules: Some(self.rules.clone()),
+            rate_limit: self.rate_limit,
+            rate_limit_entries: self.clients,
+            interface: self.interface.clone(),
+            versions: vec![1, 2, 3, 4],
+            ..NtpServer::new(SocketAddr::new(*address, self.port))
+        };
+        let servers =
+            if self.port == 0 { Vec::new() } else { addresses.iter().map(ntp).collect::<Vec<NtpServer>>() };
+        let Some((_, place)) = self.chains.first().filter(|_| !certificates.is_empty()) else {
+            return (servers, Vec::new());
+        };
+        let mut warn = |message: &str| {
+            diagnostics.push(Diagnostic { message: message.to_owned(), ..place.clone() });
+        };
+        if addresses.is_empty() {
+            warn("nobody is let in by `allow`: neither NTP nor NTS key establishment is served");
+        } else if servers.is_empty() && self.nts_server.is_none() {
+            warn(
+                "clients of the key establishment server are sent to this machine, which does not serve NTP",
+            );
+        }
+        let ke = |address: &IpAddr| NtsKeServer {
+            listen: SocketAddr::new(*address, self.nts_port),
+            certificates: certificates.clone(),
+            timeout: Duration::from_secs(2),
+            connections_max: self.nts_connections.saturating_mul(self.nts_processes.max(1)).min(65_536),
+            ntp_server: self.nts_server.clone(),
+            ntp_port: (![0, 123].contains(&self.port)).then_some(self.port),
+            rules: Some(self.rules.clone()),
+            origin: Some(Origin { file: place.file.clone(), line: place.line }),
+        };
+        let ke_servers = addresses.iter().map(ke).collect();
+        (servers, ke_servers)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let anybody = |all: Subnet| {
+            let same_family = |subnet: Subnet| subnet.address().is_ipv4() == all.address().is_ipv4();
+            let rules = self.rules.iter().filter_map(|rule| match rule.subnet {
+                None => Some(AccessRule { subnet: Some(all), ..*rule }),
+                Some(subnet) => same_family(subnet).then_some(*rule),
+            });
+            AccessList::from_rules(&rules.collect::<Vec<_>>()).allows_any()
+        };
+        let v4 = anybody(Subnet::ALL_V4).then(|| IpAddr::V4(self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED)));
+        let v6 = anybody(Subnet::ALL_V6).then(|| IpAddr::V6(self.v6.unwrap_or(Ipv6Addr::UNSPECIFIED)));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// Certificates and keys in pairs, by their order.
+    fn certificates(&self, diagnostics: &mut Vec<Diagnostic>) -> Vec<CertificatePair> {
+        let (chains, keys) = (&self.chains, &self.keys);
+        if chains.len() != keys.len() {
+            let place = if chains.len() > keys.len() { chains.last() } else { keys.last() };
+            if let Some((_, place)) = place {
+                diagnostics.push(Diagnostic {
+                    severity: Severity::Error,
+                    message: format!(
+                        "there are {} `ntsservercert` and {} `ntsserverkey`; they belong together in pairs",
+                        chains.len(),
+                        keys.len()
+                    ),
+                    ..place.clone()
+                });
+            }
+        }
+        let pairs = chains.iter().zip(keys);
+        pairs
+            .map(|((chain, _), (key, _))| CertificatePair { chain: chain.clone(), key: key.clone() })
+            .collect()
+    }
+}

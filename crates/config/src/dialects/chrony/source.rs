@@ -1,0 +1,308 @@
+//! `server`, `pool`, `peer` and their options; `refclock`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Reader;
+use super::line::{Fault, Line, Parsed, Word, unknown};
+use crate::model::parse_address;
+use crate::{
+    AddressFamily, Authentication, Diagnostic, NtpVersion, NtsTrust, Origin, PollLimits, Severity, Source,
+    SourceKind,
+};
+
+/// The most associations of a pool.
+const POOL_MAX: usize = 16;
+
+/// Every option of a source.
+pub(super) const OPTIONS: &[&str] = &[
+    "asymmetry",
+    "auto_offline",
+    "burst",
+    "certset",
+    "copy",
+    "extfield",
+    "filter",
+    "iburst",
+    "ipv4",
+    "ipv6",
+    "key",
+    "maxdelay",
+    "maxdelaydevratio",
+    "maxdelayquant",
+    "maxdelayratio",
+    "maxpoll",
+    "maxsamples",
+    "maxsources",
+    "maxunreach",
+    "mindelay",
+    "minpoll",
+    "minsamples",
+    "minstratum",
+    "noselect",
+    "nts",
+    "ntsport",
+    "offline",
+    "offset",
+    "polltarget",
+    "port",
+    "prefer",
+    "presend",
+    "require",
+    "trust",
+    "version",
+    "xleave",
+];
+
+/// Options that take a number and have no effect here, with what is different.
+const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("asymmetry", "asymmetric delays are not estimated"),
+    ("filter", "each answer counts; the clock filter keeps the best ones"),
+    ("maxdelayquant", "delays are judged by their ratio and deviation only"),
+    ("maxsamples", "the number of samples adapts itself"),
+    ("maxunreach", "a source that does not answer is left after its eighth poll"),
+    ("mindelay", "the shortest delay is the measured one"),
+    ("minsamples", "the number of samples adapts itself"),
+    ("minstratum", "the stratum is that of the answer"),
+    ("polltarget", "the poll interval adapts itself"),
+    ("presend", "no request is sent in advance"),
+];
+
+/// Options without a value that have no effect here, with what is different.
+const FLAGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("auto_offline", "a source stays online when a request cannot be sent"),
+    ("burst", "each poll is one request"),
+    ("copy", "stratum and reference identifier are our own"),
+    ("xleave", "interleaved mode is not supported, the basic mode is used"),
+];
+
+/// A source whose certificate set is not yet complete.
+pub(super) struct SourceDraft {
+    source: Source,
+    min_poll: Option<i64>,
+    max_poll: Option<i64>,
+    nts: bool,
+    nts_port: u16,
+    key: Option<u32>,
+    certificate_set: u32,
+    count: usize,
+    place: Diagnostic,
+}
+
+/// What the directives about certificates say.
+#[derive(Default)]
+pub(super) struct CertificateSets {
+    pub(super) files: BTreeMap<u32, Vec<PathBuf>>,
+    pub(super) no_system: bool,
+}
+
+/// One source of any kind.
+pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let name = line.require("a host name or an address")?;
+    let (host, port) = parse_address(name.text).map_err(|message| Fault::new(&name, message))?;
+    if let Some(port) = port {
+        let fault = Fault::new(&name, "a port is not a part of the name");
+        return Err(fault.with_help(format!("write `{host} port {port}`")));
+    }
+    let kind = line.directive.folded();
+    let place = Diagnostic::new(Severity::Warning, line.text, &line.directive.span(), "", None);
+    let mut source = Source::new(&host);
+    source.iburst = false;
+    source.origin = Some(Origin { file: place.file.clone(), line: place.line });
+    let mut draft = SourceDraft {
+        source,
+        min_poll: None,
+        max_poll: None,
+        nts: false,
+        nts_port: 4460,
+        key: None,
+        certificate_set: 0,
+        count: 4,
+        place,
+    };
+    while let Some(word) = line.next() {
+        option(reader, line, &word, &mut draft)?;
+    }
+    if kind == "pool" {
+        draft.source.kind = SourceKind::Pool { count: draft.count.min(POOL_MAX), ignore: Vec::new() };
+    }
+    if kind == "peer" {
+        let word = line.directive;
+        reader.warn(line, &word, "symmetric mode is not supported: the peer is asked as a server would be");
+    }
+    if kind == "peer" && draft.nts {
+        return Err(Fault::new(&line.directive, "a peer cannot be authenticated with NTS"));
+    }
+    reader.sources.push(draft);
+    Ok(())
+}
+
+fn option(
+    reader: &mut Reader<'_>,
+    line: &mut Line<'_>,
+    word: &Word<'_>,
+    draft: &mut SourceDraft,
+) -> Parsed<()> {
+    let name = word.folded();
+    let without_effect =
+        |list: &[(&str, &'static str)]| list.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
+    if let Some(why) = without_effect(FLAGS_WITHOUT_EFFECT) {
+        reader.no_effect(line, word, why);
+        return Ok(());
+    }
+    if let Some(why) = without_effect(NUMBERS_WITHOUT_EFFECT) {
+        line.real()?;
+        reader.no_effect(line, word, why);
+        return Ok(());
+    }
+    let source = &mut draft.source;
+    match name.as_str() {
+        "iburst" => source.iburst = true,
+        "prefer" => source.prefer = true,
+        "noselect" => source.no_select = true,
+        "trust" => source.trust = true,
+        "require" => source.require = true,
+        "offline" => source.online = false,
+        "ipv4" => source.address_family = AddressFamily::V4,
+        "ipv6" => source.address_family = AddressFamily::V6,
+        "nts" => draft.nts = true,
+        "ntsport" => draft.nts_port = line.integer(&(1..=u16::MAX))?,
+        "certset" => draft.certificate_set = line.integer(&(0..=u32::MAX))?,
+        "key" => draft.key = Some(line.integer(&(1..=u32::MAX))?),
+        "port" => source.port = line.integer(&(1..=u16::MAX))?,
+        "minpoll" => draft.min_poll = Some(line.integer(&(i64::from(i32::MIN)..=i64::from(i32::MAX)))?),
+        "maxpoll" => draft.max_poll = Some(line.integer(&(-32..=32))?),
+        "maxdelay" => source.max_delay = line.real()?.clamp(1e-6, 1000.0),
+        "maxdelayratio" => source.max_delay_ratio = line.real()?.clamp(0.0, 1e6),
+        "maxdelaydevratio" => source.max_delay_deviation_ratio = line.real()?.clamp(0.0, 1e6),
+        "offset" => source.offset_correction = offset(line)?,
+        "version" => version(reader, line, word, source)?,
+        "maxsources" => {
+            draft.count = usize::try_from(line.integer(&(1..=i32::MAX))?).unwrap_or(POOL_MAX);
+            if line.directive.folded() != "pool" {
+                reader.no_effect(line, word, "it belongs to `pool`");
+            }
+        }
+        "extfield" => {
+            let field = line.require("the type of an extension field")?;
+            if !["10A", "F323", "F324"].contains(&field.text.to_ascii_uppercase().as_str()) {
+                return Err(unknown(&field, "extension field", &["10A", "F323", "F324"]));
+            }
+            reader.no_effect(line, word, "chrony's experimental extension fields are not sent");
+        }
+        _ => return Err(unknown(word, "option", OPTIONS)),
+    }
+    Ok(())
+}
+
+fn offset(line: &mut Line<'_>) -> Parsed<f64> {
+    let word = line.peek();
+    let seconds = line.real()?;
+    match word {
+        Some(word) if !seconds.is_finite() => Err(Fault::new(&word, "must be a finite number of seconds")),
+        _ => Ok(seconds),
+    }
+}
+
+fn version(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, source: &mut Source) -> Parsed<()> {
+    match line.integer(&(1..=4_u8))? {
+        4 => source.version = NtpVersion::V4,
+        3 => source.version = NtpVersion::V3,
+        _ => {
+            source.version = NtpVersion::V3;
+            reader.warn(line, word, "requests have version 3, the oldest that is sent");
+        }
+    }
+    Ok(())
+}
+
+impl SourceDraft {
+    pub(super) fn is_authenticated(&self) -> bool {
+        (self.nts || self.key.is_some()) && !self.source.no_select
+    }
+
+    /// Fills in what depends on other lines.
+    pub(super) fn finish(mut self, sets: &CertificateSets, diagnostics: &mut Vec<Diagnostic>) -> Source {
+        self.source.poll = poll_limits(self.min_poll, self.max_poll);
+        let mut warn = |message: String| {
+            diagnostics.push(Diagnostic { message, ..self.place.clone() });
+        };
+        if self.nts {
+            let trust = NtsTrust {
+                port: self.nts_port,
+                certificate_authorities: sets.files.get(&self.certificate_set).cloned().unwrap_or_default(),
+                system_cas: self.certificate_set == 0 && !sets.no_system,
+                ..NtsTrust::default()
+            };
+            if !trust.system_cas && trust.certificate_authorities.is_empty() {
+                warn(format!(
+                    "no certificate is trusted in set {}: NTS with {} cannot work",
+                    self.certificate_set, self.source.name
+                ));
+            }
+            if self.key.is_some() {
+                warn("the symmetric key is not used, as the source is authenticated with NTS".to_owned());
+            }
+            if self.source.version != NtpVersion::V4 {
+                warn("NTS needs NTP version 4, which is used".to_owned());
+                self.source.version = NtpVersion::V4;
+            }
+            self.source.authentication = Authentication::Nts(trust);
+        } else if let Some(key) = self.key {
+            self.source.authentication = Authentication::Key(key);
+        }
+        self.source
+    }
+}
+
+/// chrony's way with limits that are odd: 6 to 10 unless given, brought into -7 to 24, and the longest raised to the
+/// shortest.
+fn poll_limits(min: Option<i64>, max: Option<i64>) -> PollLimits {
+    const LOWEST: i64 = -7;
+    const HIGHEST: i64 = 24;
+    let min = min.filter(|min| *min >= LOWEST).unwrap_or(6).min(HIGHEST);
+    let max = max.unwrap_or(10).clamp(LOWEST, HIGHEST).max(min);
+    let exponent = |value: i64| i8::try_from(value).unwrap_or(i8::MAX);
+    PollLimits { min: exponent(min), max: exponent(max), initial: exponent(min) }
+}
+
+/// A reference clock: understood, and not used.
+pub(super) fn read_refclock(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const DRIVERS: &[&str] = &["PHC", "PPS", "RTC", "SHM", "SOCK"];
+    const WITH_VALUE: &[&str] = &[
+        "delay",
+        "dpoll",
+        "filter",
+        "lock",
+        "maxdispersion",
+        "maxlockage",
+        "maxsamples",
+        "maxunreach",
+        "minsamples",
+        "offset",
+        "poll",
+        "precision",
+        "rate",
+        "refid",
+        "stratum",
+        "width",
+    ];
+    const FLAGS: &[&str] = &["local", "noselect", "pps", "prefer", "require", "tai", "trust"];
+    let driver = line.require("a driver")?;
+    if !DRIVERS.contains(&driver.text) {
+        return Err(unknown(&driver, "refclock driver", DRIVERS));
+    }
+    line.require("the driver's parameter")?;
+    while let Some(word) = line.next() {
+        let name = word.folded();
+        if WITH_VALUE.contains(&name.as_str()) {
+            line.require("a value")?;
+        } else if !FLAGS.contains(&name.as_str()) {
+            let known: Vec<&str> = WITH_VALUE.iter().chain(FLAGS).copied().collect();
+            return Err(unknown(&word, "option", &known));
+        }
+    }
+    let word = line.directive;
+    reader.no_effect(line, &word, "reference clocks are not supported; the clock follows the other sources");
+    Ok(())
+}

@@ -1,0 +1,425 @@
+//! chrony.conf as an operator meets it: what loads, what it means, and what is said about it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chime_config::dialects::chrony::{Request, is_directive, parse};
+use chime_config::{
+    Authentication, AuthenticationPolicy, Dialect, Loaded, Model, NtpVersion, PollLimits, RateLimitSettings,
+    Severity, SourceKind, Text, recognise,
+};
+use chime_server::Access;
+use proptest::prelude::*;
+
+fn nothing(_: &Request) -> Result<Vec<Text>, String> {
+    Ok(Vec::new())
+}
+
+fn load(contents: &str) -> Loaded {
+    parse(&Text::new("chrony.conf", contents), &nothing).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The model of a text that must give no warning.
+fn model(contents: &str) -> Model {
+    let loaded = load(contents);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    loaded.model
+}
+
+fn errors(contents: &str) -> String {
+    match parse(&Text::new("chrony.conf", contents), &nothing) {
+        Ok(loaded) => panic!("it loads: {:?}", loaded.model),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+/// The single warning of a text.
+fn warning(contents: &str) -> String {
+    let warnings = load(contents).warnings;
+    assert_eq!(warnings.0.len(), 1, "{contents}: {warnings}");
+    warnings.0[0].message.clone()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/chrony")
+}
+
+fn fixture(name: &str) -> Text {
+    let contents = std::fs::read_to_string(folder().join(name)).expect("fixtures are in the tree");
+    Text::new(name, contents)
+}
+
+fn load_fixture(name: &str) -> Loaded {
+    parse(&fixture(name), &nothing).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn every_file_that_chronyd_reads_is_read_and_the_others_are_refused() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder()).expect("a folder") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        let text = fixture(&name);
+        assert_eq!(recognise(&text), Dialect::Chrony, "{name}");
+        let read = parse(&text, &nothing);
+        assert_eq!(read.is_err(), name.starts_with("bad-"), "{name}: {read:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 33);
+}
+
+#[test]
+fn what_has_its_meaning_here_gives_no_warning() {
+    for name in ["comment-styles.conf", "office.sources", "seed-fedora-client.conf", "seed-fedora-dhcp.conf"]
+    {
+        let warnings = load_fixture(name).warnings;
+        let others = warnings.0.iter().filter(|warning| !warning.message.contains("the drift is kept"));
+        assert_eq!(others.count(), 0, "{name}: {warnings}");
+    }
+}
+
+#[test]
+fn a_comment_behind_a_directive_is_read_as_meant_with_a_warning() {
+    let verbatim = load_fixture("seed-infra-client-verbatim.conf");
+    let repaired = load_fixture("seed-infra-client.conf");
+    let without_origin = |mut model: Model| {
+        model.sources.iter_mut().for_each(|source| source.origin = None);
+        model
+    };
+    assert_eq!(without_origin(verbatim.model), without_origin(repaired.model.clone()));
+    assert_eq!(verbatim.warnings.0.len(), repaired.warnings.0.len() + 2);
+    assert_eq!((verbatim.warnings.0[0].line, verbatim.warnings.0[0].column), (4, 34));
+    let model = repaired.model;
+    assert_eq!(model.sources.len(), 4);
+    assert_eq!(model.minimum_agreeing_sources(), 3);
+    assert!(model.servers.is_empty());
+    let step = model.discipline_settings().step;
+    assert_eq!((step.threshold, step.updates_limit), (Some(1.0), Some(3)));
+    let trust = model.sources[0].authentication.nts_trust().expect("NTS");
+    assert!(trust.system_cas);
+    assert_eq!(trust.certificate_authorities, [PathBuf::from("/etc/ssl/certs/ca-certificates.crt")]);
+}
+
+#[test]
+fn an_empty_file_has_the_defaults_of_chronyd() {
+    let model = model("");
+    assert!(model.sources.is_empty() && model.servers.is_empty() && model.nts_ke_servers.is_empty());
+    let settings = model.discipline_settings();
+    assert_eq!(settings.minimum_agreeing_sources, 1);
+    assert_eq!(settings.step.threshold, None);
+    assert_eq!(settings.step.running_panic.forward, None);
+    assert_eq!(settings.local, None);
+    assert_eq!(model.authentication, AuthenticationPolicy::Mixed);
+    assert_eq!(model.keyset.rotation_interval, Duration::from_secs(604_800));
+}
+
+#[test]
+fn comments_case_and_blanks_do_not_matter() {
+    let loaded = load_fixture("comment-styles.conf");
+    let sources = &loaded.model.sources;
+    assert_eq!((sources[0].name.as_str(), sources[0].iburst), ("NTP1.Example.COM", true));
+    assert_eq!(sources[0].poll, PollLimits { min: 4, max: 10, initial: 4 });
+    assert_eq!(sources[1].kind, SourceKind::Pool { count: 2, ignore: Vec::new() });
+    assert_eq!(sources[1].poll, PollLimits { min: 6, max: 10, initial: 6 });
+    assert!(!sources[1].iburst);
+    assert_eq!(loaded.model.synchronization.tuning.step.threshold, Some(1.0));
+    assert_eq!(model("server a.example\r\n").sources.len(), 1);
+}
+
+#[test]
+fn options_of_sources_have_their_meaning() {
+    let model = model(
+        "server a.example key 7 port 1123 version 3 maxdelay 0.5 maxdelayratio 2 maxdelaydevratio 5 offset -0.25 \
+         prefer trust require ipv4 offline\nserver 2001:db8::1 noselect minpoll 5 maxpoll 3\n\
+         pool b.example maxsources 99 nts ntsport 4461\n",
+    );
+    let [a, b, c] = &model.sources[..] else { panic!("three sources") };
+    assert_eq!((a.port, a.version, a.authentication.clone()), (1123, NtpVersion::V3, Authentication::Key(7)));
+    assert!(a.prefer && a.trust && a.require && !a.online && !a.no_select);
+    assert_eq!((a.max_delay, a.max_delay_ratio, a.max_delay_deviation_ratio), (0.5, 2.0, 5.0));
+    assert!((a.offset_correction + 0.25).abs() < 1e-12);
+    assert!(b.no_select);
+    assert_eq!(b.poll, PollLimits { min: 5, max: 5, initial: 5 });
+    assert_eq!(c.kind, SourceKind::Pool { count: 16, ignore: Vec::new() });
+    assert_eq!(c.authentication.nts_trust().map(|trust| trust.port), Some(4461));
+}
+
+#[test]
+fn odd_poll_limits_are_brought_into_range() {
+    let poll = |options: &str| model(&format!("server a {options}")).sources[0].poll;
+    assert_eq!(poll("minpoll -9"), PollLimits { min: 6, max: 10, initial: 6 });
+    assert_eq!(poll("minpoll 30 maxpoll 32"), PollLimits { min: 24, max: 24, initial: 24 });
+    assert_eq!(poll("maxpoll 4"), PollLimits { min: 6, max: 6, initial: 6 });
+    assert_eq!(poll("minpoll -7 maxpoll -32"), PollLimits { min: -7, max: -7, initial: -7 });
+    assert!(errors("server a maxpoll 33").contains("from -32 to 32"));
+}
+
+#[test]
+fn certificate_sets_are_kept_apart() {
+    let model = load_fixture("nts-client-options.conf").model;
+    let trust = |at: usize| model.sources[at].authentication.nts_trust().expect("NTS");
+    assert!(!trust(0).system_cas && !trust(1).system_cas);
+    assert_eq!(trust(0).certificate_authorities, [PathBuf::from("/etc/pki/tls/certs/corporate-ca.pem")]);
+    assert_eq!(trust(1).certificate_authorities, [PathBuf::from("/etc/pki/tls/certs/lab-ca.pem")]);
+    assert_eq!(model.sources[1].port, 11_123);
+    assert_eq!(model.authentication, AuthenticationPolicy::Required);
+    assert_eq!(model.refresh.nts_keys, 2_419_200);
+    assert!(warning("server a nts certset 3").contains("no certificate is trusted in set 3"));
+}
+
+#[test]
+fn authentication_modes_are_those_of_chronyd() {
+    let policy = |text: &str| model(text).authentication;
+    assert_eq!(policy("server a\nauthselectmode require"), AuthenticationPolicy::Required);
+    assert_eq!(policy("server a\nauthselectmode prefer"), AuthenticationPolicy::Mixed);
+    assert_eq!(policy("server a\nserver b nts\nauthselectmode prefer"), AuthenticationPolicy::Required);
+    assert_eq!(policy("server a\nserver b nts noselect\nauthselectmode prefer"), AuthenticationPolicy::Mixed);
+    assert_eq!(policy("server a\nserver b nts\nauthselectmode MIX"), AuthenticationPolicy::Mixed);
+    assert_eq!(policy("server a\nserver b nts\nauthselectmode ignore"), AuthenticationPolicy::Ignored);
+    let refused = model("server a\nserver b key 3\nauthselectmode prefer").sources;
+    assert_eq!(refused.iter().map(|s| s.options().no_select).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn nothing_is_served_without_allow_and_the_longest_prefix_decides() {
+    assert!(model("deny all\nport 123").servers.is_empty());
+    assert!(model("allow\nport 0").servers.is_empty());
+    let listens =
+        |text: &str| model(text).servers.iter().map(|server| server.listen.to_string()).collect::<Vec<_>>();
+    assert_eq!(listens("allow"), ["0.0.0.0:123", "[::]:123"]);
+    assert_eq!(listens("allow 10\nport 124"), ["0.0.0.0:124"]);
+    assert_eq!(listens("allow ::/0\nbindaddress ::1"), ["[::1]:123"]);
+    assert_eq!(listens("allow\ndeny all"), [""; 0]);
+    let model = load_fixture("keys-and-peers.conf").model;
+    let policy = model.servers[0].policy();
+    let allowed = |address: &str| policy.access.check(address.parse().expect("an address")) == Access::Allow;
+    assert!(allowed("10.1.2.3") && !allowed("10.9.2.3") && allowed("10.9.1.3") && !allowed("192.0.2.1"));
+    assert!(policy.versions.contains(1));
+    assert_eq!(model.key_file, Some(PathBuf::from("/etc/chrony.keys")));
+    assert_eq!(model.discipline_settings().local.map(|local| local.stratum), Some(8));
+}
+
+#[test]
+fn short_networks_are_prefixes_and_names_are_not_looked_up() {
+    let allowed = |rule: &str, address: &str| {
+        let model = model(rule);
+        let access = model.servers[0].policy().access;
+        access.check(address.parse().expect("an address")) == Access::Allow
+    };
+    assert!(allowed("allow 192.168", "192.168.7.1") && !allowed("allow 192.168", "192.169.7.1"));
+    assert!(allowed("allow 10/9", "10.1.1.1") && !allowed("allow 10/9", "10.200.1.1"));
+    assert!(allowed("allow 192.0.2.77/24", "192.0.2.1"));
+    assert!(errors("allow 10.0.0.0/33").contains("prefix length"));
+    assert!(errors("allow 1.2.3.999").contains("is not a network"));
+    assert!(errors("deny gateway.example").contains("not looked up"));
+    assert!(warning("allow gateway.example").contains("not looked up"));
+}
+
+#[test]
+fn a_key_establishment_server_has_its_certificates_in_pairs() {
+    let loaded = load_fixture("nts-server-full.conf");
+    let listens: Vec<_> =
+        loaded.model.nts_ke_servers.iter().map(|server| server.listen.to_string()).collect();
+    assert_eq!(listens, ["192.0.2.10:4460", "[::]:4460"], "one address of one family is bound");
+    let server = &loaded.model.nts_ke_servers[0];
+    assert_eq!((server.certificates.len(), server.connections_max), (2, 600));
+    assert_eq!(server.ntp_server.as_deref(), Some("ntp.example.com"));
+    assert_eq!(server.rules, loaded.model.servers[0].rules);
+    let only_certificates = load_fixture("seed-fedora-server.conf");
+    assert!(only_certificates.model.nts_ke_servers.is_empty());
+    assert!(only_certificates.warnings.to_string().contains("nobody is let in by `allow`"));
+    assert!(errors("ntsserverkey a\nntsserverkey b\nntsservercert c\n").contains("in pairs"));
+}
+
+#[test]
+fn mistakes_are_shown_with_their_place_and_what_was_meant() {
+    assert_eq!(
+        errors("server a.example\nserver b.example ibrust\nmakstep 1 3\n"),
+        "error: unknown option `ibrust`\n --> chrony.conf:2:18\n  |\n2 | server b.example ibrust\n  | \
+         \x20                ^^^^^^\n  = help: did you mean `iburst`?\n\n\
+         error: unknown directive `makstep`\n --> chrony.conf:3:1\n  |\n3 | makstep 1 3\n  | ^^^^^^^\n  \
+         = help: did you mean `makestep`?"
+    );
+    for (text, message) in [
+        ("server", "`server` is followed by a host name or an address"),
+        ("makestep 1", "`1` is followed by an integer"),
+        ("rtcsync yes", "`rtcsync` has too many arguments"),
+        ("server a minpoll x", "`x` is not an integer"),
+        ("server a:123", "write `a port 123`"),
+        ("port 65536", "from 0 to 65535"),
+        ("maxdistance nan", "`nan` is not a number"),
+        ("authselectmode perfer", "did you mean `prefer`?"),
+        ("log Tracking", "did you mean `tracking`?"),
+        ("refclock shm 0", "did you mean `SHM`?"),
+        ("refclock SHM 0 refit GPS", "did you mean `refid`?"),
+        ("local stratum 16", "from 1 to 15"),
+        ("ratelimit intervall 3", "did you mean `interval`?"),
+        ("peer a nts", "a peer cannot be authenticated with NTS"),
+        ("ntsservercert a", "1 `ntsservercert` and 0 `ntsserverkey`"),
+        ("noclientlog\nratelimit", "`ratelimit` needs the client records"),
+    ] {
+        let said = errors(text);
+        assert!(said.contains(message), "{text}: {said}");
+    }
+    assert!(errors(&format!("server {}", "a".repeat(3000))).contains("longer than 2047"));
+    let endless = parse(&Text::new("x", "oops\n".repeat(10_000)), &nothing).expect_err("no configuration");
+    assert_eq!(endless.0.len(), 500);
+}
+
+#[test]
+fn what_has_no_effect_is_said_once_with_its_place() {
+    for text in [
+        "driftfile /var/lib/chrony/drift interval 60",
+        "logdir /var/log/chrony",
+        "log tracking statistics",
+        "leapsectz right/UTC",
+        "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
+        "cmdport 323",
+        "cmdallow 10.0.0.0/8",
+        "hwtimestamp *",
+        "server a xleave",
+        "server a extfield F323",
+        "server a mindelay 0.001",
+        "server a maxsources 3",
+        "peer a",
+        "local orphan",
+        "ntsaeads 15",
+        "ntsrotate 0",
+        "nocerttimecheck 1",
+        "maxchange 1000 1 2",
+        "smoothtime 400 0.001 leaponly",
+        "commandkey 1",
+        "maxsamples 5",
+        "leapsecmode slew",
+    ] {
+        let loaded = load(&format!("# a comment\n{text}\n"));
+        assert_eq!(loaded.warnings.0.len(), 1, "{text}: {}", loaded.warnings);
+        assert_eq!((loaded.warnings.0[0].line, loaded.warnings.0[0].severity), (2, Severity::Warning));
+    }
+    model(
+        "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n",
+    );
+}
+
+#[test]
+fn numbers_reach_the_discipline_and_the_rate_limit() {
+    let model = model(
+        "makestep 0.1 -1\nmaxslewrate 1000\nmaxdistance 1.5\nmaxjitter inf\nstratumweight 0\ncombinelimit 0\n\
+         reselectdist 1e-3\nmaxclockerror 2\nmaxdrift 500\nminsources 2\nmaxsamples 1\nrefresh 0\n\
+         allow\nratelimit interval 1 burst 16 kod 2\nclientloglimit 128000\nuser _chrony\n\
+         bindacqaddress 192.0.2.1\nbindacqdevice eth0\nlocal stratum 5 distance 0.5 activate 0.1\n",
+    );
+    let settings = model.discipline_settings();
+    assert_eq!((settings.step.threshold, settings.step.updates_limit), (Some(0.1), None));
+    assert!(
+        (settings.max_slew.as_ppm() - 1000.0).abs() < 1e-6
+            && (settings.max_drift.as_ppm() - 500.0).abs() < 1e-6
+    );
+    assert_eq!((settings.max_distance, settings.combine_limit, settings.samples_min), (1.5, 0.0, 1));
+    assert_eq!(settings.minimum_agreeing_sources, 2);
+    assert_eq!(model.refresh.names, 0);
+    let policy = model.servers[0].policy();
+    assert_eq!(policy.rate_limit, Some(RateLimitSettings::from_chrony(1, 16, 2, 2)));
+    assert_eq!(policy.clients_max, 1000);
+    assert_eq!(model.process.user.as_deref(), Some("_chrony"));
+    assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
+    assert_eq!(settings.local.map(|local| (local.stratum, local.activate)), Some((5, 0.1)));
+    assert_eq!(load("maxchange 10 1 1").model.synchronization.tuning.step.running_panic.forward, Some(10.0));
+}
+
+#[test]
+fn included_files_are_read_in_place_and_sources_afterwards() {
+    let files = |request: &Request| match request {
+        Request::Include(pattern) if pattern == "missing" => Err("missing: no such file".to_owned()),
+        Request::Include(_) => Ok(vec![Text::new("inner", "server b\n")]),
+        Request::ConfigurationDirectories(_) => Ok(vec![Text::new("a.conf", "server c\n")]),
+        Request::SourceDirectories(directories) => {
+            assert_eq!(directories, &[PathBuf::from("/one"), PathBuf::from("/two")]);
+            Ok(vec![Text::new("dhcp.sources", "server e iburst\nmakestep 1 3\nserver f oops\nserver g")])
+        }
+    };
+    let text = "sourcedir /one\nserver a\ninclude x\nconfdir /d\nserver d\nsourcedir /two\n";
+    let loaded = parse(&Text::new("main", text), &files).expect("it is right");
+    let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    let places: Vec<(&str, usize)> = loaded.warnings.0.iter().map(|w| (w.file.as_str(), w.line)).collect();
+    assert_eq!(places, [("dhcp.sources", 2), ("dhcp.sources", 3), ("dhcp.sources", 4)]);
+    assert_eq!(loaded.model.discipline_settings().step.threshold, None);
+    let missing = parse(&Text::new("main", "include missing"), &files).expect_err("it is not there");
+    assert!(missing.to_string().contains("missing: no such file"));
+    let endless = |_: &Request| Ok(vec![Text::new("self", "include self\n")]);
+    let errors = parse(&Text::new("self", "include self\n"), &endless).expect_err("it never ends");
+    assert!(errors.to_string().contains("more than 10"));
+}
+
+#[test]
+fn directives_are_known_in_any_case() {
+    assert!(is_directive("MakeStep") && is_directive("hwtimestamp") && !is_directive("nts-ke-server"));
+}
+
+/// Words that make lines which get far into the reading.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "server",
+            "pool",
+            "peer",
+            "allow",
+            "deny",
+            "local",
+            "ratelimit",
+            "makestep",
+            "refclock",
+            "include",
+            "log",
+            "all",
+            "nts",
+            "iburst",
+            "minpoll",
+            "key",
+            "offset",
+            "version",
+            "extfield",
+            "F323",
+            "SHM",
+            "ntsrotate",
+            "ntstrustedcerts",
+            "certset",
+            "maxchange",
+            "stratum",
+            "#",
+            "!",
+            "\t",
+            "\n",
+            "\n",
+            "10/8",
+            "::/0",
+            "ntsaeads",
+        ])
+        .prop_map(str::to_owned),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (-40_i32..40).prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:e}")),
+        "[^ \n]{0,6}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*", words in prop::collection::vec(word(), 0..40)) {
+        let again = |_: &Request| Ok(vec![Text::new("x", "server a\n")]);
+        for contents in [text, words.join(" ")] {
+            let text = Text::new("x", contents);
+            let _ = recognise(&text);
+            match parse(&text, &again) {
+                Ok(loaded) => {
+                    let _ = loaded.warnings.render(true);
+                    let _ = loaded.model.discipline_settings();
+                    for server in &loaded.model.servers {
+                        let _ = server.policy();
+                    }
+                }
+                Err(errors) => prop_assert!(errors.has_errors() && !errors.render(false).is_empty()),
+            }
+        }
+    }
+}
