@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chime_config::Dialect;
 use chime_control::{Command as DaemonCommand, Report};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -167,6 +168,9 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file; the daemon's own unless given
         file: Option<PathBuf>,
+        /// Take it as written in DIALECT: native (TOML) or chrony (chrony.conf); seen from the file unless given
+        #[arg(long, value_name = "DIALECT")]
+        dialect: Option<Dialect>,
     },
 }
 

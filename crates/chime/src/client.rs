@@ -51,7 +51,8 @@ impl Daemon {
     /// The daemon of a socket; without one, of the socket in the daemon's configuration. A configuration that cannot be
     /// read or is wrong has the usual socket: the daemon may have started with a better one.
     pub(crate) fn find(socket: Option<&Path>) -> Self {
-        let configured = || load(None).ok().and_then(|(loaded, _)| loaded.model.observability.control_socket);
+        let configured =
+            || load(None, None).ok().and_then(|(loaded, _)| loaded.model.observability.control_socket);
         let usual = || Observability::default().control_socket.unwrap_or_default();
         Self { socket: socket.map_or_else(|| configured().unwrap_or_else(usual), Path::to_owned) }
     }

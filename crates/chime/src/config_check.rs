@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::Result;
-use chime_config::{Authentication, DEFAULT_CONFIGURATION_PATH, Model};
+use chime_config::{Authentication, DEFAULT_CONFIGURATION_PATH, Dialect, Model};
 use chime_control::Paint;
 use chimed::load::{LoadError, load};
 
 use crate::exit::Exit;
 use crate::terminal::{Terminal, print};
 
-pub(crate) fn check(file: Option<&Path>, terminal: Terminal) -> Result<Exit> {
+pub(crate) fn check(file: Option<&Path>, dialect: Option<Dialect>, terminal: Terminal) -> Result<Exit> {
     let colour = terminal.paint == Paint::Ansi;
-    match load(file) {
+    match load(file, dialect) {
         Ok((loaded, path)) => {
             let place = path.map_or_else(
                 || format!("built in, since {DEFAULT_CONFIGURATION_PATH} does not exist"),

@@ -62,8 +62,8 @@ fn run(cli: &Cli) -> Result<Exit> {
         Command::Check(options) => reports::check(&daemon, options),
         Command::Query(options) => query::query(options, terminal),
         Command::Demo => demo::demo(terminal),
-        Command::Config { command: ConfigCommand::Check { file } } => {
-            config_check::check(file.as_deref(), terminal)
+        Command::Config { command: ConfigCommand::Check { file, dialect } } => {
+            config_check::check(file.as_deref(), *dialect, terminal)
         }
         Command::Ke(options) => ke::run(options, terminal),
         Command::Generate { what } => generate::generate(what),

@@ -1,5 +1,6 @@
 //! The command line of the daemon.
 
+use chime_config::Dialect;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,11 @@ pub struct Options {
     /// Read the configuration from FILE instead of /etc/truechimer/truechimer.toml
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Take the configuration as written in DIALECT: native (TOML) or chrony (chrony.conf); seen from the file
+    /// unless given
+    #[arg(long, value_name = "DIALECT")]
+    pub dialect: Option<Dialect>,
 
     /// Do not touch the clock: measure, report and serve, but leave time, frequency and the kernel's state alone
     #[arg(short = 'x', long = "observe")]

@@ -54,7 +54,7 @@ const USUAL_USER: &str = "truechimer";
 /// Runs the daemon as the options say; the whole program.
 #[must_use]
 pub fn run(options: &Options) -> ExitCode {
-    let (loaded, path) = match load::load(options.config.as_deref()) {
+    let (loaded, path) = match load::load(options.config.as_deref(), options.dialect) {
         Ok(loaded) => loaded,
         Err(error) => {
             // Written as it is: the message has several lines with a caret under the mistake.
@@ -255,15 +255,19 @@ fn ke_listeners(model: &Model) -> Vec<KeListener> {
             timeout: server.timeout,
             ntp_server: server.ntp_server.clone(),
             ntp_port: server.ntp_port,
-            access: ntp_access(model),
+            access: ke_access(model, server),
             ..KeListener::new(server.listen, server.certificates.iter().map(files).collect())
         }
     };
     model.nts_ke_servers.iter().map(listener).collect()
 }
 
-/// Who may establish keys: the same who are answered by the first NTP server, or everybody when there is none here.
-fn ntp_access(model: &Model) -> AccessList {
+/// Who may establish keys: as configured, or the same who are answered by the first NTP server, or everybody when there
+/// is none here.
+fn ke_access(model: &Model, server: &chime_config::NtsKeServer) -> AccessList {
+    if let Some(rules) = &server.rules {
+        return AccessList::from_rules(rules);
+    }
     model.servers.first().map_or_else(|| AccessList::uniform(Access::Allow), |server| server.policy().access)
 }
 
@@ -428,8 +432,8 @@ fn commands_to(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chime_web::C
 /// (addresses, user, clock) stays as it is until a restart.
 fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
     let read = move || -> Result<Reloaded> {
-        let (loaded, _) =
-            load::load(options.config.as_deref()).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
+        let (loaded, _) = load::load(options.config.as_deref(), options.dialect)
+            .map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
         if !loaded.warnings.is_empty() {
             warn!("{}", loaded.warnings.render(false));
         }
@@ -448,7 +452,10 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
             serving.set_policies(&policies);
         }
         if let Some(serving) = &servers.ke {
-            serving.set_access(std::iter::repeat(ntp_access(&loaded.model)));
+            // A server that is not configured any more keeps what it had, as its socket stays open.
+            if let Some(server) = loaded.model.nts_ke_servers.first() {
+                serving.set_access(std::iter::repeat(ke_access(&loaded.model, server)));
+            }
             serving.reload_certificates();
         }
         Ok(Reloaded { engine, trusts })

@@ -7,6 +7,7 @@ pub mod clock_shell;
 mod daemon;
 pub mod event_log;
 pub mod exchanges;
+mod glob;
 pub mod ke_client;
 pub mod ke_connection;
 pub mod ke_server;

@@ -1,8 +1,13 @@
 //! Reading the configuration from files.
 
+use crate::glob;
 use crate::wiring::serve_both_families;
-use chime_config::dialects::native;
-use chime_config::{DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Loaded, Model, Text};
+use chime_config::dialects::chrony::Request;
+use chime_config::dialects::{chrony, native};
+use chime_config::{
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Dialect, Loaded, Model, Text, recognise,
+};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,11 +35,11 @@ pub enum LoadError {
 }
 
 /// Reads the configuration: `named`, or the file at the usual place, or, when neither is there, the built-in one. Also
-/// gives the path that was read.
+/// gives the path that was read. The dialect is seen from the file unless given.
 ///
 /// # Errors
 /// When a file that was named is missing, any file is unreadable, or there are mistakes in one.
-pub fn load(named: Option<&Path>) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+pub fn load(named: Option<&Path>, dialect: Option<Dialect>) -> Result<(Loaded, Option<PathBuf>), LoadError> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONFIGURATION_PATH));
     let main = match read(path) {
         Ok(text) => text,
@@ -45,8 +50,14 @@ pub fn load(named: Option<&Path>) -> Result<(Loaded, Option<PathBuf>), LoadError
         }
         Err(error) => return Err(error),
     };
-    let mut loaded = native::parse(&main, &read_drop_ins(path)?).map_err(LoadError::Mistakes)?;
-    serve_both_families(&mut loaded.model);
+    let loaded = match dialect.unwrap_or_else(|| recognise(&main)) {
+        Dialect::Native => {
+            let mut loaded = native::parse(&main, &read_drop_ins(path)?).map_err(LoadError::Mistakes)?;
+            serve_both_families(&mut loaded.model);
+            loaded
+        }
+        Dialect::Chrony => chrony::parse(&main, &included).map_err(LoadError::Mistakes)?,
+    };
     Ok((loaded, Some(path.to_owned())))
 }
 
@@ -65,6 +76,28 @@ fn read_drop_ins(main: &Path) -> Result<Vec<Text>, LoadError> {
         .collect();
     paths.sort();
     paths.iter().map(|path| read(path)).collect()
+}
+
+/// What a chrony.conf includes.
+fn included(request: &Request) -> Result<Vec<Text>, String> {
+    let paths = match request {
+        Request::Include(pattern) => glob::paths(pattern),
+        Request::ConfigurationDirectories(directories) => by_file_name(directories, "conf"),
+        Request::SourceDirectories(directories) => by_file_name(directories, "sources"),
+    };
+    paths.iter().map(|path| read(path).map_err(|error| error.to_string())).collect()
+}
+
+/// The files with that extension in any of the directories, by file name; of equal names the one in the first directory.
+fn by_file_name(directories: &[PathBuf], extension: &str) -> Vec<PathBuf> {
+    let mut found = BTreeMap::new();
+    for entry in directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|it| it == extension) && found.len() < DROP_INS_MAX {
+            found.entry(entry.file_name()).or_insert(path);
+        }
+    }
+    found.into_values().collect()
 }
 
 fn read(path: &Path) -> Result<Text, LoadError> {
@@ -93,7 +126,7 @@ mod tests {
         fs::write(drop_ins.join("10-b.toml"), "[[source]]\nmode = \"server\"\naddress = \"b.example\"\n")
             .unwrap();
         fs::write(drop_ins.join("note.txt"), "not a configuration").unwrap();
-        let (loaded, path) = load(Some(&main)).expect("all files are right");
+        let (loaded, path) = load(Some(&main), None).expect("all files are right");
         let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["a.example", "b.example", "c.example"]);
         assert_eq!(path, Some(main));
@@ -102,7 +135,7 @@ mod tests {
     #[test]
     fn the_example_that_is_installed_is_the_built_in_configuration_written_out() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/truechimer.toml");
-        let (loaded, _) = load(Some(&example)).expect("the example is right");
+        let (loaded, _) = load(Some(&example), None).expect("the example is right");
         let named =
             |model: &Model| model.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
         assert_eq!(named(&loaded.model), named(&Model::built_in()));
@@ -111,8 +144,42 @@ mod tests {
     }
 
     #[test]
+    fn a_chrony_conf_is_recognised_and_its_files_are_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        for directory in ["one", "two", "dhcp"] {
+            fs::create_dir(at(directory)).expect("it can be made");
+        }
+        let shown = folder.path().display();
+        let contents = format!(
+            "confdir {shown}/one {shown}/two /nonexistent\nsourcedir {shown}/dhcp\ninclude {shown}/*.inc\n\
+             server a.example\n"
+        );
+        for (name, contents) in [
+            ("any", contents.as_str()),
+            ("one/10.conf", "server b.example\n"),
+            ("two/10.conf", "server hidden.example\n"),
+            ("two/05.conf", "server c.example\n"),
+            ("x.inc", "allow 10/8\n"),
+            ("dhcp/eth0.sources", "server d.example\n"),
+        ] {
+            fs::write(at(name), contents).expect("it can be written");
+        }
+        let (loaded, _) = load(Some(&at("any")), None).expect("all files are right");
+        let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["c.example", "b.example", "a.example", "d.example"]);
+        let listens: Vec<String> =
+            loaded.model.servers.iter().map(|server| server.listen.to_string()).collect();
+        assert_eq!(listens, ["0.0.0.0:123"]);
+        assert!(load(Some(&at("any")), Some(Dialect::Native)).is_err(), "it is no TOML");
+        fs::write(at("any"), format!("include {shown}/absent\n")).expect("it can be written");
+        let error = load(Some(&at("any")), None).expect_err("there is no such file");
+        assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[test]
     fn a_file_that_was_named_must_be_there_and_its_name_is_told() {
-        let error = load(Some(Path::new("/nonexistent/x.toml"))).expect_err("there is no such file");
+        let error = load(Some(Path::new("/nonexistent/x.toml")), None).expect_err("there is no such file");
         assert!(error.to_string().contains("/nonexistent/x.toml"), "{error}");
     }
 }
