@@ -16,6 +16,9 @@ pub(crate) const SAMPLES_MAX: usize = 64;
 pub(crate) const SAMPLES_MIN: usize = 3;
 /// Samples that are kept even when the line through them is not straight.
 const SAMPLES_KEPT_MIN: usize = 6;
+/// Residuals with a mean square below this share of what the queues may cause do not show a bend: when all queueing is on
+/// one direction and its share is known, what is left is small and smooth.
+const SCATTER_NEGLIGIBLE: f64 = 0.01;
 
 /// Samples in a row that contradict the line until the line is given up for them.
 const CONTRADICTIONS_MAX: usize = SAMPLES_MIN;
@@ -176,7 +179,9 @@ impl ClockFilter {
         loop {
             self.fit = self.fit_all(floor, prior);
             let Some(fit) = &self.fit else { return };
-            if fit.samples <= SAMPLES_KEPT_MIN || !regression::is_bent(fit.samples, fit.line.runs) {
+            let is_bent =
+                fit.line.scatter > SCATTER_NEGLIGIBLE && regression::is_bent(fit.samples, fit.line.runs);
+            if fit.samples <= SAMPLES_KEPT_MIN || !is_bent {
                 return;
             }
             self.bent = true;

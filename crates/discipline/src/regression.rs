@@ -38,6 +38,8 @@ pub(crate) struct Line {
     pub(crate) standard_deviation: f64,
     /// Runs of residuals with the same sign.
     pub(crate) runs: usize,
+    /// Mean square of the residuals in units of the variances that the samples claim.
+    pub(crate) scatter: f64,
     /// Sum of the excess delays, each with the share (in magnitude) that its sample has in the value at `x = 0`, seconds:
     /// if all excess is on one direction, the value is wrong by half of this.
     pub(crate) excess: f64,
@@ -59,8 +61,10 @@ const VARIANCE_PRIOR_SAMPLES: f64 = 3.0;
 /// Standard deviation of the share of the excess delay that lands in the offset: ±1/2 when all queueing is on one
 /// direction, 0 on average when it is alike on both.
 const ASYMMETRY_PRIOR_SD: f64 = 0.2;
+/// Share of the scatter that may be left over when the excess delays are said to explain it.
+const UNEXPLAINED_SHARE_MAX: f64 = 0.1;
 /// Samples from which on the share is estimated at all.
-const ASYMMETRY_SAMPLES_MIN: usize = 8;
+const ASYMMETRY_SAMPLES_MIN: usize = 6;
 
 /// Fits the line. `None` without samples, or when the numbers are beyond what `f64` can hold.
 pub(crate) fn fit(points: &[RegressionPoint], prior: SlopePrior) -> Option<Line> {
@@ -108,6 +112,7 @@ pub(crate) fn fit(points: &[RegressionPoint], prior: SlopePrior) -> Option<Line>
         covariance: -x_mean * slope_variance,
         standard_deviation: (square / freedom.max(1.0)).sqrt(),
         runs: count_runs(points.iter().map(residual)),
+        scatter: chi_square / freedom.max(1.0),
         excess: points
             .iter()
             .map(|point| {
@@ -133,20 +138,27 @@ fn unexplained_variance(samples: f64, weight: f64, chi_square: f64) -> f64 {
 }
 
 /// The share of the excess delay that is found in the offset, −1/2 to 1/2: regression of what the line leaves of `y`
-/// over what it leaves of the excess.
+/// over what it leaves of the excess. The prior counts as much as the noise that remains lets it: when queues on one
+/// direction explain the offsets almost exactly, it must not hold the share back.
 fn asymmetry(points: &[RegressionPoint], mean: (f64, f64, f64), slope: (f64, f64)) -> f64 {
     if points.len() < ASYMMETRY_SAMPLES_MIN {
         return 0.0;
     }
-    let (mut ee, mut ey) = (0.0, 0.0);
+    let (mut ee, mut ey, mut yy) = (0.0, 0.0, 0.0);
     for point in points {
         let x = point.x - mean.0;
         let y = point.y - mean.1 - slope.0 * x;
         let e = point.excess - mean.2 - slope.1 * x;
         ee += e * e / point.variance;
         ey += e * y / point.variance;
+        yy += y * y / point.variance;
     }
-    (ey / (ee + 1.0 / (ASYMMETRY_PRIOR_SD * ASYMMETRY_PRIOR_SD))).clamp(-0.5, 0.5)
+    let unexplained = if ee > 0.0 { (yy - ey * ey / ee).max(0.0) } else { yy };
+    let freedom = points.len() as f64 - 3.0;
+    let noise = ((unexplained + VARIANCE_PRIOR_SAMPLES) / (freedom + VARIANCE_PRIOR_SAMPLES)).min(1.0);
+    // Only when the excess explains nearly everything: with queues on both directions the prior stays as it is.
+    let noise = if unexplained < UNEXPLAINED_SHARE_MAX * yy { noise } else { 1.0 };
+    (ey / (ee + noise / (ASYMMETRY_PRIOR_SD * ASYMMETRY_PRIOR_SD))).clamp(-0.5, 0.5)
 }
 
 impl Line {
@@ -184,6 +196,19 @@ mod tests {
     use super::*;
 
     const WIDE: SlopePrior = SlopePrior { slope: 0.0, variance: 1.0 };
+
+    #[test]
+    fn queues_on_one_direction_only_are_taken_off_almost_exactly() {
+        let points: Vec<RegressionPoint> = (0..40)
+            .map(|i| {
+                let excess = 1e-3 * f64::from(i * 7 % 40) / 40.0;
+                let variance = 1e-10 + excess * excess / 12.0;
+                RegressionPoint { x: 16.0 * f64::from(i - 39), y: 2e-6 - excess / 2.0, excess, variance }
+            })
+            .collect();
+        let line = fit(&points, WIDE).expect("it is a line");
+        assert!((line.offset - 2e-6).abs() < 1e-6 && line.scatter < 1e-2, "{line:?}");
+    }
 
     fn point(x: f64, y: f64) -> RegressionPoint {
         RegressionPoint { x, y, excess: 0.0, variance: 1e-12 }
