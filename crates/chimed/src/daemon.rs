@@ -1,5 +1,6 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
+use crate::chrony_host;
 use crate::cli::Options;
 use crate::clock_shell::ClockShell;
 use crate::exchanges::Exchanges;
@@ -17,7 +18,7 @@ use crate::{once, restart_only, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, Threads};
-use chime_control::{ClientReport, Command, Snapshot};
+use chime_control::{ClientReport, Command, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
 use chime_server::{Access, AccessList};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
@@ -31,6 +32,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tracing::{error, info, warn};
@@ -109,6 +111,7 @@ struct Daemon {
     plane: TimePlane,
     servers: Servers,
     control: Option<chime_web::Handle>,
+    chronyc: Option<chrony_host::Handle>,
     manager: ServiceManager,
 }
 
@@ -136,6 +139,7 @@ impl Daemon {
         let workers = open_servers(&model, &shared)?;
         let ke_workers = open_ke_servers(&model, &shared)?;
         let control = open_control(&model, user);
+        let chronyc = open_chronyc(&model, user);
         let store = Store::open(&model.process.state_directory, Some(&model.cookie_key_path()));
         let clock = take_clock(options, now)?;
         give_up_privileges(options, user, &store)?;
@@ -162,10 +166,12 @@ impl Daemon {
         let exchanges = Exchanges::new(model.client_sockets.clone());
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
+        let view = View { reports, servers: servers.clone(), command_packets: Arc::default() };
+        let chronyc = chrony_host::spawn(chronyc, view.clone().for_chronyc(sender.clone(), waker.clone()))
+            .context("the thread for chronyc cannot be started")?;
         let control = control
             .map(|sockets| {
-                let servers = servers.clone();
-                let snapshots = Arc::new(move || merged(&reports, &servers));
+                let snapshots = Arc::new(move || view.snapshot(true));
                 chime_web::spawn(sockets, snapshots, commands_to(sender, waker))
             })
             .transpose()
@@ -173,11 +179,11 @@ impl Daemon {
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts { clock, state, publisher, exchanges, trusts, inline };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
-        Ok(Self { plane, servers, control, manager: ServiceManager::from_environment() })
+        Ok(Self { plane, servers, control, chronyc, manager: ServiceManager::from_environment() })
     }
 
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { mut plane, servers, control, mut manager } = self;
+        let Self { mut plane, servers, control, chronyc, mut manager } = self;
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
@@ -187,7 +193,7 @@ impl Daemon {
         manager.stopping();
         plane.save();
         // The control plane first: it shows what the others count.
-        drop(control);
+        drop((control, chronyc));
         drop(servers);
         match stop? {
             Stop::Signal => info!("chimed exiting on signal"),
@@ -335,6 +341,13 @@ fn open_control(model: &Model, user: Option<privileges::User>) -> Option<chime_w
     }
 }
 
+/// The sockets for chronyc, as far as they are configured and can be opened.
+fn open_chronyc(model: &Model, user: Option<privileges::User>) -> chrony_host::Sockets {
+    let observability = &model.observability;
+    let owner = user.map(|user| (user.uid, user.gid));
+    chrony_host::Sockets::open(observability.chrony_socket.as_deref(), &observability.chrony_listen, owner)
+}
+
 fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockShell> {
     let driver: Box<dyn ClockDriver> = if options.steers() {
         let steering = KernelClock::take_over();
@@ -385,36 +398,71 @@ fn warn_of_unreadable(model: &Model, config: Option<&Path>) {
 }
 
 /// What the control plane shows: the time plane's last report as it is now, and the serving plane's counts.
-fn merged(reports: &ArcSwap<Dated>, servers: &Servers) -> Snapshot {
-    let now = clock::mono_now();
-    let dated = reports.load();
-    let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
-    if let Some(serving) = &servers.ntp {
-        let stats = serving.stats();
-        snapshot.server.add(&stats.requests);
-        snapshot.server.listening = serving.addresses().to_vec();
-        snapshot.server.clients_forgotten = stats.clients_replaced;
-        snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
-        snapshot.server.timestamps.daemon_rx =
-            stats.requests.received.saturating_sub(stats.kernel_timestamps);
-        snapshot.server.timestamps.daemon_tx = stats.requests.answered();
-        let clients = serving.clients(CLIENTS_PATIENCE);
-        snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
-    }
-    if let Some(serving) = &servers.ke {
-        let stats = serving.stats();
-        let report = &mut snapshot.ke_server;
-        report.listening = serving.addresses().to_vec();
-        report.results = stats.by_result().map(|(result, count)| (result.kind().to_owned(), count)).collect();
-        for (name, count) in
-            [("timed-out", stats.timed_out), ("denied", stats.denied), ("over-limit", stats.over_limit)]
-        {
-            report.results.insert(name.to_owned(), count);
+#[derive(Clone)]
+struct View {
+    reports: Arc<ArcSwap<Dated>>,
+    servers: Servers,
+    command_packets: Arc<AtomicU64>,
+}
+
+impl View {
+    /// The state as it is now. Clients are collected from the workers, which may take a while, and so only on demand.
+    fn snapshot(&self, with_clients: bool) -> Snapshot {
+        let now = clock::mono_now();
+        let dated = self.reports.load();
+        let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
+        snapshot.program.command_packets = self.command_packets.load(Ordering::Relaxed);
+        if let Some(serving) = &self.servers.ntp {
+            let stats = serving.stats();
+            snapshot.server.add(&stats.requests);
+            snapshot.server.listening = serving.addresses().to_vec();
+            snapshot.server.clients_forgotten = stats.clients_replaced;
+            snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
+            snapshot.server.timestamps.daemon_rx =
+                stats.requests.received.saturating_sub(stats.kernel_timestamps);
+            snapshot.server.timestamps.daemon_tx = stats.requests.answered();
+            if with_clients {
+                let clients = serving.clients(CLIENTS_PATIENCE);
+                snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
+            }
         }
-        report.dropped = stats.denied + stats.over_limit + stats.accept_failures;
-        report.accepted = report.results.values().sum::<u64>() - stats.denied - stats.over_limit;
+        if let Some(serving) = &self.servers.ke {
+            snapshot.ke_server = ke_report(serving);
+        }
+        snapshot
     }
-    snapshot
+
+    /// What the replies to chronyc are made of.
+    fn for_chronyc(self, sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chrony_host::Sources {
+        chrony_host::Sources {
+            packets: Arc::clone(&self.command_packets),
+            snapshot: Box::new(move |with_clients| {
+                let mut snapshot = self.snapshot(with_clients);
+                // chronyc asks for eight at a time.
+                snapshot.clients.sort_by_key(|client| client.address);
+                snapshot
+            }),
+            command: Box::new(move |command| {
+                let sent = sender.send(PlaneCommand::Engine(command)).is_ok();
+                waker.wake();
+                sent
+            }),
+        }
+    }
+}
+
+fn ke_report(serving: &KeServing) -> KeServerReport {
+    let stats = serving.stats();
+    let mut report = KeServerReport { listening: serving.addresses().to_vec(), ..KeServerReport::default() };
+    report.results = stats.by_result().map(|(result, count)| (result.kind().to_owned(), count)).collect();
+    for (name, count) in
+        [("timed-out", stats.timed_out), ("denied", stats.denied), ("over-limit", stats.over_limit)]
+    {
+        report.results.insert(name.to_owned(), count);
+    }
+    report.dropped = stats.denied + stats.over_limit + stats.accept_failures;
+    report.accepted = report.results.values().sum::<u64>() - stats.denied - stats.over_limit;
+    report
 }
 
 /// The way of commands into the time plane.

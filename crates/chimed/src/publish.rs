@@ -66,6 +66,7 @@ impl Publisher {
             report_age_seconds: 0.0,
             uptime_seconds: now.mono.saturating_since(self.started).as_secs_f64(),
             steers_clock: self.steers,
+            command_packets: 0,
             clock_updates: system.updates,
             clock_steps: system.steps,
             minimum_agreeing_sources: settings.minimum_agreeing_sources,

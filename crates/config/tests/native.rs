@@ -166,6 +166,8 @@ stratum = 8
 directory = "/tmp/state"
 [observability]
 metrics-exporter-listen = "off"
+chrony-command-path = "/run/chrony/chronyd.sock"
+chrony-command-listen = ["127.0.0.1:323", "[::1]:323"]
 [synchronization.algorithm]
 step-threshold = 0.5
 step-updates-limit = "unlimited"
@@ -189,6 +191,8 @@ slew-maximum-frequency-offset = 500e-6
     assert!(!model.sources[1].iburst && model.sources[1].no_select);
     assert_eq!(model.synchronization.local_clock.map(|local| local.stratum), Some(8));
     assert_eq!(model.observability.metrics_listen, None);
+    assert_eq!(model.observability.chrony_socket, Some("/run/chrony/chronyd.sock".into()));
+    assert_eq!(model.observability.chrony_listen.len(), 2);
     assert_eq!(model.synchronization.tuning.step.threshold, Some(0.5));
     assert_eq!(model.synchronization.tuning.step.updates_limit, None);
     assert!((model.synchronization.tuning.max_slew.as_ppm() - 500.0).abs() < 1e-9);
@@ -326,6 +330,7 @@ fn wrong_values_say_what_would_be_right() {
         ("[[server]]\nlisten = \"[::]:123\"\nallowlist = { filter = [] }", "allowlist needs `action`"),
         ("[synchronization]\nsingle-step-panic-threshold = -1", "must be at least 0 seconds, or \"inf\""),
         ("[observability]\nobservation-permissions = 666", "write 0o666"),
+        ("[observability]\nchrony-command-listen = \"0.0.0.0:323\"", "on this machine only"),
         ("[local-clock]\nstratum = 16", "16 is out of range; give an integer from 1 to 15"),
         ("[[source]]\nmode = \"nts\"\naddress = \"a\"\nsystem-cas = false", "nothing is trusted here"),
         (

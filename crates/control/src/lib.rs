@@ -3,11 +3,13 @@
 //! Owns [`Snapshot`], the one value that the time plane publishes and everything that shows the
 //! daemon reads; the texts of [`text`], in the layout that users of chronyc know; the same as
 //! comma-separated values ([`csv`]); the summary for people ([`status`]); [`metrics`] in
-//! OpenMetrics text; and [`check`], a monitoring plug-in's judgement. It talks to nobody: what
+//! OpenMetrics text; [`check`], a monitoring plug-in's judgement; and [`chrony`], the replies to
+//! an unmodified chronyc. It talks to nobody: what
 //! carries these texts is in `chime-web` and `chime`.
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod chrony;
 mod command;
 pub mod csv;
 pub mod metrics;

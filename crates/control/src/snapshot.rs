@@ -44,6 +44,8 @@ pub struct ProgramReport {
     pub minimum_agreeing_sources: usize,
     /// Whether a correction beyond the panic thresholds is being refused.
     pub quarantined: bool,
+    /// Packets of chrony's command protocol since the start.
+    pub command_packets: u64,
     /// The clock's root dispersion grows at this rate; seconds per second.
     pub root_dispersion_rate: f64,
 }

@@ -1,6 +1,7 @@
 //! Everything that is tried. A scenario's name says what must hold.
 
 mod changes;
+mod chronyc;
 mod garbage;
 mod harness;
 mod keys;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         our_client::SCENARIOS,
         our_server::SCENARIOS,
         tools::SCENARIOS,
+        chronyc::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()

@@ -46,6 +46,10 @@ pub struct Observability {
     pub control_socket_mode: u32,
     /// `/metrics` over TCP; `None`: over the Unix socket only.
     pub metrics_listen: Option<SocketAddr>,
+    /// chrony's command protocol over this Unix datagram socket, with commands; `None`: not.
+    pub chrony_socket: Option<PathBuf>,
+    /// The same over UDP at these loopback addresses, with reports only.
+    pub chrony_listen: Vec<SocketAddr>,
 }
 
 impl Default for Observability {
@@ -55,6 +59,8 @@ impl Default for Observability {
             control_socket: Some(PathBuf::from("/run/truechimer/control.sock")),
             control_socket_mode: 0o660,
             metrics_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9975))),
+            chrony_socket: None,
+            chrony_listen: Vec::new(),
         }
     }
 }

@@ -71,8 +71,8 @@ const SERVER_LABELS: [&str; 17] = [
     "NTP hardware TX timestamps",
 ];
 
-/// The counts of `serverstats` in their order. There is no command protocol over UDP and no
-/// interleaved mode, so those are zero.
+/// The counts of `serverstats` in their order. There is no interleaved mode, and no
+/// command packet is dropped for its rate, so those are zero.
 pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
     let server = &snapshot.server;
     let ke = &snapshot.ke_server;
@@ -80,7 +80,7 @@ pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
     [
         server.received,
         server.dropped,
-        0,
+        snapshot.program.command_packets,
         0,
         server.clients_forgotten,
         ke.accepted,

@@ -123,6 +123,16 @@ fn write_configuration(stage: &Stage, name: &str, text: &str) -> Result<PathBuf>
 }
 
 impl Chimed {
+    /// A report of `chime` with configured names, as chronyc prints it with `-N`, or with `-c -N`.
+    pub(crate) fn report_as(&self, name: &str, comma_separated: bool) -> Result<String> {
+        let mut command = Command::new(own_program("chime")?);
+        command.arg("--socket").arg(&self.socket).arg(name);
+        if comma_separated {
+            command.arg("--csv");
+        }
+        output(&mut self.node.wrap(&command))
+    }
+
     /// A report of `chime`, as people see it.
     pub(crate) fn report_text(&self, name: &str) -> Result<String> {
         let mut command = Command::new(own_program("chime")?);

@@ -1,11 +1,12 @@
 //! The daemon as a process (`user`, `threads`) and `[observability]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
-use super::values::{fault, integer, socket_address, string, word, wrong_type};
+use super::values::{fault, integer, one_or_list, socket_address, string, word, wrong_type};
 use crate::{LogLevel, Observability, Process, Threads};
 
 /// Keys at the top level.
@@ -37,9 +38,27 @@ pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observ
             table.warn_at("metrics-exporter-listen", message);
         }
     }
+    if let Some(socket) = table.read("chrony-command-path", string_or_off) {
+        observability.chrony_socket = socket.map(PathBuf::from);
+    }
+    if let Some(listen) =
+        table.read("chrony-command-listen", |value| off_or(value, |value| one_or_list(loopback)(value)))
+    {
+        observability.chrony_listen = listen.unwrap_or_default();
+    }
     let journal = "the log goes to standard error, for the journal";
     table.ignore(&["log-path", "log-path-metrics-exporter"], journal);
     table.ignore(&["ansi-colors"], "the log has no colours");
+}
+
+/// An address and a port to listen on for this machine alone.
+fn loopback(value: &Value<'_>) -> Parsed<SocketAddr> {
+    let address = socket_address(value)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    let message = "chronyc is answered on this machine only: give \"127.0.0.1:323\" or \"[::1]:323\"";
+    Err(fault(value, message))
 }
 
 /// Octal permission bits; decimal ones are always a slip.

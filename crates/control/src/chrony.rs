@@ -1,0 +1,299 @@
+//! chrony's command protocol, version 6: an unmodified `chronyc` shows this daemon.
+//!
+//! [`respond`] is a pure function from a request and the [`Snapshot`] to a reply. A reply is never longer than its
+//! request, so that the daemon cannot be used to amplify. Some structures grew over chrony's releases; the length to
+//! which a client pads its request tells which one it knows.
+
+mod encode;
+mod reports;
+
+use chime_engine::{Command, SourceMatch, SourceReport};
+use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_OCTETS, REQUEST_OCTETS_MAX};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::Snapshot;
+use encode::{Address, Payload, address_at, word_at};
+
+/// Room that a request needs; what is longer gets no reply.
+pub const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + 1;
+
+/// What the way of a request permits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Permission {
+    /// The reports that chrony opens to everybody on the machine: over UDP.
+    OpenReports,
+    /// Everything: over the Unix socket, whose permissions say who gets so far.
+    Everything,
+}
+
+/// What to do about a request.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// No reply.
+    Silence,
+    /// This reply.
+    Reply(Vec<u8>),
+    /// Tell the engine, then reply.
+    Command {
+        /// What to tell it.
+        command: Command,
+        /// The reply when it has been told.
+        reply: Vec<u8>,
+    },
+}
+
+/// Why a request has no success, as the number on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub(crate) enum Status {
+    Success = 0,
+    Failed = 1,
+    Unauthorized = 2,
+    Invalid = 3,
+    NoSuchSource = 4,
+    NotEnabled = 6,
+    NoRtc = 13,
+    BadSample = 16,
+    BadVersion = 18,
+    BadLength = 19,
+}
+
+/// What becomes of a request that may be carried out.
+pub(crate) enum Answer {
+    Status(Status),
+    Report(u16, Payload),
+    Command(Command),
+}
+
+/// The numbers of commands.
+mod code {
+    pub(super) const ONLINE: u16 = 1;
+    pub(super) const OFFLINE: u16 = 2;
+    pub(super) const BURST: u16 = 3;
+    pub(super) const SETTIME: u16 = 11;
+    pub(super) const MANUAL: u16 = 13;
+    pub(super) const N_SOURCES: u16 = 14;
+    pub(super) const SOURCE_DATA: u16 = 15;
+    pub(super) const WRITERTC: u16 = 30;
+    pub(super) const TRACKING: u16 = 33;
+    pub(super) const SOURCESTATS: u16 = 34;
+    pub(super) const RTCREPORT: u16 = 35;
+    pub(super) const TRIMRTC: u16 = 36;
+    pub(super) const MANUAL_LIST: u16 = 41;
+    pub(super) const MANUAL_DELETE: u16 = 42;
+    pub(super) const MAKESTEP: u16 = 43;
+    pub(super) const ACTIVITY: u16 = 44;
+    pub(super) const RESELECT: u16 = 48;
+    pub(super) const SMOOTHING: u16 = 51;
+    pub(super) const SMOOTHTIME: u16 = 52;
+    pub(super) const REFRESH: u16 = 53;
+    pub(super) const SERVER_STATS: u16 = 54;
+    pub(super) const NTP_DATA: u16 = 57;
+    pub(super) const NTP_SOURCE_NAME: u16 = 65;
+    pub(super) const RESET_SOURCES: u16 = 66;
+    pub(super) const AUTH_DATA: u16 = 67;
+    pub(super) const CLIENT_ACCESSES: u16 = 68;
+    pub(super) const SELECT_DATA: u16 = 69;
+}
+
+/// The reply to a datagram that came on a way with this permission.
+#[must_use]
+pub fn respond(request: &[u8], snapshot: &Snapshot, permission: Permission) -> Verdict {
+    let Ok(asked) = CommandRequest::decode(request) else { return Verdict::Silence };
+    let answer = match refusal(&asked, request.len(), permission) {
+        Some(status) => Answer::Status(status),
+        None => execute(&asked, request.len(), snapshot),
+    };
+    let reply = |kind, status, payload: &[u8]| reply(&asked, kind, status, payload);
+    match answer {
+        Answer::Status(status) => Verdict::Reply(reply(NULL, status, &[])),
+        Answer::Command(command) => Verdict::Command { command, reply: reply(NULL, Status::Success, &[]) },
+        Answer::Report(kind, payload) => {
+            let reply = reply(kind, Status::Success, &payload.0);
+            // The lengths in `length_wanted` see to it; this is for the day when one of them is wrong.
+            if reply.len() <= request.len() { Verdict::Reply(reply) } else { Verdict::Silence }
+        }
+    }
+}
+
+/// Whether a reply to this needs the clients of the server in the snapshot, which are dear to collect.
+#[must_use]
+pub fn asks_for_clients(request: &[u8]) -> bool {
+    CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::CLIENT_ACCESSES)
+}
+
+/// Whether chronyd would count this as a command packet.
+#[must_use]
+pub fn is_request(datagram: &[u8]) -> bool {
+    CommandRequest::decode(datagram).is_ok()
+}
+
+/// The reply code of a reply without payload.
+const NULL: u16 = 1;
+
+fn reply(asked: &CommandRequest<'_>, kind: u16, status: Status, payload: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(REPLY_HEADER_OCTETS + payload.len());
+    octets.extend([COMMAND_VERSION, 2, 0, 0]);
+    for word in [asked.command, kind, status as u16, 0, 0, 0] {
+        octets.extend(word.to_be_bytes());
+    }
+    octets.extend(asked.sequence.to_be_bytes());
+    octets.extend([0; 8]);
+    octets.extend(payload);
+    octets
+}
+
+/// What stands against a request before it is looked into, in chronyd's order.
+fn refusal(asked: &CommandRequest<'_>, octets: usize, permission: Permission) -> Option<Status> {
+    if asked.version != COMMAND_VERSION {
+        return Some(Status::BadVersion);
+    }
+    let Some(wanted) = length_wanted(asked.command) else { return Some(Status::Invalid) };
+    if octets < wanted {
+        return Some(Status::BadLength);
+    }
+    (permission != Permission::Everything && !is_open(asked.command)).then_some(Status::Unauthorized)
+}
+
+/// Octets of the shortest request of a command: what it says, and room for its reply; `None` when there is no such
+/// command (any more). For those with several replies it is the shortest of these.
+const fn length_wanted(command: u16) -> Option<usize> {
+    Some(match command {
+        1 | 2 => 60,
+        3 => 68,
+        4 | 5 | 7 | 8 | 17..=24 | 45..=47 => 44,
+        6 | 9 | 13 | 16 | 30 | 31 | 36 | 37 | 42 | 43 | 48..=50 | 52 | 53 | 62 | 63 | 66 | 70 | 71 => 28,
+        11 | 25 | 26 | 29 => 40,
+        14 => 32,
+        15 | 69 => 76,
+        33 => 104,
+        34 => 84,
+        35 => 56,
+        41 => 416,
+        44 | 54 | 73 | 74 => 48,
+        51 | 67 | 72 => 52,
+        57 => 152,
+        64 => 372,
+        65 => 284,
+        68 => 520,
+        _ => return None,
+    })
+}
+
+/// The commands that chronyd opens to UDP unless configured otherwise.
+const fn is_open(command: u16) -> bool {
+    use code::{
+        ACTIVITY, MANUAL_LIST, N_SOURCES, NTP_SOURCE_NAME, RTCREPORT, SMOOTHING, SOURCE_DATA, SOURCESTATS,
+        TRACKING,
+    };
+    matches!(
+        command,
+        ACTIVITY
+            | MANUAL_LIST
+            | N_SOURCES
+            | NTP_SOURCE_NAME
+            | RTCREPORT
+            | SMOOTHING
+            | SOURCE_DATA
+            | SOURCESTATS
+            | TRACKING
+    )
+}
+
+fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> Answer {
+    let sources = &snapshot.engine.sources;
+    let by_index = || sources.get(usize::try_from(word_at(asked.payload, 0)).ok()?);
+    let by_address = || find(sources, address_at(asked.payload, 0));
+    let of = |source: Option<&SourceReport>, report: fn(&SourceReport) -> Answer| {
+        source.map_or(Answer::Status(Status::NoSuchSource), report)
+    };
+    match asked.command {
+        code::N_SOURCES => reports::source_count(snapshot),
+        code::SOURCE_DATA => of(by_index(), reports::source_data),
+        code::TRACKING => reports::tracking(&snapshot.engine.tracking),
+        code::SOURCESTATS => of(by_index(), reports::source_statistics),
+        code::ACTIVITY => reports::activity(&snapshot.engine.activity),
+        code::SERVER_STATS => reports::server_statistics(snapshot, octets),
+        code::NTP_DATA => by_address()
+            .map_or(Answer::Status(Status::NoSuchSource), |source| reports::ntp_data(source, octets)),
+        code::NTP_SOURCE_NAME => of(by_address(), reports::source_name),
+        code::AUTH_DATA => of(by_address(), reports::authentication_data),
+        code::SELECT_DATA => of(by_index(), reports::selection_data),
+        code::CLIENT_ACCESSES => reports::clients(&snapshot.clients, asked.payload),
+        code::MANUAL_LIST => reports::manual_list(),
+        code::MANUAL_DELETE => Answer::Status(Status::BadSample),
+        code::RTCREPORT | code::WRITERTC | code::TRIMRTC => Answer::Status(Status::NoRtc),
+        code::SMOOTHING | code::SMOOTHTIME | code::SETTIME | code::MANUAL => {
+            Answer::Status(Status::NotEnabled)
+        }
+        _ => steer(asked, snapshot),
+    }
+}
+
+/// Commands that change something. What this daemon cannot do is an invalid command.
+fn steer(asked: &CommandRequest<'_>, snapshot: &Snapshot) -> Answer {
+    let matching =
+        |command: fn(SourceMatch) -> Command| match matching(asked.payload, &snapshot.engine.sources) {
+            Some(matching) => Answer::Command(command(matching)),
+            None => Answer::Status(Status::NoSuchSource),
+        };
+    match asked.command {
+        code::ONLINE => matching(Command::Online),
+        code::OFFLINE => matching(Command::Offline),
+        code::BURST => match self::matching(asked.payload, &snapshot.engine.sources) {
+            Some(matching) => {
+                let count = |at| u8::try_from(word_at(asked.payload, at).clamp(1, 255)).unwrap_or(u8::MAX);
+                Answer::Command(Command::Burst { matching, good: count(40), total: count(44) })
+            }
+            None => Answer::Status(Status::NoSuchSource),
+        },
+        code::REFRESH => Answer::Command(Command::Refresh),
+        code::MAKESTEP if snapshot.program.steers_clock => Answer::Command(Command::MakeStep),
+        code::MAKESTEP => Answer::Status(Status::Failed),
+        code::RESELECT => Answer::Command(Command::Reselect),
+        code::RESET_SOURCES => Answer::Command(Command::ResetSources),
+        _ => Answer::Status(Status::Invalid),
+    }
+}
+
+/// The source that a client means by an address or an `ID#`.
+fn find(sources: &[SourceReport], address: Address) -> Option<&SourceReport> {
+    sources.iter().find(|source| match (address, source.remote) {
+        (Address::Ip(address), Some(remote)) => remote.ip().to_canonical() == address,
+        (Address::Id(id), None) => source.id == id,
+        _ => false,
+    })
+}
+
+/// The sources that a mask and an address mean; `None` when there are none.
+fn matching(payload: &[u8], sources: &[SourceReport]) -> Option<SourceMatch> {
+    let address = match address_at(payload, 20) {
+        Address::Unspecified => return Some(SourceMatch::All),
+        id @ Address::Id(_) => return find(sources, id).map(|source| SourceMatch::Key(source.source_key())),
+        Address::Ip(address) => address,
+    };
+    let exact = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
+    };
+    let mask = match address_at(payload, 0) {
+        Address::Ip(mask) if mask.is_ipv4() == address.is_ipv4() => mask,
+        _ => exact,
+    };
+    let wanted = masked(address, mask);
+    let is_meant = |source: &SourceReport| {
+        source.remote.is_some_and(|remote| {
+            let remote = remote.ip().to_canonical();
+            remote.is_ipv4() == address.is_ipv4() && masked(remote, mask) == wanted
+        })
+    };
+    sources.iter().any(is_meant).then_some(SourceMatch::Address { address, mask })
+}
+
+fn masked(address: IpAddr, mask: IpAddr) -> u128 {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    bits(address) & bits(mask)
+}

@@ -1,0 +1,387 @@
+//! Replies to chronyc against packets recorded between chronyc and chronyd: the request of the recording and a snapshot
+//! with chronyd's numbers must give chronyd's octets.
+
+use chime_control::chrony::{Permission, Verdict, respond};
+use chime_control::{ClientReport, Snapshot};
+use chime_engine::{
+    ActivityReport, AuthenticationMode, AuthenticationReport, Command, LeapReport, NtpReport,
+    SelectionOptionsReport, SelectionReport, SourceMatch, SourceReport, StatisticsReport, TimestampSource,
+    TrackingReport,
+};
+
+fn octets(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let digit = |at: usize| char::from(digits[at]).to_digit(16).expect("a digit");
+    (0..digits.len() / 2)
+        .map(|at| u8::try_from(digit(2 * at) * 16 + digit(2 * at + 1)).expect("an octet"))
+        .collect()
+}
+
+/// A request of so many octets.
+fn request(command: u16, payload: &str, octets_wanted: usize) -> Vec<u8> {
+    let mut request = octets("06010000");
+    request.extend(command.to_be_bytes());
+    request.extend(octets("0000 9da07380 0000000000000000"));
+    request.extend(octets(payload));
+    assert!(request.len() <= octets_wanted);
+    request.resize(octets_wanted, 0);
+    request
+}
+
+/// Code, status and payload of the reply over the Unix socket.
+fn ask(snapshot: &Snapshot, request: &[u8]) -> (u8, u8, Vec<u8>) {
+    let reply = match respond(request, snapshot, Permission::Everything) {
+        Verdict::Reply(reply) | Verdict::Command { reply, .. } => reply,
+        Verdict::Silence => panic!("no reply"),
+    };
+    assert_eq!(reply[..4], [6, 2, 0, 0]);
+    assert_eq!((&reply[4..6], &reply[16..20]), (&request[4..6], &request[8..12]));
+    (reply[7], reply[9], reply[28..].to_vec())
+}
+
+fn expect(snapshot: &Snapshot, request: &[u8], kind: u8, payload: &str) {
+    let (got_kind, status, got) = ask(snapshot, request);
+    assert_eq!((got_kind, status), (kind, 0));
+    assert_eq!(hex(&got), hex(&octets(payload)));
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The number that chrony writes as this word.
+fn number(word: u32) -> f64 {
+    let exponent = (word.cast_signed() >> 25) - 25;
+    let coefficient = (word << 7).cast_signed() >> 7;
+    f64::from(coefficient) * 2_f64.powi(exponent)
+}
+
+fn of_source(source: SourceReport) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.engine.sources = vec![source];
+    snapshot
+}
+
+/// The source 127.0.0.11 of the recordings.
+fn source() -> SourceReport {
+    SourceReport {
+        id: 2,
+        name: "ntp1.example.net".to_owned(),
+        remote: "127.0.0.11:123".parse().ok(),
+        reference_id: [127, 0, 0, 11],
+        state: '*',
+        ..SourceReport::default()
+    }
+}
+
+const ADDRESS: &str = "7f00000b 00000000 00000000 00000000 0001 0000";
+
+#[test]
+fn tracking() {
+    let mut snapshot = Snapshot::default();
+    snapshot.engine.tracking = TrackingReport {
+        synchronized: true,
+        reference_id: [127, 0, 0, 11],
+        address: "127.0.0.11".parse().ok(),
+        stratum: 2,
+        leap: LeapReport::Normal,
+        reference_unix_seconds: 1_795_187_091.5,
+        system_offset_seconds: number(0xdd07_601d),
+        last_offset_seconds: number(0xd2aa_57dd),
+        rms_offset_seconds: number(0xd4f5_ca19),
+        frequency_ppm: number(0xee90_0654),
+        residual_frequency_ppm: number(0xf576_b01c),
+        skew_ppm: number(0xf8b5_a1b2),
+        root_delay_seconds: number(0xe0d0_348b),
+        root_dispersion_seconds: number(0xdebd_a496),
+        update_interval_seconds: number(0x0a81_81e6),
+        ..TrackingReport::default()
+    };
+    let payload = "7f00000b 7f00000b000000000000000000000000 00010000 0002 0000
+        00000000 6b006193 1dcd6500
+        dd07601d d2aa57dd d4f5ca19 ee900654 f576b01c f8b5a1b2 e0d0348b debda496 0a8181e6";
+    expect(&snapshot, &request(33, "", 104), 5, payload);
+}
+
+#[test]
+fn source_data_and_names() {
+    let mut snapshot = of_source(SourceReport {
+        poll: 3,
+        stratum: 1,
+        reach: 0xff,
+        last_sample_age_seconds: Some(1.2),
+        measured_offset_seconds: number(0xe377_b7fb),
+        offset_seconds: number(0xe377_0da3),
+        error_seconds: number(0xe2d3_1fa9),
+        ..source()
+    });
+    let unresolved = SourceReport { id: 2, poll: 6, state: 'M', ..SourceReport::default() };
+    snapshot.engine.sources.push(unresolved);
+    expect(&snapshot, &request(14, "", 32), 2, "00000002");
+    let payload = [ADDRESS, "0003 0001 0000 0000 0000 00ff 00000001 e377b7fb e3770da3 e2d31fa9"].concat();
+    expect(&snapshot, &request(15, "00000000", 76), 3, &payload);
+    let payload = "00000002 000000000000000000000000 00030000 0006 0000 0001 0000 0000 0000 ffffffff
+        00000000 00000000 00000000";
+    expect(&snapshot, &request(15, "00000001", 76), 3, payload);
+    assert_eq!(ask(&snapshot, &request(15, "00000002", 76)), (1, 4, vec![]));
+    let (kind, _, name) = ask(&snapshot, &request(65, ADDRESS, 284));
+    assert_eq!((kind, name.len(), &name[..17]), (19, 256, &b"ntp1.example.net\0"[..]));
+    assert_eq!(ask(&snapshot, &request(65, "00000002 000000000000000000000000 00030000", 284)).1, 0);
+    assert_eq!(ask(&snapshot, &request(65, "7f000063 000000000000000000000000 00010000", 284)).1, 4);
+}
+
+#[test]
+fn statistics_without_a_regression() {
+    let snapshot = of_source(SourceReport {
+        statistics: StatisticsReport {
+            standard_deviation_seconds: 4.0,
+            skew_ppm: 2000.0,
+            ..StatisticsReport::default()
+        },
+        ..source()
+    });
+    let payload =
+        ["7f00000b", ADDRESS, "00000000 00000000 00000000 08800000 00000000 18fa0000 00000000 00000000"]
+            .concat();
+    expect(&snapshot, &request(34, "00000000", 84), 6, &payload);
+}
+
+#[test]
+fn authentication() {
+    let snapshot = of_source(SourceReport {
+        authentication: AuthenticationReport {
+            mode: AuthenticationMode::Nts,
+            key_id: 1,
+            key_type: 15,
+            key_bits: 256,
+            last_establishment_age_seconds: Some(143.0),
+            cookies: 8,
+            cookie_octets: 100,
+            ..AuthenticationReport::default()
+        },
+        ..source()
+    });
+    let payload = "0002 000f 00000001 0100 0000 0000008f 0008 0064 0000 0000";
+    expect(&snapshot, &request(67, ADDRESS, 52), 20, payload);
+    let payload = "0000 0000 00000000 0000 0000 ffffffff 0000 0000 0000 0000";
+    expect(&of_source(source()), &request(67, ADDRESS, 52), 20, payload);
+}
+
+#[test]
+fn selection() {
+    let trusted = SelectionOptionsReport { prefer: true, trust: true, require: true, no_select: false };
+    let snapshot = of_source(SourceReport {
+        last_sample_age_seconds: Some(5.0),
+        selection: SelectionReport {
+            configured: SelectionOptionsReport { prefer: true, ..SelectionOptionsReport::default() },
+            effective: trusted,
+            leap: LeapReport::Normal,
+            score: 1.0,
+            low_seconds: number(0xdf00_9b69),
+            high_seconds: number(0xe0a5_7fe1),
+        },
+        authentication: AuthenticationReport {
+            mode: AuthenticationMode::Nts,
+            ..AuthenticationReport::default()
+        },
+        ..source()
+    });
+    let payload = ["7f00000b", ADDRESS, "2a010000 0002 000e 00000005 04800000 df009b69 e0a57fe1"].concat();
+    expect(&snapshot, &request(69, "00000000", 76), 23, &payload);
+}
+
+#[test]
+fn the_last_answer_for_old_and_new_clients() {
+    let snapshot = of_source(SourceReport {
+        ntp: NtpReport {
+            answered: true,
+            local: "127.0.0.1".parse().ok(),
+            version: 4,
+            mode: 4,
+            stratum: 1,
+            poll: 3,
+            precision: -27,
+            reference_id: [127, 127, 1, 1],
+            reference_unix_seconds: 1_795_187_090.5,
+            offset_seconds: number(0xd75e_f050),
+            delay_seconds: number(0xe286_19ac),
+            dispersion_seconds: number(0xd095_e992),
+            response_seconds: number(0xe889_cba4),
+            jitter_asymmetry: number(0xfedf_38f5),
+            tests: 0x3ff,
+            authenticated: true,
+            tx_timestamping: Some(TimestampSource::Kernel),
+            rx_timestamping: Some(TimestampSource::Kernel),
+            total_tx: 30,
+            total_rx: 30,
+            total_valid_rx: 30,
+            total_good_rx: 30,
+            total_kernel_tx: 30,
+            total_kernel_rx: 30,
+            ..NtpReport::default()
+        },
+        ..source()
+    });
+    let common = [
+        ADDRESS,
+        "7f000001 000000000000000000000000 00010000 007b 00 04 04 01 03 e5 00000000 00000000 7f7f0101
+         00000000 6b006192 1dcd6500 d75ef050 e28619ac d095e992 e889cba4 fedf38f5 83ff 4b 4b
+         0000001e 0000001e 0000001e 0000001e",
+    ]
+    .concat();
+    let ones = "ffffffff ffffffff ffffffff";
+    let new = [&common, "0000001e 0000001e 00000000 00000000 ffffffff", ones].concat();
+    expect(&snapshot, &request(57, ADDRESS, 172), 26, &new);
+    expect(&snapshot, &request(57, ADDRESS, 152), 16, &[&common, ones].concat());
+    assert_eq!(ask(&snapshot, &request(57, ADDRESS, 151)).1, 19);
+}
+
+#[test]
+fn counts_of_the_server_for_each_release() {
+    let mut snapshot = Snapshot::default();
+    snapshot.program.command_packets = 0x29e;
+    snapshot.server.received = 4;
+    snapshot.server.dropped = 1;
+    snapshot.server.authenticated = 3;
+    snapshot.server.timestamps.daemon_tx = 2;
+    snapshot.server.timestamps.kernel_rx = 4;
+    snapshot.ke_server.accepted = 5;
+    let longs = |counts: &[u64]| counts.iter().map(|count| format!("{count:016x}")).collect::<String>();
+    let words = |counts: &[u32]| counts.iter().map(|count| format!("{count:08x}")).collect::<String>();
+    let newest = longs(&[4, 5, 0x29e, 1, 0, 0, 0, 3, 0, 0, 0, 0, 2, 4, 0, 0, 0]) + &"ff".repeat(32);
+    expect(&snapshot, &request(54, "", 196), 25, &newest);
+    expect(&snapshot, &request(54, "", 72), 24, &words(&[4, 5, 0x29e, 1, 0, 0, 0, 3, 0, 0, 0]));
+    expect(&snapshot, &request(54, "", 60), 22, &words(&[4, 5, 0x29e, 1, 0, 0, 0, 3]));
+    expect(&snapshot, &request(54, "", 48), 14, &words(&[4, 0x29e, 1, 0, 0]));
+}
+
+#[test]
+fn activity_and_what_we_do_not_have() {
+    let mut snapshot = Snapshot::default();
+    snapshot.engine.activity =
+        ActivityReport { online: 1, offline: 2, burst_online: 3, burst_offline: 4, unresolved: 5 };
+    expect(&snapshot, &request(44, "", 48), 12, "00000001 00000002 00000003 00000004 00000005");
+    expect(&snapshot, &request(41, "", 416), 18, &"00".repeat(388));
+    for (command, octets, status) in
+        [(35, 56, 13), (51, 52, 6), (30, 28, 13), (52, 28, 6), (64, 372, 3), (17, 44, 3)]
+    {
+        assert_eq!(ask(&snapshot, &request(command, "", octets)), (1, status, vec![]), "{command}");
+    }
+}
+
+fn client(last: u8, hits: u32) -> ClientReport {
+    ClientReport {
+        address: [127, 0, 0, last].into(),
+        hits,
+        drops: 0,
+        interval_log2: None,
+        limited_interval_log2: None,
+        last_age_seconds: 1.0,
+    }
+}
+
+#[test]
+fn clients_come_by_eights() {
+    let snapshot = Snapshot { clients: (0..10).map(|n| client(20 + n, 1)).collect(), ..Snapshot::default() };
+    let ask = |payload: &str| ask(&snapshot, &request(68, payload, 520)).2;
+    let first = ask("00000000 00000008 00000000 00000000");
+    assert_eq!((first.len(), hex(&first[..12])), (492, hex(&octets("0000000a 00000008 00000008"))));
+    let one =
+        "7f000014 000000000000000000000000 00010000 00000001 00000000 00000000 00000000 00000000 00000000
+        7f7f7f7f 00000001 ffffffff ffffffff";
+    assert_eq!(hex(&first[12..72]), hex(&octets(one)));
+    let rest = ask("00000008 00000008 00000000 00000000");
+    assert_eq!(hex(&rest[..12]), hex(&octets("0000000a 0000000a 00000002")));
+    assert_eq!(
+        hex(&ask("00000000 00000008 00000002 00000000")[..12]),
+        hex(&octets("0000000a 0000000a 00000000"))
+    );
+}
+
+#[test]
+fn commands_reach_the_engine_from_the_unix_socket_only() {
+    let snapshot = of_source(source());
+    let told = |command, payload: &str, octets| match respond(
+        &request(command, payload, octets),
+        &snapshot,
+        Permission::Everything,
+    ) {
+        Verdict::Command { command, .. } => Some(command),
+        _ => None,
+    };
+    assert!(matches!(told(1, "", 60), Some(Command::Online(SourceMatch::All))));
+    let mask = "ffffff00 000000000000000000000000 00010000";
+    let net = [mask, "7f000000 000000000000000000000000 00010000"].concat();
+    assert!(matches!(told(2, &net, 60), Some(Command::Offline(SourceMatch::Address { .. }))));
+    let other = [mask, "7f000100 000000000000000000000000 00010000"].concat();
+    assert_eq!(ask(&snapshot, &request(2, &other, 60)).1, 4);
+    let burst = "00".repeat(40) + "00000002 00000004";
+    assert!(matches!(told(3, &burst, 68), Some(Command::Burst { good: 2, total: 4, .. })));
+    assert!(matches!(told(48, "", 28), Some(Command::Reselect)));
+    assert!(matches!(told(53, "", 28), Some(Command::Refresh)));
+    assert!(matches!(told(66, "", 28), Some(Command::ResetSources)));
+    assert_eq!(ask(&snapshot, &request(43, "", 28)).1, 1, "the clock is only watched");
+    for (command, octets) in [(1, 60), (43, 28), (67, 52), (57, 172), (54, 196), (68, 520), (69, 76)] {
+        let Verdict::Reply(reply) =
+            respond(&request(command, "", octets), &snapshot, Permission::OpenReports)
+        else {
+            panic!("a reply");
+        };
+        assert_eq!((reply.len(), reply[9]), (28, 2), "{command}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_in_the_order_of_chronyd() {
+    let snapshot = Snapshot::default();
+    assert_eq!(ask(&snapshot, &request(33, "", 103)).1, 19);
+    assert_eq!(ask(&snapshot, &request(33, "", 860)).1, 0);
+    for command in [0, 10, 12, 56, 75, 200] {
+        assert_eq!(ask(&snapshot, &request(command, "", 28)).1, 3);
+    }
+    let mut other = request(33, "", 28);
+    other[0] = 5;
+    assert_eq!(ask(&snapshot, &other).1, 18);
+    other[0] = 4;
+    assert!(matches!(respond(&other, &snapshot, Permission::Everything), Verdict::Silence));
+    let long = request(33, "", 861);
+    assert!(matches!(respond(&long, &snapshot, Permission::Everything), Verdict::Silence));
+}
+
+/// Every command, at every length, with payloads of all kinds: a reply is never longer than its request, and nothing
+/// panics.
+#[test]
+fn no_reply_is_longer_than_its_request() {
+    let mut snapshot = of_source(SourceReport {
+        name: "n".repeat(300),
+        last_sample_age_seconds: Some(f64::NAN),
+        ..source()
+    });
+    snapshot.clients = (0..20).map(|n| client(n, u32::from(n))).collect();
+    snapshot.engine.tracking.reference_unix_seconds = f64::INFINITY;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random.to_be_bytes()[0]
+    };
+    for command in 0..=80 {
+        for length in (0..=870).step_by(3).chain([28, 32, 48, 60, 76, 104, 152, 172, 196, 284, 416, 520]) {
+            let mut request = request(command, "", 872);
+            request.truncate(length);
+            for octet in request.iter_mut().skip(20) {
+                *octet = if next() < 160 { next() & 3 } else { next() };
+            }
+            for permission in [Permission::OpenReports, Permission::Everything] {
+                match respond(&request, &snapshot, permission) {
+                    Verdict::Silence => assert!(!(28..=860).contains(&length), "{command} {length}"),
+                    Verdict::Reply(reply) => assert!(reply.len() <= length),
+                    Verdict::Command { reply, .. } => {
+                        assert!(reply.len() <= length && permission == Permission::Everything);
+                    }
+                }
+            }
+        }
+    }
+}
