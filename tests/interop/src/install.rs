@@ -104,7 +104,7 @@ fn write_apt_configuration(suite: Suite) -> Result<PathBuf> {
     }
     fs::write(apt.join("status"), "")?;
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let source = format!("deb [signed-by={keyring}] http://deb.debian.org/debian {} main\n", suite.name());
+    let source = format!("deb [signed-by={keyring}] {} {} main\n", mirror()?, suite.name());
     fs::write(apt.join("sources.list"), source)?;
     let dir = apt.display();
     let text = format!(
@@ -116,6 +116,29 @@ fn write_apt_configuration(suite: Suite) -> Result<PathBuf> {
     let path = apt.join("apt.conf");
     fs::write(&path, text)?;
     Ok(path)
+}
+
+/// Where this machine gets its own Debian packages from: the mirror that its administrator chose has all suites.
+fn mirror() -> Result<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    let texts = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts
+        .filter_map(|text| mirror_in(&text))
+        .next()
+        .context("no mirror of Debian among the sources in /etc/apt: add one, or run this on Debian")
+}
+
+/// The first mirror of Debian's main archive that a file of apt's names, in either of its formats.
+fn mirror_in(sources: &str) -> Option<String> {
+    let lines =
+        sources.lines().map(str::trim).filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
+    let mut words = lines.flat_map(str::split_whitespace);
+    words
+        .find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"))
+        .map(str::to_owned)
 }
 
 fn apt(configuration: &Path, arguments: &[&str]) -> Result<()> {
@@ -190,4 +213,19 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_read_from_both_formats_and_nothing_else_is_taken_for_one() {
+        let old = "# deb http://old.example/debian x\ndeb [arch=amd64] http://mirror.example/debian/ bookworm main\n";
+        assert_eq!(mirror_in(old).as_deref(), Some("http://mirror.example/debian/"));
+        let new =
+            "Types: deb\nURIs: http://s.example/debian-security http://m.example/debian\nSuites: bookworm\n";
+        assert_eq!(mirror_in(new).as_deref(), Some("http://m.example/debian"));
+        assert_eq!(mirror_in("deb https://packages.example/apt sdk main\n"), None);
+    }
 }
