@@ -3,6 +3,7 @@
 use crate::log_limit::LogLimits;
 use chime_discipline::{DisciplineEvent, SourceId};
 use chime_engine::{Event, RemovalReason, SourceRefusal};
+use chime_ke::utc;
 use chime_time::MonoTime;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -170,8 +171,10 @@ fn write_source(event: &Event) {
             warn!("key establishment with {name} failed: {failure}; next attempt in {retry_seconds:.0} s");
         }
         Event::CertificateRefused { name, reason, unix_seconds, not_before, not_after, .. } => error!(
-            "{name} is not believed: {reason} (time {unix_seconds}, certificate valid from {not_before} to \
-             {not_after}, Unix seconds)"
+            "{name} is not believed: {reason} (the time is {}, the certificate is valid from {} to {})",
+            utc(*unix_seconds),
+            utc(*not_before),
+            utc(*not_after)
         ),
         Event::Resolved { name, addresses, .. } => debug!("{name} has the addresses {addresses:?}"),
         Event::ResolveFailed { name, failure, retry_seconds, .. } => {

@@ -445,6 +445,13 @@ impl TimePlane {
 #[must_use]
 pub fn summary(report: &EngineReport) -> String {
     let tracking = &report.tracking;
+    if !tracking.synchronized && tracking.stratum != 0 {
+        return format!(
+            "serving the local clock as stratum {}, {} sources",
+            tracking.stratum,
+            report.sources.len()
+        );
+    }
     if !tracking.synchronized {
         return format!("not synchronised, {} sources", report.sources.len());
     }
