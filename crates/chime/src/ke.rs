@@ -4,18 +4,17 @@ mod attempt;
 mod report;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use chime_ke::{ClientConfig, ClientTrust, PublicKeyPin, TrustAnchors};
 use chime_nts::record::NTS_KE_PORT;
 use chime_sys::resolver::Family;
+use chimed::trust::{provider, read_certificates, system_anchors};
 use clap::Args;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use crate::exit::Exit;
 use crate::terminal::{Terminal, print};
@@ -99,7 +98,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// Establishes keys once and shows how it went; succeeds when it did.
 pub(crate) fn run(options: &KeOptions, terminal: Terminal) -> Result<Exit> {
-    let config = ClientConfig::new(&rustls::crypto::ring::default_provider(), trust(options)?);
+    let config = ClientConfig::new(&provider(), trust(options)?);
     let family = match (options.ipv4, options.ipv6) {
         (true, _) => Family::V4,
         (_, true) => Family::V6,
@@ -125,26 +124,12 @@ fn trust(options: &KeOptions) -> Result<ClientTrust> {
     if unusable > 0 {
         bail!("{unusable} of the certificates given with --ca cannot be used as authorities");
     }
-    let system_roots = (!options.no_system_cas).then(|| {
-        let system = rustls_native_certs::load_native_certs();
-        Arc::new(TrustAnchors::from_certificates(system.certs).0)
-    });
     Ok(ClientTrust {
-        system_roots,
+        system_roots: (!options.no_system_cas).then(system_anchors),
         extra_roots: Arc::new(extra_roots),
         pinned_certificates: Vec::new(),
         pinned_keys: options.pin.clone(),
     })
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("cannot read certificates from {}", path.display()))?;
-    if certificates.is_empty() {
-        bail!("{} has no certificates in PEM", path.display());
-    }
-    Ok(certificates)
 }
 
 #[cfg(test)]

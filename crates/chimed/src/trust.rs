@@ -121,7 +121,8 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 /// The system's authorities. Some stores have a certificate that cannot be used: that is not our operator's fault.
-fn system_anchors() -> Arc<TrustAnchors> {
+#[must_use]
+pub fn system_anchors() -> Arc<TrustAnchors> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         warn!("the system's certificates: {error}");
