@@ -12,6 +12,8 @@ mod conditions;
 mod measuring;
 mod recorded;
 mod report;
+mod result;
 
 pub use command::{Options, run};
-pub use conditions::{Accuracy, Conditions, FrequencyStep, Route};
+pub use conditions::{Conditions, FrequencyStep, Liar, Route};
+pub use result::Accuracy;

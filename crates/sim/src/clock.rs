@@ -36,7 +36,9 @@ pub struct SimulatedClock {
     frequency: f64,
     wander: f64,
     next_wander: f64,
-    sine: Option<Sine>,
+    sines: Vec<Sine>,
+    resolution: f64,
+    stamp_noise: f64,
     permitted: bool,
     steps: Vec<f64>,
 }
@@ -55,16 +57,27 @@ impl SimulatedClock {
             frequency: 0.0,
             wander,
             next_wander: 1.0,
-            sine: None,
+            sines: Vec::new(),
+            resolution: 0.0,
+            stamp_noise: 0.0,
             permitted: true,
             steps: Vec::new(),
         }
     }
 
-    /// Lets the oscillator also go up and down with a sine, which changes once a second.
+    /// Lets the oscillator also go up and down with sines, which change once a second.
     #[must_use]
-    pub const fn with_sine(mut self, sine: Option<Sine>) -> Self {
-        self.sine = sine;
+    pub fn with_sines(mut self, sines: Vec<Sine>) -> Self {
+        self.sines = sines;
+        self
+    }
+
+    /// Time stamps are multiples of `resolution` (a clock that counts ticks) and err by a normally distributed time
+    /// with standard deviation `noise`; both in seconds, 0 = exact.
+    #[must_use]
+    pub const fn with_stamps(mut self, resolution: f64, noise: f64) -> Self {
+        self.resolution = resolution;
+        self.stamp_noise = noise;
         self
     }
 
@@ -111,6 +124,27 @@ impl SimulatedClock {
         ClockReading { mono: MonoTime::ZERO.add_secs_f64(self.mono), system }
     }
 
+    /// A time stamp of a packet that leaves or arrives now, as inexact as this machine's are.
+    pub fn stamp(&self, chance: &mut Chance) -> ClockReading {
+        let exact = self.read();
+        if self.stamp_noise <= 0.0 && self.resolution <= 0.0 {
+            return exact;
+        }
+        let noise = if self.stamp_noise > 0.0 { self.stamp_noise * chance.normal() } else { 0.0 };
+        // The stamp is that of another instant: of one that is `shift` later.
+        let shift = if self.resolution > 0.0 {
+            // Of the error and the time since the start, so that no digit is lost to the date.
+            let shown = self.time + self.error + noise;
+            noise - shown.rem_euclid(self.resolution)
+        } else {
+            noise
+        };
+        ClockReading {
+            mono: MonoTime::ZERO.add_secs_f64(self.mono + shift),
+            system: exact.system + NtpDuration::from_secs_f64(shift),
+        }
+    }
+
     /// The true time at which the monotonic clock shows `mono`, if nothing changes until then; never in the past.
     #[must_use]
     pub fn time_of(&self, mono: MonoTime) -> f64 {
@@ -129,7 +163,7 @@ impl SimulatedClock {
             self.time = until;
             if until >= self.next_wander {
                 self.oscillator += self.wander * chance.normal();
-                if let Some(sine) = self.sine {
+                for sine in &self.sines {
                     self.oscillator += sine.at(self.next_wander) - sine.at(self.next_wander - 1.0);
                 }
                 self.next_wander += 1.0;
@@ -221,13 +255,28 @@ mod tests {
             "1e-8 each second, 20 times that after 400 s: {deviation:e}"
         );
         let sine = Sine { amplitude: 1e-6, period: 400.0 };
-        let mut clock = SimulatedClock::new(start, 0.0, 1e-5, 0.0).with_sine(Some(sine));
+        let mut clock = SimulatedClock::new(start, 0.0, 1e-5, 0.0).with_sines(vec![sine]);
         clock.advance(100.0, &mut chance);
         assert!((clock.oscillator() - 1.1e-5).abs() < 1e-12);
         clock.advance(400.0, &mut chance);
         assert!((clock.oscillator() - 1e-5).abs() < 1e-12);
         clock.change_oscillator(1e-6);
         assert!((clock.frequency_error() - 1.1e-5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn stamps_are_multiples_of_the_resolution_and_as_noisy_as_said() {
+        let mut chance = Chance::new(3);
+        let clock = SimulatedClock::new(NtpDate::from_unix(1000, 0), 0.123_456, 0.0, 0.0);
+        assert_eq!(clock.stamp(&mut chance), clock.read());
+        let (ticking, noisy) = (clock.clone().with_stamps(0.01, 0.0), clock.with_stamps(0.0, 1e-6));
+        let late = ticking.read().system - ticking.stamp(&mut chance).system;
+        assert!((late.as_secs_f64() - 0.003_456).abs() < 1e-9, "{late:?}");
+        let late = ticking.read().mono.seconds_since(ticking.stamp(&mut chance).mono);
+        assert!((late - 0.003_456).abs() < 2e-9, "{late:?}");
+        let error = |_| (noisy.stamp(&mut chance).system - noisy.read().system).as_secs_f64().powi(2);
+        let deviation = ((0..10_000).map(error).sum::<f64>() / 1e4).sqrt();
+        assert!((deviation / 1e-6 - 1.0).abs() < 0.05, "{deviation:e}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod world;
 
 pub use adversary::{Adversary, Attack};
 pub use clock::{SimulatedClock, Sine};
-pub use network::{Direction, Distribution, Path, REORDER_SECONDS_MAX};
+pub use network::{Burst, Detour, Direction, Distribution, Path, REORDER_SECONDS_MAX, SlowQueue, Ways};
 pub use random::Chance;
 pub use scenario::{
     Expectation, Limits, Outcome, START_UNIX_SECONDS, Scenario, before, micros, millis, minutes, seconds,

@@ -29,6 +29,10 @@ pub struct SimulatedServer {
     pub address: IpAddr,
     /// Its clock minus true time, seconds.
     pub error: f64,
+    /// By how much more its clock gains each second from some time on: s per s, and seconds after the start.
+    pub drift: (f64, f64),
+    /// Standard deviation of the error of its time stamps, seconds.
+    pub stamp_noise: f64,
     /// Whether it answers at all.
     pub up: bool,
     /// What it claims to be.
@@ -90,6 +94,8 @@ impl SimulatedServer {
         Self {
             address: address(number, 0),
             error: 0.0,
+            drift: (0.0, 0.0),
+            stamp_noise: 0.0,
             up: true,
             stratum: 1,
             leap: LeapIndicator::NoWarning,
@@ -112,9 +118,12 @@ impl SimulatedServer {
         if !self.up {
             return None;
         }
-        let received = now + NtpDuration::from_secs_f64(self.error);
+        let mut noise = || if self.stamp_noise > 0.0 { self.stamp_noise * chance.normal() } else { 0.0 };
+        let (receive_noise, transmit_noise) = (noise(), noise());
+        let shown = now + NtpDuration::from_secs_f64(self.error_at(time));
+        let received = shown + NtpDuration::from_secs_f64(receive_noise);
         let mono = MonoTime::ZERO.add_secs_f64(time);
-        let transmit = (received + NtpDuration::from_secs_f64(PROCESSING_SECONDS)).timestamp();
+        let transmit = (shown + NtpDuration::from_secs_f64(PROCESSING_SECONDS + transmit_noise)).timestamp();
         let server_time = self.time(received, mono);
         let published = Published { time: &server_time, keys: Some(&self.ring) };
         let arrival = Arrival { from, received: received.timestamp(), mono };
@@ -128,6 +137,13 @@ impl SimulatedServer {
             }
             Verdict::Silence(_) => None,
         }
+    }
+
+    /// Its clock minus true time at `time`, both in seconds.
+    #[must_use]
+    pub fn error_at(&self, time: f64) -> f64 {
+        let (drift, from) = self.drift;
+        self.error + drift * (time - from).max(0.0)
     }
 
     fn time(&self, received: NtpDate, mono: MonoTime) -> ServerTime {

@@ -1,8 +1,9 @@
 //! The world: true time, one client with its engine and clock, servers, and the network between them.
 
 use crate::ladder;
+use crate::network::QueueLevel;
 use crate::server::{address, failure};
-use crate::{Adversary, Chance, Manner, Path, SimulatedClock, SimulatedServer};
+use crate::{Adversary, Burst, Chance, Manner, Path, SimulatedClock, SimulatedServer};
 use chime_engine::{
     Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request, ResolveFailure,
     SendFailure, Timestamped, Transmit,
@@ -84,6 +85,9 @@ pub struct World {
     is_recording: bool,
     start: NtpDate,
     paths: Vec<Path>,
+    /// For each server the slow queues there and back.
+    queues: Vec<[QueueLevel; 2]>,
+    bursts: Vec<Burst>,
     moves: u8,
     network_up: bool,
     adversary: Option<Adversary>,
@@ -117,7 +121,9 @@ impl World {
             ladder: Vec::new(),
             is_recording: false,
             start,
+            queues: vec![[QueueLevel::default(); 2]; paths.len()],
             paths,
+            bursts: Vec::new(),
             moves: 0,
             network_up: true,
             adversary: None,
@@ -138,6 +144,19 @@ impl World {
     /// Writes down from now on what the client sends and receives.
     pub const fn record_ladder(&mut self) {
         self.is_recording = true;
+    }
+
+    /// Congestion that comes in its time.
+    pub fn set_bursts(&mut self, bursts: &[Burst]) {
+        self.bursts = bursts.to_vec();
+    }
+
+    /// The interval of its own error that the client believes in: seconds that its clock is fast by at least and at
+    /// most; `None` while it does not say that it is synchronised.
+    #[must_use]
+    pub fn believed_error(&self) -> Option<(f64, f64)> {
+        let state = self.engine.discipline().system(self.clock.read().mono);
+        state.synchronized.then(|| (-state.root_distance(), state.root_distance()))
     }
 
     /// The name of a server.
@@ -250,13 +269,13 @@ impl World {
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { token, to, octets } = transmit;
         let exchange = token.exchange();
-        let reading = self.clock.read();
+        let (reading, stamp) = (self.clock.read(), self.clock.stamp(&mut self.chance));
         let sent = if self.network_up {
             self.requests += 1;
             self.note("c>s", &octets);
             self.open.insert(exchange);
             self.send(exchange, to, &octets);
-            Ok(Timestamped::by_daemon(reading))
+            Ok(Timestamped::by_daemon(stamp))
         } else {
             Err(SendFailure::Unreachable)
         };
@@ -274,10 +293,24 @@ impl World {
             self.later(ADVERSARY_SECONDS, Pending::ToClient { exchange, from: to, octets: injection });
         }
         let Some(server) = self.server_at(to.ip()) else { return };
-        let path = self.paths[server];
-        for (delay, octets) in path.carry(path.there, octets, &mut self.chance) {
-            self.later(delay, Pending::ToServer { exchange, to, octets });
+        let (path, (congestion, queued)) = (self.paths[server], self.traffic(server, false));
+        for (delay, octets) in path.carry(path.there, congestion, octets, &mut self.chance) {
+            self.later(queued + delay, Pending::ToServer { exchange, to, octets });
         }
+    }
+
+    /// What other traffic does to a datagram now: by what its queueing delay is multiplied, and the delay of the slow
+    /// queue, seconds.
+    fn traffic(&mut self, server: usize, back: bool) -> (f64, f64) {
+        let time = self.clock.time();
+        let congestion = self.bursts.iter().map(|burst| burst.factor(time, back)).product();
+        let path = &self.paths[server];
+        let queue = if back { path.back.queue } else { path.there.queue };
+        let queued = queue.map_or(0.0, |queue| {
+            let level = &mut self.queues[if queue.shared { 0 } else { server }][usize::from(back)];
+            level.delay(&queue, time, &mut self.chance)
+        });
+        (congestion, queued)
     }
 
     fn request(&mut self, request: Request) {
@@ -334,9 +367,9 @@ impl World {
         if let Some(adversary) = &mut self.adversary {
             octets = adversary.on_response(&octets, &mut self.chance);
         }
-        let path = self.paths[index];
-        for (delay, octets) in path.carry(path.back, &octets, &mut self.chance) {
-            self.later(processing + delay, Pending::ToClient { exchange, from: to, octets });
+        let (path, (congestion, queued)) = (self.paths[index], self.traffic(index, true));
+        for (delay, octets) in path.carry(path.back, congestion, &octets, &mut self.chance) {
+            self.later(processing + queued + delay, Pending::ToClient { exchange, from: to, octets });
         }
     }
 
@@ -345,10 +378,9 @@ impl World {
             return;
         }
         self.note("s>c", octets);
-        let reading = self.clock.read();
-        let received = Timestamped::by_daemon(reading);
+        let received = Timestamped::by_daemon(self.clock.stamp(&mut self.chance));
         let input = Input::Datagram { exchange, from, local: Some(CLIENT), received, octets };
-        self.engine.handle_input(reading.mono, input);
+        self.engine.handle_input(self.clock.read().mono, input);
     }
 
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveFailure> {

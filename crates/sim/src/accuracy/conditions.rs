@@ -1,29 +1,36 @@
 //! One world in steady state, and the client's error in it.
 
 use crate::{
-    Action, Chance, Direction, Path, START_UNIX_SECONDS, SimulatedClock, SimulatedServer, Sine, World,
+    Action, Burst, Chance, Direction, Path, START_UNIX_SECONDS, SimulatedClock, SimulatedServer, Sine, World,
 };
 use chime_engine::{Config, Engine, SourceConfig};
-use chime_time::{NtpDate, PollExponent};
+use chime_time::{NtpDate, PollExponent, Precision};
 use serde::Deserialize;
-
-/// Error of the clock at the start, seconds: just what the usual step policy still slews.
-const INITIAL_OFFSET: f64 = 0.1;
 
 /// What a client meets: the keys of a world file (docs/accuracy.md).
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Conditions {
-    /// How many servers it follows, all of them right.
+    /// How many servers it follows, the liars included.
     pub servers: u8,
     /// The shortest poll interval, log2 seconds.
     pub poll_min: i8,
     /// The longest poll interval, log2 seconds.
     pub poll_max: i8,
+    /// Whether polling starts with a burst.
+    pub iburst: bool,
+    /// Requests of that burst; the daemon's own number when absent.
+    pub iburst_requests: Option<u8>,
+    /// Error of the clock at the start, seconds; the default is just what the usual step policy still slews.
+    pub offset: f64,
+    /// Error of the oscillator at the start, s per s; 1e-5 to 1e-4 in either direction when absent.
+    pub frequency: Option<f64>,
     /// What the oscillator's frequency gains in a random direction each second, standard deviation in s per s.
     pub wander: f64,
     /// A part of the frequency that comes and goes.
     pub sine: Option<Sine>,
+    /// More such parts.
+    pub sines: Vec<Sine>,
     /// Sudden changes of the frequency.
     pub frequency_steps: Vec<FrequencyStep>,
     /// To the servers.
@@ -32,8 +39,22 @@ pub struct Conditions {
     pub back: Direction,
     /// Probability that a datagram is lost, for each direction.
     pub loss: f64,
+    /// Probability that a datagram is delivered twice, for each direction.
+    pub duplication: f64,
+    /// Probability that a datagram is delayed by up to three seconds more, for each direction.
+    pub reordering: f64,
     /// Other delays from some time on.
     pub routes: Vec<Route>,
+    /// Times of congestion.
+    pub bursts: Vec<Burst>,
+    /// Standard deviation of the error of the client's time stamps, seconds.
+    pub client_noise: f64,
+    /// Standard deviation of the error of the servers' time stamps, seconds.
+    pub server_noise: f64,
+    /// The client's time stamps are multiples of so many seconds; 0 = exact.
+    pub resolution: f64,
+    /// Servers that are wrong: the last ones.
+    pub liars: Vec<Liar>,
     /// When the error begins to count, seconds.
     pub from: f64,
     /// When the world ends, seconds.
@@ -51,8 +72,8 @@ pub struct FrequencyStep {
 }
 
 /// A change of the paths to all servers.
-#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// Seconds after the start.
     pub at: f64,
@@ -62,43 +83,47 @@ pub struct Route {
     pub back: Direction,
 }
 
+/// A server whose clock is wrong.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Liar {
+    /// Its clock minus true time, seconds.
+    pub offset: f64,
+    /// What its clock gains, s per s.
+    pub drift: f64,
+    /// When it begins to be wrong, seconds after the start.
+    pub at: f64,
+}
+
 impl Default for Conditions {
     fn default() -> Self {
         Self {
             servers: 1,
             poll_min: 4,
             poll_max: 10,
+            iburst: true,
+            iburst_requests: None,
+            offset: 0.1,
+            frequency: None,
             wander: 1e-9,
             sine: None,
+            sines: Vec::new(),
             frequency_steps: Vec::new(),
             there: Direction::default(),
             back: Direction::default(),
             loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
             routes: Vec::new(),
+            bursts: Vec::new(),
+            client_noise: 0.0,
+            server_noise: 0.0,
+            resolution: 0.0,
+            liars: Vec::new(),
             from: 20_000.0,
             to: 120_000.0,
         }
     }
-}
-
-/// What came out, over the seconds that count.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Accuracy {
-    /// Root mean square of the system clock's true error, taken once a second; seconds.
-    pub rms: f64,
-    /// Root mean square of its true frequency error, slews included; s per s.
-    pub frequency_rms: f64,
-    /// Seconds between the requests to one server.
-    pub mean_interval: f64,
-}
-
-/// Sums over the seconds that count.
-#[derive(Default)]
-struct Sums {
-    seconds: f64,
-    square: f64,
-    frequency_square: f64,
-    requests_before: Option<u64>,
 }
 
 impl Conditions {
@@ -121,20 +146,32 @@ impl Conditions {
     /// # Errors
     /// The first key with an impossible value.
     pub fn check(&self) -> Result<(), String> {
+        self.check_numbers()?;
+        self.bursts.iter().try_for_each(Burst::check)?;
+        let routes = self.routes.iter().flat_map(|route| [route.there, route.back]);
+        routes.chain([self.there, self.back]).try_for_each(|direction| direction.check())
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
         let times = self.frequency_steps.iter().map(|step| step.at).chain(self.routes.iter().map(|r| r.at));
-        let directions =
-            self.routes.iter().flat_map(|route| [route.there, route.back]).chain([self.there, self.back]);
         let small = |value: f64, limit: f64| value.abs() <= limit;
+        let share = |value: f64| (0.0..=1.0).contains(&value);
         let rules = [
             ("servers: 1 to 16", (1..=16).contains(&self.servers)),
             ("poll-min, poll-max: 0 to 17, in this order", 0 <= self.poll_min && self.poll_max <= 17),
             ("poll-min is above poll-max", self.poll_min <= self.poll_max),
+            ("iburst-requests: 1 to 8", self.iburst_requests.is_none_or(|count| (1..=8).contains(&count))),
+            ("offset: up to 1e9 s", small(self.offset, 1e9)),
+            ("frequency: up to 1e-2 s per s", self.frequency.is_none_or(|value| small(value, 1e-2))),
             ("wander: 0 to 1e-5 s per s", (0.0..=1e-5).contains(&self.wander)),
-            ("loss: 0 to 1", (0.0..=1.0).contains(&self.loss)),
+            (
+                "loss, duplication, reordering: 0 to 1",
+                [self.loss, self.duplication, self.reordering].into_iter().all(share),
+            ),
             ("from, to: 0 <= from < to <= 1e8 s", 0.0 <= self.from && self.from < self.to && self.to <= 1e8),
             (
-                "sine: amplitude up to 1e-3 s per s, period from 1 s",
-                self.sine.is_none_or(|sine| small(sine.amplitude, 1e-3) && sine.period >= 1.0),
+                "sine, sines: amplitude up to 1e-3 s per s, period from 1 s",
+                self.all_sines().all(|sine| small(sine.amplitude, 1e-3) && sine.period >= 1.0),
             ),
             (
                 "frequency-steps: by up to 1e-3 s per s",
@@ -142,82 +179,129 @@ impl Conditions {
             ),
             ("at: 0 to 1e8 s", { times }.all(|at| (0.0..=1e8).contains(&at))),
             (
-                "base, jitter: 0 to 10 s",
-                { directions }.all(|d| (0.0..=10.0).contains(&d.base) && (0.0..=10.0).contains(&d.jitter)),
+                "client-noise, server-noise, resolution: 0 to 1 s",
+                [self.client_noise, self.server_noise, self.resolution].into_iter().all(share),
+            ),
+            ("liars: not more than servers", self.liars.len() <= usize::from(self.servers)),
+            (
+                "liars: offset up to 1e9 s, drift up to 1e-2 s per s, at 0 to 1e8 s",
+                self.liars.iter().all(|liar| {
+                    small(liar.offset, 1e9) && small(liar.drift, 1e-2) && (0.0..=1e8).contains(&liar.at)
+                }),
             ),
         ];
         rules.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(rule, _)| Err((*rule).to_owned()))
     }
 
-    /// Simulates the world of a seed.
-    #[must_use]
-    pub fn measure(&self, seed: u64) -> Accuracy {
-        let mut world = self.world(seed);
-        let mut sums = Sums::default();
-        let mut watch = |world: &World| {
-            if world.clock.time() >= self.from {
-                sums.add(world);
-            }
-        };
-        for (at, action) in self.actions() {
-            if at < self.to {
-                world.run(at, &mut watch);
-                world.act(&action);
-            }
-        }
-        world.run(self.to, &mut watch);
-        let seconds = sums.seconds.max(1.0);
-        let requests = world.requests - sums.requests_before.unwrap_or(world.requests);
-        Accuracy {
-            rms: (sums.square / seconds).sqrt(),
-            frequency_rms: (sums.frequency_square / seconds).sqrt(),
-            mean_interval: (self.to - self.from) * f64::from(self.servers) / (requests.max(1) as f64),
-        }
-    }
-
-    fn world(&self, seed: u64) -> World {
+    /// Builds the world of a seed.
+    pub(super) fn world(&self, seed: u64) -> World {
         let mut chance = Chance::new(seed);
         let start = NtpDate::from_unix(START_UNIX_SECONDS, 0);
         let sign = if chance.happens(0.5) { 1.0 } else { -1.0 };
-        let frequency = sign * 10f64.powf(-5.0 + chance.uniform());
-        let clock = SimulatedClock::new(start, INITIAL_OFFSET, frequency, self.wander).with_sine(self.sine);
-        let servers = (0..self.servers).map(|n| SimulatedServer::new(n, start, &mut chance)).collect();
+        let drawn = sign * 10f64.powf(-5.0 + chance.uniform());
+        let frequency = self.frequency.unwrap_or(drawn);
+        let clock = SimulatedClock::new(start, self.offset, frequency, self.wander)
+            .with_sines(self.all_sines().collect())
+            .with_stamps(self.resolution, self.client_noise);
+        let servers = (0..self.servers).map(|number| self.server(number, start, &mut chance)).collect();
         let engine = Engine::new(self.config(), chance.octets(), clock.read());
         let paths = vec![self.path(self.there, self.back); usize::from(self.servers)];
-        World::new(engine, clock, servers, paths, chance)
+        let mut world = World::new(engine, clock, servers, paths, chance);
+        world.set_bursts(&self.bursts);
+        world
+    }
+
+    fn all_sines(&self) -> impl Iterator<Item = Sine> {
+        self.sine.iter().chain(&self.sines).copied()
+    }
+
+    fn server(&self, number: u8, start: NtpDate, chance: &mut Chance) -> SimulatedServer {
+        let mut server = SimulatedServer::new(number, start, chance);
+        server.stamp_noise = self.server_noise;
+        if let Some(liar) = self.liar(number) {
+            server.drift = (liar.drift, liar.at);
+            server.error = if liar.at > 0.0 { 0.0 } else { liar.offset };
+        }
+        server
+    }
+
+    /// The lie of a server with this number: the liars come last.
+    fn liar(&self, number: u8) -> Option<&Liar> {
+        usize::from(number)
+            .checked_sub(usize::from(self.servers) - self.liars.len())
+            .and_then(|place| self.liars.get(place))
     }
 
     fn config(&self) -> Config {
-        let source = |index| SourceConfig {
-            poll_min: PollExponent::new(self.poll_min),
-            poll_max: PollExponent::new(self.poll_max),
-            ..SourceConfig::server(&World::name(usize::from(index)))
+        let source = |index| {
+            let mut source = SourceConfig {
+                poll_min: PollExponent::new(self.poll_min),
+                poll_max: PollExponent::new(self.poll_max),
+                iburst: self.iburst,
+                ..SourceConfig::server(&World::name(usize::from(index)))
+            };
+            source.iburst_requests = self.iburst_requests.unwrap_or(source.iburst_requests);
+            source
         };
         let mut config = Config { sources: (0..self.servers).map(source).collect(), ..Config::default() };
         config.known_time.build_unix_seconds = START_UNIX_SECONDS - 30 * 86_400;
+        if self.resolution > 0.0 {
+            // The daemon measures the precision of its clock.
+            config.discipline.precision = precision(self.resolution).max(config.discipline.precision);
+        }
         config
     }
 
     fn path(&self, there: Direction, back: Direction) -> Path {
-        Path { there, back, loss: self.loss, ..Path::default() }
+        let Self { loss, duplication, reordering, .. } = *self;
+        Path { there, back, loss, duplication, reordering, ..Path::default() }
     }
 
     /// What happens in the world, in the order of time.
-    fn actions(&self) -> Vec<(f64, Action)> {
+    pub(super) fn actions(&self) -> Vec<(f64, Action)> {
         let steps = self.frequency_steps.iter().map(|step| (step.at, Action::ChangeOscillator(step.by)));
         let routes =
             self.routes.iter().map(|route| (route.at, Action::Paths(self.path(route.there, route.back))));
-        let mut actions: Vec<(f64, Action)> = steps.chain(routes).collect();
+        let lies = (0..self.servers).filter_map(|number| {
+            let liar = self.liar(number).filter(|liar| liar.at > 0.0)?;
+            Some((liar.at, Action::ServerError(usize::from(number), liar.offset)))
+        });
+        let mut actions: Vec<(f64, Action)> = steps.chain(routes).chain(lies).collect();
         actions.sort_by(|a, b| a.0.total_cmp(&b.0));
         actions
     }
 }
 
-impl Sums {
-    fn add(&mut self, world: &World) {
-        self.requests_before.get_or_insert(world.requests);
-        self.seconds += 1.0;
-        self.square += world.clock.error().powi(2);
-        self.frequency_square += world.clock.frequency_error().powi(2);
+/// The precision of a clock that ticks every `resolution` seconds, rounded up.
+fn precision(resolution: f64) -> Precision {
+    let exponents = -32i8..=0;
+    let fits = |exponent: &i8| 2f64.powi(i32::from(*exponent)) >= resolution;
+    Precision::new({ exponents }.find(fits).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_servers_lie_from_their_time_on() {
+        let liars =
+            vec![Liar { offset: 0.5, ..Liar::default() }, Liar { offset: 0.1, drift: 1e-5, at: 100.0 }];
+        let world = Conditions { servers: 3, liars, ..Conditions::default() };
+        assert!(world.check().is_ok());
+        let built = world.world(1);
+        let errors: Vec<f64> = built.servers.iter().map(|server| server.error_at(0.0)).collect();
+        assert_eq!(errors, [0.0, 0.5, 0.0]);
+        assert!(matches!(world.actions()[..], [(at, Action::ServerError(2, by))] if at > 99.0 && by > 0.09));
+        let mut built = built;
+        built.act(&world.actions()[0].1);
+        assert!((built.servers[2].error_at(200.0) - 0.101).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_clock_that_ticks_has_the_precision_of_its_ticks() {
+        assert_eq!(precision(0.01), Precision::new(-6));
+        assert_eq!(precision(1e-6), Precision::new(-19));
+        assert_eq!(precision(0.5), Precision::new(-1));
     }
 }

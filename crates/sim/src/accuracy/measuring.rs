@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// For each world the median of each figure over the seeds 1 to `seeds`.
 pub(super) fn medians(worlds: &[Conditions], seeds: u64) -> Vec<Accuracy> {
+    by_seed(worlds, seeds).iter().map(|all| Accuracy::median(all)).collect()
+}
+
+/// For each world its figures with the seeds 1 to `seeds`, in the order of the seeds.
+pub(super) fn by_seed(worlds: &[Conditions], seeds: u64) -> Vec<Vec<Accuracy>> {
     // The longest first, so that no core is left with one of them at the end.
     let mut jobs: Vec<(usize, u64)> =
         (0..worlds.len()).flat_map(|world| (1..=seeds).map(move |seed| (world, seed))).collect();
     jobs.sort_by_key(|&(world, _)| (std::cmp::Reverse(worlds[world].servers), worlds[world].poll_max));
-    let results: Vec<Mutex<Vec<Accuracy>>> = worlds.iter().map(|_| Mutex::default()).collect();
+    let results: Vec<Mutex<Vec<(u64, Accuracy)>>> = worlds.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(&(world, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let accuracy = worlds[world].measure(seed);
-            results[world].lock().expect("a world that panics ends everything").push(accuracy);
+            results[world].lock().expect("a world that panics ends everything").push((seed, accuracy));
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -24,23 +29,14 @@ pub(super) fn medians(worlds: &[Conditions], seeds: u64) -> Vec<Accuracy> {
             scope.spawn(work);
         }
     });
+    let in_order = |mut all: Vec<(u64, Accuracy)>| {
+        all.sort_by_key(|(seed, _)| *seed);
+        all.into_iter().map(|(_, accuracy)| accuracy).collect()
+    };
     results
         .into_iter()
-        .map(|all| median(&all.into_inner().expect("a world that panics ends everything")))
+        .map(|all| in_order(all.into_inner().expect("a world that panics ends everything")))
         .collect()
-}
-
-fn median(all: &[Accuracy]) -> Accuracy {
-    let of = |figure: fn(&Accuracy) -> f64| {
-        let mut values: Vec<f64> = all.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Accuracy {
-        rms: of(|accuracy| accuracy.rms),
-        frequency_rms: of(|accuracy| accuracy.frequency_rms),
-        mean_interval: of(|accuracy| accuracy.mean_interval),
-    }
 }
 
 #[cfg(test)]

@@ -178,7 +178,12 @@ mod tests {
                     Group::Poll64 => 1.0,
                     _ => 9.0,
                 };
-                Accuracy { rms: factor * cell.others.chrony, frequency_rms: 1e-9, mean_interval: 16.0 }
+                Accuracy {
+                    rms: factor * cell.others.chrony,
+                    frequency_rms: 1e-9,
+                    mean_interval: 16.0,
+                    ..Accuracy::default()
+                }
             })
             .collect();
         let report = Report::new(&cells, &accuracies, 7);
