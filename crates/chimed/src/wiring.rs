@@ -80,6 +80,7 @@ fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
         max_delay_ratio: source.max_delay_ratio,
         max_delay_deviation_ratio: source.max_delay_deviation_ratio,
         online: source.online,
+        interleaved: source.interleaved,
         ..SourceConfig::server(&source.name)
     }
 }

@@ -276,7 +276,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "cmdport 323",
         "cmdallow 10.0.0.0/8",
         "hwtimestamp *",
-        "server a xleave",
         "server a extfield F323",
         "server a mindelay 0.001",
         "server a maxsources 3",
@@ -422,4 +421,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn xleave_asks_for_interleaved_mode() {
+    let model = model("server a xleave\npool b nts xleave\nserver c\n");
+    assert_eq!(
+        model.sources.iter().map(|source| source.interleaved).collect::<Vec<_>>(),
+        [true, true, false]
+    );
 }

@@ -101,6 +101,14 @@ fn a_client_file_means_what_it_says() {
 }
 
 #[test]
+fn interleaved_mode_is_asked_for_by_its_key() {
+    let file = "[[source]]\nmode = \"server\"\naddress = \"a\"\ninterleaved = true\n\
+                [[source]]\nmode = \"nts\"\naddress = \"b\"\n";
+    let model = load(file).model;
+    assert_eq!(model.sources.iter().map(|source| source.interleaved).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
 fn a_server_file_means_what_it_says() {
     let loaded = load_fixture("server-full");
     let model = loaded.model;

@@ -7,6 +7,7 @@
 use crate::association::{Association, Exchange, LastAnswer, Outcome, Proof};
 use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
+use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
     DelayLimits, Measurement, PacketTests, Test, measure, reference_id, test_delay, test_header, test_loop,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Datagram<'a> {
 /// An answer that is proven to be one.
 struct Authentic {
     header: Header,
+    mode: AnswerMode,
     cookies: ArrayVec<Cookie, COOKIES_MAX>,
 }
 
@@ -93,7 +95,7 @@ impl Engine {
         let (id, key) = (association.id, association.source);
         let Some(open) = &mut association.exchange else { return Err(DiscardReason::UnknownExchange) };
         open.outcome = Outcome::Answered;
-        let (sent, disturbed) = (open.sent, open.disturbed);
+        let (sent, disturbed, exchange) = (open.sent, open.disturbed, open.id);
         let placeholders = match &open.proof {
             Proof::Nts(proof) => Some(proof.placeholders),
             Proof::None | Proof::Key(_) => None,
@@ -120,7 +122,18 @@ impl Engine {
             self.reached(id);
             return Err(DiscardReason::ClockStepped);
         }
-        self.measured(now, id, &header, sent, datagram)
+        let mode = authentic.mode;
+        let received = datagram.received;
+        let fresh = Completed::new(exchange, sent, received, &header, mode);
+        let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
+        let before = self.associations[index].completed.replace(fresh);
+        let timestamps = match (mode, before) {
+            (AnswerMode::Basic, _) => Timestamps { header, sent, received, mode, sampled: false },
+            (AnswerMode::Interleaved, Some(before)) => before.complete(&header),
+            // The clock was stepped since the request.
+            (AnswerMode::Interleaved, None) => return Err(DiscardReason::ClockStepped),
+        };
+        self.measured(now, id, &timestamps, datagram.local)
     }
 
     /// A kiss code that is authentic, or as authentic as the source can be. RFC 5905 §7.4, RFC 8915 §5.7.
@@ -172,24 +185,26 @@ impl Engine {
         &mut self,
         now: MonoTime,
         id: SourceId,
-        header: &Header,
-        sent: Timestamped,
-        datagram: &Datagram<'_>,
+        timestamps: &Timestamps,
+        local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
-        let measurement = measure(header, sent.at, datagram.received.at, pivot, precision);
-        let tests = self.run_tests(now, id, header, &measurement, datagram.local);
+        let Timestamps { header, sent, received, mode, sampled } = timestamps;
+        let measurement = measure(header, sent.at, received.at, pivot, precision);
+        let tests = self.run_tests(now, id, header, &measurement, local);
         let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
         let association = &mut self.associations[index];
         association.last = Some(LastAnswer {
             header: *header,
             measurement,
-            local: datagram.local,
+            local,
+            mode: *mode,
             tests,
             transmitted_by: sent.source,
-            received_by: datagram.received.source,
+            received_by: received.source,
         });
         association.counters.valid += u64::from(tests.is_valid());
+        association.counters.interleaved += u64::from(*mode == AnswerMode::Interleaved);
         if tests.is_synchronized() {
             self.reached(id);
         } else {
@@ -202,6 +217,10 @@ impl Engine {
         if let Err(reason) = self.admit(now, id, &measurement, header) {
             self.discipline.update(now);
             return Err(reason);
+        }
+        if *sampled {
+            // The first interleaved answer after a basic one tells more of an exchange that counted already.
+            return Ok(());
         }
         self.sample(now, id, header, &measurement)
     }
@@ -356,9 +375,13 @@ fn authenticate(
     if header.mode != Mode::Server {
         return Err(DiscardReason::WrongMode);
     }
-    if header.origin != open.origin {
+    let mode = if header.origin == open.origin {
+        AnswerMode::Basic
+    } else if open.interleaved_origin == Some(header.origin) {
+        AnswerMode::Interleaved
+    } else {
         return Err(DiscardReason::OriginMismatch);
-    }
+    };
     let mut cookies = ArrayVec::new();
     match &open.proof {
         Proof::None => {}
@@ -372,7 +395,7 @@ fn authenticate(
                 .map_err(|error| nts_reason(error, &header))?;
         }
     }
-    Ok(Authentic { header, cookies })
+    Ok(Authentic { header, mode, cookies })
 }
 
 fn nts_reason(error: NtsResponseError, header: &Header) -> DiscardReason {

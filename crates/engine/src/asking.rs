@@ -75,10 +75,11 @@ impl Engine {
         let version =
             self.source_index(key).map_or(4, |source| self.sources[source].config.version.clamp(1, 4));
         let origin = self.random_timestamp();
+        let reference = self.interleaved_reference(index, origin);
         let mut buffer = [0; REQUEST_ROOM];
         let is_nts = self.associations[index].nts().is_some();
         let version = if is_nts { 4 } else { version };
-        buffer[..HEADER_OCTETS].copy_from_slice(&request_header(version, origin).encode());
+        buffer[..HEADER_OCTETS].copy_from_slice(&request_header(version, origin, reference).encode());
         let mut writer = FieldWriter::new(&mut buffer, HEADER_OCTETS);
         let unique_identifier = self.random.public_octets::<32>();
         let nonce = self.random.public_octets::<16>();
@@ -120,6 +121,7 @@ impl Engine {
             id,
             asked_at: now,
             origin,
+            interleaved_origin: reference.map(|reference| reference.receive),
             version,
             proof,
             sent: None,
@@ -127,6 +129,18 @@ impl Engine {
             disturbed: false,
         });
         Ok(Some(octets))
+    }
+
+    /// What makes a request an interleaved one, where that is wanted and there is an exchange to refer to.
+    fn interleaved_reference(&mut self, index: usize, origin: NtpTimestamp) -> Option<InterleavedReference> {
+        let source = self.source_index(self.associations[index].source)?;
+        if !self.sources[source].config.interleaved {
+            return None;
+        }
+        let remote_receive = self.associations[index].completed.as_mut()?.refer()?;
+        let receive = self.random_timestamp();
+        // The two must differ, or the answer would not tell its mode. RFC 9769 §2.
+        (receive != origin).then_some(InterleavedReference { origin: remote_receive, receive })
     }
 
     fn random_timestamp(&mut self) -> NtpTimestamp {
@@ -154,13 +168,20 @@ impl Engine {
         let Some(index) = self.exchange_owner(exchange) else { return };
         let association = &mut self.associations[index];
         association.counters.count_sent(sent.source);
-        if let Some(open) = &mut association.exchange {
-            let is_better = |old: Timestamped| {
-                old.source == TimestampSource::Daemon || sent.source != TimestampSource::Daemon
-            };
-            if open.sent.is_none_or(is_better) {
-                open.sent = Some(sent);
-            }
+        let is_better = |old: Timestamped| {
+            old.source == TimestampSource::Daemon || sent.source != TimestampSource::Daemon
+        };
+        if let Some(open) = &mut association.exchange
+            && open.sent.is_none_or(is_better)
+        {
+            open.sent = Some(sent);
+        }
+        // In interleaved mode a stamp that comes after the answer is not too late.
+        if let Some(completed) = &mut association.completed
+            && completed.exchange == exchange
+            && is_better(completed.sent)
+        {
+            completed.sent = sent;
         }
     }
 
@@ -249,9 +270,27 @@ impl Engine {
     }
 }
 
+/// The two timestamps with which a request asks for an interleaved answer. RFC 9769 §2.
+#[derive(Clone, Copy, Debug)]
+struct InterleavedReference {
+    /// The server's receive timestamp of the exchange whose transmit timestamp is wanted.
+    origin: NtpTimestamp,
+    /// Random; an interleaved answer returns it.
+    receive: NtpTimestamp,
+}
+
 /// The header of a request says as little as possible: the transmit timestamp is random and everything else is zero, but
-/// for the precision that stands for "no statement". RFC 9109, draft-ietf-ntp-data-minimization.
-const fn request_header(version: u8, origin: NtpTimestamp) -> Header {
+/// for the precision that stands for "no statement", and for what interleaved mode needs. RFC 9109,
+/// draft-ietf-ntp-data-minimization.
+const fn request_header(
+    version: u8,
+    transmit: NtpTimestamp,
+    reference: Option<InterleavedReference>,
+) -> Header {
+    let (origin, receive) = match reference {
+        Some(reference) => (reference.origin, reference.receive),
+        None => (NtpTimestamp::ZERO, NtpTimestamp::ZERO),
+    };
     Header {
         leap: LeapIndicator::NoWarning,
         version,
@@ -263,9 +302,9 @@ const fn request_header(version: u8, origin: NtpTimestamp) -> Header {
         root_dispersion: NtpShort::ZERO,
         reference_id: ReferenceId([0; 4]),
         reference: NtpTimestamp::ZERO,
-        origin: NtpTimestamp::ZERO,
-        receive: NtpTimestamp::ZERO,
-        transmit: origin,
+        origin,
+        receive,
+        transmit,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::back_off::BackOff;
 use crate::certificate_dates::Claim;
 use crate::event::DiscardCounters;
+use crate::interleaved::{AnswerMode, Completed};
 use crate::nts_state::NtsState;
 use crate::packet_tests::{Measurement, PacketTests};
 use crate::polling::Polling;
@@ -38,6 +39,8 @@ pub(crate) struct Association {
     pub(crate) credentials: Credentials,
     pub(crate) polling: Polling,
     pub(crate) exchange: Option<Exchange>,
+    /// The last answered exchange, for interleaved mode.
+    pub(crate) completed: Option<Completed>,
     /// Whether any good answer ever came.
     pub(crate) confirmed: bool,
     /// Whether another address should take its place as soon as there is one.
@@ -67,6 +70,8 @@ pub(crate) struct Exchange {
     pub(crate) asked_at: MonoTime,
     /// The random transmit timestamp, which a true answer returns as its origin.
     pub(crate) origin: NtpTimestamp,
+    /// The random receive timestamp of an interleaved request, which a true interleaved answer returns as its origin.
+    pub(crate) interleaved_origin: Option<NtpTimestamp>,
     pub(crate) version: u8,
     pub(crate) proof: Proof,
     /// T1.
@@ -110,6 +115,7 @@ pub(crate) struct LastAnswer {
     pub(crate) header: Header,
     pub(crate) measurement: Measurement,
     pub(crate) local: Option<IpAddr>,
+    pub(crate) mode: AnswerMode,
     pub(crate) tests: PacketTests,
     pub(crate) transmitted_by: TimestampSource,
     pub(crate) received_by: TimestampSource,
@@ -126,6 +132,8 @@ pub(crate) struct PacketCounters {
     pub(crate) kernel_received: u64,
     pub(crate) hardware_sent: u64,
     pub(crate) hardware_received: u64,
+    /// Valid answers in interleaved mode.
+    pub(crate) interleaved: u64,
 }
 
 impl PacketCounters {
@@ -162,6 +170,7 @@ impl Association {
             credentials,
             polling: Polling::new(config),
             exchange: None,
+            completed: None,
             confirmed: false,
             replace: false,
             denied_until: None,

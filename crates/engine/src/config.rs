@@ -115,6 +115,8 @@ pub struct SourceConfig {
     pub max_delay_deviation_ratio: f64,
     /// Whether polling starts at once; otherwise with [`crate::Command::Online`].
     pub online: bool,
+    /// Whether the server is asked when its answers really left. RFC 9769 §2.
+    pub interleaved: bool,
 }
 
 impl SourceConfig {
@@ -138,6 +140,7 @@ impl SourceConfig {
             max_delay_ratio: 0.0,
             max_delay_deviation_ratio: 10.0,
             online: true,
+            interleaved: false,
         }
     }
 

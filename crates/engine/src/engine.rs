@@ -278,6 +278,7 @@ impl Engine {
             if let Some(exchange) = &mut association.exchange {
                 exchange.disturbed = true;
             }
+            association.completed = None;
             if let Some(claim) = &mut association.claim {
                 claim.offset -= by.as_secs_f64();
             }

@@ -20,6 +20,7 @@ mod engine;
 mod establishing;
 mod event;
 mod input;
+mod interleaved;
 mod nts_state;
 mod output;
 mod packet_tests;

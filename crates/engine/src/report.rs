@@ -311,6 +311,9 @@ pub struct NtpReport {
     pub total_hardware_tx: u64,
     /// Receive stamps from the network card.
     pub total_hardware_rx: u64,
+    /// Valid answers in interleaved mode (RFC 9769).
+    #[serde(default)]
+    pub total_interleaved_rx: u64,
 }
 
 /// `chronyc activity`.

@@ -2,6 +2,7 @@
 
 use crate::association::{Association, Credentials};
 use crate::engine::Engine;
+use crate::interleaved::AnswerMode;
 use crate::packet_tests::reference_id;
 use crate::source::{EstablishmentState, Source};
 use crate::{
@@ -263,6 +264,7 @@ fn ntp_report(now: NtpDate, association: &Association) -> NtpReport {
         total_kernel_rx: counters.kernel_received,
         total_hardware_tx: counters.hardware_sent,
         total_hardware_rx: counters.hardware_received,
+        total_interleaved_rx: counters.interleaved,
         ..NtpReport::default()
     };
     let Some(last) = &association.last else { return counted };
@@ -291,6 +293,7 @@ fn ntp_report(now: NtpDate, association: &Association) -> NtpReport {
         dispersion_seconds: last.measurement.dispersion.as_secs_f64(),
         response_seconds: last.measurement.response.as_secs_f64(),
         tests: last.tests.bits(),
+        interleaved: last.mode == AnswerMode::Interleaved,
         tx_timestamping: Some(last.transmitted_by),
         rx_timestamping: Some(last.received_by),
         ..counted

@@ -3,6 +3,7 @@
 mod certificates;
 mod control;
 mod establishing;
+mod interleaved;
 mod ladder;
 mod nts;
 mod plain;

@@ -35,7 +35,8 @@ pub fn saved_state(octets: &[u8]) {
 /// The most that an engine may ask for after one input before it must wait.
 const WISHES_MAX: usize = 4096;
 
-/// Reads octets as a course of events in the life of an engine with a plain, a keyed and an NTS source.
+/// Reads octets as a course of events in the life of an engine with a plain source, and a keyed and an NTS source in
+/// interleaved mode.
 pub fn engine(octets: &[u8]) {
     let mut world = World::new();
     let mut rest = octets;
@@ -60,10 +61,14 @@ impl World {
     fn new() -> Self {
         let (now, system) = (MonoTime::from_nanos(1_000_000_000), NtpDate::from_unix(1_795_200_000, 0));
         let key = SymmetricKey::new(1, MacAlgorithm::Sha1, b"a secret of the fuzzer").expect("a good key");
-        let keyed =
-            SourceConfig { authentication: Authentication::Key(1), ..SourceConfig::server("192.0.2.2") };
+        let keyed = SourceConfig {
+            authentication: Authentication::Key(1),
+            interleaved: true,
+            ..SourceConfig::server("192.0.2.2")
+        };
+        let nts = SourceConfig { interleaved: true, ..SourceConfig::nts("nts.example.org") };
         let config = Config {
-            sources: vec![SourceConfig::server("192.0.2.1"), keyed, SourceConfig::nts("nts.example.org")],
+            sources: vec![SourceConfig::server("192.0.2.1"), keyed, nts],
             keys: Arc::new(vec![key]),
             ..Config::default()
         };
@@ -138,7 +143,9 @@ impl World {
         let mut octets = octets.to_vec();
         if event.is_multiple_of(12) && octets.len() >= 48 {
             octets[0] = octets[0] & 0xc0 | request[0] & 0x38 | 4;
-            octets[24..32].copy_from_slice(&request[40..48]);
+            // The argument's high bit: an interleaved answer, if that was asked for.
+            let echo = if argument & 0x80 != 0 && request[24..32] != [0; 8] { 32..40 } else { 40..48 };
+            octets[24..32].copy_from_slice(&request[echo]);
             octets.extend_from_slice(&request[48..]);
         }
         self.now = self.now.add_secs_f64(0.001);

@@ -41,6 +41,8 @@ pub struct Source {
     pub max_delay_deviation_ratio: f64,
     /// Whether the source is asked from the start; otherwise when it is told to go online.
     pub online: bool,
+    /// Whether the server is asked when its answers really left. RFC 9769 §2.
+    pub interleaved: bool,
     /// Added to each measured offset; seconds, positive when the source is known to be behind.
     pub offset_correction: f64,
     /// Where the source was configured.
@@ -69,6 +71,7 @@ impl Source {
             max_delay_ratio: 0.0,
             max_delay_deviation_ratio: 10.0,
             online: true,
+            interleaved: false,
             offset_correction: 0.0,
             origin: None,
         }

@@ -73,7 +73,6 @@ const FLAGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("auto_offline", "a source stays online when a request cannot be sent"),
     ("burst", "each poll is one request"),
     ("copy", "stratum and reference identifier are our own"),
-    ("xleave", "interleaved mode is not supported, the basic mode is used"),
 ];
 
 /// A source whose certificate set is not yet complete.
@@ -166,6 +165,7 @@ fn option(
         "ipv4" => source.address_family = AddressFamily::V4,
         "ipv6" => source.address_family = AddressFamily::V6,
         "nts" => draft.nts = true,
+        "xleave" => source.interleaved = true,
         "ntsport" => draft.nts_port = line.integer(&(1..=u16::MAX))?,
         "certset" => draft.certificate_set = line.integer(&(0..=u32::MAX))?,
         "key" => draft.key = Some(line.integer(&(1..=u32::MAX))?),

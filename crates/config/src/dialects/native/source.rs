@@ -283,6 +283,7 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("noselect", boolean, &mut source.no_select);
     table.set("trust", boolean, &mut source.trust);
     table.set("require", boolean, &mut source.require);
+    table.set("interleaved", boolean, &mut source.interleaved);
     table.set("max-delay", number(1e-6..=DELAY_MAX, " seconds"), &mut source.max_delay);
     table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
     let family =
