@@ -3,16 +3,20 @@
 use crate::chrony_host;
 use crate::cli::Options;
 use crate::clock_shell::ClockShell;
+use crate::desks::{self, Desk};
 use crate::exchanges::Exchanges;
 use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
 use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
+use crate::observation_host::Observation;
 use crate::publish::{Dated, Publisher};
 use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
 use crate::state::{Rotation, StateKeeper};
 use crate::store::Store;
-use crate::time_plane::{Inline, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary};
+use crate::time_plane::{
+    Inline, InlineDesks, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
+};
 use crate::trust::Trusts;
 use crate::{once, restart_only, wiring};
 use anyhow::{Context, Result, bail};
@@ -112,6 +116,7 @@ struct Daemon {
     servers: Servers,
     control: Option<chime_web::Handle>,
     chronyc: Option<chrony_host::Handle>,
+    desks: Option<desks::Handle>,
     manager: ServiceManager,
 }
 
@@ -140,6 +145,7 @@ impl Daemon {
         let ke_workers = open_ke_servers(&model, &shared)?;
         let control = open_control(&model, user);
         let chronyc = open_chronyc(&model, user);
+        let desks = open_desks(&model, user);
         let store = Store::open(&model.process.state_directory, Some(&model.cookie_key_path()));
         let clock = take_clock(options, now)?;
         give_up_privileges(options, user, &store)?;
@@ -169,6 +175,7 @@ impl Daemon {
         let view = View { reports, servers: servers.clone(), command_packets: Arc::default() };
         let chronyc = chrony_host::spawn(chronyc, view.clone().for_chronyc(sender.clone(), waker.clone()))
             .context("the thread for chronyc cannot be started")?;
+        let (desks, inline_desks) = start_desks(model.process.threads, desks, &view)?;
         let control = control
             .map(|sockets| {
                 let snapshots = Arc::new(move || view.snapshot(true));
@@ -177,13 +184,13 @@ impl Daemon {
             .transpose()
             .context("the control plane cannot be started")?;
         let reload = reload(options.clone(), model, known_time, servers.clone());
-        let parts = Parts { clock, state, publisher, exchanges, trusts, inline };
+        let parts = Parts { clock, state, publisher, exchanges, trusts, inline, desks: inline_desks };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
-        Ok(Self { plane, servers, control, chronyc, manager: ServiceManager::from_environment() })
+        Ok(Self { plane, servers, control, chronyc, desks, manager: ServiceManager::from_environment() })
     }
 
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { mut plane, servers, control, chronyc, mut manager } = self;
+        let Self { mut plane, servers, control, chronyc, desks, mut manager } = self;
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
@@ -193,7 +200,7 @@ impl Daemon {
         manager.stopping();
         plane.save();
         // The control plane first: it shows what the others count.
-        drop((control, chronyc));
+        drop((control, chronyc, desks));
         drop(servers);
         match stop? {
             Stop::Signal => info!("chimed exiting on signal"),
@@ -346,6 +353,36 @@ fn open_chronyc(model: &Model, user: Option<privileges::User>) -> chrony_host::S
     let observability = &model.observability;
     let owner = user.map(|user| (user.uid, user.gid));
     chrony_host::Sockets::open(observability.chrony_socket.as_deref(), &observability.chrony_listen, owner)
+}
+
+/// The tools of other daemons that are answered beside chronyc.
+fn open_desks(model: &Model, user: Option<privileges::User>) -> Vec<Box<dyn Desk>> {
+    let observability = &model.observability;
+    let owner = user.map(|user| (user.uid, user.gid));
+    let mut desks: Vec<Box<dyn Desk>> = Vec::new();
+    let observation = observability.ntpd_rs_socket.as_deref();
+    if let Some(observation) =
+        observation.and_then(|path| Observation::open(path, observability.ntpd_rs_socket_mode, owner))
+    {
+        desks.push(Box::new(observation));
+    }
+    desks
+}
+
+/// Starts the thread that hosts the desks; with `threads = "single"` the time plane gets them instead.
+fn start_desks(
+    threads: Threads,
+    desks: Vec<Box<dyn Desk>>,
+    view: &View,
+) -> Result<(Option<desks::Handle>, InlineDesks)> {
+    let view = view.clone();
+    let view = Box::new(move |with_clients| view.snapshot(with_clients));
+    if threads == Threads::Single {
+        return Ok((None, InlineDesks { desks, view: Some(view) }));
+    }
+    let handle =
+        desks::spawn(desks, view).context("the thread for tools of other daemons cannot be started")?;
+    Ok((handle, InlineDesks::default()))
 }
 
 fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockShell> {

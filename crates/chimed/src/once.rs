@@ -5,7 +5,7 @@ use crate::exchanges::Exchanges;
 use crate::publish::Publisher;
 use crate::serving::Shared;
 use crate::state::StateKeeper;
-use crate::time_plane::{Inline, Parts, Stop, TimePlane, Turn};
+use crate::time_plane::{Inline, InlineDesks, Parts, Stop, TimePlane, Turn};
 use crate::trust::Trusts;
 use crate::wiring;
 use anyhow::{Context, Result, anyhow};
@@ -76,6 +76,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         exchanges: Exchanges::new(model.client_sockets.clone()),
         trusts,
         inline: Inline::default(),
+        desks: InlineDesks::default(),
     };
     let engine = Engine::new(config, seed, now);
     let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;

@@ -72,6 +72,9 @@ impl Publisher {
             minimum_agreeing_sources: settings.minimum_agreeing_sources,
             quarantined: system.quarantined,
             root_dispersion_rate: system.root_dispersion_rate,
+            precision: settings.precision.exponent(),
+            accumulated_steps_seconds: system.accumulated_steps,
+            accumulated_steps_threshold_seconds: settings.step.accumulated_panic,
         };
         let snapshot = Snapshot { program, engine: engine.report(now), ..Snapshot::default() };
         self.reports.store(Arc::new(Dated { snapshot, at: now.mono }));

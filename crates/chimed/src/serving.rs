@@ -242,6 +242,12 @@ impl InlineWorker {
         set.add(&self.orders.wake, Interest::READ, token(InlineToken::Orders));
     }
 
+    /// The clients that are remembered.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientRecord> {
+        self.worker.clients()
+    }
+
     /// A descriptor is ready.
     pub fn handle_ready(&mut self, token: InlineToken) {
         match token {

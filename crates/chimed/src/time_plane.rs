@@ -4,6 +4,7 @@
 //! nothing about time. After each change it publishes what the other planes read; nobody locks it.
 
 use crate::clock_shell::ClockShell;
+use crate::desks::Desk;
 use crate::event_log::EventLog;
 use crate::exchanges::Exchanges;
 use crate::ke_client::KeClients;
@@ -12,6 +13,7 @@ use crate::publish::Publisher;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
+use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ClockCommand;
 use chime_engine::{
     AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request,
@@ -83,6 +85,8 @@ pub struct Parts {
     pub trusts: Trusts,
     /// Servers that have no threads of their own (`threads = "single"`).
     pub inline: Inline,
+    /// Protocols that have no thread of their own.
+    pub desks: InlineDesks,
 }
 
 /// Servers that live in this loop.
@@ -92,6 +96,15 @@ pub struct Inline {
     pub ntp: Option<InlineWorker>,
     /// The NTS key establishment server.
     pub ke: Option<KeWorker>,
+}
+
+/// Protocols of other daemons' tools that live in this loop.
+#[derive(Default)]
+pub struct InlineDesks {
+    /// The protocols.
+    pub desks: Vec<Box<dyn Desk>>,
+    /// The state of everything but the clients of servers that live in this loop.
+    pub view: Option<Box<dyn Fn(bool) -> Snapshot + Send>>,
 }
 
 /// A descriptor of the loop.
@@ -104,6 +117,7 @@ enum Token {
     Network,
     Ntp(InlineToken),
     Ke(KeToken),
+    Desk(usize, usize),
 }
 
 /// How often the state is published when nothing happens. What changes with time alone (ages, dispersion, the rest of a
@@ -122,6 +136,7 @@ pub struct TimePlane {
     pub publisher: Publisher,
     exchanges: Exchanges,
     inline: Inline,
+    desks: InlineDesks,
     establishments: KeClients,
     trusts: Trusts,
     resolver: Resolver,
@@ -146,7 +161,7 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, trusts, inline } = parts;
+        let Parts { clock, state, publisher, exchanges, trusts, inline, desks } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
@@ -162,6 +177,7 @@ impl TimePlane {
             establishments: KeClients::new(exchanges.local().clone()),
             exchanges,
             inline,
+            desks,
             trusts,
             resolver: Resolver::new()?,
             lookups: BTreeMap::new(),
@@ -310,6 +326,7 @@ impl TimePlane {
         }
         self.set.add(&self.wake, Interest::READ, Token::Commands);
         let inline_wake_at = self.register_inline();
+        self.register_desks();
         let wake_at = [
             inline_wake_at,
             self.engine.poll_timeout(),
@@ -323,7 +340,14 @@ impl TimePlane {
         }
         if wake == Wake::Ready {
             let ready: Vec<(Token, Readiness)> = self.set.ready().collect();
+            let mut last_desk = None;
             for (token, readiness) in ready {
+                // A desk may drop descriptors, so that later numbers of it mean others: one at a time.
+                if let Token::Desk(desk, _) = token
+                    && last_desk.replace(desk) == Some(desk)
+                {
+                    continue;
+                }
                 self.handle_ready(token, readiness);
             }
         }
@@ -348,6 +372,31 @@ impl TimePlane {
         Some(ke.poll_timeout(now))
     }
 
+    fn register_desks(&mut self) {
+        for (desk, one) in self.desks.desks.iter().enumerate() {
+            for (number, (descriptor, interest)) in one.descriptors().into_iter().enumerate() {
+                self.set.add(&descriptor, interest, Token::Desk(desk, number));
+            }
+        }
+    }
+
+    fn handle_desk(&mut self, desk: usize, number: usize) {
+        let InlineDesks { desks, view: Some(view) } = &mut self.desks else { return };
+        let (ntp, now) = (&self.inline.ntp, clock::mono_now());
+        // A worker of this loop cannot be waited for.
+        let view = |with_clients| {
+            let mut snapshot = view(false);
+            if let Some(ntp) = ntp.as_ref().filter(|_| with_clients) {
+                let clients = ntp.clients();
+                snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
+            }
+            snapshot
+        };
+        if let Some(desk) = desks.get_mut(desk) {
+            desk.handle_ready(number, &view);
+        }
+    }
+
     fn handle_ready(&mut self, token: Token, readiness: Readiness) {
         match token {
             Token::Exchange(exchange) => {
@@ -370,6 +419,7 @@ impl TimePlane {
                     ke.handle_ready(token, readiness, clock::mono_now());
                 }
             }
+            Token::Desk(desk, number) => self.handle_desk(desk, number),
             Token::Network => {
                 if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
                     self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);

@@ -3,9 +3,9 @@
 //! Owns [`Snapshot`], the one value that the time plane publishes and everything that shows the
 //! daemon reads; the texts of [`text`], in the layout that users of chronyc know; the same as
 //! comma-separated values ([`csv`]); the summary for people ([`status`]); [`metrics`] in
-//! OpenMetrics text; [`check`], a monitoring plug-in's judgement; and [`chrony`], the replies to
-//! an unmodified chronyc. It talks to nobody: what
-//! carries these texts is in `chime-web` and `chime`.
+//! OpenMetrics text; [`check`], a monitoring plug-in's judgement; and the replies to the unmodified
+//! tools of others: [`chrony`] to chronyc, [`ntpd_rs`] to ntp-ctl. It talks to nobody: what
+//! carries these texts is in `chime-web`, `chimed` and `chime`.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -13,6 +13,7 @@ pub mod chrony;
 mod command;
 pub mod csv;
 pub mod metrics;
+pub mod ntpd_rs;
 mod paint;
 mod report;
 mod select;

@@ -48,6 +48,12 @@ pub struct ProgramReport {
     pub command_packets: u64,
     /// The clock's root dispersion grows at this rate; seconds per second.
     pub root_dispersion_rate: f64,
+    /// Precision of the clock; log2 seconds.
+    pub precision: i8,
+    /// Sum of the magnitudes of all steps since the start; seconds.
+    pub accumulated_steps_seconds: f64,
+    /// Beyond this sum no step is made any more; seconds, `None`: without a limit.
+    pub accumulated_steps_threshold_seconds: Option<f64>,
 }
 
 /// Counts of the NTP server over all its workers since the start.

@@ -6,6 +6,7 @@ mod garbage;
 mod harness;
 mod keys;
 mod middle;
+mod ntp_ctl;
 mod our_client;
 mod our_server;
 mod refusals;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         our_server::SCENARIOS,
         tools::SCENARIOS,
         chronyc::SCENARIOS,
+        ntp_ctl::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()

@@ -50,6 +50,10 @@ pub struct Observability {
     pub chrony_socket: Option<PathBuf>,
     /// The same over UDP at these loopback addresses, with reports only.
     pub chrony_listen: Vec<SocketAddr>,
+    /// ntpd-rs's observation socket, for its tools; `None`: not.
+    pub ntpd_rs_socket: Option<PathBuf>,
+    /// Permission bits of that socket, which only shows.
+    pub ntpd_rs_socket_mode: u32,
 }
 
 impl Default for Observability {
@@ -61,6 +65,8 @@ impl Default for Observability {
             metrics_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9975))),
             chrony_socket: None,
             chrony_listen: Vec::new(),
+            ntpd_rs_socket: None,
+            ntpd_rs_socket_mode: 0o666,
         }
     }
 }

@@ -89,7 +89,7 @@ impl NtpdRs {
     }
 
     /// `ntp-ctl status -f prometheus`.
-    fn metrics(&self) -> Result<String> {
+    pub(crate) fn metrics(&self) -> Result<String> {
         let mut command = Suite::Trixie.command("usr/bin/ntp-ctl", None)?;
         command.args(["status", "-f", "prometheus", "-c"]).arg(&self.configuration);
         output(&mut self.node.wrap(&command))

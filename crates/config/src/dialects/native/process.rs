@@ -46,6 +46,10 @@ pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observ
     {
         observability.chrony_listen = listen.unwrap_or_default();
     }
+    if let Some(socket) = table.read("ntpd-rs-observation-path", string_or_off) {
+        observability.ntpd_rs_socket = socket.map(PathBuf::from);
+    }
+    table.set("ntpd-rs-observation-permissions", permissions, &mut observability.ntpd_rs_socket_mode);
     let journal = "the log goes to standard error, for the journal";
     table.ignore(&["log-path", "log-path-metrics-exporter"], journal);
     table.ignore(&["ansi-colors"], "the log has no colours");

@@ -1,0 +1,92 @@
+//! Unmodified tools of ntpd-rs against our daemon: they print of us what they print of their own daemon.
+
+use super::PATIENCE;
+use crate::install::Suite::Trixie;
+use crate::network::Node;
+use crate::peers::{ClientOf, ServerOf, chimed, chrony, ntpd_rs};
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+
+pub(super) const SCENARIOS: &[super::Entry] = &[("ntp-ctl/status-shows-what-it-shows-of-ntpd-rs", status)];
+
+/// The configuration of the tools, which tells them no more than where the socket is.
+struct Tool {
+    node: Node,
+    configuration: PathBuf,
+}
+
+impl Tool {
+    fn says(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Trixie.command("usr/bin/ntp-ctl", None)?;
+        command.args(arguments).arg("-c").arg(&self.configuration);
+        let output = self.node.wrap(&command).output().context("cannot run ntp-ctl")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ntp-ctl {arguments:?}: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn status(stage: &mut Stage) -> Result<()> {
+    let (one, two, four) = (stage.node(1)?, stage.node(2)?, stage.node(4)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let theirs = ntpd_rs::client(stage, &four, &ClientOf::nts("server.test"))?;
+    let socket = stage.folder().join("observe");
+    let text = format!(
+        "ntpd-rs-observation-path = \"{}\"\n\n[[server]]\nlisten = \"0.0.0.0:123\"\n\n\
+         [[source]]\nmode = \"nts\"\naddress = \"server.test\"\ncertificate-authority = \"{}\"\nsystem-cas = false\n\
+         poll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n",
+        socket.display(),
+        stage.pki().ca.display()
+    );
+    let ours = chimed::client_of_sources(stage, &two, &text)?;
+    let text = format!("[observability]\nobservation-path = \"{}\"\n", socket.display());
+    let tool = Tool { node: two.clone(), configuration: stage.write("ntp-ctl.toml", &text)? };
+    stage.until("both are selected", PATIENCE, || {
+        ours.view()?.expect_selected(0x0f)?;
+        theirs.view()?.expect_selected(0xff)
+    })?;
+    let plain = tool.says(&["status"])?;
+    for wanted in [
+        "Stratum: 9\n",
+        "server.test:4460/[fd77::1]:123 [NTS]",
+        "poll interval: 1s",
+        "NTS cookies: ",
+        "0.0.0.0:123: received 0",
+    ] {
+        ensure!(plain.contains(wanted), "no {wanted:?} in: {plain}");
+    }
+    let metrics = tool.says(&["status", "-f", "prometheus"])?;
+    let missing: Vec<String> = names(&theirs.metrics()?);
+    let found = names(&metrics);
+    // They have no server, so that ours is the only one that has counts.
+    let missing: Vec<&String> = missing.iter().filter(|name| !found.contains(name)).collect();
+    ensure!(missing.is_empty(), "not shown of us: {missing:?}\n{metrics}");
+    for (name, least, most) in [
+        ("ntp_system_stratum", 9.0, 9.0),
+        ("ntp_system_leap_indicator", 0.0, 0.0),
+        ("ntp_source_nts_cookies_available", 6.0, 8.0),
+        ("ntp_source_unanswered_polls", 0.0, 1.0),
+        ("ntp_source_poll_interval_seconds", 0.9, 1.1),
+        ("ntp_source_offset_seconds", -0.01, 0.01),
+        ("ntp_source_delay_seconds", 0.0, 0.05),
+        ("ntp_system_root_dispersion_seconds", 0.0, 0.1),
+        ("ntp_server_received_packets_total", 0.0, 0.0),
+    ] {
+        let value = value(&metrics, name)?;
+        ensure!((least..=most).contains(&value), "{name}: {value}\n{metrics}");
+    }
+    Ok(())
+}
+
+/// The metrics that have a sample.
+fn names(text: &str) -> Vec<String> {
+    let samples = text.lines().filter(|line| line.starts_with("ntp_"));
+    samples.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned).collect()
+}
+
+fn value(text: &str, name: &str) -> Result<f64> {
+    let mut lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let value = lines.next().and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.with_context(|| format!("no {name} in: {text}"))
+}
