@@ -12,16 +12,25 @@ use crate::Synchronization;
 const SECONDS_MAX: f64 = 1e9;
 
 /// `[synchronization]`.
-pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
+pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
     const SOURCES_MAX: usize = 255;
     if let Some(count) = table.read("minimum-agreeing-sources", integer(1..=SOURCES_MAX)) {
         settings.minimum_agreeing_sources = Some(count);
     }
     table.set("single-step-panic-threshold", threshold, &mut settings.tuning.step.running_panic);
     table.set("startup-step-panic-threshold", threshold, &mut settings.tuning.step.startup_panic);
-    if let Some(seconds) =
-        table.read("accumulated-step-panic-threshold", number(0.0..=SECONDS_MAX, " seconds"))
-    {
+    const ACCUMULATED: &str = "accumulated-step-panic-threshold";
+    let tolerant = table.is_tolerant();
+    let accumulated = table.read(ACCUMULATED, |value| match value.get_ref() {
+        DeValue::String(word) if tolerant && word == "inf" => Ok(f64::INFINITY),
+        _ => number(0.0..=SECONDS_MAX, " seconds")(value),
+    });
+    if accumulated.is_some_and(f64::is_infinite) {
+        let message =
+            format!("`{ACCUMULATED}` is a number for ntpd-rs, which refuses \"inf\"; there is no limit");
+        table.warn_at(ACCUMULATED, message);
+    }
+    if let Some(seconds) = accumulated.map(|seconds| if seconds.is_finite() { seconds } else { 0.0 }) {
         // 0 is how ntpd-rs writes "no limit".
         settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
@@ -33,7 +42,10 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synch
 }
 
 /// `[local-clock]`.
-pub(super) fn read_local_clock(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalReference>) {
+pub(in crate::dialects) fn read_local_clock(
+    table: &mut TableReader<'_, '_, '_, '_>,
+    local: &mut Option<LocalReference>,
+) {
     let mut clock = local.unwrap_or_default();
     table.set("stratum", integer(1..=15), &mut clock.stratum);
     table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
