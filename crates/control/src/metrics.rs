@@ -49,6 +49,9 @@ fn program(out: &mut Exposition, snapshot: &Snapshot) {
         "Whether a correction beyond the panic thresholds is being refused.",
         f64::from(u8::from(program.quarantined)),
     );
+    if let Some(refused) = snapshot.engine.tracking.refused_correction_seconds {
+        out.gauge("refused_correction_seconds", "The correction that is being refused.", refused);
+    }
 }
 
 fn clock(out: &mut Exposition, snapshot: &Snapshot) {

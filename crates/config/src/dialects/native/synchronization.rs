@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
 use super::values::{fault, integer, number, plain_number, wrong_type};
-use chime_discipline::{LocalReference, PanicThreshold, Settings};
+use chime_discipline::{CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, Settings};
 use chime_time::Frequency;
 
 use crate::Synchronization;
@@ -60,12 +60,21 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     let updates = table.read("step-updates-limit", updates_limit);
     settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
+    table.set("first-correction-samples", integer(1..=64_usize), &mut settings.first_samples_min);
+    table.set("panic-after-updates", integer(0..=u32::MAX), &mut settings.step.panic_after);
     if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
         settings.max_slew = Frequency::from_ratio(slew);
     }
     if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.1)) {
         settings.max_drift = Frequency::from_ratio(drift);
     }
+    if let Some(skew) = table.read("maximum-update-skew", ratio(0.1)) {
+        settings.max_update_skew = Frequency::from_ratio(skew);
+    }
+    if let Some(ratio) = table.read("correction-time-ratio", number(1e-3..=1e6, "")) {
+        settings.correction_time = CorrectionTime::Ratio(ratio);
+    }
+    read_fallback(table, &mut settings.fallback);
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
     table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
     table.set("maximum-source-jitter", seconds(), &mut settings.max_jitter);
@@ -77,6 +86,24 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
         settings.max_clock_error = Frequency::from_ratio(error);
     }
     table.ignore(NTPD_RS_TUNING, "it tunes the Kalman filter of ntpd-rs, which is not used here");
+}
+
+/// `fallback-drift = { min = 16, max = 19 }`: exponents of 2.
+fn read_fallback(table: &mut TableReader<'_, '_, '_, '_>, fallback: &mut Option<FallbackDrift>) {
+    const KEY: &str = "fallback-drift";
+    const EXPONENTS: std::ops::RangeInclusive<u8> = 0..=31;
+    if !table.has(KEY) {
+        return;
+    }
+    let mut limits = (None, None);
+    table.table(KEY, KEY, |exponents| {
+        limits = (exponents.require("min", integer(EXPONENTS)), exponents.require("max", integer(EXPONENTS)));
+    });
+    match limits {
+        (Some(min), Some(max)) if min <= max => *fallback = Some(FallbackDrift { min, max }),
+        (Some(_), Some(_)) => table.error_at(KEY, "`min` must not be above `max`".to_owned(), None),
+        _ => {}
+    }
 }
 
 /// What ntpd-rs reads in this table and has no meaning here.
