@@ -1,19 +1,21 @@
 //! The sockets of chrony's command protocol: reports to everybody on this machine over UDP, everything over a Unix
-//! socket. A thread of its own answers from what the time plane published.
+//! socket.
 
-use chime_control::Snapshot;
+use crate::desks::{Desk, View};
 use chime_control::chrony::{self, Permission, Verdict};
 use chime_engine::Command;
-use chime_sys::poll::{self, Interest, PollSet, WakeReceiver, Waker};
+use chime_server::{Access, AccessList, AccessRule};
+use chime_sys::poll::Interest;
+use chime_sys::udp::{UdpOptions, UdpSocket};
+use chime_sys::unix_datagram::UnixDatagram;
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use tracing::{debug, error, warn};
 
 /// Permissions of the Unix socket: the daemon's user and group, and root.
@@ -23,46 +25,67 @@ const FOLDER_MODE: u32 = 0o750;
 /// Requests taken from one socket before the others have their turn.
 const TURN: usize = 16;
 
-/// The open sockets; they can be opened while the daemon still has privileges.
-#[derive(Debug, Default)]
+/// The open sockets; they can be opened while the daemon still has privileges. The file of the Unix socket is removed in
+/// the end.
+#[derive(Debug)]
 pub struct Sockets {
     unix: Option<(PathBuf, UnixDatagram)>,
     udp: Vec<UdpSocket>,
+    access: AccessList,
 }
 
-/// What the replies are made of.
-pub struct Sources {
-    /// The state as it is now; with the server's clients when the argument says so.
-    pub snapshot: Box<dyn Fn(bool) -> Snapshot + Send>,
+/// Where sockets are wanted, and who is answered.
+#[derive(Clone, Debug, Default)]
+pub struct Wish<'a> {
+    /// The Unix socket.
+    pub path: Option<&'a Path>,
+    /// UDP addresses.
+    pub listen: &'a [SocketAddr],
+    /// Who beside this machine is answered over UDP.
+    pub rules: &'a [AccessRule],
+    /// The only interface for UDP.
+    pub interface: Option<&'a str>,
+    /// User and group of the Unix socket.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Answers chronyc.
+pub struct ChronyDesk {
+    sockets: Sockets,
     /// Queues a command for the time plane; whether that could be done.
-    pub command: Box<dyn Fn(Command) -> bool + Send>,
+    command: Box<dyn Fn(Command) -> bool + Send>,
     /// Counts requests.
-    pub packets: Arc<AtomicU64>,
-}
-
-/// Ends the thread and removes the socket's file when dropped.
-#[derive(Debug)]
-pub struct Handle {
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
+    packets: Arc<AtomicU64>,
 }
 
 impl Sockets {
-    /// Opens what can be opened, with the Unix socket for `owner` (user and group), and says what cannot: the daemon
-    /// keeps time without.
+    /// Opens what can be opened and says what cannot: the daemon keeps time without.
     #[must_use]
-    pub fn open(path: Option<&Path>, listen: &[SocketAddr], owner: Option<(u32, u32)>) -> Self {
-        let unix = path.and_then(|path| {
-            let socket = open_unix(path, owner);
-            let socket =
-                socket.inspect_err(|error| warn!("{}: {error}; chronyc cannot use it", path.display()));
+    pub fn open(wish: &Wish<'_>) -> Self {
+        let unix = wish.path.and_then(|path| {
+            let socket = open_unix(path, wish.owner);
+            let socket = socket.inspect_err(|error| {
+                warn!("Could not open command socket on {} : {error}; chronyc cannot use it", path.display());
+            });
             Some((path.to_owned(), socket.ok()?))
         });
-        let udp = listen.iter().filter_map(|address| {
-            let socket = open_udp(*address);
-            socket.inspect_err(|error| warn!("cannot listen on {address} for chronyc: {error}")).ok()
+        let options = UdpOptions {
+            packet_info: true,
+            free_bind: true,
+            interface: wish.interface.map(str::to_owned),
+            ..UdpOptions::default()
+        };
+        let udp = wish.listen.iter().filter_map(|address| {
+            let socket = UdpSocket::bound_to(*address, &options);
+            socket.inspect_err(|error| error!("Could not open command socket on {address} : {error}")).ok()
         });
-        Self { unix, udp: udp.collect() }
+        Self { unix, udp: udp.collect(), access: AccessList::from_rules(wish.rules) }
+    }
+
+    /// Whether nothing could be opened, or was to be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unix.is_none() && self.udp.is_empty()
     }
 
     /// The UDP addresses that were really bound.
@@ -72,116 +95,103 @@ impl Sockets {
     }
 }
 
-/// Starts the thread; `None` when there is no socket.
-///
-/// # Errors
-/// When the system gives no pipe or thread.
-pub fn spawn(sockets: Sockets, sources: Sources) -> io::Result<Option<Handle>> {
-    if sockets.unix.is_none() && sockets.udp.is_empty() {
-        return Ok(None);
-    }
-    let (waker, wake) = poll::waker()?;
-    let run = move || {
-        if let Err(error) = serve(&sockets, &sources, &wake) {
-            error!("chronyc is not answered any more: {error}");
-        }
-        if let Some((path, _)) = &sockets.unix
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if let Some((path, _)) = &self.unix
             && let Err(error) = fs::remove_file(path)
         {
             debug!("{}: {error}", path.display());
         }
-    };
-    let thread = std::thread::Builder::new().name("chronyc".to_owned()).spawn(run)?;
-    Ok(Some(Handle { waker, thread: Some(thread) }))
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.waker.wake();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            error!("the thread that answers chronyc has panicked");
-        }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Token {
-    Stop,
-    Unix,
-    Udp(usize),
-}
+impl ChronyDesk {
+    /// A desk at these sockets. `command` queues a command for the time plane and gives whether that could be done;
+    /// `packets` counts requests.
+    pub fn new(
+        sockets: Sockets,
+        command: impl Fn(Command) -> bool + Send + 'static,
+        packets: Arc<AtomicU64>,
+    ) -> Self {
+        Self { sockets, command: Box::new(command), packets }
+    }
 
-fn serve(sockets: &Sockets, sources: &Sources, wake: &WakeReceiver) -> io::Result<()> {
-    let mut set = PollSet::new();
-    loop {
-        set.clear();
-        set.add(wake, Interest::READ, Token::Stop);
-        if let Some((_, socket)) = &sockets.unix {
-            set.add(socket, Interest::READ, Token::Unix);
-        }
-        for (number, socket) in sockets.udp.iter().enumerate() {
-            set.add(socket, Interest::READ, Token::Udp(number));
-        }
-        set.wait(None)?;
-        for (token, _) in set.ready() {
-            match token {
-                Token::Stop => return Ok(()),
-                Token::Unix => sockets.unix.iter().for_each(|(_, socket)| answer_unix(socket, sources)),
-                Token::Udp(number) => {
-                    sockets.udp.get(number).into_iter().for_each(|socket| answer_udp(socket, sources));
-                }
+    fn answer_unix(&self, view: View<'_>) {
+        let Some((_, socket)) = &self.sockets.unix else { return };
+        let mut room = [0; chrony::REQUEST_ROOM];
+        for _ in 0..TURN {
+            let (octets, peer) = match socket.recv_from(&mut room) {
+                Ok(received) => received,
+                Err(error) => return note(&error),
+            };
+            // Who has no address could not learn what became of the request, and chronyd does nothing for them.
+            let Some(path) = peer else { continue };
+            if let Some(reply) = self.answer(&room[..octets], Permission::Everything, view)
+                && let Err(error) = socket.send_to(&reply, &path)
+            {
+                debug!("a reply to {} is lost: {error}", path.display());
             }
         }
     }
-}
 
-fn answer_unix(socket: &UnixDatagram, sources: &Sources) {
-    let mut room = [0; chrony::REQUEST_ROOM];
-    for _ in 0..TURN {
-        let (octets, peer) = match socket.recv_from(&mut room) {
-            Ok(received) => received,
-            Err(error) => return note(&error),
-        };
-        // Who has no address could not learn what became of the request, and chronyd does nothing for them.
-        let Some(path) = peer.as_pathname() else { continue };
-        if let Some(reply) = answer(&room[..octets], Permission::Everything, sources)
-            && let Err(error) = socket.send_to(&reply, path)
-        {
-            debug!("a reply to {} is lost: {error}", path.display());
+    fn answer_udp(&self, number: usize, view: View<'_>) {
+        let Some(socket) = self.sockets.udp.get(number) else { return };
+        let mut room = [0; chrony::REQUEST_ROOM];
+        for _ in 0..TURN {
+            let datagram = match socket.recv(&mut room) {
+                Ok(datagram) => datagram,
+                Err(error) => return note(&error),
+            };
+            let peer = datagram.from;
+            if !self.admits(peer.ip()) {
+                continue;
+            }
+            if let Some(reply) = self.answer(&room[..datagram.octets], Permission::OpenReports, view)
+                && let Err(error) = socket.send_to(&reply, peer, datagram.destination)
+            {
+                debug!("a reply to {peer} is lost: {error}");
+            }
+        }
+    }
+
+    /// This machine, and who is allowed by rules.
+    fn admits(&self, peer: IpAddr) -> bool {
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&peer)
+            || self.sockets.access.check(peer) == Access::Allow
+    }
+
+    /// The reply to a request, which has been carried out.
+    fn answer(&self, request: &[u8], permission: Permission, view: View<'_>) -> Option<Vec<u8>> {
+        if !chrony::is_request(request) {
+            return None;
+        }
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        let with_clients = permission == Permission::Everything && chrony::asks_for_clients(request);
+        let mut snapshot = view(with_clients);
+        // chronyc asks for eight at a time.
+        snapshot.clients.sort_by_key(|client| client.address);
+        match chrony::respond(request, &snapshot, permission) {
+            Verdict::Silence => None,
+            Verdict::Reply(reply) => Some(reply),
+            // Not queued: the daemon is stopping, and chronyc will find nobody.
+            Verdict::Command { command, reply } => (self.command)(command).then_some(reply),
         }
     }
 }
 
-fn answer_udp(socket: &UdpSocket, sources: &Sources) {
-    let mut room = [0; chrony::REQUEST_ROOM];
-    for _ in 0..TURN {
-        let (octets, peer) = match socket.recv_from(&mut room) {
-            Ok(received) => received,
-            Err(error) => return note(&error),
-        };
-        if ![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&peer.ip()) {
-            continue;
-        }
-        if let Some(reply) = answer(&room[..octets], Permission::OpenReports, sources)
-            && let Err(error) = socket.send_to(&reply, peer)
-        {
-            debug!("a reply to {peer} is lost: {error}");
-        }
+impl Desk for ChronyDesk {
+    fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
+        let unix = self.sockets.unix.iter().map(|(_, socket)| socket.as_fd());
+        let udp = self.sockets.udp.iter().map(|socket| socket.as_fd());
+        unix.chain(udp).map(|descriptor| (descriptor, Interest::READ)).collect()
     }
-}
 
-/// The reply to a request, which has been carried out.
-fn answer(request: &[u8], permission: Permission, sources: &Sources) -> Option<Vec<u8>> {
-    if !chrony::is_request(request) {
-        return None;
-    }
-    sources.packets.fetch_add(1, Ordering::Relaxed);
-    let with_clients = permission == Permission::Everything && chrony::asks_for_clients(request);
-    match chrony::respond(request, &(sources.snapshot)(with_clients), permission) {
-        Verdict::Silence => None,
-        Verdict::Reply(reply) => Some(reply),
-        // Not queued: the daemon is stopping, and chronyc will find nobody.
-        Verdict::Command { command, reply } => (sources.command)(command).then_some(reply),
+    fn handle_ready(&mut self, number: usize, view: View<'_>) {
+        let unix = usize::from(self.sockets.unix.is_some());
+        match number.checked_sub(unix) {
+            Some(udp) => self.answer_udp(udp, view),
+            None => self.answer_unix(view),
+        }
     }
 }
 
@@ -190,12 +200,6 @@ fn note(error: &io::Error) {
     if error.kind() != io::ErrorKind::WouldBlock {
         debug!("receiving from chronyc: {error}");
     }
-}
-
-fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 fn open_unix(path: &Path, owner: Option<(u32, u32)>) -> io::Result<UnixDatagram> {
@@ -209,8 +213,7 @@ fn open_unix(path: &Path, owner: Option<(u32, u32)>) -> io::Result<UnixDatagram>
         give(folder)?;
     }
     remove_stale(path)?;
-    let socket = UnixDatagram::bind(path)?;
-    socket.set_nonblocking(true)?;
+    let socket = UnixDatagram::bound_to(path)?;
     fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
     give(path)?;
     Ok(socket)
@@ -225,7 +228,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.file_type().is_socket() => return in_the_way("exists and is not a socket"),
         Ok(_) => {}
     }
-    if UnixDatagram::unbound()?.connect(path).is_ok() {
+    if std::os::unix::net::UnixDatagram::unbound()?.connect(path).is_ok() {
         return in_the_way("another daemon uses it");
     }
     fs::remove_file(path)
@@ -234,6 +237,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desks;
+    use chime_control::Snapshot;
+    use std::net::UdpSocket as Client;
+    use std::os::unix::net::UnixDatagram as UnixClient;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -245,28 +252,26 @@ mod tests {
         request
     }
 
-    fn host(sockets: Sockets) -> (Handle, mpsc::Receiver<Command>, Arc<AtomicU64>) {
+    fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<Command>, Arc<AtomicU64>) {
         let (sender, commands) = mpsc::channel();
         let packets = Arc::new(AtomicU64::new(0));
-        let sources = Sources {
-            snapshot: Box::new(|_| Snapshot::default()),
-            command: Box::new(move |command| sender.send(command).is_ok()),
-            packets: Arc::clone(&packets),
-        };
-        let handle = spawn(sockets, sources).expect("a thread").expect("a socket");
-        (handle, commands, packets)
+        let desk =
+            ChronyDesk::new(sockets, move |command| sender.send(command).is_ok(), Arc::clone(&packets));
+        let handle = desks::spawn(vec![Box::new(desk)], Box::new(|_| Snapshot::default()));
+        (handle.expect("a thread").expect("a desk"), commands, packets)
     }
 
     #[test]
     fn the_unix_socket_takes_commands_and_is_removed_at_the_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("made/chronyd.sock");
-        let sockets = Sockets::open(Some(&path), &[], None);
-        assert!(Sockets::open(Some(&path), &[], None).unix.is_none(), "it is in use");
+        let wish = Wish { path: Some(&path), ..Wish::default() };
+        let sockets = Sockets::open(&wish);
+        assert!(Sockets::open(&wish).is_empty(), "it is in use");
         let (handle, commands, packets) = host(sockets);
-        let client = UnixDatagram::bind(folder.path().join("client")).expect("a path");
+        let client = UnixClient::bind(folder.path().join("client")).expect("a path");
         client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-        UnixDatagram::unbound().expect("a socket").send_to(&request(48, 28), &path).expect("sent");
+        UnixClient::unbound().expect("a socket").send_to(&request(48, 28), &path).expect("sent");
         client.send_to(&request(53, 28), &path).expect("sent");
         let mut reply = [0; 600];
         let octets = client.recv(&mut reply).expect("a reply");
@@ -280,10 +285,11 @@ mod tests {
 
     #[test]
     fn udp_is_for_reports() {
-        let sockets = Sockets::open(None, &[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], None);
+        let listen = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let sockets = Sockets::open(&Wish { listen: &listen, ..Wish::default() });
         let address = sockets.addresses()[0];
         let (_handle, commands, _) = host(sockets);
-        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let client = Client::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         let ask = |request: &[u8]| {
             client.send_to(request, address).expect("sent");
@@ -297,11 +303,25 @@ mod tests {
     }
 
     #[test]
+    fn others_are_answered_only_where_a_rule_lets_them_in() {
+        let desk = |rules: &[AccessRule]| {
+            ChronyDesk::new(Sockets::open(&Wish { rules, ..Wish::default() }), |_| true, Arc::default())
+        };
+        let (own, other) = (IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::from([192, 0, 2, 1]));
+        let closed = desk(&[]);
+        assert!(closed.admits(own) && !closed.admits(other));
+        let open = desk(&[AccessRule { allow: true, all: false, subnet: None }]);
+        assert!(open.admits(other));
+        let denied = desk(&[AccessRule { allow: false, all: true, subnet: None }]);
+        assert!(denied.admits(own), "this machine is always let in");
+    }
+
+    #[test]
     fn another_file_in_the_place_is_left_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("precious");
         fs::write(&path, "data").expect("it can be written");
-        assert!(Sockets::open(Some(&path), &[], None).unix.is_none());
+        assert!(Sockets::open(&Wish { path: Some(&path), ..Wish::default() }).is_empty());
         assert_eq!(fs::read(&path).expect("it is still there"), b"data");
     }
 }

@@ -2,7 +2,8 @@
 
 use chime_config::Dialect;
 use clap::Parser;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The time daemon of Truechimer: NTP client and server secured by Network Time Security.
@@ -17,8 +18,8 @@ pub struct Options {
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Take the configuration as written in DIALECT: native (TOML), chrony (chrony.conf), ntpsec (ntp.conf) or
-    /// ntpd-rs (ntp.toml); seen from the file unless given
+    /// Take the configuration as written in DIALECT: native (TOML) or chrony (chrony.conf); seen from the file
+    /// unless given
     #[arg(long, value_name = "DIALECT")]
     pub dialect: Option<Dialect>,
 
@@ -45,6 +46,36 @@ pub struct Options {
     /// Stay the user that started it instead of becoming the configured one
     #[arg(long = "keep-user")]
     pub keep_user: bool,
+
+    /// Whose habits the daemon has; set by the name under which it is started.
+    #[arg(skip)]
+    pub habits: Habits,
+}
+
+/// Whose words, signals and exit codes are used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Habits {
+    /// Our own.
+    #[default]
+    Ours,
+    /// chronyd's: see [`crate::chronyd`].
+    Chronyd,
+}
+
+/// As what a process is started: by its own name, or by `--as NAME` as the first argument.
+#[must_use]
+pub fn habits_of(arguments: &[OsString]) -> (Habits, &[OsString]) {
+    let by_name = arguments.first().and_then(|program| Path::new(program).file_name());
+    let rest = arguments.get(1..).unwrap_or_default();
+    let (name, rest) = match rest {
+        [option, name, rest @ ..] if option == "--as" => (Some(name.as_os_str()), rest),
+        [option, rest @ ..] => match option.to_str().and_then(|option| option.strip_prefix("--as=")) {
+            Some(name) => (Some(OsStr::new(name)), rest),
+            None => (by_name, arguments.get(1..).unwrap_or_default()),
+        },
+        [] => (by_name, rest),
+    };
+    if name == Some(OsStr::new("chronyd")) { (Habits::Chronyd, rest) } else { (Habits::Ours, rest) }
 }
 
 impl Options {
@@ -74,6 +105,21 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_or_the_first_option_says_as_what_it_is_started() {
+        let habits = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let (habits, rest) = habits_of(&arguments);
+            (habits, rest.len())
+        };
+        assert_eq!(habits(&["/usr/sbin/chronyd", "-d"]), (Habits::Chronyd, 1));
+        assert_eq!(habits(&["chimed", "--as", "chronyd", "-d"]), (Habits::Chronyd, 1));
+        assert_eq!(habits(&["chimed", "--as=chronyd"]), (Habits::Chronyd, 0));
+        assert_eq!(habits(&["chronyd", "--as", "chimed", "-x"]), (Habits::Ours, 1));
+        assert_eq!(habits(&["chimed", "-d", "--as=chronyd"]), (Habits::Ours, 2));
+        assert_eq!(habits(&[]), (Habits::Ours, 0));
+    }
 
     #[test]
     fn the_options_of_other_daemons_are_understood() {

@@ -1,7 +1,9 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
-use crate::chrony_host;
-use crate::cli::Options;
+use crate::chrony_host::{self, ChronyDesk};
+use crate::chronyd::files::PidFile;
+use crate::chronyd::shell::ChronyShell;
+use crate::cli::{Habits, Options};
 use crate::clock_shell::ClockShell;
 use crate::desks::{self, Desk};
 use crate::exchanges::Exchanges;
@@ -75,7 +77,8 @@ pub fn run(options: &Options) -> ExitCode {
     let outcome = if options.once() {
         measure_once(options, &loaded.model)
     } else {
-        Daemon::start(options, loaded.model, path.as_deref()).and_then(|daemon| daemon.run(options))
+        greet(path.as_deref());
+        serve(options, loaded.model, None, || ())
     };
     outcome.unwrap_or_else(|error| {
         error!("{error:#}");
@@ -87,6 +90,32 @@ pub fn run(options: &Options) -> ExitCode {
         });
         ExitCode::from(if denied { EXIT_NO_PERMISSION } else { EXIT_FAILURE })
     })
+}
+
+fn greet(path: Option<&Path>) {
+    match path {
+        Some(path) => {
+            info!("chimed {} starting, configuration {}", env!("CARGO_PKG_VERSION"), path.display())
+        }
+        None => {
+            info!("chimed {} starting, built-in configuration: five NTS servers", env!("CARGO_PKG_VERSION"))
+        }
+    }
+}
+
+/// Keeps time until a signal or the time limit. `ready` is called when everything is open; `pid_file` is given to the
+/// daemon's user, and removed at the end.
+pub(crate) fn serve(
+    options: &Options,
+    model: Model,
+    pid_file: Option<PidFile>,
+    ready: impl FnOnce(),
+) -> Result<ExitCode> {
+    let daemon = Daemon::start(options, model)?;
+    ready();
+    let outcome = daemon.run(options);
+    drop(pid_file);
+    outcome
 }
 
 /// Writes a line, if it can be written: a full disk or a reader that is gone is no reason to end, as `eprintln` would.
@@ -115,24 +144,15 @@ struct Daemon {
     plane: TimePlane,
     servers: Servers,
     control: Option<chime_web::Handle>,
-    chronyc: Option<chrony_host::Handle>,
     desks: Option<desks::Handle>,
     manager: ServiceManager,
 }
 
 impl Daemon {
     /// Opens everything that needs privileges, gives them up, and starts the planes.
-    fn start(options: &Options, model: Model, path: Option<&Path>) -> Result<Self> {
-        match path {
-            Some(path) => {
-                info!("chimed {} starting, configuration {}", env!("CARGO_PKG_VERSION"), path.display())
-            }
-            None => info!(
-                "chimed {} starting, built-in configuration: five NTS servers",
-                env!("CARGO_PKG_VERSION")
-            ),
-        }
-        signals::install(&[Signal::Terminate, Signal::Interrupt, Signal::HangUp, Signal::User1])?;
+    fn start(options: &Options, model: Model) -> Result<Self> {
+        let path = options.config.clone();
+        signals::install(&Signal::ALL)?;
         let now = clock::read();
         let mut seed = [0; 32];
         random::fill(&mut seed).context("no randomness")?;
@@ -141,20 +161,21 @@ impl Daemon {
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
-        let workers = open_servers(&model, &shared)?;
-        let ke_workers = open_ke_servers(&model, &shared)?;
+        let workers = open_servers(options, &model, &shared)?;
+        let ke_workers = open_ke_servers(options, &model, &shared)?;
         let control = open_control(&model, user);
         let chronyc = open_chronyc(&model, user);
-        let desks = open_desks(&model, user);
-        let store = Store::open(&model.process.state_directory, Some(&model.cookie_key_path()));
+        let mut desks = open_desks(&model, user);
+        let store = open_store(options, &model);
         let clock = take_clock(options, now)?;
-        give_up_privileges(options, user, &store)?;
-        warn_of_unreadable(&model, path);
+        give_up_privileges(options, user, store.as_ref())?;
+        warn_of_unreadable(&model, path.as_deref());
+        let chrony = ChronyShell::new(&model, options, now.mono);
 
-        let mut state = StateKeeper::new(Some(store), shared.clone(), now.mono);
+        let mut state = StateKeeper::new(store, shared.clone(), now.mono);
         let remembered = state.remembered();
         config.known_time = remembered.known_time(config.known_time);
-        config.saved_frequency = remembered.frequency;
+        config.saved_frequency = chrony.saved_frequency().or(remembered.frequency);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
             let interval_seconds =
                 u32::try_from(model.keyset.rotation_interval.as_secs()).unwrap_or(u32::MAX);
@@ -173,8 +194,10 @@ impl Daemon {
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let view = View { reports, servers: servers.clone(), command_packets: Arc::default() };
-        let chronyc = chrony_host::spawn(chronyc, view.clone().for_chronyc(sender.clone(), waker.clone()))
-            .context("the thread for chronyc cannot be started")?;
+        if !chronyc.is_empty() {
+            let command = queue(sender.clone(), waker.clone());
+            desks.push(Box::new(ChronyDesk::new(chronyc, command, view.command_packets.clone())));
+        }
         let (desks, inline_desks) = start_desks(model.process.threads, desks, &view)?;
         let control = control
             .map(|sockets| {
@@ -183,14 +206,25 @@ impl Daemon {
             })
             .transpose()
             .context("the control plane cannot be started")?;
+        let alone = control.is_none() && desks.is_none();
         let reload = reload(options.clone(), model, known_time, servers.clone());
-        let parts = Parts { clock, state, publisher, exchanges, trusts, inline, desks: inline_desks };
+        let parts = Parts {
+            clock,
+            state,
+            publisher,
+            exchanges,
+            trusts,
+            inline,
+            desks: inline_desks,
+            chrony: Some(chrony),
+            alone,
+        };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
-        Ok(Self { plane, servers, control, chronyc, desks, manager: ServiceManager::from_environment() })
+        Ok(Self { plane, servers, control, desks, manager: ServiceManager::from_environment() })
     }
 
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { mut plane, servers, control, chronyc, desks, mut manager } = self;
+        let Self { mut plane, servers, control, desks, mut manager } = self;
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
@@ -199,12 +233,20 @@ impl Daemon {
         });
         manager.stopping();
         plane.save();
+        let stratum = plane.report().tracking.stratum;
         // The control plane first: it shows what the others count.
-        drop((control, chronyc, desks));
+        drop((control, desks));
         drop(servers);
-        match stop? {
-            Stop::Signal => info!("chimed exiting on signal"),
-            Stop::Timeout | Stop::Done => info!("chimed exiting: the time limit has come"),
+        match (stop?, options.habits) {
+            (Stop::Signal, Habits::Ours) => info!("chimed exiting on signal"),
+            (_, Habits::Ours) => info!("chimed exiting: the time limit has come"),
+            (Stop::Signal, Habits::Chronyd) => {}
+            (_, Habits::Chronyd) => {
+                info!("Timeout reached");
+                if stratum == 0 {
+                    return Ok(ExitCode::from(EXIT_FAILURE));
+                }
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -218,6 +260,10 @@ fn identity(options: &Options, model: &Model) -> Result<Option<privileges::User>
     };
     match privileges::find_user(name).with_context(|| format!("looking for the user {name}"))? {
         Some(user) => Ok(Some(user)),
+        None if name == USUAL_USER && options.habits == Habits::Chronyd => {
+            warn!("Running with root privileges");
+            Ok(None)
+        }
         None if name == USUAL_USER => {
             warn!("there is no user {name}: staying root, with only the privileges that are needed");
             Ok(None)
@@ -226,14 +272,17 @@ fn identity(options: &Options, model: &Model) -> Result<Option<privileges::User>
     }
 }
 
-fn open_servers(model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
+fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
     if model.servers.is_empty() {
         return Ok(Vec::new());
     }
     let mut seed = [0; 32];
     random::fill(&mut seed).context("no randomness")?;
-    let settings =
-        ServingSettings { listeners: listeners(model)?, workers: workers(model.process.threads), seed };
+    let listeners = match options.habits {
+        Habits::Ours => listeners(model)?,
+        Habits::Chronyd => serving::bindable(listeners(model)?)?,
+    };
+    let settings = ServingSettings { listeners, workers: workers(model.process.threads), seed };
     serving::bind(&settings, shared)
 }
 
@@ -247,12 +296,15 @@ fn listeners(model: &Model) -> Result<Vec<Listener>> {
     Ok(model.servers.iter().map(listener).collect())
 }
 
-fn open_ke_servers(model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
-    if model.nts_ke_servers.is_empty() {
+fn open_ke_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
+    let listeners = match options.habits {
+        Habits::Ours => ke_listeners(model),
+        Habits::Chronyd => ke_server::bindable(ke_listeners(model), shared),
+    };
+    if listeners.is_empty() {
         return Ok(Vec::new());
     }
-    let settings =
-        KeServerSettings { listeners: ke_listeners(model), workers: workers(model.process.threads) };
+    let settings = KeServerSettings { listeners, workers: workers(model.process.threads) };
     ke_server::bind(&settings, shared)
 }
 
@@ -334,6 +386,9 @@ fn open_control(model: &Model, user: Option<privileges::User>) -> Option<chime_w
             warn!("{}: {error}", folder.display());
         }
     }
+    if settings.socket.is_none() && settings.metrics.is_none() {
+        return None;
+    }
     let without_metrics = chime_web::Settings { metrics: None, ..settings.clone() };
     match chime_web::Sockets::open(&settings) {
         Ok(sockets) => Some(sockets),
@@ -351,8 +406,13 @@ fn open_control(model: &Model, user: Option<privileges::User>) -> Option<chime_w
 /// The sockets for chronyc, as far as they are configured and can be opened.
 fn open_chronyc(model: &Model, user: Option<privileges::User>) -> chrony_host::Sockets {
     let observability = &model.observability;
-    let owner = user.map(|user| (user.uid, user.gid));
-    chrony_host::Sockets::open(observability.chrony_socket.as_deref(), &observability.chrony_listen, owner)
+    chrony_host::Sockets::open(&chrony_host::Wish {
+        path: observability.chrony_socket.as_deref(),
+        listen: &observability.chrony_listen,
+        rules: &observability.chrony_rules,
+        interface: observability.chrony_interface.as_deref(),
+        owner: user.map(|user| (user.uid, user.gid)),
+    })
 }
 
 /// The tools of other daemons that are answered beside chronyc.
@@ -390,13 +450,26 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
         let steering = KernelClock::take_over();
         Box::new(steering.context("the clock cannot be steered; with -x the daemon only watches it")?)
     } else {
-        info!("the clock is only watched (-x)");
+        match options.habits {
+            Habits::Ours => info!("the clock is only watched (-x)"),
+            Habits::Chronyd => info!("Disabled control of system clock"),
+        }
         Box::new(ObserveOnly)
     };
     Ok(ClockShell::new(driver, now))
 }
 
-fn give_up_privileges(options: &Options, user: Option<privileges::User>, store: &Store) -> Result<()> {
+/// The state directory; chronyd keeps our files only where it keeps its own.
+fn open_store(options: &Options, model: &Model) -> Option<Store> {
+    let wanted = options.habits == Habits::Ours || model.chrony.nts_directory.is_some();
+    wanted.then(|| Store::open(&model.process.state_directory, Some(&model.cookie_key_path())))
+}
+
+fn give_up_privileges(
+    options: &Options,
+    user: Option<privileges::User>,
+    store: Option<&Store>,
+) -> Result<()> {
     if options.keep_user || !privileges::is_root() {
         return Ok(());
     }
@@ -408,9 +481,11 @@ fn give_up_privileges(options: &Options, user: Option<privileges::User>, store: 
         .collect();
     match user {
         Some(user) => {
-            store
-                .give_to(user.uid, user.gid)
-                .context("the state directory cannot be given to the daemon's user")?;
+            if let Some(store) = store {
+                store
+                    .give_to(user.uid, user.gid)
+                    .context("the state directory cannot be given to the daemon's user")?;
+            }
             privileges::drop_to(user, &keep).context("privileges cannot be given up")
         }
         None => privileges::keep_only(&keep)
@@ -457,9 +532,7 @@ impl View {
             snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
             snapshot.server.timestamps.daemon_rx =
                 stats.requests.received.saturating_sub(stats.kernel_timestamps);
-            snapshot.server.timestamps.kernel_tx = stats.transmit_stamps;
-            snapshot.server.timestamps.daemon_tx =
-                stats.requests.answered().saturating_sub(stats.transmit_stamps);
+            snapshot.server.timestamps.daemon_tx = stats.requests.answered();
             if with_clients {
                 let clients = serving.clients(CLIENTS_PATIENCE);
                 snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
@@ -470,23 +543,14 @@ impl View {
         }
         snapshot
     }
+}
 
-    /// What the replies to chronyc are made of.
-    fn for_chronyc(self, sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chrony_host::Sources {
-        chrony_host::Sources {
-            packets: Arc::clone(&self.command_packets),
-            snapshot: Box::new(move |with_clients| {
-                let mut snapshot = self.snapshot(with_clients);
-                // chronyc asks for eight at a time.
-                snapshot.clients.sort_by_key(|client| client.address);
-                snapshot
-            }),
-            command: Box::new(move |command| {
-                let sent = sender.send(PlaneCommand::Engine(command)).is_ok();
-                waker.wake();
-                sent
-            }),
-        }
+/// The way of a command from a desk into the time plane; it gives whether that still takes any.
+fn queue(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> impl Fn(chime_engine::Command) -> bool + Send {
+    move |command| {
+        let sent = sender.send(PlaneCommand::Engine(command)).is_ok();
+        waker.wake();
+        sent
     }
 }
 

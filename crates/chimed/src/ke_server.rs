@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tracing::error;
 
 /// Connections at a time when nothing else is configured.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
@@ -105,6 +106,20 @@ struct Desk {
     timeout: Duration,
     ntp_server: Option<String>,
     ntp_port: Option<u16>,
+}
+
+/// The listeners whose certificates can be used and whose addresses can be bound. As chronyd does, the others are told and
+/// left out.
+#[must_use]
+pub fn bindable(listeners: Vec<KeListener>, shared: &Arc<Shared>) -> Vec<KeListener> {
+    let is_bindable = |listener: &KeListener| {
+        let alone = KeServerSettings { listeners: vec![listener.clone()], workers: 1 };
+        let bound = bind(&alone, shared);
+        bound
+            .inspect_err(|error| error!("Could not open NTS-KE socket on {} : {error:#}", listener.address))
+            .is_ok()
+    };
+    listeners.into_iter().filter(is_bindable).collect()
 }
 
 /// Reads the certificates and opens the sockets of all workers. Privileges that this takes can be given up afterwards;

@@ -4,15 +4,19 @@
 //! journal, which has its own clock and its own levels, it starts with the level as `<4>` instead (sd-daemon(3)).
 
 use chime_config::LogLevel;
+use chime_control::CivilDate;
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::registry::LookupSpan;
 
 /// How much is logged; each level includes those before it.
@@ -61,23 +65,76 @@ impl Verbosity {
     }
 }
 
+/// Where the log goes.
+#[derive(Debug)]
+pub enum Destination {
+    /// Standard error; the journal, when that is there.
+    StandardError,
+    /// A file that is appended to.
+    File(File),
+    /// The system's log.
+    Syslog,
+}
+
+/// Whose habits the lines follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Words {
+    /// Ours: a word in front of what is not ordinary.
+    Ours,
+    /// chronyd's: no severity is shown.
+    Chrony,
+}
+
 /// Sends the log to standard error. The variable `CHIMED_LOG` overrides `verbosity`, in the syntax of `env_logger`.
 ///
 /// Does nothing when a log is set up already, as in tests.
 pub fn init(verbosity: Verbosity) {
+    init_to(Destination::StandardError, Words::Ours, verbosity);
+}
+
+/// Sends the log somewhere, as [`init`] does.
+pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
     let filter = std::env::var("CHIMED_LOG")
         .ok()
         .and_then(|text| text.parse::<EnvFilter>().ok())
         .unwrap_or_else(|| EnvFilter::new(verbosity.filter()));
+    let prefix = match (&destination, words) {
+        (Destination::Syslog, _) => Prefix::Level,
+        (Destination::StandardError, _) if stderr_is_the_journal() => Prefix::Level,
+        (_, Words::Ours) => Prefix::TimeAndWord,
+        (_, Words::Chrony) => Prefix::Time,
+    };
+    let writer = match destination {
+        Destination::StandardError => BoxMakeWriter::new(io::stderr),
+        Destination::File(file) => BoxMakeWriter::new(Mutex::new(file)),
+        Destination::Syslog => BoxMakeWriter::new(|| SyslogLine),
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A line that cannot be written (a full disk, a reader that is gone) is lost; complaining about it on standard
         // error as well would end the daemon.
         .log_internal_errors(false)
-        .event_format(LineFormat { journal: stderr_is_the_journal() })
-        .with_writer(io::stderr)
+        .event_format(LineFormat { prefix })
+        .with_writer(writer)
         .finish();
     let _already_set_up = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Takes lines that begin with their level, as `<4>`.
+struct SyslogLine;
+
+impl io::Write for SyslogLine {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(octets);
+        let (level, text) =
+            line.strip_prefix('<').and_then(|line| line.split_once('>')).unwrap_or(("6", &line));
+        chime_sys::syslog::write(level.parse().unwrap_or(6), text.trim_end());
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether standard error leads to the journal: systemd says which device and inode that is.
@@ -90,8 +147,19 @@ fn stderr_is_the_journal() -> bool {
     })
 }
 
+/// What a line begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Prefix {
+    /// The level, as `<4>`.
+    Level,
+    /// The time.
+    Time,
+    /// The time, and a word when the line is not ordinary.
+    TimeAndWord,
+}
+
 struct LineFormat {
-    journal: bool,
+    prefix: Prefix,
 }
 
 impl<S, N> FormatEvent<S, N> for LineFormat
@@ -106,12 +174,11 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = *event.metadata().level();
-        if self.journal {
+        if self.prefix == Prefix::Level {
             write!(writer, "<{}>", priority(level))?;
         } else {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            write_time(&mut writer, now)?;
-            if let Some(word) = word(level) {
+            write_time(&mut writer, unix_seconds(SystemTime::now()))?;
+            if let Some(word) = word(level).filter(|_| self.prefix == Prefix::TimeAndWord) {
                 write!(writer, " {word}:")?;
             }
             writer.write_char(' ')?;
@@ -177,27 +244,23 @@ fn push_printable(target: &mut String, text: &str) {
     }
 }
 
-/// Writes seconds since 1970 as `2036-02-07T06:28:16Z`.
-fn write_time(writer: &mut impl fmt::Write, unix_seconds: u64) -> fmt::Result {
-    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+/// Seconds since 1970, rounded down; clocks may be wrong by decades, and then they are before.
+fn unix_seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(error) => {
+            let before = error.duration();
+            let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            -whole - i64::from(before.subsec_nanos() > 0)
+        }
+    }
 }
 
-/// The date of a day counted from 1 January 1970.
-///
-/// Counts from 1 March of year 0 in cycles of 400 years, so that the leap day is the last day of a counted year.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    const DAYS_OF_CYCLE: u64 = 146_097;
-    let days = days + 719_468; // from 1 March 0000 to 1 January 1970
-    let (cycle, day) = (days / DAYS_OF_CYCLE, days % DAYS_OF_CYCLE);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // 0 is March
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + next_year, month, day)
+/// Writes seconds since 1970 as `2036-02-07T06:28:16Z`.
+fn write_time(writer: &mut impl fmt::Write, unix_seconds: i64) -> fmt::Result {
+    let date = CivilDate::from_unix(unix_seconds);
+    let CivilDate { year, month, day, hour, minute, second } = date;
+    write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
@@ -217,6 +280,7 @@ mod tests {
     #[test]
     fn times_are_written_as_dates() {
         for (seconds, expected) in [
+            (-1, "1969-12-31T23:59:59Z"),
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
             (951_782_400, "2000-02-29T00:00:00Z"),
@@ -244,11 +308,11 @@ mod tests {
         }
     }
 
-    fn lines(journal: bool) -> String {
+    fn lines(prefix: Prefix) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()
-            .event_format(LineFormat { journal })
+            .event_format(LineFormat { prefix })
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, || {
@@ -262,17 +326,18 @@ mod tests {
     #[test]
     fn the_journal_gets_levels_and_no_times() {
         assert_eq!(
-            lines(true),
+            lines(Prefix::Level),
             "<6>Selected source 192.0.2.1\n<4>a \\u{1b}[31mred name name=evil\\n<0>forged\n"
         );
     }
 
     #[test]
     fn a_terminal_gets_times_and_words() {
-        let lines = lines(false);
+        let lines = lines(Prefix::TimeAndWord);
         let (first, second) = lines.split_once('\n').unwrap();
         assert_eq!(first.len(), "2036-02-07T06:28:16Z Selected source 192.0.2.1".len(), "{first}");
         assert!(first.ends_with("Z Selected source 192.0.2.1"), "{first}");
         assert!(second.contains("Z warning: a "), "{second}");
+        assert!(self::lines(Prefix::Time).contains("Z a \\u{1b}"), "chronyd shows no severity");
     }
 }

@@ -30,6 +30,8 @@ pub struct Measurement {
     pub trustworthy: bool,
     /// Whether a signal ended it.
     pub interrupted: bool,
+    /// Whether the time limit ended it.
+    pub timed_out: bool,
 }
 
 impl Measurement {
@@ -77,6 +79,8 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         trusts,
         inline: Inline::default(),
         desks: InlineDesks::default(),
+        chrony: None,
+        alone: true,
     };
     let engine = Engine::new(config, seed, now);
     let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;
@@ -98,7 +102,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
             .apply(ClockCommand::Step { by })
             .map_err(|failure| anyhow!("the clock could not be stepped: {failure}"))?;
     }
-    Ok(Measurement { report, trustworthy, interrupted })
+    Ok(Measurement { report, trustworthy, interrupted, timed_out: stop == Stop::Timeout })
 }
 
 /// Whether more measuring would not tell much more: a time is agreed on, and every source that answers has answered

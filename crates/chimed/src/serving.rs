@@ -5,17 +5,16 @@
 //! counters that nobody else writes. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
 //! call [`Worker::serve`].
 
-mod follow_up;
 mod stats;
 mod worker;
 
 pub use stats::{ServingStats, merge_clients};
 pub use worker::Worker;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
-use chime_server::{ClientRecord, Policy, ServerTime, TransmitTimes};
+use chime_server::{ClientRecord, Policy, ServerTime};
 use chime_sys::batch::spread_by_sender;
 use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
@@ -26,6 +25,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tracing::error;
 
 /// The most workers that are started.
 pub const WORKERS_MAX: usize = 256;
@@ -142,21 +142,38 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
-    // The one thing that workers write for each other, without locks.
-    let transmit_times = Arc::new(TransmitTimes::new([spread.next_u64(), spread.next_u64()]));
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
         let listeners =
             sockets.into_iter().zip(settings.listeners.iter().map(|listener| listener.policy.clone()));
-        Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64))
+        Worker::new(listeners, shared.clone(), settings.seed, number as u64)
     });
     Ok(workers.collect())
+}
+
+/// The listeners whose addresses can be bound. As chronyd does, the others are told and left out: a machine may be without
+/// one of the address families.
+///
+/// # Errors
+/// When there are some, and none can be bound.
+pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
+    let is_bindable = |listener: &Listener| {
+        let bound = bind_group(listener, 1, 0);
+        bound
+            .inspect_err(|error| error!("Could not open NTP socket on {} : {error:#}", listener.address))
+            .is_ok()
+    };
+    let some = !listeners.is_empty();
+    let bindable: Vec<Listener> = listeners.into_iter().filter(is_bindable).collect();
+    if some && bindable.is_empty() {
+        bail!("Could not open NTP sockets");
+    }
+    Ok(bindable)
 }
 
 /// The sockets of all workers for one address.
 fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec<UdpSocket>> {
     let options = UdpOptions {
         packet_info: true,
-        stamps_on_request: true,
         reuse_port: count > 1,
         free_bind: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
@@ -238,12 +255,14 @@ pub enum InlineToken {
 }
 
 impl InlineWorker {
-    /// Adds every descriptor to what the loop waits for.
-    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(InlineToken) -> T) {
+    /// Adds every socket to what the loop waits for; with `orders` the line on which it is told things, too.
+    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(InlineToken) -> T, orders: bool) {
         for (index, socket) in self.worker.sockets().enumerate() {
             set.add(socket, Interest::READ, token(InlineToken::Listener(index)));
         }
-        set.add(&self.orders.wake, Interest::READ, token(InlineToken::Orders));
+        if orders {
+            set.add(&self.orders.wake, Interest::READ, token(InlineToken::Orders));
+        }
     }
 
     /// The clients that are remembered.

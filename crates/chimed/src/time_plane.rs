@@ -3,6 +3,7 @@
 //! Carries facts to the engine and wishes from it: datagrams, key establishments, lookups, the clock, the disk. Decides
 //! nothing about time. After each change it publishes what the other planes read; nobody locks it.
 
+use crate::chronyd::shell::ChronyShell;
 use crate::clock_shell::ClockShell;
 use crate::desks::Desk;
 use crate::event_log::EventLog;
@@ -29,7 +30,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// What the control plane asks of the time plane.
 #[derive(Debug)]
@@ -87,6 +88,10 @@ pub struct Parts {
     pub inline: Inline,
     /// Protocols that have no thread of their own.
     pub desks: InlineDesks,
+    /// What a chrony.conf asks for beside keeping time.
+    pub chrony: Option<ChronyShell>,
+    /// Whether there is no other thread that could send a command: then none is waited for.
+    pub alone: bool,
 }
 
 /// Servers that live in this loop.
@@ -137,6 +142,8 @@ pub struct TimePlane {
     exchanges: Exchanges,
     inline: Inline,
     desks: InlineDesks,
+    chrony: Option<ChronyShell>,
+    alone: bool,
     establishments: KeClients,
     trusts: Trusts,
     resolver: Resolver,
@@ -161,13 +168,17 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, trusts, inline, desks } = parts;
+        let Parts { clock, state, publisher, exchanges, trusts, inline, desks, chrony, alone } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
         }
+        let speaks_chrony = chrony.as_ref().is_some_and(ChronyShell::speaks);
         let network = NetworkMonitor::open()
-            .inspect_err(|error| warn!("changes of the network will not be noticed at once: {error}"))
+            .inspect_err(|error| match speaks_chrony {
+                true => debug!("changes of the network will not be noticed at once: {error}"),
+                false => warn!("changes of the network will not be noticed at once: {error}"),
+            })
             .ok();
         Ok(Self {
             engine,
@@ -178,6 +189,8 @@ impl TimePlane {
             exchanges,
             inline,
             desks,
+            chrony,
+            alone,
             trusts,
             resolver: Resolver::new()?,
             lookups: BTreeMap::new(),
@@ -228,7 +241,11 @@ impl TimePlane {
 
     /// Saves what the next run wants to know. Call it once, at the end.
     pub fn save(&mut self) {
-        self.state.save_all(&self.engine, clock::read());
+        let now = clock::read();
+        if let Some(chrony) = &mut self.chrony {
+            chrony.finish(&self.engine, now.mono);
+        }
+        self.state.save_all(&self.engine, now);
     }
 
     /// Carries out everything that the engine wants, until it wants nothing more, and publishes the result.
@@ -237,6 +254,7 @@ impl TimePlane {
             self.engine.handle_timeout(clock::mono_now());
         }
         let mut changed = false;
+        let mut sampled = false;
         loop {
             let mut quiet = true;
             // The clock first: what is sent after it carries stamps of the corrected clock.
@@ -251,6 +269,7 @@ impl TimePlane {
                 quiet = false;
             }
             while let Some(event) = self.engine.poll_event() {
+                sampled |= matches!(event, Event::Sampled { .. } | Event::Discipline(_));
                 self.note(&event);
                 quiet = false;
             }
@@ -260,6 +279,9 @@ impl TimePlane {
             }
         }
         let now = clock::read();
+        if let Some(chrony) = self.chrony.as_mut().filter(|_| changed) {
+            chrony.settled(&self.engine, now, sampled);
+        }
         self.state.tend(&self.engine, now);
         if changed || now.mono >= self.next_publish {
             self.publisher.publish(&self.engine, self.clock.commanded(), now);
@@ -289,6 +311,12 @@ impl TimePlane {
     }
 
     fn note(&mut self, event: &Event) {
+        if let Some(chrony) = &mut self.chrony {
+            chrony.note(event, &self.engine, clock::read);
+            if chrony.speaks() {
+                return;
+            }
+        }
         self.log.write(event, clock::mono_now());
     }
 
@@ -324,7 +352,9 @@ impl TimePlane {
         if let Some(network) = &self.network {
             self.set.add(network, Interest::READ, Token::Network);
         }
-        self.set.add(&self.wake, Interest::READ, Token::Commands);
+        if !self.alone {
+            self.set.add(&self.wake, Interest::READ, Token::Commands);
+        }
         let inline_wake_at = self.register_inline();
         self.register_desks();
         let wake_at = [
@@ -336,6 +366,9 @@ impl TimePlane {
         ];
         let wake = self.set.wait(wake_at.into_iter().chain(deadlines).flatten().min())?;
         if let Some(input) = self.clock.look_for_interference(clock::read()) {
+            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input) {
+                chrony.jumped(by.as_secs_f64());
+            }
             self.engine.handle_input(clock::mono_now(), input);
         }
         if wake == Wake::Ready {
@@ -351,6 +384,10 @@ impl TimePlane {
                 self.handle_ready(token, readiness);
             }
         }
+        if self.alone {
+            // Queued by the desks of this loop, and so without a wake.
+            self.obey_queued();
+        }
         if let Some(ke) = &mut self.inline.ke {
             ke.handle_timeout(clock::mono_now());
         }
@@ -363,8 +400,12 @@ impl TimePlane {
 
     /// Adds the sockets of servers without threads; gives when they want to be looked at.
     fn register_inline(&mut self) -> Option<MonoTime> {
-        if let Some(ntp) = &self.inline.ntp {
-            ntp.register(&mut self.set, Token::Ntp);
+        if let Some(ntp) = &mut self.inline.ntp {
+            if self.alone {
+                // Told by this thread only, if at all, and so without a wake.
+                ntp.handle_ready(InlineToken::Orders);
+            }
+            ntp.register(&mut self.set, Token::Ntp, !self.alone);
         }
         let ke = self.inline.ke.as_ref()?;
         let now = clock::mono_now();
@@ -456,6 +497,10 @@ impl TimePlane {
         // In this order: what comes after the wakes were taken brings its own. All of it, as nothing else would wake us
         // for the rest.
         self.wake.drain();
+        self.obey_queued();
+    }
+
+    fn obey_queued(&mut self) {
         for command in self.commands.try_iter().collect::<Vec<_>>() {
             self.obey(command);
         }
@@ -472,13 +517,18 @@ impl TimePlane {
 
     /// Whether a signal asks to stop; others are carried out.
     fn handle_signals(&mut self) -> bool {
-        if signals::take(Signal::HangUp) {
+        let hang_up = signals::take(Signal::HangUp);
+        // chronyd has no signal to read its configuration again.
+        if hang_up && self.chrony.as_ref().is_some_and(ChronyShell::speaks) {
+            return true;
+        }
+        if hang_up {
             self.reload();
         }
         if signals::take(Signal::User1) {
             info!("{}", summary(&self.report()));
         }
-        signals::take(Signal::Terminate) || signals::take(Signal::Interrupt)
+        [Signal::Terminate, Signal::Interrupt, Signal::Quit].map(signals::take).contains(&true)
     }
 
     fn reload(&mut self) {
@@ -495,12 +545,6 @@ impl TimePlane {
 #[must_use]
 pub fn summary(report: &EngineReport) -> String {
     let tracking = &report.tracking;
-    if let Some(refused) = tracking.refused_correction_seconds {
-        return format!(
-            "NOT STEERING: a correction of {refused:+.3} s is refused, {} sources",
-            report.sources.len()
-        );
-    }
     if !tracking.synchronized && tracking.stratum != 0 {
         return format!(
             "serving the local clock as stratum {}, {} sources",

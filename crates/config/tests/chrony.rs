@@ -8,7 +8,6 @@ use chime_config::{
     Authentication, AuthenticationPolicy, Dialect, Loaded, Model, NtpVersion, PollLimits, RateLimitSettings,
     Severity, SourceKind, Text, recognise,
 };
-use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_server::Access;
 use proptest::prelude::*;
 
@@ -269,13 +268,11 @@ fn mistakes_are_shown_with_their_place_and_what_was_meant() {
 #[test]
 fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
-        "driftfile /var/lib/chrony/drift interval 60",
-        "logdir /var/log/chrony",
-        "log tracking statistics",
+        "log tracking rtc",
+        "cmdallow gateway.example",
+        "opencommands sources",
         "leapsectz right/UTC",
         "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
-        "cmdport 323",
-        "cmdallow 10.0.0.0/8",
         "hwtimestamp *",
         "server a extfield F323",
         "server a mindelay 0.001",
@@ -301,6 +298,58 @@ fn what_has_no_effect_is_said_once_with_its_place() {
 }
 
 #[test]
+fn the_files_of_chronyd_are_where_it_has_them() {
+    let chrony = model(
+        "driftfile /var/lib/chrony/drift interval 60\ndumpdir /run/chrony\nntscachedir /var/lib/chrony\n\
+         logdir /var/log/chrony\nlog tracking measurements\nlog statistics\nlogbanner 0\nlogchange 0.5\npidfile /\n",
+    )
+    .chrony;
+    let drift = chrony.drift_file.expect("there is one");
+    assert_eq!((drift.path.as_path(), drift.interval.as_secs()), (Path::new("/var/lib/chrony/drift"), 60));
+    assert_eq!(chrony.dump_directory, Some(PathBuf::from("/run/chrony")));
+    assert_eq!(chrony.nts_directory, Some(PathBuf::from("/var/lib/chrony")));
+    assert_eq!(chrony.pid_file, Some(PathBuf::from("/")));
+    assert_eq!((chrony.logs.directory, chrony.logs.banner), (Some(PathBuf::from("/var/log/chrony")), 0));
+    let kinds: Vec<&str> = chrony.logs.kinds.iter().map(|kind| kind.word()).collect();
+    assert_eq!(kinds, ["measurements", "statistics", "tracking"]);
+    assert!((chrony.log_change.0 - 0.5).abs() < 1e-12);
+    let defaults = model("driftfile x").chrony;
+    assert_eq!(defaults.drift_file.expect("there is one").interval.as_secs(), 3600);
+    assert_eq!((defaults.logs.banner, defaults.pid_file), (32, None));
+}
+
+#[test]
+fn chronyc_is_answered_where_chronyd_answers_it() {
+    let observability = |text: &str| model(text).observability;
+    let usual = observability("");
+    assert_eq!(usual.chrony_socket, Some(PathBuf::from("/run/chrony/chronyd.sock")));
+    let shown = |listen: &[std::net::SocketAddr]| listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&usual.chrony_listen), ["127.0.0.1:323", "[::1]:323"]);
+    assert!(usual.chrony_rules.is_empty());
+    let other = observability(
+        "bindcmdaddress 0.0.0.0\nbindcmdaddress /run/x.sock\ncmdport 324\ncmdallow 10/8\ncmddeny 10.1\nbindcmddevice lo",
+    );
+    assert_eq!(other.chrony_socket, Some(PathBuf::from("/run/x.sock")));
+    assert_eq!(shown(&other.chrony_listen), ["0.0.0.0:324", "[::1]:324"]);
+    assert_eq!(other.chrony_rules.iter().map(|rule| rule.allow).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(other.chrony_interface.as_deref(), Some("lo"));
+    let closed = observability("cmdport 0\nbindcmdaddress /");
+    assert!(closed.chrony_socket.is_none() && closed.chrony_listen.is_empty());
+    assert!(errors("bindcmdaddress localhost").contains("neither an IP address nor a path"));
+}
+
+#[test]
+fn directives_are_given_back_in_the_order_in_which_they_count() {
+    let files = |request: &Request| match request {
+        Request::Include(_) => Ok(vec![Text::new("inner", "server  b.example\tiburst\n")]),
+        _ => Ok(Vec::new()),
+    };
+    let text = Text::new("x", "# comment\ninclude inner\nsourcedir /d\nMakestep 1 3\n");
+    let lines = chime_config::dialects::chrony::directives(&text, &files).expect("it is right");
+    assert_eq!(lines, ["server b.example iburst", "sourcedir /d", "Makestep 1 3"]);
+}
+
+#[test]
 fn numbers_reach_the_discipline_and_the_rate_limit() {
     let model = model(
         "makestep 0.1 -1\nmaxslewrate 1000\nmaxdistance 1.5\nmaxjitter inf\nstratumweight 0\ncombinelimit 0\n\
@@ -323,15 +372,6 @@ fn numbers_reach_the_discipline_and_the_rate_limit() {
     assert_eq!(model.process.user.as_deref(), Some("_chrony"));
     assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
     assert_eq!(settings.local.map(|local| (local.stratum, local.activate)), Some((5, 0.1)));
-    let tuned = load("maxchange 5 3 -1\ncorrtimeratio 2\nmaxupdateskew 100\nfallbackdrift 16 19\n");
-    assert!(tuned.warnings.is_empty(), "{}", tuned.warnings);
-    let tuning = tuned.model.synchronization.tuning;
-    assert_eq!((tuning.step.startup_panic.backward, tuning.step.panic_after), (Some(5.0), 3));
-    assert_eq!(tuning.correction_time, CorrectionTime::Ratio(2.0));
-    assert!((tuning.max_update_skew.as_ppm() - 100.0).abs() < 1e-9);
-    assert_eq!(tuning.fallback, Some(FallbackDrift { min: 16, max: 19 }));
-    assert_eq!(load("fallbackdrift 0 0").model.synchronization.tuning.fallback, None);
-    assert_eq!(tuning.first_samples_min, 3, "as chronyd, also where it may step");
     assert_eq!(load("maxchange 10 1 1").model.synchronization.tuning.step.running_panic.forward, Some(10.0));
 }
 

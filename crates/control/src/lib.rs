@@ -9,7 +9,11 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+
 pub mod chrony;
+pub mod chrony_logs;
+pub mod chrony_words;
+mod civil;
 mod command;
 pub mod csv;
 pub mod metrics;
@@ -22,6 +26,7 @@ pub mod status;
 pub mod text;
 
 pub use chime_engine::EngineReport;
+pub use civil::CivilDate;
 pub use command::Command;
 pub use paint::Paint;
 pub use report::{Form, Report};

@@ -14,8 +14,11 @@ use std::net::IpAddr;
 /// How long the first samples of provisional associations wait for a quorum; seconds. Four requests two seconds apart have
 /// had their chance by then.
 const QUORUM_SECONDS: f64 = 8.0;
-/// How much earlier than the lower bound a server's timestamp may be before it is taken for one of the next era: a year.
-const PIVOT_SLACK_SECONDS: i64 = 31_557_600;
+/// How much earlier than the lower bound a server's timestamp may be before it is taken for one of the next era: 50 years,
+/// as with chronyd. Servers in a laboratory or a simulation live in the past; 86 years are left for the future.
+const PIVOT_SLACK_SECONDS: i64 = 50 * 31_557_600;
+/// But not earlier than a year before 1970, from when on system clocks can count.
+const ERA_FIRST_SECONDS: i64 = -31_557_600;
 
 /// The best time that we have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,9 +65,7 @@ impl Engine {
     pub(crate) fn is_synchronized_by_authenticated(&self, now: MonoTime) -> bool {
         let system = self.discipline.system(now);
         let selected = system.selected.and_then(|id| self.association_index(id));
-        // Sources that are not followed vouch for nothing.
-        let follows = system.synchronized && !system.quarantined;
-        follows && selected.is_some_and(|index| self.associations[index].is_authenticated())
+        system.synchronized && selected.is_some_and(|index| self.associations[index].is_authenticated())
     }
 
     /// What the discipline knows of our clock's error but has not corrected (yet, or because it may not touch the clock);
@@ -82,9 +83,9 @@ impl Engine {
         (self.system_date(now).unix_seconds_f64() + offset).floor() as i64
     }
 
-    /// The middle of the 136 years in which timestamps of servers lie: they begin a year before the lower bound.
+    /// The middle of the 136 years in which timestamps of servers lie: they begin 50 years before the lower bound.
     pub(crate) fn era_pivot(&self, now: MonoTime) -> NtpDate {
-        let first = self.lower_bound(now).max(0).saturating_sub(PIVOT_SLACK_SECONDS);
+        let first = self.lower_bound(now).max(0).saturating_sub(PIVOT_SLACK_SECONDS).max(ERA_FIRST_SECONDS);
         NtpDate::from_unix(first.saturating_add(1 << 31), 0)
     }
 

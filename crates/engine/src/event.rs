@@ -161,6 +161,22 @@ impl DiscardReason {
         }
     }
 
+    /// Whether the datagram was an authentic answer to an open request, and only what it said or how long it took made
+    /// it useless: its header is in the reports.
+    #[must_use]
+    pub const fn is_of_an_answer(self) -> bool {
+        matches!(
+            self,
+            Self::ZeroTimestamp
+                | Self::ServerUnsynchronized
+                | Self::RootDistance
+                | Self::Delay
+                | Self::DelayRatio
+                | Self::Loop
+                | Self::NotStored
+        )
+    }
+
     /// The position in [`DiscardReason::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {

@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod adjust;
+pub mod background;
 pub mod batch;
 pub mod clock;
 pub mod network;
@@ -15,8 +16,10 @@ pub mod privileges;
 pub mod random;
 pub mod resolver;
 pub mod signals;
+pub mod syslog;
 pub mod tcp;
 pub mod udp;
+pub mod unix_datagram;
 
 mod address;
 mod control_message;

@@ -17,11 +17,13 @@ pub enum Signal {
     HangUp,
     /// SIGUSR1: the operator asks for a report.
     User1,
+    /// SIGQUIT: stop cleanly, for daemons that take it so.
+    Quit,
 }
 
 impl Signal {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::HangUp, Self::User1];
+    pub const ALL: [Self; 5] = [Self::Terminate, Self::Interrupt, Self::HangUp, Self::User1, Self::Quit];
 
     const fn number(self) -> libc::c_int {
         match self {
@@ -29,11 +31,12 @@ impl Signal {
             Self::Interrupt => libc::SIGINT,
             Self::HangUp => libc::SIGHUP,
             Self::User1 => libc::SIGUSR1,
+            Self::Quit => libc::SIGQUIT,
         }
     }
 
     fn flag(self) -> &'static AtomicBool {
-        static FLAGS: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
+        static FLAGS: [AtomicBool; 5] = [const { AtomicBool::new(false) }; 5];
         &FLAGS[self as usize]
     }
 }

@@ -4,7 +4,9 @@
 //! accepted with a warning that says what is different, so that a file which works with chronyd works here too and
 //! nothing is dropped in silence. A mistake is an error, as it is for chronyd.
 
+mod access;
 mod directives;
+mod files;
 mod line;
 mod serving;
 mod source;
@@ -13,6 +15,7 @@ mod unsupported;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::access::CommandAccess;
 use self::line::{Fault, Line, Parsed, Word};
 use self::serving::Serving;
 use self::source::{CertificateSets, SourceDraft};
@@ -55,6 +58,19 @@ pub fn parse(main: &Text, files: Files<'_>) -> Result<Loaded, Diagnostics> {
     Ok(Loaded { model, warnings: diagnostics })
 }
 
+/// The directives of a configuration with single blanks, in the order in which they count: what is included is in its
+/// place, and files of sources are left out.
+///
+/// # Errors
+/// As [`parse`].
+pub fn directives(main: &Text, files: Files<'_>) -> Result<Vec<String>, Diagnostics> {
+    let mut reader = Reader::new(files);
+    reader.read(main, false);
+    let lines = std::mem::take(&mut reader.lines);
+    let diagnostics = Diagnostics(reader.finish().1);
+    if diagnostics.has_errors() { Err(diagnostics) } else { Ok(lines) }
+}
+
 /// Whether chrony has a directive of that name, in any case of its letters.
 #[must_use]
 pub fn is_directive(word: &str) -> bool {
@@ -77,11 +93,14 @@ struct Reader<'f> {
     /// Whether a mistake only costs its line, as in files of sources.
     lenient: bool,
     diagnostics: Vec<Diagnostic>,
+    /// Directives as they were read.
+    lines: Vec<String>,
     model: Model,
     sources: Vec<SourceDraft>,
     certificates: CertificateSets,
     mode: AuthenticationMode,
     serving: Serving,
+    commands: CommandAccess,
     source_directories: Vec<PathBuf>,
     source_place: Option<Diagnostic>,
 }
@@ -93,11 +112,13 @@ impl<'f> Reader<'f> {
             depth: 0,
             lenient: false,
             diagnostics: Vec::new(),
+            lines: Vec::new(),
             model: defaults(),
             sources: Vec::new(),
             certificates: CertificateSets::default(),
             mode: AuthenticationMode::Mix,
             serving: Serving::default(),
+            commands: CommandAccess::default(),
             source_directories: Vec::new(),
             source_place: None,
         }
@@ -122,6 +143,9 @@ impl<'f> Reader<'f> {
             let message = "chronyd has no comments behind a directive, and would refuse this line; here the rest of it \
                            is taken as a comment";
             self.warn(&line, &comment, message);
+        }
+        if !["include", "confdir"].contains(&line.directive.folded().as_str()) {
+            self.lines.push(contents.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
         let result = if contents.trim_end_matches(['\r', '\n']).len() > LINE_OCTETS_MAX {
             Err(Fault::new(&line.directive, format!("the line is longer than {LINE_OCTETS_MAX} octets")))
@@ -205,6 +229,7 @@ impl<'f> Reader<'f> {
             source.policy = policy;
             self.model.sources.push(source);
         }
+        self.commands.finish(&mut self.model.observability);
         (self.model.servers, self.model.nts_ke_servers) = self.serving.finish(&mut self.diagnostics);
         (self.model, self.diagnostics)
     }
@@ -231,8 +256,6 @@ fn defaults() -> Model {
     step.threshold = None;
     step.startup_panic = unlimited;
     step.running_panic = unlimited;
-    // It waits for three samples even where it may step.
-    model.synchronization.tuning.first_samples_min = model.synchronization.tuning.samples_min;
     model.synchronization.minimum_agreeing_sources = Some(1);
     model.keyset.rotation_interval = Duration::from_secs(604_800);
     model.keyset.stale_keys = 2;

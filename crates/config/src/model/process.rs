@@ -1,5 +1,6 @@
 //! The daemon as a process, and what it shows of itself.
 
+use chime_server::AccessRule;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -48,12 +49,16 @@ pub struct Observability {
     pub metrics_listen: Option<SocketAddr>,
     /// chrony's command protocol over this Unix datagram socket, with commands; `None`: not.
     pub chrony_socket: Option<PathBuf>,
-    /// The same over UDP at these loopback addresses, with reports only.
+    /// The same over UDP at these addresses, with reports only.
     pub chrony_listen: Vec<SocketAddr>,
     /// ntpd-rs's observation socket, for its tools; `None`: not.
     pub ntpd_rs_socket: Option<PathBuf>,
     /// Permission bits of that socket, which only shows.
     pub ntpd_rs_socket_mode: u32,
+    /// Who beside this machine is answered over UDP, in the order of the rules; nobody without them.
+    pub chrony_rules: Vec<AccessRule>,
+    /// The only interface over which UDP is answered.
+    pub chrony_interface: Option<String>,
 }
 
 impl Default for Observability {
@@ -67,6 +72,8 @@ impl Default for Observability {
             chrony_listen: Vec::new(),
             ntpd_rs_socket: None,
             ntpd_rs_socket_mode: 0o666,
+            chrony_rules: Vec::new(),
+            chrony_interface: None,
         }
     }
 }

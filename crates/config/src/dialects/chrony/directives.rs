@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::{read_bind, read_client_limit, read_local, read_rate_limit, read_rule};
-use super::{AuthenticationMode, Reader, Request, source, unsupported};
+use super::{AuthenticationMode, Reader, Request, access, files, source, unsupported};
 use crate::{Diagnostic, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
@@ -30,24 +29,30 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("bindaddress", |reader, line| read_bind(line, &mut reader.serving.v4, &mut reader.serving.v6)),
+    ("bindcmdaddress", access::read_bind),
+    ("bindcmddevice", |reader, line| {
+        reader.commands.interface = Some(line.only("an interface")?.text.to_owned());
+        Ok(())
+    }),
     ("binddevice", |reader, line| {
         reader.serving.interface = Some(line.only("an interface")?.text.to_owned());
         Ok(())
     }),
     ("clientloglimit", read_client_limit),
+    ("cmdallow", access::read_rule),
+    ("cmddeny", access::read_rule),
+    ("cmdport", |reader, line| {
+        reader.commands.port = line.only_integer(&(0..=u16::MAX))?;
+        Ok(())
+    }),
     ("combinelimit", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.combine_limit)),
     ("confdir", |reader, line| {
         let directories = directories(line)?;
         reader.include(line, &Request::ConfigurationDirectories(directories))
     }),
-    ("corrtimeratio", |reader, line| {
-        let ratio = line.real_from_zero()?.clamp(1e-3, 1e6);
-        reader.model.synchronization.tuning.correction_time = CorrectionTime::Ratio(ratio);
-        line.end()
-    }),
     ("deny", read_rule),
-    ("driftfile", drift_file),
-    ("fallbackdrift", fallback_drift),
+    ("driftfile", files::read_drift_file),
+    ("dumpdir", |reader, line| files::read_path(&mut reader.model.chrony.dump_directory, line)),
     ("include", |reader, line| {
         let pattern = line.only("a file name or pattern")?.text.to_owned();
         reader.include(line, &Request::Include(pattern))
@@ -58,6 +63,13 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("leapsecmode", leap_second_mode),
     ("local", read_local),
+    ("log", files::read_log),
+    ("logbanner", |reader, line| {
+        reader.model.chrony.logs.banner = line.only_integer(&(0..=INT.unsigned_abs()))?;
+        Ok(())
+    }),
+    ("logchange", |reader, line| set_real(line, &mut reader.model.chrony.log_change.0)),
+    ("logdir", |reader, line| files::read_path(&mut reader.model.chrony.logs.directory, line)),
     ("makestep", make_step),
     ("maxchange", max_change),
     ("maxclockerror", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_clock_error)),
@@ -71,7 +83,6 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("maxsamples", max_samples),
     ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
-    ("maxupdateskew", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_update_skew)),
     ("minsources", |reader, line| {
         let count = usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
         reader.model.synchronization.minimum_agreeing_sources = Some(count);
@@ -89,6 +100,8 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("ntsaeads", aeads),
+    ("ntscachedir", |reader, line| files::read_path(&mut reader.model.chrony.nts_directory, line)),
+    ("ntsdumpdir", |reader, line| files::read_path(&mut reader.model.chrony.nts_directory, line)),
     ("ntsntpserver", nts_ntp_server),
     ("ntsport", |reader, line| {
         reader.serving.nts_port = line.only_integer(&(1..=u16::MAX))?;
@@ -124,6 +137,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("ntstrustedcerts", trusted_certificates),
     ("peer", source::read),
+    ("pidfile", |reader, line| files::read_path(&mut reader.model.chrony.pid_file, line)),
     ("pool", source::read),
     ("port", |reader, line| {
         reader.serving.port = line.only_integer(&(0..=u16::MAX))?;
@@ -185,7 +199,7 @@ pub(super) fn place(line: &Line<'_>) -> Diagnostic {
     Diagnostic::new(Severity::Warning, line.text, &line.directive.span(), "", None)
 }
 
-fn path(line: &mut Line<'_>) -> Parsed<PathBuf> {
+pub(super) fn path(line: &mut Line<'_>) -> Parsed<PathBuf> {
     line.only("a path").map(|word| PathBuf::from(word.text))
 }
 
@@ -227,21 +241,6 @@ fn authentication_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<(
     Ok(())
 }
 
-fn drift_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    line.require("a path")?;
-    if let Some(word) = line.next() {
-        if word.folded() != "interval" {
-            return Err(unknown(&word, "option", &["interval"]));
-        }
-        line.integer(&(0..=INT))?;
-    }
-    line.end()?;
-    let word = line.directive;
-    let why = "the drift is kept in the state directory, /var/lib/truechimer; this file is neither read nor written";
-    reader.no_effect(line, &word, why);
-    Ok(())
-}
-
 fn make_step(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let threshold = line.real()?.clamp(0.0, SECONDS_MAX);
     let updates = line.integer(&(-INT..=INT))?;
@@ -272,32 +271,18 @@ fn leap_second_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
 
 fn max_change(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let offset = line.real_from_zero()?;
-    let start = line.integer(&(-INT..=INT))?;
-    let ignored = line.integer(&(-INT..=INT))?;
+    line.integer(&(-INT..=INT))?;
+    line.integer(&(-INT..=INT))?;
     line.end()?;
-    if ignored >= 0 {
-        let word = line.directive;
-        reader.warn(
-            line,
-            &word,
-            "a greater correction is refused however often it comes; the daemon does not end, and raises an alarm",
-        );
-    }
+    let word = line.directive;
+    reader.warn(
+        line,
+        &word,
+        "a greater correction is refused from the first synchronisation on, however often; the daemon does not end",
+    );
     let limit = Some(offset).filter(|offset| offset.is_finite());
-    let threshold = PanicThreshold { forward: limit, backward: limit };
-    let step = &mut reader.model.synchronization.tuning.step;
-    (step.startup_panic, step.running_panic) = (threshold, threshold);
-    step.panic_after = u32::try_from(start).unwrap_or(0);
-    Ok(())
-}
-
-fn fallback_drift(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const EXPONENTS: std::ops::RangeInclusive<u8> = 0..=31;
-    let (min, max) = (line.integer(&EXPONENTS)?, line.integer(&EXPONENTS)?);
-    line.end()?;
-    // Both zero is how chrony writes that there are none.
-    reader.model.synchronization.tuning.fallback =
-        (max > 0 && min <= max).then_some(FallbackDrift { min, max });
+    reader.model.synchronization.tuning.step.running_panic =
+        PanicThreshold { forward: limit, backward: limit };
     Ok(())
 }
 

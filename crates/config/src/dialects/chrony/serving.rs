@@ -55,27 +55,34 @@ impl Default for Serving {
 /// `allow` and `deny`.
 pub(super) fn read_rule(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let allow = line.directive.folded() == "allow";
+    if let Some(rule) = rule(reader, line, allow)? {
+        reader.serving.rules.push(rule);
+    }
+    Ok(())
+}
+
+/// `[all] [SUBNET]` behind a directive that allows or denies; `None`: warned, and of no effect.
+pub(super) fn rule(reader: &mut Reader<'_>, line: &mut Line<'_>, allow: bool) -> Parsed<Option<AccessRule>> {
     let all = line.peek().is_some_and(|word| word.text == "all");
     if all {
         line.next();
     }
     let Some(word) = line.next() else {
-        reader.serving.rules.push(AccessRule { allow, all, subnet: None });
-        return Ok(());
+        return Ok(Some(AccessRule { allow, all, subnet: None }));
     };
     line.end()?;
     match subnet(&word)? {
-        Some(subnet) => reader.serving.rules.push(AccessRule { allow, all, subnet: Some(subnet) }),
+        Some(subnet) => Ok(Some(AccessRule { allow, all, subnet: Some(subnet) })),
         // Whom a name stands for is not known here: nobody is let in by mistake, and nobody who was to be kept out.
         None if allow => {
-            reader.no_effect(line, &word, "names are not looked up in access lists; write the address")
+            reader.no_effect(line, &word, "names are not looked up in access lists; write the address");
+            Ok(None)
         }
         None => {
             let fault = Fault::new(&word, "names are not looked up in access lists");
-            return Err(fault.with_help("write the address or the network"));
+            Err(fault.with_help("write the address or the network"))
         }
     }
-    Ok(())
 }
 
 /// An address, a network, or one to three decimal numbers that begin an IPv4 address; `None`: a host name.

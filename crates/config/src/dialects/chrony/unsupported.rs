@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::line::{Line, Parsed, Word, unknown};
+use super::line::{Line, Parsed, unknown};
 
 /// The arguments of a directive without effect.
 pub(super) enum Shape {
@@ -16,31 +16,17 @@ pub(super) enum Shape {
     Word,
     /// At least so many words.
     Words(usize),
-    /// At least one of these words.
-    Among(&'static [&'static str]),
     /// Optional pairs of one of these words and an integer from -32 to 32.
     Pairs(&'static [&'static str]),
 }
 
 const INT: i64 = i32::MAX as i64;
 const PORT: RangeInclusive<i64> = 0..=65_535;
-const LOG: &[&str] = &[
-    "measurements",
-    "rawmeasurements",
-    "statistics",
-    "tracking",
-    "rtc",
-    "refclocks",
-    "tempcomp",
-    "selection",
-];
 
-const COMMANDS: &str = "chronyc cannot talk to this daemon; use `chime`, which asks at the control socket";
+const COMMANDS: &str =
+    "the reports of chronyc are open as chronyd opens them, and its requests are not limited";
 const LEAP: &str = "leap seconds are learnt from the sources only";
-const LOGS: &str =
-    "the log goes to standard error, for the journal; measurements are in the metrics and in `chime`";
 const RTC: &str = "the real-time clock is left to the kernel, which copies the time to it";
-const STATE: &str = "what is remembered is kept in the state directory, /var/lib/truechimer";
 const STAMPS: &str = "packets get the kernel's time stamps";
 const REMOVED: &str = "chrony has dropped it too";
 
@@ -51,18 +37,14 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         Shape::Integer(PORT, None),
         "each request leaves from a fresh random port (RFC 9109)",
     ),
-    ("bindcmdaddress", Shape::Word, COMMANDS),
-    ("bindcmddevice", Shape::Word, COMMANDS),
     ("broadcast", Shape::Words(2), "nothing is broadcast"),
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
-    ("cmdallow", Shape::Words(0), COMMANDS),
-    ("cmddeny", Shape::Words(0), COMMANDS),
-    ("cmdport", Shape::Integer(PORT, Some(0)), COMMANDS),
     ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), COMMANDS),
     ("commandkey", Shape::Words(0), REMOVED),
+    ("corrtimeratio", Shape::Reals(1), "how smoothly the clock is corrected is not adjustable"),
     ("dscp", Shape::Integer(0..=63, Some(0)), "packets are sent without a DSCP"),
-    ("dumpdir", Shape::Word, "measurements are not kept over a restart; drift, keys and cookies are"),
     ("dumponexit", Shape::Flag, REMOVED),
+    ("fallbackdrift", Shape::Reals(2), "without sources the last frequency is kept"),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("hwclockfile", Shape::Word, RTC),
     ("hwtimestamp", Shape::Words(1), STAMPS),
@@ -77,18 +59,11 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
     ("lock_all", Shape::Flag, "memory is not locked"),
-    ("log", Shape::Among(LOG), LOGS),
-    ("logbanner", Shape::Integer(0..=INT, None), LOGS),
-    (
-        "logchange",
-        Shape::Reals(1),
-        "each step is logged; smaller offsets are in the metrics and in `chime tracking`",
-    ),
-    ("logdir", Shape::Word, LOGS),
     ("mailonchange", Shape::Words(2), "no mail is sent; each step is logged"),
     ("manual", Shape::Flag, "the time cannot be typed in"),
     ("maxstratum", Shape::Integer(0..=INT, Some(15)), "sources of every stratum below 16 are used"),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
+    ("maxupdateskew", Shape::Reals(1), "uncertain frequencies are weighed by their uncertainty, not ignored"),
     ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
     ("minstratum", Shape::Integer(0..=INT, Some(0)), "sources of every stratum below 16 are used"),
     (
@@ -97,15 +72,12 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         "certificates are always judged; with a wrong clock as soon as the sources agree on the time",
     ),
     ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
-    ("ntscachedir", Shape::Word, STATE),
-    ("ntsdumpdir", Shape::Word, STATE),
     (
         "ntsratelimit",
         Shape::Pairs(&["interval", "burst", "leak"]),
         "sessions are limited in number, by address and in all",
     ),
     ("opencommands", Shape::Words(0), COMMANDS),
-    ("pidfile", Shape::Word, "there is no PID file; the service manager knows the process"),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
     ("rtcautotrim", Shape::Reals(1), RTC),
@@ -145,13 +117,6 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape, why: &'static str) -> Pa
                 line.require("more words")?;
             }
         }
-        Shape::Among(words) => {
-            line.require(&format!("one or more of {}", words.join(", ")))
-                .and_then(|first| among(&first, words))?;
-            while let Some(word) = line.next() {
-                among(&word, words)?;
-            }
-        }
         Shape::Pairs(words) => {
             while let Some(word) = line.next() {
                 let lower = word.folded();
@@ -163,8 +128,4 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape, why: &'static str) -> Pa
         }
     }
     Ok(Some(why))
-}
-
-fn among(word: &Word<'_>, known: &[&str]) -> Parsed<()> {
-    if known.contains(&word.text) { Ok(()) } else { Err(unknown(word, "word", known)) }
 }

@@ -18,9 +18,9 @@ use crate::{
 
 /// What `[source-defaults]` says; applied when all files are read.
 #[derive(Default)]
-pub(in crate::dialects) struct SourceDefaults {
+pub(super) struct SourceDefaults {
     poll: PollWish,
-    pub(in crate::dialects) sockets: ClientSockets,
+    pub(super) sockets: ClientSockets,
 }
 
 /// Poll limits of which any may be left to the defaults.
@@ -32,10 +32,10 @@ struct PollWish {
 }
 
 /// The head of a table, kept for messages that can only be given when all files are read.
-pub(in crate::dialects) struct Place(pub(in crate::dialects) Diagnostic);
+pub(super) struct Place(pub(super) Diagnostic);
 
 /// A source whose defaults are not yet known.
-pub(in crate::dialects) struct SourceDraft {
+pub(super) struct SourceDraft {
     source: Source,
     poll: PollWish,
     policy: Option<AuthenticationPolicy>,
@@ -43,12 +43,12 @@ pub(in crate::dialects) struct SourceDraft {
 }
 
 impl SourceDraft {
-    pub(in crate::dialects) fn is_authenticated(&self) -> bool {
+    pub(super) fn is_authenticated(&self) -> bool {
         self.source.is_authenticated()
     }
 
     /// Applies the defaults, and judges what depends on them.
-    pub(in crate::dialects) fn finish(
+    pub(super) fn finish(
         self,
         defaults: &SourceDefaults,
         policy: AuthenticationPolicy,
@@ -106,10 +106,7 @@ impl PollWish {
 }
 
 /// `[source-defaults]`.
-pub(in crate::dialects) fn read_defaults(
-    table: &mut TableReader<'_, '_, '_, '_>,
-    defaults: &mut SourceDefaults,
-) {
+pub(super) fn read_defaults(table: &mut TableReader<'_, '_, '_, '_>, defaults: &mut SourceDefaults) {
     let poll = read_poll(table);
     defaults.poll.min = poll.min.or(defaults.poll.min);
     defaults.poll.max = poll.max.or(defaults.poll.max);
@@ -125,7 +122,7 @@ pub(in crate::dialects) fn read_defaults(
 }
 
 /// One `[[source]]`; `None` when it lacks what it cannot do without.
-pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
     let mode = table.require("mode", mode);
     let address = table.require("address", address);
     // Unknown keys are judged against every mode when the mode itself is wrong.
@@ -150,7 +147,7 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Opti
 }
 
 /// Warnings about the sources as a whole.
-pub(in crate::dialects) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
     let wanted = model.wanted_associations();
     let needed = model.minimum_agreeing_sources();
     if let Some(first) = model.sources.first().and_then(|source| source.origin.as_ref())

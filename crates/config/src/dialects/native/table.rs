@@ -5,55 +5,40 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub(in crate::dialects) use crate::suggest::nearest;
+pub(super) use crate::suggest::nearest;
 use crate::{Diagnostic, Severity, Text};
 
 /// A value that is not what its key asks for; the place is inside the value.
-pub(in crate::dialects) struct Fault {
-    pub(in crate::dialects) span: Range<usize>,
-    pub(in crate::dialects) message: String,
-    pub(in crate::dialects) help: Option<String>,
+pub(super) struct Fault {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+    pub(super) help: Option<String>,
 }
 
 impl Fault {
-    pub(in crate::dialects) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span, message: message.into(), help: None }
     }
 }
 
 /// What a value parser gives; a list can have several faults.
-pub(in crate::dialects) type Parsed<T> = Result<T, Vec<Fault>>;
+pub(super) type Parsed<T> = Result<T, Vec<Fault>>;
 
 /// A value and its position.
-pub(in crate::dialects) type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Where messages about one text go.
-pub(in crate::dialects) struct Sink<'a> {
+pub(super) struct Sink<'a> {
     text: &'a Text,
     diagnostics: &'a mut Vec<Diagnostic>,
-    /// Spellings that are understood although they are wrong: wrong, and right.
-    copied: Option<&'static [(&'static str, &'static str)]>,
 }
 
 impl<'a> Sink<'a> {
-    pub(in crate::dialects) fn new(text: &'a Text, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
-        Self { text, diagnostics, copied: None }
+    pub(super) fn new(text: &'a Text, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
+        Self { text, diagnostics }
     }
 
-    /// Understands `_` in place of `-` and the other way round, and these other wrong names, each with a warning.
-    pub(in crate::dialects) fn with_copied_spellings(
-        self,
-        others: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        Self { copied: Some(others), ..self }
-    }
-
-    /// Whether what people have copied from elsewhere is read as meant.
-    pub(in crate::dialects) fn is_tolerant(&self) -> bool {
-        self.copied.is_some()
-    }
-
-    pub(in crate::dialects) fn error(&mut self, span: &Range<usize>, message: String, help: Option<String>) {
+    pub(super) fn error(&mut self, span: &Range<usize>, message: String, help: Option<String>) {
         self.push(Severity::Error, span, message, help);
     }
 
@@ -64,54 +49,32 @@ impl<'a> Sink<'a> {
 }
 
 /// One table being read; each key that is asked for becomes a known key.
-pub(in crate::dialects) struct TableReader<'t, 'i, 's, 'a> {
+pub(super) struct TableReader<'t, 'i, 's, 'a> {
     table: &'t DeTable<'i>,
     span: Range<usize>,
     name: &'static str,
     known: Vec<&'static str>,
-    /// Wrong spellings that were understood.
-    understood: Vec<String>,
     sink: &'s mut Sink<'a>,
 }
 
 impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
-    pub(in crate::dialects) fn new(
+    pub(super) fn new(
         table: &'t DeTable<'i>,
         span: Range<usize>,
         name: &'static str,
         sink: &'s mut Sink<'a>,
     ) -> Self {
-        Self { table, span, name, known: Vec::new(), understood: Vec::new(), sink }
+        Self { table, span, name, known: Vec::new(), sink }
     }
 
     /// The raw value of a key, which is known from now on.
-    pub(in crate::dialects) fn value(&mut self, key: &'static str) -> Option<&'t Value<'i>> {
+    pub(super) fn value(&mut self, key: &'static str) -> Option<&'t Value<'i>> {
         self.known.push(key);
-        if let Some(value) = self.table.get(key) {
-            return Some(value);
-        }
-        let (wrong, value) = self.copied(key)?;
-        if !self.understood.contains(&wrong) {
-            let message = format!("`{wrong}` is read as `{key}`; the original program refuses it");
-            self.warn_at(&wrong, message);
-            self.understood.push(wrong);
-        }
-        Some(value)
-    }
-
-    /// The value of a key under a wrong name that people have copied.
-    fn copied(&self, key: &str) -> Option<(String, &'t Value<'i>)> {
-        let others = self.sink.copied?;
-        let is_meant = |word: &str| {
-            word.replace('_', "-") == key.replace('_', "-")
-                || others.iter().any(|(wrong, right)| *wrong == word && *right == key)
-        };
-        let (name, value) = self.table.iter().find(|(name, _)| is_meant(name.get_ref()))?;
-        Some((name.get_ref().to_string(), value))
+        self.table.get(key)
     }
 
     /// The value of a key as `parse` sees it; `None` when it is absent or wrong.
-    pub(in crate::dialects) fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
@@ -130,7 +93,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Overwrites `target` when the key is there.
-    pub(in crate::dialects) fn set<T>(
+    pub(super) fn set<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
@@ -142,12 +105,12 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// The value of a key that must be there.
-    pub(in crate::dialects) fn require<T>(
+    pub(super) fn require<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
     ) -> Option<T> {
-        if !self.has(key) {
+        if !self.table.contains_key(key) {
             self.known.push(key);
             let message = format!("{} needs `{key}`", self.name);
             let span = self.span.clone();
@@ -157,7 +120,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Reads a table inside of this one.
-    pub(in crate::dialects) fn table(
+    pub(super) fn table(
         &mut self,
         key: &'static str,
         name: &'static str,
@@ -174,7 +137,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Reads each table of an array of tables.
-    pub(in crate::dialects) fn each(
+    pub(super) fn each(
         &mut self,
         key: &'static str,
         name: &'static str,
@@ -200,19 +163,19 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// A message about a key that was read.
-    pub(in crate::dialects) fn error_at(&mut self, key: &str, message: String, help: Option<String>) {
+    pub(super) fn error_at(&mut self, key: &str, message: String, help: Option<String>) {
         let span = self.span_of(key);
         self.sink.error(&span, message, help);
     }
 
     /// A warning about a key that was read.
-    pub(in crate::dialects) fn warn_at(&mut self, key: &str, message: String) {
+    pub(super) fn warn_at(&mut self, key: &str, message: String) {
         let span = self.span_of(key);
         self.sink.push(Severity::Warning, &span, message, None);
     }
 
     /// Accepts keys that another program reads and this one has no use for, with a warning.
-    pub(in crate::dialects) fn ignore(&mut self, keys: &[&'static str], why: &str) {
+    pub(super) fn ignore(&mut self, keys: &[&'static str], why: &str) {
         for key in keys {
             if self.value(key).is_some() {
                 self.warn_at(key, format!("`{key}` has no effect: {why}"));
@@ -220,37 +183,22 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
         }
     }
 
-    /// Accepts a table or an array of tables that has no use here, with one warning.
-    pub(in crate::dialects) fn pass_over(&mut self, key: &'static str, why: &str) {
-        self.ignore(&[key], why);
-    }
-
-    /// A message that is already made.
-    pub(in crate::dialects) fn report(&mut self, diagnostic: Diagnostic) {
-        self.sink.diagnostics.push(diagnostic);
-    }
-
     /// Whether a key is there, whatever its value.
-    pub(in crate::dialects) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key) || self.copied(key).is_some()
-    }
-
-    /// Whether what people have copied from elsewhere is read as meant.
-    pub(in crate::dialects) fn is_tolerant(&self) -> bool {
-        self.sink.is_tolerant()
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// A warning-shaped message at the head of this table, to be completed later.
-    pub(in crate::dialects) fn place(&self) -> Diagnostic {
+    pub(super) fn place(&self) -> Diagnostic {
         let span = self.span.clone();
         Diagnostic::new(Severity::Warning, self.sink.text, &span, "", None)
     }
 
     /// Reports every key that nobody asked for.
-    pub(in crate::dialects) fn finish(self) {
+    pub(super) fn finish(self) {
         for (key, _) in self.table {
             let word: &str = key.get_ref();
-            if self.known.contains(&word) || self.understood.iter().any(|it| it == word) {
+            if self.known.contains(&word) {
                 continue;
             }
             let message = format!("unknown key `{word}` in {}", self.name);
@@ -280,8 +228,6 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     fn span_of(&self, key: &str) -> Range<usize> {
-        let copied = self.copied(key).map(|(wrong, _)| wrong);
-        let key = copied.as_deref().filter(|_| !self.table.contains_key(key)).unwrap_or(key);
         self.table.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
 
@@ -295,7 +241,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
 }
 
 /// "a string", "an integer": the type of a value in words.
-pub(in crate::dialects) fn article(value: &DeValue<'_>) -> String {
+pub(super) fn article(value: &DeValue<'_>) -> String {
     match value.type_str() {
         word @ ("integer" | "array") => format!("an {word}"),
         word => format!("a {word}"),

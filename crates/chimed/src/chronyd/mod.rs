@@ -1,0 +1,323 @@
+//! The daemon under the name of chronyd: its options, exit codes, files, signals and words.
+//!
+//! [`run`] takes the arguments of a process whose name is `chronyd`, or what follows `--as chronyd`. The time plane then
+//! answers and serves in its one thread, as chronyd does, and there is no HTTP: who wants the other planes starts the
+//! same file as `chimed -c`.
+
+pub mod files;
+pub mod options;
+pub mod shell;
+
+use crate::cli::{Habits, Options};
+use crate::load::LoadError;
+use crate::logging::{self, Destination, Verbosity, Words};
+use crate::{daemon, load, once};
+use anyhow::{Context, Result, anyhow, bail};
+use chime_config::{AddressFamily, Diagnostic, Dialect, Loaded, LogLevel, Model, Severity, Threads};
+use chime_sys::background::{self, Parent};
+use chime_sys::privileges;
+use chime_sys::signals::{self, Signal};
+use options::{Asked, ChronydOptions, Family, USAGE};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// Where the configuration is when `-f` does not say: the distributions differ.
+const FILES: [&str; 2] = ["/etc/chrony/chrony.conf", "/etc/chrony.conf"];
+
+/// Where the process's number is kept unless another place is configured.
+const PID_FILE: &str = "/run/chrony/chronyd.pid";
+
+/// Our own files are in this folder of `ntsdumpdir`, which chronyd's share.
+const STATE_FOLDER: &str = "truechimer";
+
+/// What this program can do, in the list that scripts look into.
+const FEATURES: &str = "+CMDMON +REFCLOCK -RTC +PRIVDROP -SCFILTER -SIGND +NTS +SECHASH +IPV6 -DEBUG";
+
+/// How long `-q` and `-Q` measure at most when `-t` does not say: chronyd has no limit, and gives up when no source is
+/// left to hope for.
+const MEASURE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Runs as chronyd; the whole program.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = match options::parse(arguments) {
+        Asked::Run(options) => *options,
+        Asked::Version => return print(&format!("chronyd (chrony) version {} ({FEATURES})", version())),
+        Asked::Help => return print(USAGE),
+        Asked::Mistake(mistake) => {
+            say(&mut io::stderr(), &format!("chronyd: {mistake}\n{USAGE}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    if options.print {
+        return print_configuration(&options);
+    }
+    let mut parent = None;
+    if !is_foreground(&options) {
+        match background::fork() {
+            Ok(waiting) => parent = Some(waiting),
+            Err(error) => {
+                say(&mut io::stderr(), &format!("Could not detach, fork failed : {error}"));
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    live(&options, &mut parent).unwrap_or_else(|fault| {
+        error!("Fatal error : {fault:#}");
+        if let Some(parent) = parent {
+            parent.failed(&format!("Fatal error : {fault:#}"));
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// The number of the version of chrony whose behaviour this is, with our own.
+fn version() -> String {
+    format!("4.8-truechimer-{}", env!("CARGO_PKG_VERSION"))
+}
+
+const fn is_foreground(options: &ChronydOptions) -> bool {
+    options.foreground || options.debug > 0 || options.set_once || options.measure
+}
+
+/// From the log to the end. `parent` waits until the daemon is ready.
+fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCode> {
+    open_log(options)?;
+    info!("chronyd version {} starting ({FEATURES})", version());
+    options.without_effect.iter().for_each(|what| warn!("Option {what}"));
+    if !options.any_user && !options.measure && !privileges::is_root() {
+        bail!("Not superuser");
+    }
+    let (loaded, path) = load_model(options).map_err(|error| anyhow!(one_line(&error)))?;
+    loaded.warnings.0.iter().for_each(|warning| warn!("{}", place(warning)));
+    let mut model = loaded.model;
+    adapt(&mut model, options);
+    let daemon_options = daemon_options(options, path);
+    if daemon_options.once() {
+        return measure(&daemon_options, options, &model);
+    }
+    let pid_file = match files::PidFile::place(&model, PID_FILE) {
+        Some(path) => Some(files::PidFile::claim(path)?),
+        None => None,
+    };
+    let ready = || {
+        if let Some(parent) = parent.take() {
+            parent.ready();
+        }
+        if let Some(descriptor) = options.ready_descriptor {
+            files::tell_ready(descriptor);
+        }
+    };
+    let outcome = daemon::serve(&daemon_options, model, pid_file, ready);
+    if outcome.is_ok() {
+        info!("chronyd exiting");
+    }
+    outcome
+}
+
+fn open_log(options: &ChronydOptions) -> Result<()> {
+    let verbosity = match (options.log_level, options.debug) {
+        (..0, _) | (_, 2..) => Verbosity::Debug,
+        (0, _) => Verbosity::Normal,
+        (1, _) => Verbosity::Warnings,
+        _ => Verbosity::Errors,
+    };
+    let destination = match &options.log_file {
+        Some(path) => Destination::File(
+            File::options()
+                .append(true)
+                .create(true)
+                .mode(0o640)
+                .open(path)
+                .with_context(|| format!("Could not open log file {}", path.display()))?,
+        ),
+        None if options.debug > 0 || options.set_once || options.measure => Destination::StandardError,
+        None => {
+            chime_sys::syslog::open(c"chronyd");
+            Destination::Syslog
+        }
+    };
+    logging::init_to(destination, Words::Chrony, verbosity);
+    Ok(())
+}
+
+fn load_model(options: &ChronydOptions) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    if !options.directives.is_empty() {
+        return load::load_directives(&options.directives).map(|loaded| (loaded, None));
+    }
+    let path = file(options);
+    load::load_chrony(path).map(|loaded| (loaded, Some(path.to_owned())))
+}
+
+fn file(options: &ChronydOptions) -> &Path {
+    let usual = || FILES.iter().map(Path::new).find(|path| path.exists()).unwrap_or(Path::new(FILES[1]));
+    options.file.as_deref().unwrap_or_else(usual)
+}
+
+/// What the name and the options make of a configuration.
+fn adapt(model: &mut Model, options: &ChronydOptions) {
+    model.process.threads = Threads::Single;
+    model.observability.control_socket = None;
+    model.observability.metrics_listen = None;
+    model.observability.log_level = LogLevel::Info;
+    if options.user.is_some() {
+        model.process.user.clone_from(&options.user);
+    }
+    if options.restart {
+        let step = &mut model.synchronization.tuning.step;
+        if step.updates_limit.is_some() {
+            step.threshold = None;
+        }
+    }
+    if let Some(family) = options.family {
+        keep_family(model, family);
+    }
+    if let Some(directory) = &model.chrony.nts_directory {
+        model.process.state_directory = directory.join(STATE_FOLDER);
+    }
+}
+
+fn keep_family(model: &mut Model, family: Family) {
+    let wanted = |address: SocketAddr| address.is_ipv4() == (family == Family::V4);
+    model.servers.retain(|server| wanted(server.listen));
+    model.nts_ke_servers.retain(|server| wanted(server.listen));
+    model.observability.chrony_listen.retain(|address| wanted(*address));
+    for source in &mut model.sources {
+        source.address_family = match family {
+            Family::V4 => AddressFamily::V4,
+            Family::V6 => AddressFamily::V6,
+        };
+    }
+}
+
+fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
+    Options {
+        config: path,
+        dialect: Some(Dialect::Chrony),
+        observe: options.observe,
+        measure: options.measure,
+        set_once: options.set_once && !options.observe,
+        timeout: options.timeout,
+        debug: options.debug.saturating_sub(1),
+        keep_user: false,
+        habits: Habits::Chronyd,
+    }
+}
+
+/// `-q` and `-Q`.
+fn measure(daemon_options: &Options, options: &ChronydOptions, model: &Model) -> Result<ExitCode> {
+    signals::install(&[Signal::Terminate, Signal::Interrupt, Signal::Quit, Signal::HangUp])?;
+    if !daemon_options.steers() {
+        info!("Disabled control of system clock");
+    }
+    let limit = options.timeout.unwrap_or(MEASURE_LIMIT);
+    let measurement = once::measure(model, limit, daemon_options.set_once)?;
+    let found = measurement.trustworthy && !measurement.interrupted;
+    if found {
+        let what = if daemon_options.set_once { "step" } else { "ignored" };
+        info!("System clock wrong by {:.6} seconds ({what})", measurement.offset_seconds());
+    } else {
+        if measurement.timed_out {
+            info!("Timeout reached");
+        }
+        warn!("No suitable source for synchronisation");
+    }
+    info!("chronyd exiting");
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `-p`: every directive, in the order in which they count.
+fn print_configuration(options: &ChronydOptions) -> ExitCode {
+    match load::chrony_lines(file(options), &options.directives) {
+        Ok(lines) => {
+            lines.iter().for_each(|line| say(&mut io::stdout(), line));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut io::stderr(), &format!("Fatal error : {}", one_line(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one_line(error: &LoadError) -> String {
+    match error {
+        LoadError::Mistakes(mistakes) => {
+            let first = mistakes.0.iter().find(|mistake| mistake.severity == Severity::Error);
+            first.map_or_else(|| error.to_string(), place)
+        }
+        LoadError::Unreadable { path, error } => format!("Could not open {} : {error}", path.display()),
+    }
+}
+
+/// A message about a place in a file, in one line.
+fn place(message: &Diagnostic) -> String {
+    let help = message.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+    let file = if message.file.is_empty() { String::new() } else { format!(" in file {}", message.file) };
+    format!("{}{help} at line {}{file}", message.message, message.line)
+}
+
+fn print(text: &str) -> ExitCode {
+    say(&mut io::stdout(), text);
+    ExitCode::SUCCESS
+}
+
+/// Writes a line, if it can be written.
+fn say(to: &mut impl Write, line: &str) {
+    let _lost = writeln!(to, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str, options: &ChronydOptions) -> Model {
+        let mut model = load::load_directives(&[line.to_owned()]).expect("it is right").model;
+        adapt(&mut model, options);
+        model
+    }
+
+    #[test]
+    fn one_thread_and_no_http_is_what_the_name_stands_for() {
+        let model = read("server a.example", &ChronydOptions::default());
+        assert_eq!(model.process.threads, Threads::Single);
+        assert_eq!((model.observability.control_socket, model.observability.metrics_listen), (None, None));
+    }
+
+    #[test]
+    fn after_a_restart_the_clock_is_stepped_only_where_it_may_be_at_any_time() {
+        let options = ChronydOptions { restart: true, ..ChronydOptions::default() };
+        let threshold = |line| read(line, &options).synchronization.tuning.step.threshold;
+        assert_eq!(threshold("makestep 1 3"), None);
+        assert_eq!(threshold("makestep 1 -1"), Some(1.0));
+    }
+
+    #[test]
+    fn one_family_is_kept_everywhere() {
+        let options = ChronydOptions { family: Some(Family::V6), ..ChronydOptions::default() };
+        let model = read("allow", &options);
+        assert!(model.servers.iter().all(|server| server.listen.is_ipv6()) && model.servers.len() == 1);
+        assert_eq!(model.observability.chrony_listen.len(), 1);
+        assert_eq!(read("server a.example", &options).sources[0].address_family, AddressFamily::V6);
+    }
+
+    #[test]
+    fn our_files_are_apart_from_those_of_chronyd() {
+        let model = read("ntsdumpdir /var/lib/chrony", &ChronydOptions::default());
+        assert_eq!(model.process.state_directory, Path::new("/var/lib/chrony/truechimer"));
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_with_its_place() {
+        let error =
+            load::load_directives(&["server a.example".into(), "makstep 1 3".into()]).expect_err("wrong");
+        assert_eq!(one_line(&error), "unknown directive `makstep` (did you mean `makestep`?) at line 2");
+    }
+}

@@ -1,0 +1,190 @@
+//! What the time plane does beside keeping time when a chrony.conf asks for it: chronyd's words, its log files, its
+//! drift file.
+
+use super::files::{LogFiles, drift_line, parse_drift, replace};
+use crate::cli::{Habits, Options};
+use chime_config::{ChronyLog, DriftRecord, Model};
+use chime_control::chrony_logs as layout;
+use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
+use chime_discipline::SavedFrequency;
+use chime_engine::{Engine, EngineReport, Event, SourceReport};
+use chime_time::{ClockReading, MonoTime};
+use std::io;
+use tracing::{debug, error, info, warn};
+
+/// The habits of chronyd, as far as they are asked for.
+#[derive(Debug)]
+pub struct ChronyShell {
+    /// `None`: the log has our own words.
+    words: Option<ChronyWords>,
+    logs: LogFiles,
+    drift: Option<DriftRecord>,
+    drift_due: MonoTime,
+    updates: u64,
+    steers: bool,
+}
+
+/// The logs about single answers.
+const ANSWERS: [ChronyLog; 3] = [ChronyLog::Measurements, ChronyLog::RawMeasurements, ChronyLog::Statistics];
+
+impl ChronyShell {
+    /// As `model` and the options ask for; the drift file is next written an interval from `now`.
+    #[must_use]
+    pub fn new(model: &Model, options: &Options, now: MonoTime) -> Self {
+        let tuning = &model.synchronization.tuning;
+        let words = WordSettings {
+            log_change: model.chrony.log_change.0,
+            max_distance: tuning.max_distance,
+            max_jitter: tuning.max_jitter,
+            impossible_step: tuning
+                .step
+                .threshold
+                .filter(|_| !options.steers())
+                .map(|threshold| (threshold, tuning.step.updates_limit)),
+        };
+        let drift = model.chrony.drift_file.clone();
+        let interval = drift.as_ref().map_or_else(Default::default, |drift| drift.interval);
+        Self {
+            words: (options.habits == Habits::Chronyd).then(|| ChronyWords::new(words)),
+            logs: LogFiles::new(model.chrony.logs.clone()),
+            drift,
+            drift_due: now.saturating_add(interval),
+            updates: 0,
+            steers: options.steers(),
+        }
+    }
+
+    /// Whether the log has chronyd's words.
+    #[must_use]
+    pub const fn speaks(&self) -> bool {
+        self.words.is_some()
+    }
+
+    /// What the drift file says.
+    #[must_use]
+    pub fn saved_frequency(&self) -> Option<SavedFrequency> {
+        let path = &self.drift.as_ref()?.path;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!("Could not read driftfile {} : {error}", path.display());
+                return None;
+            }
+        };
+        let saved = parse_drift(&text);
+        match &saved {
+            Some(saved) => info!(
+                "Frequency {:.3} +/- {:.3} ppm read from {}",
+                -saved.frequency.as_ppm(),
+                saved.skew * 1e6,
+                path.display()
+            ),
+            None => warn!("Could not read valid frequency and skew from driftfile {}", path.display()),
+        }
+        saved
+    }
+
+    /// Something happened: what is to be said and written about it.
+    pub fn note(&mut self, event: &Event, engine: &Engine, now: impl Fn() -> ClockReading) {
+        if let Some(words) = &mut self.words {
+            words.event(event, || engine.report(now())).into_iter().for_each(say);
+        }
+        let (association, is_sample) = match event {
+            Event::Sampled { association, .. } => (*association, true),
+            Event::Discarded { association: Some(association), reason, .. } if reason.is_of_an_answer() => {
+                (*association, false)
+            }
+            _ => return,
+        };
+        if ANSWERS.into_iter().any(|log| self.logs.wants(log)) {
+            let report = engine.report(now());
+            let source = report.sources.iter().find(|source| source.id == association.0);
+            source.into_iter().for_each(|source| self.write_answer(&report, source, is_sample));
+        }
+    }
+
+    /// The queues of the engine are empty: what an update of the clock and a new selection give to say and to write.
+    pub fn settled(&mut self, engine: &Engine, now: ClockReading, selected: bool) {
+        let updates = engine.discipline().system(now.mono).updates;
+        let updated = updates != self.updates;
+        self.updates = updates;
+        if !updated && !selected {
+            return;
+        }
+        let report = engine.report(now);
+        if let Some(words) = &mut self.words {
+            words.states(&report).into_iter().for_each(say);
+            if updated {
+                words.step_not_possible(&report, updates).into_iter().for_each(say);
+                words.updated(&report).into_iter().for_each(say);
+            }
+        }
+        if updated && self.logs.wants(ChronyLog::Tracking) {
+            let combined = report.sources.iter().filter(|source| ['*', '+'].contains(&source.state));
+            let selected = report.sources.iter().find(|source| source.state == '*');
+            let error = selected.map_or(0.0, |source| source.statistics.offset_error_seconds);
+            let entry = layout::tracking(report.unix_seconds, &report.tracking, combined.count(), error);
+            self.logs.write("tracking", layout::TRACKING, &entry);
+        }
+        if selected && self.logs.wants(ChronyLog::Selection) {
+            for source in report.sources.iter().filter(|source| source.remote.is_some()) {
+                let entry = layout::selection(report.unix_seconds, source);
+                self.logs.write("selection", layout::SELECTION, &entry);
+            }
+        }
+        if updated && now.mono >= self.drift_due {
+            self.save_drift(engine, now.mono);
+        }
+    }
+
+    /// Somebody else stepped the clock; seconds, positive forward.
+    pub fn jumped(&self, by: f64) {
+        if let Some(words) = &self.words {
+            say(words.jumped(by));
+        }
+    }
+
+    /// The daemon ends: what it has learnt is kept.
+    pub fn finish(&mut self, engine: &Engine, now: MonoTime) {
+        if self.updates > 0 {
+            self.save_drift(engine, now);
+        }
+    }
+
+    /// Closes the log files, so that others can be put in their place.
+    pub fn cycle_logs(&mut self) {
+        self.logs.cycle();
+    }
+
+    fn save_drift(&mut self, engine: &Engine, now: MonoTime) {
+        let Some(drift) = self.drift.as_ref().filter(|_| self.steers) else { return };
+        self.drift_due = now.saturating_add(drift.interval);
+        let Some(saved) = engine.discipline().frequency_to_save() else { return };
+        if let Err(error) = replace(&drift.path, &drift_line(&saved)) {
+            warn!("Could not write {} : {error}", drift.path.display());
+        }
+    }
+
+    fn write_answer(&mut self, report: &EngineReport, source: &SourceReport, is_sample: bool) {
+        let raw = self.logs.wants(ChronyLog::RawMeasurements);
+        let valid = self.logs.wants(ChronyLog::Measurements) && layout::is_valid(source);
+        if raw || valid {
+            let entry = layout::measurement(report.unix_seconds, source);
+            self.logs.write("measurements", layout::MEASUREMENTS, &entry);
+        }
+        if is_sample && self.logs.wants(ChronyLog::Statistics) && source.statistics.samples >= 3 {
+            let entry = layout::statistics(report.unix_seconds, source);
+            self.logs.write("statistics", layout::STATISTICS, &entry);
+        }
+    }
+}
+
+fn say(line: Line) {
+    match line.severity {
+        Severity::Debug => debug!("{}", line.text),
+        Severity::Info => info!("{}", line.text),
+        Severity::Warning => warn!("{}", line.text),
+        Severity::Error => error!("{}", line.text),
+    }
+}

@@ -1,0 +1,108 @@
+//! What only a chrony.conf asks for: its files on disk and its log files.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The files of chronyd.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ChronyFiles {
+    /// `pidfile`; `/`: none. `None`: not said.
+    pub pid_file: Option<PathBuf>,
+    /// `driftfile`.
+    pub drift_file: Option<DriftRecord>,
+    /// `dumpdir`: where sample histories are kept over a restart.
+    pub dump_directory: Option<PathBuf>,
+    /// `ntsdumpdir`: where keys and cookies are kept over a restart.
+    pub nts_directory: Option<PathBuf>,
+    /// `log`, `logdir`, `logbanner`.
+    pub logs: ChronyLogs,
+    /// `logchange`: offsets greater than this are logged; seconds.
+    pub log_change: LogChange,
+}
+
+/// The file that keeps the frequency of the clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriftRecord {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How often it is written at most.
+    pub interval: Duration,
+}
+
+/// Seconds of an offset that is worth a line.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LogChange(pub f64);
+
+impl Default for LogChange {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+/// Which log files are written, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChronyLogs {
+    /// The directory; `None`: not said, and no file can be written.
+    pub directory: Option<PathBuf>,
+    /// The files.
+    pub kinds: BTreeSet<ChronyLog>,
+    /// Entries between two headings; 0: no headings.
+    pub banner: u32,
+}
+
+impl Default for ChronyLogs {
+    fn default() -> Self {
+        Self { directory: None, kinds: BTreeSet::new(), banner: 32 }
+    }
+}
+
+/// A word of the `log` directive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ChronyLog {
+    /// Every valid answer.
+    Measurements,
+    /// Every answer, into the same file.
+    RawMeasurements,
+    /// The state of each source after a sample.
+    Statistics,
+    /// Each update of the clock.
+    Tracking,
+    /// The real-time clock.
+    Rtc,
+    /// Reference clocks.
+    Refclocks,
+    /// Temperature compensation.
+    Tempcomp,
+    /// Each selection of sources.
+    Selection,
+}
+
+impl ChronyLog {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Measurements,
+        Self::RawMeasurements,
+        Self::Statistics,
+        Self::Tracking,
+        Self::Rtc,
+        Self::Refclocks,
+        Self::Tempcomp,
+        Self::Selection,
+    ];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Measurements => "measurements",
+            Self::RawMeasurements => "rawmeasurements",
+            Self::Statistics => "statistics",
+            Self::Tracking => "tracking",
+            Self::Rtc => "rtc",
+            Self::Refclocks => "refclocks",
+            Self::Tempcomp => "tempcomp",
+            Self::Selection => "selection",
+        }
+    }
+}
