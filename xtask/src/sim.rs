@@ -3,12 +3,17 @@
 use crate::Outcome;
 use std::process::Command;
 
-/// Passes its arguments on: `--seeds COUNT [--from FIRST]` or `--seed SEED`.
+/// Passes its arguments on: `--seeds COUNT [--from FIRST]`, `--seed SEED` or `--speed`.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<Outcome> {
     let arguments =
         if arguments.is_empty() { vec!["--seeds".to_owned(), "50".to_owned()] } else { arguments.to_vec() };
-    let status = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "chime-sim", "--"])
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet"]);
+    if arguments.iter().any(|argument| argument == "--speed") {
+        cargo.arg("--release");
+    }
+    let status = cargo
+        .args(["--package", "chime-sim", "--"])
         .args(arguments)
         .current_dir(crate::workspace::root())
         .status()?;

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Query(QueryOptions),
     /// Authenticated time end to end, on loopback and with nothing to install
     Demo,
+    /// Run the daemon's own core in a simulated world, and say whether its clock met the scenario's limits
+    Simulate(SimulateArgs),
     /// Look at configuration files
     Config {
         #[command(subcommand)]
@@ -131,6 +133,22 @@ pub(crate) struct ReportOptions {
     /// Also the places of a pool that are still free
     #[arg(short = 'a', long)]
     pub(crate) all: bool,
+}
+
+/// What `simulate` runs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SimulateArgs {
+    /// The scenario, a TOML file: docs/simulation.md
+    pub(crate) file: PathBuf,
+    /// Another seed than the file's: another world of the same kind
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+    /// Draw error, error bound, frequency and polls over time into this file, .svg or .png
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `check` expects.

@@ -13,6 +13,7 @@ mod generate;
 mod ke;
 mod query;
 mod reports;
+mod simulate;
 mod terminal;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn run(cli: &Cli) -> Result<Exit> {
         Command::Check(options) => reports::check(&daemon, options),
         Command::Query(options) => query::query(options, terminal),
         Command::Demo => demo::demo(terminal),
+        Command::Simulate(options) => simulate::run(options),
         Command::Config { command: ConfigCommand::Check { file, dialect } } => {
             config_check::check(file.as_deref(), *dialect, terminal)
         }

@@ -13,7 +13,9 @@ mod measuring;
 mod recorded;
 mod report;
 mod result;
+mod speed;
 
 pub use command::{Options, run};
-pub use conditions::{Conditions, FrequencyStep, Liar, Route};
+pub use conditions::{Conditions, FrequencyStep, Route};
 pub use result::Accuracy;
+pub use speed::speed;

@@ -9,20 +9,24 @@
 pub mod accuracy;
 mod adversary;
 mod clock;
+mod disk;
 mod ladder;
+mod limits;
 mod network;
 mod random;
 mod scenario;
 mod server;
+pub mod simulate;
 pub mod sweep;
+mod watch;
 mod world;
 
 pub use adversary::{Adversary, Attack};
 pub use clock::{SimulatedClock, Sine};
+pub use limits::{Limits, Outcome, Verdict};
 pub use network::{Burst, Detour, Direction, Distribution, Path, REORDER_SECONDS_MAX, SlowQueue, Ways};
 pub use random::Chance;
-pub use scenario::{
-    Expectation, Limits, Outcome, START_UNIX_SECONDS, Scenario, before, micros, millis, minutes, seconds,
-};
-pub use server::{Manner, SimulatedServer};
+pub use scenario::{Expectation, START_UNIX_SECONDS, Scenario, before, micros, millis, minutes, seconds};
+pub use server::{Jumps, Lie, Manner, SimulatedServer, Smear};
+pub use watch::Point;
 pub use world::{Action, World};

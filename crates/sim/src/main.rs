@@ -1,6 +1,7 @@
 //! Sweeps over drawn worlds: `chime-sim --seeds N` runs the first N, `chime-sim --seed S` one of them in detail;
 //! `chime-sim accuracy` measures the error in steady state.
 
+use chime_sim::simulate::{SimulateOptions, run_file};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,10 +19,45 @@ fn main() -> ExitCode {
                 if passes(seed).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             },
         ),
+        ["--speed"] => {
+            print!("{}", chime_sim::accuracy::speed());
+            ExitCode::SUCCESS
+        }
         ["accuracy", options @ ..] => {
             chime_sim::accuracy::Options::parse(options).map_or_else(usage, |options| accuracy(&options))
         }
+        ["simulate", file, rest @ ..] => simulate(file, rest),
         _ => usage(),
+    }
+}
+
+/// `simulate FILE [--seed SEED] [--plot OUT] [--json]`, as `chime simulate` does it.
+fn simulate(file: &str, rest: &[&str]) -> ExitCode {
+    let mut options = SimulateOptions { file: file.into(), ..SimulateOptions::default() };
+    let mut rest = rest.iter();
+    while let Some(argument) = rest.next() {
+        match (*argument, rest.as_slice().first()) {
+            ("--json", _) => options.json = true,
+            ("--seed", Some(seed)) => match seed.parse() {
+                Ok(seed) => options.seed = Some(seed),
+                Err(_) => return usage(),
+            },
+            ("--plot", Some(path)) => options.plot = Some(path.into()),
+            _ => return usage(),
+        }
+        if *argument != "--json" {
+            rest.next();
+        }
+    }
+    match run_file(&options) {
+        Ok((text, met)) => {
+            print!("{text}");
+            if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("chime-sim: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -40,8 +76,9 @@ fn accuracy(options: &chime_sim::accuracy::Options) -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED | \
-         accuracy [--json] [--quick] [--seeds COUNT] [--world FILE]"
+        "usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED | --speed | \
+         accuracy [--json] [--quick] [--seeds COUNT] [--world FILE] | \
+         simulate FILE [--seed SEED] [--plot OUT] [--json]"
     );
     ExitCode::from(2)
 }

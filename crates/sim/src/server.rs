@@ -9,6 +9,7 @@ use chime_server::{
 };
 use chime_time::{MonoTime, NtpDate, NtpDuration, NtpShort, NtpTimestamp};
 use chime_wire::{LeapIndicator, ReferenceId};
+use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub struct SimulatedServer {
     pub address: IpAddr,
     /// Its clock minus true time, seconds.
     pub error: f64,
-    /// By how much more its clock gains each second from some time on: s per s, and seconds after the start.
-    pub drift: (f64, f64),
+    /// How its clock errs beyond that.
+    pub lie: Lie,
     /// Standard deviation of the error of its time stamps, seconds.
     pub stamp_noise: f64,
     /// Whether it answers at all.
@@ -39,11 +40,84 @@ pub struct SimulatedServer {
     pub stratum: u8,
     /// Its leap indicator.
     pub leap: LeapIndicator,
+    /// Whether it refuses to establish keys.
+    pub establishment_fails: bool,
     /// How many keys it established.
     pub establishments: u32,
     responder: Responder,
     ring: KeyRing,
     certificate: (i64, i64),
+}
+
+/// How the clock of a server errs: the sum of these from [`Lie::at`] on.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lie {
+    /// Its clock minus true time, seconds.
+    pub offset: f64,
+    /// What its clock gains, s per s.
+    pub drift: f64,
+    /// A clock that is now right and now not.
+    pub jumps: Option<Jumps>,
+    /// A leap second that is worked off little by little.
+    pub smear: Option<Smear>,
+    /// When it begins to be wrong, seconds after the start.
+    pub at: f64,
+}
+
+/// A clock that goes wrong and right again.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jumps {
+    /// By how much it is wrong for a while, seconds.
+    pub by: f64,
+    /// How long it is right, and then as long wrong; seconds.
+    pub every: f64,
+}
+
+/// A clock that leaves true time linearly and stays away, as a leap second does that others have not had yet.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smear {
+    /// By how much it is wrong in the end, seconds.
+    pub by: f64,
+    /// How long that takes, seconds.
+    pub lasting: f64,
+}
+
+impl Lie {
+    /// Server's clock minus true time at `time`, both in seconds.
+    #[must_use]
+    pub fn error_at(&self, time: f64) -> f64 {
+        let since = time - self.at;
+        if since < 0.0 {
+            return 0.0;
+        }
+        let jumped = self.jumps.filter(|jumps| since.rem_euclid(2.0 * jumps.every) >= jumps.every);
+        let smeared = self.smear.map_or(0.0, |smear| smear.by * (since / smear.lasting).min(1.0));
+        self.offset + self.drift * since + jumped.map_or(0.0, |jumps| jumps.by) + smeared
+    }
+
+    /// Whether there is anything wrong at all.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        *self == Self { at: self.at, ..Self::default() }
+    }
+
+    /// What cannot be simulated, in words.
+    ///
+    /// # Errors
+    /// When a number is impossible.
+    pub fn check(&self) -> Result<(), String> {
+        let ok = self.offset.abs() <= 1e9
+            && self.drift.abs() <= 1e-2
+            && (0.0..=1e8).contains(&self.at)
+            && self.jumps.is_none_or(|jumps| jumps.by.abs() <= 1e9 && jumps.every > 0.0)
+            && self.smear.is_none_or(|smear| smear.by.abs() <= 1e9 && smear.lasting > 0.0);
+        let rule =
+            "a lie: offset up to 1e9 s, drift up to 1e-2 s per s, every and lasting above 0 s, at 0 to 1e8 s";
+        if ok { Ok(()) } else { Err(rule.to_owned()) }
+    }
 }
 
 /// How a server treats its clients.
@@ -94,11 +168,12 @@ impl SimulatedServer {
         Self {
             address: address(number, 0),
             error: 0.0,
-            drift: (0.0, 0.0),
+            lie: Lie::default(),
             stamp_noise: 0.0,
             up: true,
             stratum: 1,
             leap: LeapIndicator::NoWarning,
+            establishment_fails: false,
             establishments: 0,
             responder: Responder::new(Arc::new(Manner::Open.policy()), [1, 2]),
             ring: KeyRing::new(cookie_key(start, chance)),
@@ -142,8 +217,7 @@ impl SimulatedServer {
     /// Its clock minus true time at `time`, both in seconds.
     #[must_use]
     pub fn error_at(&self, time: f64) -> f64 {
-        let (drift, from) = self.drift;
-        self.error + drift * (time - from).max(0.0)
+        self.error + self.lie.error_at(time)
     }
 
     fn time(&self, received: NtpDate, mono: MonoTime) -> ServerTime {
@@ -171,6 +245,9 @@ impl SimulatedServer {
         request: &EstablishKeys,
         chance: &mut Chance,
     ) -> Result<KeOutcome, KeFailure> {
+        if self.establishment_fails {
+            return Err(failure("tls", "the server ends the session", false));
+        }
         let (not_before, not_after) = self.certificate;
         let now = request.unix_now_lower_bound;
         if request.check_dates && !(not_before..=not_after).contains(&now) {
@@ -229,4 +306,27 @@ pub(crate) fn address(number: u8, moves: u8) -> IpAddr {
 
 fn cookie_key(now: NtpDate, chance: &mut Chance) -> CookieKey {
     CookieKey::new(u32::from_be_bytes(chance.octets()), chance.octets(), now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lies_begin_in_their_time_and_add_up() {
+        let lie = Lie {
+            offset: 1.0,
+            drift: 1e-3,
+            jumps: Some(Jumps { by: 10.0, every: 50.0 }),
+            smear: Some(Smear { by: -1.0, lasting: 100.0 }),
+            at: 100.0,
+        };
+        let close = |time: f64, error: f64| assert!((lie.error_at(time) - error).abs() < 1e-9, "{time}");
+        close(99.0, 0.0);
+        close(100.0, 1.0);
+        close(120.0, 1.0 + 0.02 - 0.2);
+        close(150.0, 1.0 + 0.05 + 10.0 - 0.5);
+        close(300.0, 1.0 + 0.2 - 1.0);
+        assert!(Lie { at: 5.0, ..Lie::default() }.is_true() && !lie.is_true());
+    }
 }

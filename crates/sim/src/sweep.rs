@@ -47,6 +47,7 @@ pub fn draw(seed: u64) -> Expectation {
         steps_max: 6,
         recover_within: minutes(25.0),
         bound_holds: true,
+        ..Limits::default()
     })
 }
 

@@ -1,12 +1,14 @@
 //! The world: true time, one client with its engine and clock, servers, and the network between them.
 
+use crate::disk::Disk;
 use crate::ladder;
 use crate::network::QueueLevel;
 use crate::server::{address, failure};
 use crate::{Adversary, Burst, Chance, Manner, Path, SimulatedClock, SimulatedServer};
+use chime_discipline::SystemState;
 use chime_engine::{
-    Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request, ResolveFailure,
-    SendFailure, Timestamped, Transmit,
+    Config, Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request,
+    ResolveFailure, SendFailure, Timestamped, Transmit,
 };
 use chime_time::{NtpDate, NtpDuration};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,9 @@ const CONNECT_SECONDS: f64 = 5.0;
 const HANDSHAKE_ROUND_TRIPS: f64 = 4.0;
 /// How long an adversary who sees a request takes to answer it; seconds.
 const ADVERSARY_SECONDS: f64 = 1e-5;
-/// Our own address.
+/// A server that is wrong by more than this is clearly wrong: more than half the round trip of drawn worlds.
+const LIE_SECONDS: f64 = 0.1;
+/// Our own address; others see it until a translator on the way gives us another one.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
 /// Something that happens in the world, at a time that a scenario says.
@@ -54,6 +58,18 @@ pub enum Action {
     Adversary(Option<Adversary>),
     /// The server treats its clients in another manner.
     Manner(usize, Manner),
+    /// The way to and from one server changes.
+    Path(usize, Path),
+    /// Key establishment with the server fails, or works again.
+    EstablishmentFails(usize, bool),
+    /// The client's address changes as others see it, and what is on the way to it is lost.
+    NatRebinding,
+    /// The daemon cannot write its state, or can again.
+    DiskFull(bool),
+    /// The daemon is killed: it says nothing to anybody, and the clock keeps its frequency.
+    Kill,
+    /// The daemon starts again with what it had written.
+    Start,
 }
 
 /// What is on its way.
@@ -83,6 +99,11 @@ pub struct World {
     /// The client's datagrams in readable lines, when asked for with [`World::record_ladder`].
     pub ladder: Vec<String>,
     is_recording: bool,
+    is_running: bool,
+    disk: Disk,
+    seen_as: IpAddr,
+    /// What the daemon starts with, again and again.
+    config: Config,
     start: NtpDate,
     paths: Vec<Path>,
     /// For each server the slow queues there and back.
@@ -111,7 +132,10 @@ impl World {
     ) -> Self {
         assert_eq!(servers.len(), paths.len(), "one path leads to each server");
         let start = clock.read().system - NtpDuration::from_secs_f64(clock.error());
+        let mut disk = Disk::default();
+        disk.daemon_starts(clock.time());
         Self {
+            config: engine.config().clone(),
             engine,
             clock,
             servers,
@@ -120,6 +144,9 @@ impl World {
             fingerprint: 0,
             ladder: Vec::new(),
             is_recording: false,
+            is_running: true,
+            disk,
+            seen_as: CLIENT,
             start,
             queues: vec![[QueueLevel::default(); 2]; paths.len()],
             paths,
@@ -155,8 +182,41 @@ impl World {
     /// most; `None` while it does not say that it is synchronised.
     #[must_use]
     pub fn believed_error(&self) -> Option<(f64, f64)> {
-        let state = self.engine.discipline().system(self.clock.read().mono);
-        state.synchronized.then(|| (-state.root_distance(), state.root_distance()))
+        let state = self.state().filter(|state| state.synchronized)?;
+        Some((-state.root_distance(), state.root_distance()))
+    }
+
+    /// What the client knows about its clock; `None` while it does not run.
+    #[must_use]
+    pub fn state(&self) -> Option<SystemState> {
+        self.is_running.then(|| self.engine.discipline().system(self.clock.read().mono))
+    }
+
+    /// The server with this reference identifier in our answers, if its clock is clearly wrong now: by more than any
+    /// path could make it seem.
+    #[must_use]
+    pub fn liar_with(&self, reference_id: [u8; 4]) -> Option<usize> {
+        let time = self.clock.time();
+        self.servers.iter().position(|server| {
+            server.address == IpAddr::V4(reference_id.into()) && server.error_at(time).abs() > LIE_SECONDS
+        })
+    }
+
+    /// The least and the greatest poll exponent of the client's associations.
+    #[must_use]
+    pub fn polls(&self) -> Option<(i8, i8)> {
+        if !self.is_running {
+            return None;
+        }
+        let sources = self.engine.report(self.clock.read()).sources;
+        let polls = sources.iter().filter(|source| source.remote.is_some()).map(|source| source.poll);
+        polls.clone().min().zip(polls.max())
+    }
+
+    /// How often the daemon could not write its state.
+    #[must_use]
+    pub const fn disk_failures(&self) -> u64 {
+        self.disk.failures
     }
 
     /// The name of a server.
@@ -169,13 +229,16 @@ impl World {
     pub fn run(&mut self, end: f64, watch: &mut dyn FnMut(&Self)) {
         self.settle();
         while self.clock.time() < end {
-            let deadline = self.engine.poll_timeout();
+            let deadline = self.engine.poll_timeout().filter(|_| self.is_running);
             let wake = deadline.map_or(f64::INFINITY, |at| self.clock.time_of(at) + TIMER_LATENESS);
             let queued = self.queue.first_key_value().map_or(f64::INFINITY, |(key, _)| f64::from_bits(key.0));
             let second = self.clock.time().floor() + 1.0;
             let next = end.min(queued).min(wake).min(second).min(self.clock.next_change());
             self.clock.advance(next, &mut self.chance);
             if next >= second {
+                if self.is_running {
+                    self.disk.tend(&self.engine, next);
+                }
                 watch(self);
             }
             if next >= queued {
@@ -202,7 +265,7 @@ impl World {
 
     /// Lets something happen now.
     pub fn act(&mut self, action: &Action) {
-        let (now, date) = (self.clock.read().mono, self.now());
+        let date = self.now();
         match action {
             Action::LoseKeys(server) => self.servers[*server].lose_keys(date, &mut self.chance),
             Action::RotateKeys(server) => self.servers[*server].rotate_keys(date, &mut self.chance),
@@ -215,30 +278,61 @@ impl World {
             Action::Paths(path) => self.paths.fill(*path),
             Action::Network(up) => {
                 self.network_up = *up;
-                self.engine.handle_input(now, Input::NetworkChanged);
+                self.tell(Input::NetworkChanged);
             }
             Action::StepClock(by, noticed) => {
                 self.clock.step_by_another_process(*by);
                 if *noticed {
-                    let by = NtpDuration::from_secs_f64(*by);
-                    self.engine.handle_input(now, Input::ClockStepped { by });
+                    self.tell(Input::ClockStepped { by: NtpDuration::from_secs_f64(*by) });
                 }
             }
             Action::ChangeOscillator(by) => self.clock.change_oscillator(*by),
             Action::Suspend(seconds, rtc_error) => {
                 self.queue.clear();
                 self.clock.suspend(*seconds, *rtc_error);
-                self.engine.handle_input(now, Input::Suspended);
+                self.tell(Input::Suspended);
             }
             Action::Permit(permitted) => self.clock.permit(*permitted),
             Action::Adversary(adversary) => self.adversary.clone_from(adversary),
             Action::Manner(server, manner) => self.servers[*server].set_manner(*manner),
+            Action::Path(server, path) => self.paths[*server] = *path,
+            Action::EstablishmentFails(server, fails) => self.servers[*server].establishment_fails = *fails,
+            Action::NatRebinding => {
+                self.seen_as = other_address(self.seen_as);
+                self.queue.retain(|_, pending| !matches!(pending, Pending::ToClient { .. }));
+            }
+            Action::DiskFull(full) => self.disk.full = *full,
+            Action::Kill => self.is_running = false,
+            Action::Start => self.start_daemon(),
         }
         self.settle();
     }
 
+    /// Tells the daemon, if it runs, what happened now.
+    fn tell(&mut self, input: Input<'_>) {
+        if self.is_running {
+            self.engine.handle_input(self.clock.read().mono, input);
+        }
+    }
+
+    /// The daemon starts with what is on disk. Nothing that was on its way to the old one reaches the new one.
+    fn start_daemon(&mut self) {
+        let now = self.clock.read();
+        let (config, nts) = self.disk.load(self.config.clone());
+        self.engine = Engine::new(config, self.chance.octets(), now);
+        self.engine.restore_nts_state(now.mono, nts);
+        self.queue.retain(|_, pending| matches!(pending, Pending::ToServer { .. }));
+        self.open.clear();
+        self.cancelled.clear();
+        self.disk.daemon_starts(self.clock.time());
+        self.is_running = true;
+    }
+
     /// Fetches everything that the engine has to say and does it; whether there was anything.
     fn settle(&mut self) -> bool {
+        if !self.is_running {
+            return false;
+        }
         let mut any = false;
         loop {
             let mut quiet = true;
@@ -335,7 +429,7 @@ impl World {
             Request::CloseExchange(exchange) => {
                 self.open.remove(&exchange);
             }
-            Request::SaveState => {}
+            Request::SaveState => self.disk.save_nts(&self.engine),
         }
     }
 
@@ -347,6 +441,9 @@ impl World {
     }
 
     fn happen(&mut self, pending: Pending) {
+        if !self.is_running && !matches!(pending, Pending::ToServer { .. }) {
+            return;
+        }
         match pending {
             Pending::ToServer { exchange, to, octets } => self.serve(exchange, to, &octets),
             Pending::ToClient { exchange, from, octets } => self.receive(exchange, from, &octets),
@@ -362,7 +459,7 @@ impl World {
     fn serve(&mut self, exchange: ExchangeId, to: SocketAddr, octets: &[u8]) {
         let (date, time) = (self.now(), self.clock.time());
         let Some(index) = self.server_at(to.ip()).filter(|_| self.network_up) else { return };
-        let answer = self.servers[index].respond(octets, CLIENT, (date, time), &mut self.chance);
+        let answer = self.servers[index].respond(octets, self.seen_as, (date, time), &mut self.chance);
         let Some((processing, mut octets)) = answer else { return };
         if let Some(adversary) = &mut self.adversary {
             octets = adversary.on_response(&octets, &mut self.chance);
@@ -422,5 +519,16 @@ impl World {
         for octet in octets {
             self.fingerprint = (self.fingerprint ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
         }
+    }
+}
+
+/// Another address of the same network.
+fn other_address(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            Ipv4Addr::new(a, b, c, d.wrapping_add(1)).into()
+        }
+        IpAddr::V6(_) => address,
     }
 }
