@@ -186,7 +186,8 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file; the daemon's own unless given
         file: Option<PathBuf>,
-        /// Take it as written in DIALECT: native (TOML) or chrony (chrony.conf); seen from the file unless given
+        /// Take it as written in DIALECT: native (TOML), chrony (chrony.conf), ntpsec (ntp.conf) or ntpd-rs (ntp.toml);
+        /// seen from the file unless given
         #[arg(long, value_name = "DIALECT")]
         dialect: Option<Dialect>,
     },

@@ -18,8 +18,8 @@ pub struct Options {
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Take the configuration as written in DIALECT: native (TOML) or chrony (chrony.conf); seen from the file
-    /// unless given
+    /// Take the configuration as written in DIALECT: native (TOML), chrony (chrony.conf), ntpsec (ntp.conf) or
+    /// ntpd-rs (ntp.toml); seen from the file unless given
     #[arg(long, value_name = "DIALECT")]
     pub dialect: Option<Dialect>,
 

@@ -532,7 +532,9 @@ impl View {
             snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
             snapshot.server.timestamps.daemon_rx =
                 stats.requests.received.saturating_sub(stats.kernel_timestamps);
-            snapshot.server.timestamps.daemon_tx = stats.requests.answered();
+            snapshot.server.timestamps.kernel_tx = stats.transmit_stamps;
+            snapshot.server.timestamps.daemon_tx =
+                stats.requests.answered().saturating_sub(stats.transmit_stamps);
             if with_clients {
                 let clients = serving.clients(CLIENTS_PATIENCE);
                 snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();

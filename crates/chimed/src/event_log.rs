@@ -110,7 +110,8 @@ impl EventLog {
             }
             DisciplineEvent::StepRefused(refusal) => error!(
                 "the sources want a correction of {:+.3} s, beyond {}: refused. The clock is not steered until it is \
-                 smaller; check the sources, then raise the threshold or set the clock by hand",
+                 smaller, and is served with a growing error bound; if the sources are right, accept the correction with \
+                 `chime makestep`",
                 refusal.by,
                 match (refusal.accumulated, refusal.startup) {
                     (true, _) => "accumulated-step-panic-threshold",
@@ -127,6 +128,9 @@ impl EventLog {
             DisciplineEvent::Reset => {
                 warn!("all measurements dropped: the clock or the machine was interfered with")
             }
+            DisciplineEvent::FallbackFrequency { ppm, over } => info!(
+                "no source for {over:.0} s: the clock goes on with the average frequency of that time, {ppm:+.3} ppm"
+            ),
             DisciplineEvent::LocalReference { active: true } => {
                 warn!("no source to follow: serving the local clock")
             }

@@ -3,7 +3,7 @@
 use crate::glob;
 use crate::wiring::serve_both_families;
 use chime_config::dialects::chrony::Request;
-use chime_config::dialects::{chrony, native};
+use chime_config::dialects::{chrony, native, ntpd_rs, ntpsec};
 use chime_config::{
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Dialect, Loaded, Model, Text, recognise,
 };
@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// The largest configuration file that is read: far more than anybody writes by hand.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
+
+/// Beside an ntp.conf, the directory whose files are read after it.
+const NTPD_DROP_IN_DIRECTORY: &str = "ntp.d";
 
 /// Drop-in files that are read.
 const DROP_INS_MAX: usize = 1000;
@@ -57,6 +60,18 @@ pub fn load(named: Option<&Path>, dialect: Option<Dialect>) -> Result<(Loaded, O
             loaded
         }
         Dialect::Chrony => chrony::parse(&main, &included).map_err(LoadError::Mistakes)?,
+        Dialect::Ntpsec => {
+            let drop_ins = path.with_file_name(NTPD_DROP_IN_DIRECTORY);
+            let drop_ins = if drop_ins.is_dir() { ntpd_included(&drop_ins)? } else { Vec::new() };
+            let files =
+                |request: &ntpsec::Request| ntpd_included(&request.0).map_err(|error| error.to_string());
+            ntpsec::parse(&main, &drop_ins, &files).map_err(LoadError::Mistakes)?
+        }
+        Dialect::NtpdRs => {
+            let mut loaded = ntpd_rs::parse(&main).map_err(LoadError::Mistakes)?;
+            serve_both_families(&mut loaded.model);
+            loaded
+        }
     };
     Ok((loaded, Some(path.to_owned())))
 }
@@ -107,6 +122,29 @@ fn read_drop_ins(main: &Path) -> Result<Vec<Text>, LoadError> {
         .collect();
     paths.sort();
     paths.iter().map(|path| read(path)).collect()
+}
+
+/// A file that an ntp.conf includes; of a directory, its files `*.conf` in the order of their names, and those of its
+/// directories of such a name.
+fn ntpd_included(path: &Path) -> Result<Vec<Text>, LoadError> {
+    const DEPTH_MAX: usize = 5;
+    let mut texts = Vec::new();
+    collect_ntpd(path, DEPTH_MAX, &mut texts)?;
+    Ok(texts)
+}
+
+fn collect_ntpd(path: &Path, depth: usize, texts: &mut Vec<Text>) -> Result<(), LoadError> {
+    if !path.is_dir() {
+        texts.push(read(path)?);
+        return Ok(());
+    }
+    if depth == 0 || texts.len() > DROP_INS_MAX {
+        return Ok(());
+    }
+    for path in by_file_name(&[path.to_owned()], "conf") {
+        collect_ntpd(&path, depth - 1, texts)?;
+    }
+    Ok(())
 }
 
 /// What a chrony.conf includes.
@@ -206,6 +244,32 @@ mod tests {
         fs::write(at("any"), format!("include {shown}/absent\n")).expect("it can be written");
         let error = load(Some(&at("any")), None).expect_err("there is no such file");
         assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[test]
+    fn an_ntp_conf_is_recognised_and_its_files_are_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        for directory in ["conf.d", "ntp.d", "ntp.d/sub.conf"] {
+            fs::create_dir(at(directory)).expect("it can be made");
+        }
+        for (name, contents) in [
+            ("ntp.conf", "server a.example\nincludefile extra\nincludefile conf.d\nincludefile absent\n"),
+            ("extra", "server b.example\n"),
+            ("conf.d/20.conf", "server d.example\n"),
+            ("conf.d/10.conf", "server c.example\n"),
+            ("conf.d/note", "server hidden.example\n"),
+            ("ntp.d/x.conf", "server f.example\n"),
+            ("ntp.d/sub.conf/y.conf", "server e.example\n"),
+        ] {
+            fs::write(at(name), contents).expect("it can be written");
+        }
+        let (loaded, _) = load(Some(&at("ntp.conf")), None).expect("all files are right");
+        let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"]);
+        assert_eq!(loaded.warnings.0.len(), 1, "{}", loaded.warnings);
+        assert!(loaded.warnings.0[0].message.contains("absent"), "{}", loaded.warnings);
+        assert_eq!(loaded.model.servers.len(), 2, "ntpd serves");
     }
 
     #[test]

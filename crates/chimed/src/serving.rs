@@ -5,6 +5,7 @@
 //! counters that nobody else writes. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
 //! call [`Worker::serve`].
 
+mod follow_up;
 mod stats;
 mod worker;
 
@@ -14,7 +15,7 @@ pub use worker::Worker;
 use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
-use chime_server::{ClientRecord, Policy, ServerTime};
+use chime_server::{ClientRecord, Policy, ServerTime, TransmitTimes};
 use chime_sys::batch::spread_by_sender;
 use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
@@ -142,10 +143,12 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
+    // The one thing that workers write for each other, without locks.
+    let transmit_times = Arc::new(TransmitTimes::new([spread.next_u64(), spread.next_u64()]));
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
         let listeners =
             sockets.into_iter().zip(settings.listeners.iter().map(|listener| listener.policy.clone()));
-        Worker::new(listeners, shared.clone(), settings.seed, number as u64)
+        Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64))
     });
     Ok(workers.collect())
 }
@@ -174,6 +177,7 @@ pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
 fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec<UdpSocket>> {
     let options = UdpOptions {
         packet_info: true,
+        stamps_on_request: true,
         reuse_port: count > 1,
         free_bind: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),

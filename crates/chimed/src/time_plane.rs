@@ -545,6 +545,12 @@ impl TimePlane {
 #[must_use]
 pub fn summary(report: &EngineReport) -> String {
     let tracking = &report.tracking;
+    if let Some(refused) = tracking.refused_correction_seconds {
+        return format!(
+            "NOT STEERING: a correction of {refused:+.3} s is refused, {} sources",
+            report.sources.len()
+        );
+    }
     if !tracking.synchronized && tracking.stratum != 0 {
         return format!(
             "serving the local clock as stratum {}, {} sources",

@@ -1,7 +1,8 @@
 //! One configuration model and the dialects read into it.
 //!
 //! Owns what an operator can ask for ([`Model`]), the native TOML dialect
-//! ([`dialects::native`]), chrony.conf ([`dialects::chrony`]), messages about mistakes in it ([`Diagnostics`]), and the small
+//! ([`dialects::native`]), chrony.conf ([`dialects::chrony`]), NTPsec's ntp.conf ([`dialects::ntpsec`]), ntpd-rs's ntp.toml
+//! ([`dialects::ntpd_rs`]), messages about mistakes in it ([`Diagnostics`]), and the small
 //! conversions from the model to the settings of the engine, the discipline and the server.
 //! It never reads a file: a dialect takes names and contents, and the shell does the reading.
 //!
@@ -20,9 +21,10 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use dialects::{Dialect, recognise};
 pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair, ChronyFiles,
-    ChronyLog, ChronyLogs, ClientSockets, DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftRecord, KeySet,
-    LogChange, LogLevel, Model, NtpServer, NtpVersion, NtsKeServer, NtsTrust, Observability, Origin,
-    PollLimits, Process, Refresh, Source, SourceKind, Synchronization, Threads, parse_address,
+    ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat, DEFAULT_CONFIGURATION_PATH,
+    DROP_IN_DIRECTORY, DriftFile, DriftRecord, KeySet, LogChange, LogLevel, Model, NtpServer, NtpVersion,
+    NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, ReferenceClock, Refresh,
+    Source, SourceKind, Synchronization, Threads, parse_address,
 };
 
 /// What reading a configuration gives: the model, and what the operator should know about it.

@@ -8,6 +8,7 @@ use chime_config::{
     Authentication, AuthenticationPolicy, Dialect, Loaded, Model, NtpVersion, PollLimits, RateLimitSettings,
     Severity, SourceKind, Text, recognise,
 };
+use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_server::Access;
 use proptest::prelude::*;
 
@@ -372,6 +373,15 @@ fn numbers_reach_the_discipline_and_the_rate_limit() {
     assert_eq!(model.process.user.as_deref(), Some("_chrony"));
     assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
     assert_eq!(settings.local.map(|local| (local.stratum, local.activate)), Some((5, 0.1)));
+    let tuned = load("maxchange 5 3 -1\ncorrtimeratio 2\nmaxupdateskew 100\nfallbackdrift 16 19\n");
+    assert!(tuned.warnings.is_empty(), "{}", tuned.warnings);
+    let tuning = tuned.model.synchronization.tuning;
+    assert_eq!((tuning.step.startup_panic.backward, tuning.step.panic_after), (Some(5.0), 3));
+    assert_eq!(tuning.correction_time, CorrectionTime::Ratio(2.0));
+    assert!((tuning.max_update_skew.as_ppm() - 100.0).abs() < 1e-9);
+    assert_eq!(tuning.fallback, Some(FallbackDrift { min: 16, max: 19 }));
+    assert_eq!(load("fallbackdrift 0 0").model.synchronization.tuning.fallback, None);
+    assert_eq!(tuning.first_samples_min, 3, "as chronyd, also where it may step");
     assert_eq!(load("maxchange 10 1 1").model.synchronization.tuning.step.running_panic.forward, Some(10.0));
 }
 

@@ -8,6 +8,7 @@ use chime_config::{
     Authentication, AuthenticationPolicy, Loaded, LogLevel, Model, NtpVersion, PollLimits, Refusal,
     RequireNts, SourceKind, Text, Threads,
 };
+use chime_discipline::{CorrectionTime, FallbackDrift};
 
 fn load(contents: &str) -> Loaded {
     parse(&Text::new("t.toml", contents), &[]).unwrap_or_else(|errors| panic!("{errors}"))
@@ -180,6 +181,11 @@ chrony-command-listen = ["127.0.0.1:323", "[::1]:323"]
 step-threshold = 0.5
 step-updates-limit = "unlimited"
 slew-maximum-frequency-offset = 500e-6
+first-correction-samples = 3
+panic-after-updates = 5
+maximum-update-skew = 100e-6
+correction-time-ratio = 3
+fallback-drift = { min = 16, max = 19 }
 "#,
     );
     let model = loaded.model;
@@ -203,6 +209,11 @@ slew-maximum-frequency-offset = 500e-6
     assert_eq!(model.observability.chrony_listen.len(), 2);
     assert_eq!(model.synchronization.tuning.step.threshold, Some(0.5));
     assert_eq!(model.synchronization.tuning.step.updates_limit, None);
+    let tuning = &model.synchronization.tuning;
+    assert_eq!((tuning.first_samples_min, tuning.step.panic_after), (3, 5));
+    assert!((tuning.max_update_skew.as_ppm() - 100.0).abs() < 1e-9);
+    assert_eq!(tuning.correction_time, CorrectionTime::Ratio(3.0));
+    assert_eq!(tuning.fallback, Some(FallbackDrift { min: 16, max: 19 }));
     assert!((model.synchronization.tuning.max_slew.as_ppm() - 500.0).abs() < 1e-9);
     assert_eq!(model.cookie_key_path().to_str(), Some("/tmp/state/cookie-keys"));
 }

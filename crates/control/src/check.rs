@@ -111,7 +111,7 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
         findings.push((State::Critical, format!("the daemon's clock loop has not reported for {age}")));
     }
     if snapshot.program.quarantined {
-        findings.push((State::Critical, "a correction beyond the panic threshold is refused".to_owned()));
+        findings.push((State::Critical, format!("a correction{} is refused", wanted(snapshot))));
     }
     if snapshot.engine.tracking.synchronized {
         findings.push(size_of_offset(snapshot, expected));
@@ -126,6 +126,14 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
         summary: one_line(&texts.join(", ")),
         performance: performance(snapshot, expected),
     }
+}
+
+/// ` of +5000s beyond the panic threshold`.
+pub(crate) fn wanted(snapshot: &Snapshot) -> String {
+    let of = snapshot.engine.tracking.refused_correction_seconds.map_or_else(String::new, |seconds| {
+        format!(" of {}{}", if seconds < 0.0 { "-" } else { "+" }, human(seconds))
+    });
+    format!("{of} beyond the panic threshold")
 }
 
 /// Sources that could set the clock: reachable, with samples, and not found to be wrong.
@@ -333,7 +341,10 @@ mod tests {
     fn a_refused_correction_is_critical() {
         let mut snapshot = good();
         snapshot.program.quarantined = true;
-        assert_eq!(judged(&snapshot).0, State::Critical);
+        snapshot.engine.tracking.refused_correction_seconds = Some(-5000.0);
+        let (state, text) = judged(&snapshot);
+        assert_eq!(state, State::Critical, "although the clock is still synchronised");
+        assert!(text.contains("a correction of -5000s beyond the panic threshold is refused"), "{text}");
     }
 
     #[test]

@@ -49,6 +49,9 @@ fn program(out: &mut Exposition, snapshot: &Snapshot) {
         "Whether a correction beyond the panic thresholds is being refused.",
         f64::from(u8::from(program.quarantined)),
     );
+    if let Some(refused) = snapshot.engine.tracking.refused_correction_seconds {
+        out.gauge("refused_correction_seconds", "The correction that is being refused.", refused);
+    }
 }
 
 fn clock(out: &mut Exposition, snapshot: &Snapshot) {
@@ -128,6 +131,9 @@ const SOURCE_METRICS: &[SourceMetric] = &[
     }),
     ("source_nts_cookies", "NTS cookies held, 0 to 8.", |s| {
         (s.authentication.mode == AuthenticationMode::Nts).then(|| s.authentication.cookies.into())
+    }),
+    ("source_interleaved", "Whether the last answer was in interleaved mode.", |s| {
+        s.ntp.answered.then(|| f64::from(u8::from(s.ntp.interleaved)))
     }),
     ("source_certificate_not_after_seconds", "Unix time at which the server's certificate expires.", |s| {
         #[expect(clippy::cast_precision_loss, reason = "a date needs far fewer than 53 bits")]
@@ -212,6 +218,8 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample("server_requests_total", &[("result", result), ("kind", kind)], number);
         }
     }
+    out.family("server_interleaved", "counter", "Answers in interleaved mode.");
+    out.sample("server_interleaved_total", &[], server.interleaved);
     out.gauge("server_clients", "Clients remembered.", count(snapshot.clients.len()));
     let ke = &snapshot.ke_server;
     out.family("ke_server_connections", "counter", "Connections to the NTS-KE server.");

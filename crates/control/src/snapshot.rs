@@ -68,6 +68,8 @@ pub struct ServerReport {
     pub dropped: u64,
     /// Answers with NTS or a MAC.
     pub authenticated: u64,
+    /// Answers in interleaved mode (RFC 9769).
+    pub interleaved: u64,
     /// Clients that were forgotten for want of memory.
     pub clients_forgotten: u64,
     /// Answers by kind.
@@ -177,6 +179,7 @@ impl ServerReport {
         self.received += counters.received;
         self.dropped += counters.dropped();
         self.authenticated += counters.authenticated();
+        self.interleaved += counters.interleaved;
         for kind in ResponseKind::ALL {
             *self.responses.entry(kind.name().to_owned()).or_default() += counters.responses(*kind);
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceReport};
 
-use crate::check::{REPORT_AGE_MAX, usable_sources};
+use crate::check::{REPORT_AGE_MAX, usable_sources, wanted};
 use crate::text::number::{human, human_age};
 use crate::text::{mode_letters, sign};
 use crate::{Names, Paint, Snapshot, visible};
@@ -51,11 +51,11 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
         found.push(format!("the daemon's clock loop has not reported for {age}: all of this is old"));
     }
     if snapshot.program.quarantined {
-        found.push(
-            "a correction beyond the panic threshold is refused: check the sources, then set the \
-             clock by hand or restart"
-                .to_owned(),
-        );
+        found.push(format!(
+            "the sources want a correction{}: it is refused, and the clock runs on unsteered; if they \
+             are right, accept it with `chime makestep`",
+            wanted(snapshot)
+        ));
     }
     if engine.sources.is_empty() {
         found.push("no sources are configured".to_owned());

@@ -6,20 +6,16 @@
 
 use crate::combine::Combined;
 use crate::correction::{ClockPoint, Correction};
-use crate::{ClockCommand, Settings, StepPolicy};
+use crate::{ClockCommand, CorrectionTime, Settings, StepPolicy};
 use chime_time::{Frequency, MonoTime, NtpDuration};
 
-/// Share of the interval between samples that a slew takes: short enough to be over before the next sample, long
-/// enough to hardly disturb the frequency.
-const SLEW_SHARE: f64 = 0.25;
-/// Bounds of the length of a slew, seconds.
-const SLEW_SECONDS: (f64, f64) = (0.5, 64.0);
+/// Bounds of the length of a slew, seconds: shorter ones would end before the timer that ends them can be trusted, and
+/// what takes longer is planned anew long before.
+const SLEW_SECONDS: (f64, f64) = (0.5, 1e4);
 /// A rest of this share of a slew is left to the next update (timers are late).
 const SLEW_REST: f64 = 0.02;
 /// Offsets not worth a slew, seconds.
 const OFFSET_NEGLIGIBLE: f64 = 1e-9;
-/// Frequencies less certain than this are not used, s per s.
-const SKEW_MAX: f64 = 1e-3;
 
 /// The line on which our clock runs against true time, as estimated at the last update.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -58,12 +54,17 @@ pub(crate) enum Decision {
 pub(crate) struct ClockDiscipline {
     pub(crate) correction: Correction,
     pub(crate) estimate: Option<Estimate>,
+    /// What the sources say while that is not believed.
+    refused: Option<Estimate>,
+    /// By how much others stepped the clock since the last update, seconds; positive forward.
+    foreign_steps: f64,
     /// The frequency correction without slew, s per s.
     pub(crate) frequency: f64,
     pub(crate) skew: f64,
     /// When the slew ends, and what it was meant to correct.
     slew: Option<(MonoTime, f64)>,
-    slew_seconds: f64,
+    /// Seconds between the samples of the selected source.
+    interval: f64,
     pub(crate) updates: u64,
     pub(crate) steps: u64,
     pub(crate) accumulated_steps: f64,
@@ -75,10 +76,12 @@ impl ClockDiscipline {
         Self {
             correction: Correction::new(now, settings.mono_is_slewed),
             estimate: None,
+            refused: None,
+            foreign_steps: 0.0,
             frequency: if frequency.is_finite() { frequency.clamp(-limit, limit) } else { 0.0 },
             skew,
             slew: None,
-            slew_seconds: SLEW_SECONDS.0,
+            interval: 0.0,
             updates: 0,
             steps: 0,
             accumulated_steps: 0.0,
@@ -93,33 +96,56 @@ impl ClockDiscipline {
                 .all(|value| value.is_finite()),
             "an estimate that steers the clock must be a number: {combined:?}"
         );
-        if combined.skew <= SKEW_MAX {
+        if combined.skew <= settings.max_update_skew.as_ratio() {
             let limit = settings.max_drift.as_ratio().abs();
             self.frequency = combined.frequency.clamp(-limit, limit);
             self.skew = combined.skew;
         }
-        self.observe(now, combined);
-        self.slew_seconds = (interval * SLEW_SHARE).clamp(SLEW_SECONDS.0, SLEW_SECONDS.1);
+        self.estimate = Some(self.estimate_of(now, combined));
+        self.refused = None;
+        self.foreign_steps = 0.0;
+        self.interval = interval;
         self.updates += 1;
     }
 
-    /// Takes note of an estimate, without steering by it.
-    pub(crate) fn observe(&mut self, now: MonoTime, combined: &Combined) {
-        self.estimate = Some(Estimate {
+    /// Takes note of an estimate that is not believed: it is shown, and an operator can have it, but nothing follows it.
+    pub(crate) fn refuse(&mut self, now: MonoTime, combined: &Combined) {
+        self.refused = Some(self.estimate_of(now, combined));
+    }
+
+    /// The correction that is refused, at `now`, in seconds; positive means that our clock would be behind.
+    pub(crate) fn refused_offset(&self, now: MonoTime) -> Option<f64> {
+        self.refused.as_ref().map(|refused| refused.offset_at(self.correction.at(now)))
+    }
+
+    /// The operator believes what was refused.
+    pub(crate) fn accept_refused(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            self.estimate = Some(refused);
+        }
+    }
+
+    fn estimate_of(&self, now: MonoTime, combined: &Combined) -> Estimate {
+        Estimate {
             point: self.correction.at(now),
             offset: combined.offset,
             error: combined.offset_error,
             frequency: self.frequency,
-        });
+        }
     }
 
     /// What to do about an offset of so many seconds. `startup`: the clock never followed a source before.
+    ///
+    /// A threshold is there to doubt the sources. When the clock was stepped by others, and the sources say what they said
+    /// before that, there is nothing to doubt about them: only what they changed their mind by counts.
     pub(crate) fn decide(&self, offset: f64, startup: bool, policy: &StepPolicy) -> Decision {
         let panic = if startup { policy.startup_panic } else { policy.running_panic };
-        if panic.is_exceeded_by(offset) {
+        let is_in_force = self.updates >= u64::from(policy.panic_after);
+        let unexplained = offset + self.foreign_steps;
+        if is_in_force && panic.is_exceeded_by(offset) && panic.is_exceeded_by(unexplained) {
             return Decision::Refuse { by: offset, accumulated: false };
         }
-        let may_step = policy.updates_limit.is_none_or(|limit| self.updates < u64::from(limit));
+        let may_step = policy.allows_steps_after(self.updates);
         if !may_step || policy.threshold.is_none_or(|threshold| offset.abs() <= threshold) {
             return Decision::Slew;
         }
@@ -135,7 +161,7 @@ impl ClockDiscipline {
         let remaining = self.offset(now).unwrap_or(0.0);
         let limit = settings.max_slew.as_ratio().abs();
         let rate = if remaining.abs() > OFFSET_NEGLIGIBLE {
-            (remaining / self.slew_seconds).clamp(-limit, limit)
+            (remaining / self.slew_seconds(remaining, settings)).clamp(-limit, limit)
         } else {
             0.0
         };
@@ -146,6 +172,18 @@ impl ClockDiscipline {
             self.slew = Some((now.add_secs_f64(remaining / rate * stretch), remaining));
         }
         set_frequency(self.frequency + rate)
+    }
+
+    /// How long it takes to work off what remains, if the rate allows.
+    fn slew_seconds(&self, remaining: f64, settings: &Settings) -> f64 {
+        let seconds = match settings.correction_time {
+            CorrectionTime::Share(share) => self.interval * share,
+            CorrectionTime::Ratio(ratio) => {
+                let error = self.estimate.map_or(0.0, |estimate| estimate.error);
+                self.interval * ratio * error / remaining.abs()
+            }
+        };
+        if seconds.is_finite() { seconds.clamp(SLEW_SECONDS.0, SLEW_SECONDS.1) } else { SLEW_SECONDS.0 }
     }
 
     /// The frequency to run at when there is nothing to follow: no slew.
@@ -170,7 +208,7 @@ impl ClockDiscipline {
         let (_, meant) = self.slew.expect("called when a slew is under way");
         let remaining = self.offset(now).unwrap_or(0.0);
         if remaining.abs() > (meant * SLEW_REST).abs().max(OFFSET_NEGLIGIBLE) {
-            self.slew_seconds = SLEW_SECONDS.0;
+            self.interval = 0.0;
             return self.plan(now, settings);
         }
         self.coast()
@@ -185,7 +223,7 @@ impl ClockDiscipline {
     /// The clock was stepped.
     pub(crate) fn stepped(&mut self, by: NtpDuration) {
         let by = by.as_secs_f64();
-        if let Some(estimate) = &mut self.estimate {
+        for estimate in self.estimate.iter_mut().chain(&mut self.refused) {
             estimate.offset -= by;
         }
         if self.steps > 0 {
@@ -199,9 +237,16 @@ impl ClockDiscipline {
         self.estimate.as_ref().map(|estimate| estimate.offset_at(self.correction.at(now)))
     }
 
+    /// Somebody else stepped the clock.
+    pub(crate) fn stepped_by_others(&mut self, by: NtpDuration) {
+        self.foreign_steps += by.as_secs_f64();
+    }
+
     /// Forgets the estimate, but not the frequency.
     pub(crate) fn reset(&mut self) {
         self.estimate = None;
+        self.refused = None;
+        self.interval = 0.0;
         self.slew = None;
     }
 }

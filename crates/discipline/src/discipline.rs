@@ -8,9 +8,10 @@ use crate::clock_filter::FrequencyBelief;
 use crate::combine::{self, Combined, Contribution};
 use crate::command_queue::CommandQueue;
 use crate::election::{self, Choice, Outcome};
+use crate::fallback::Fallback;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{Candidate, Source};
 use crate::{
     ClockCommand, ClockFailure, DisciplineEvent, Leap, Sample, SampleVerdict, SavedFrequency, Settings,
     SourceId, SourceOptions, StepEvidence, StepRefusal,
@@ -25,6 +26,10 @@ const SKEW_UNKNOWN: f64 = 1e-4;
 /// Temperature differs from run to run: what was saved is not trusted more than this, s per s.
 const SKEW_SAVED_MIN: f64 = 1e-6;
 
+/// A single measurement sets the clock only when it is good to this, seconds, or to a share of what it corrects.
+const FIRST_DISTANCE_MAX: f64 = 0.1;
+const FIRST_DISTANCE_SHARE: f64 = 0.25;
+
 /// All sources, the estimate that is made of them, and the steering of the clock.
 ///
 /// After each call that takes `&mut self`, drain [`poll_command`](Self::poll_command) and
@@ -38,7 +43,9 @@ pub struct Discipline {
     reference: Option<Reference>,
     selected: Option<SourceId>,
     trouble: Trouble,
-    quarantined: bool,
+    /// Since when corrections are refused.
+    quarantined: Option<MonoTime>,
+    fallback: Fallback,
     /// Whether the clock ever followed a source; decides which panic thresholds apply.
     was_synchronized: bool,
     /// What the last event and the last status said.
@@ -49,6 +56,8 @@ pub struct Discipline {
     /// Something changed that the selection depends on.
     dirty: bool,
     patience: Patience,
+    /// The clock was set by fewer samples than usual, and not all sources have more by now.
+    young: bool,
     commands: CommandQueue,
     step: Option<StepEvidence>,
     can_step: bool,
@@ -94,13 +103,15 @@ impl Discipline {
             reference: None,
             selected: None,
             trouble: Trouble::None,
-            quarantined: false,
+            quarantined: None,
+            fallback: Fallback::new(settings.fallback),
             was_synchronized: false,
             is_synchronized: false,
             is_local: false,
             may_be_local: settings.local.is_some_and(|local| local.activate <= 0.0),
             dirty: false,
             patience: Patience::Unasked,
+            young: false,
             commands: CommandQueue::default(),
             step: None,
             can_step: true,
@@ -205,12 +216,25 @@ impl Discipline {
             let command = self.clock.end_slew(now, &self.settings);
             self.command(command);
         }
+        self.fall_back(now);
         self.note_synchronization(now);
         summary.synchronized = self.is_synchronized;
         summary
     }
 
     fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
+        if self.may_judge_at_first_sight() {
+            let choice = self.elect_at_first_sight(now);
+            if let Some(choice) = choice {
+                self.young = true;
+                self.trouble = Trouble::None;
+                return self.finish_election(|this| this.follow(now, &choice));
+            }
+            // The few that have more samples already are not asked alone.
+            if self.young {
+                return UpdateSummary::default();
+            }
+        }
         let instant = (now, self.clock.correction.at(now));
         let starting = self.clock.estimate.is_none();
         let (samples_min, patience) = (self.settings.samples_min, self.settings.patience);
@@ -222,20 +246,24 @@ impl Discipline {
         };
         let outcome = election::elect(&mut self.sources, self.selected, instant, &self.settings, waits);
         self.note_falsetickers(&outcome);
-        let summary = match outcome {
-            Outcome::Waiting => return UpdateSummary::default(),
+        self.finish_election(|this| match outcome {
+            Outcome::Waiting => UpdateSummary::default(),
             Outcome::Chosen(choice) => {
-                self.trouble = Trouble::None;
-                self.follow(now, &choice)
+                this.trouble = Trouble::None;
+                this.follow(now, &choice)
             }
-            Outcome::Nobody => self.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise),
+            Outcome::Nobody => this.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise),
             Outcome::NoMajority { selectable } => {
-                self.lose(Trouble::NoMajority, DisciplineEvent::NoMajority { selectable })
+                this.lose(Trouble::NoMajority, DisciplineEvent::NoMajority { selectable })
             }
             Outcome::TooFew { agreeing, required } => {
-                self.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
+                this.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
             }
-        };
+        })
+    }
+
+    fn finish_election(&mut self, conclude: impl FnOnce(&mut Self) -> UpdateSummary) -> UpdateSummary {
+        let summary = conclude(self);
         if self.clock.estimate.is_some() {
             self.patience = Patience::Unasked;
         }
@@ -243,6 +271,39 @@ impl Discipline {
             source.fresh = false;
         }
         summary
+    }
+
+    /// Whether fewer samples than usual may decide: while the clock may be anything, and may be stepped; and once that was
+    /// done, until the sources have as many as usual.
+    fn may_judge_at_first_sight(&mut self) -> bool {
+        let settings = &self.settings;
+        let samples_min = settings.samples_min;
+        if settings.first_samples_min >= samples_min {
+            return false;
+        }
+        let collects = |source: &Source| {
+            source.reach != 0 && !source.options.no_select && (1..samples_min).contains(&source.filter.len())
+        };
+        self.young &= self.sources.iter().any(collects);
+        self.young || self.clock.estimate.is_none() && settings.step.allows_steps_after(self.clock.updates)
+    }
+
+    /// One good measurement is better than none, if more than half of all sources agree: those that are yet to be heard
+    /// could not outvote them.
+    fn elect_at_first_sight(&mut self, now: MonoTime) -> Option<Choice> {
+        let samples_min = self.settings.first_samples_min.max(1);
+        let settings = Settings { samples_min, ..self.settings };
+        let instant = (now, self.clock.correction.at(now));
+        let voters = self.sources.iter().filter(|source| !source.options.no_select).count();
+        let waits = |_: &[Source], selectable: usize| 2 * selectable <= voters;
+        let outcome = election::elect(&mut self.sources, self.selected, instant, &settings, waits);
+        let agreeing = self.sources.iter().filter(|source| source.state.is_truechimer()).count();
+        match outcome {
+            Outcome::Chosen(choice) if 2 * agreeing > voters && !is_too_vague(&choice.selected) => {
+                Some(choice)
+            }
+            _ => None,
+        }
     }
 
     /// Nobody can be followed: the clock is left alone, and its error bound grows.
@@ -296,11 +357,11 @@ impl Discipline {
             decision = Decision::Slew;
         }
         if let Decision::Refuse { by, accumulated } = decision {
-            self.clock.observe(now, &combined);
-            self.enter_quarantine(StepRefusal { by, startup, accumulated });
+            self.clock.refuse(now, &combined);
+            self.enter_quarantine(now, StepRefusal { by, startup, accumulated });
             return UpdateSummary { updated: false, offset: combined.offset, synchronized: false };
         }
-        if std::mem::take(&mut self.quarantined) {
+        if self.quarantined.take().is_some() {
             self.push_event(DisciplineEvent::QuarantineLifted);
         }
         self.adopt(now, choice, &combined);
@@ -320,7 +381,26 @@ impl Discipline {
         let mut reference = Reference::new(now, source, choice, combined, self.reference.as_ref());
         reference.residual_frequency = combined.frequency - self.clock.frequency;
         self.reference = Some(reference);
-        self.clock.adopt(now, combined, source.filter.interval().unwrap_or(1.0), &self.settings);
+        self.clock.adopt(now, combined, source.filter.interval().unwrap_or(0.0), &self.settings);
+        self.fallback.note(now, self.clock.frequency);
+    }
+
+    /// Without sources for long, a long-term average of the frequency is better than the last one.
+    fn fall_back(&mut self, now: MonoTime) {
+        if !self.is_holding_over() || self.fallback.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if let Some((frequency, over)) = self.fallback.take_over(now) {
+            self.clock.frequency = frequency;
+            let command = self.clock.coast();
+            self.command(command);
+            self.push_event(DisciplineEvent::FallbackFrequency { ppm: frequency * 1e6, over });
+        }
+    }
+
+    /// Whether the clock is steered, but nothing is followed.
+    const fn is_holding_over(&self) -> bool {
+        self.settings.steer && (self.selected.is_none() || self.quarantined.is_some())
     }
 
     fn evidence(&self, by: f64, error: f64, choice: &Choice) -> StepEvidence {
@@ -334,13 +414,15 @@ impl Discipline {
         StepEvidence { by, error, sources }
     }
 
-    /// A correction beyond the panic thresholds: nothing is done to the clock until it is smaller.
-    fn enter_quarantine(&mut self, refusal: StepRefusal) {
-        if !self.quarantined {
-            self.quarantined = true;
+    /// A correction beyond the panic thresholds: nothing is done to the clock until it is smaller. What was known of the
+    /// clock before is still known, and gets less certain with time, as when there are no sources.
+    fn enter_quarantine(&mut self, now: MonoTime, refusal: StepRefusal) {
+        if self.quarantined.is_none() {
+            self.quarantined = Some(now);
             self.push_event(DisciplineEvent::StepRefused(refusal));
             let command = self.clock.coast();
             self.command(command);
+            self.commands.status_due = self.settings.steer;
         }
     }
 
@@ -356,7 +438,7 @@ impl Discipline {
             self.commands.status_due = self.settings.steer;
             if state.synchronized {
                 self.push_event(DisciplineEvent::Synchronised);
-            } else if self.trouble == Trouble::None && !self.quarantined {
+            } else if self.trouble == Trouble::None && self.quarantined.is_none() {
                 self.push_event(DisciplineEvent::CannotSynchronise);
             }
         }
@@ -447,7 +529,8 @@ impl Discipline {
 
     /// Somebody else stepped the clock (positive `by`: forward): all samples are dropped, as nobody knows how exactly
     /// `by` was measured. The frequency is kept.
-    pub fn clock_stepped_externally(&mut self, now: MonoTime, _by: NtpDuration) {
+    pub fn clock_stepped_externally(&mut self, now: MonoTime, by: NtpDuration) {
+        self.clock.stepped_by_others(by);
         self.reset(now);
     }
 
@@ -463,7 +546,7 @@ impl Discipline {
         self.reference = None;
         self.selected = None;
         self.patience = Patience::Unasked;
-        self.quarantined = false;
+        self.young = false;
         self.trouble = Trouble::None;
         self.push_event(DisciplineEvent::Reset);
         self.commands.queue.clear();
@@ -479,7 +562,8 @@ impl Discipline {
     pub fn poll_timeout(&self) -> Option<MonoTime> {
         let slew_end = self.clock.slew_end().filter(|_| !self.commands.has_step());
         let patience = self.patience.deadline().filter(|_| !self.commands.has_step());
-        [slew_end, patience].into_iter().flatten().min()
+        let fallback = self.fallback.deadline().filter(|_| self.is_holding_over());
+        [slew_end, patience, fallback].into_iter().flatten().min()
     }
 
     /// The next thing that an operator should know. May change after any call that takes `&mut self`.
@@ -515,6 +599,11 @@ impl Discipline {
             self.clock.abandon_slew();
         }
     }
+}
+
+/// Whether a first measurement says so little that the next ones are worth waiting for.
+fn is_too_vague(candidate: &Candidate) -> bool {
+    candidate.root_distance > FIRST_DISTANCE_MAX.max(FIRST_DISTANCE_SHARE * candidate.estimate.offset.abs())
 }
 
 #[cfg(test)]

@@ -42,6 +42,13 @@ pub enum DisciplineEvent {
     },
     /// All samples were dropped: the clock was stepped by somebody else, or the machine was suspended.
     Reset,
+    /// Without sources for so long, the clock goes on with a long-term average of its frequency.
+    FallbackFrequency {
+        /// The average, ppm.
+        ppm: f64,
+        /// What it is an average over, seconds.
+        over: f64,
+    },
     /// The local reference became active or inactive.
     LocalReference {
         /// Whether our own clock is served now.

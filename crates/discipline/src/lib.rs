@@ -22,6 +22,7 @@ mod correction;
 mod discipline;
 mod election;
 mod event;
+mod fallback;
 mod patience;
 mod reference;
 mod regression;
@@ -35,5 +36,7 @@ pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{Discipline, UpdateSummary};
 pub use event::{DisciplineEvent, StepEvidence, StepRefusal};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
-pub use settings::{LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy};
+pub use settings::{
+    CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,
+};
 pub use statistics::{PollAdvice, SelectionState, SourceStatistics, SystemState};

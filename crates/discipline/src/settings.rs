@@ -11,9 +11,16 @@ pub struct Settings {
     pub max_drift: Frequency,
     /// When the clock is stepped instead of slewed.
     pub step: StepPolicy,
+    /// How long a correction takes.
+    pub correction_time: CorrectionTime,
+    /// Estimates of the frequency with a greater standard error are not used.
+    pub max_update_skew: Frequency,
     /// Samples that a source must have given before it can be selected; at least 1. One is enough to show a time, three
     /// to trust a clock to it.
     pub samples_min: usize,
+    /// The same for the first correction after a start or a disturbance, while the step policy allows a step: the clock
+    /// may be anything then, and one good measurement is better than that. At least 1, at most `samples_min` counts.
+    pub first_samples_min: usize,
     /// At the start, how long the first selectable source waits for others to be heard, seconds.
     pub patience: f64,
     /// Sources that must agree before the clock is touched; at least 1.
@@ -34,6 +41,8 @@ pub struct Settings {
     pub precision: Precision,
     /// Serve our own time when no source can be followed.
     pub local: Option<LocalReference>,
+    /// Long-term averages of the frequency, for the time without sources; `None`: the last frequency stays.
+    pub fallback: Option<FallbackDrift>,
     /// Whether the clock is steered at all; otherwise no command is ever given and offsets are only reported.
     pub steer: bool,
     /// Whether [`chime_time::MonoTime`] is the time since boot as *slewed* by the frequency that we set (Linux:
@@ -47,7 +56,10 @@ impl Default for Settings {
             max_slew: Frequency::from_ppm(83_333.333),
             max_drift: Frequency::from_ppm(100_000.0),
             step: StepPolicy::default(),
+            correction_time: CorrectionTime::default(),
+            max_update_skew: Frequency::from_ppm(1000.0),
             samples_min: 3,
+            first_samples_min: 1,
             patience: 10.0,
             minimum_agreeing_sources: 1,
             max_distance: 3.0,
@@ -58,10 +70,38 @@ impl Default for Settings {
             max_clock_error: Frequency::from_ppm(1.0),
             precision: Precision::new(-24),
             local: None,
+            fallback: None,
             steer: true,
             mono_is_slewed: true,
         }
     }
+}
+
+/// How long it takes to work an offset off.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum CorrectionTime {
+    /// This share of the interval between updates, whatever the offset is: short enough to be over before the next
+    /// update, long enough to hardly disturb the frequency.
+    Share(f64),
+    /// For an offset as large as its standard error this many times the interval between updates, for a larger one
+    /// proportionally less (chrony's `corrtimeratio`).
+    Ratio(f64),
+}
+
+impl Default for CorrectionTime {
+    fn default() -> Self {
+        Self::Share(0.25)
+    }
+}
+
+/// Which long-term averages of the frequency are kept: over 2^`min` seconds, twice that, and so on up to 2^`max`. When the
+/// sources have been lost for as long as an average is old, the clock goes on with that average.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FallbackDrift {
+    /// Log2 of the shortest time, in seconds.
+    pub min: u8,
+    /// Log2 of the longest time, in seconds; not less than `min`.
+    pub max: u8,
 }
 
 /// When the clock may be stepped.
@@ -75,8 +115,18 @@ pub struct StepPolicy {
     pub startup_panic: PanicThreshold,
     /// Greatest correction accepted afterwards.
     pub running_panic: PanicThreshold,
+    /// Clock updates before which neither threshold applies (the second argument of chrony's `maxchange`).
+    pub panic_after: u32,
     /// Greatest sum of the magnitudes of all steps after the first, seconds; `None`: no limit.
     pub accumulated_panic: Option<f64>,
+}
+
+impl StepPolicy {
+    /// Whether a step is allowed at all after so many updates of the clock.
+    #[must_use]
+    pub fn allows_steps_after(&self, updates: u64) -> bool {
+        self.threshold.is_some() && self.updates_limit.is_none_or(|limit| updates < u64::from(limit))
+    }
 }
 
 impl Default for StepPolicy {
@@ -89,6 +139,7 @@ impl Default for StepPolicy {
             updates_limit: None,
             startup_panic: PanicThreshold { forward: None, backward: None },
             running_panic: PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) },
+            panic_after: 0,
             accumulated_panic: None,
         }
     }

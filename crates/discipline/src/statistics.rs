@@ -64,6 +64,12 @@ impl SelectionState {
         }
     }
 
+    /// Whether the source agrees with the majority.
+    #[must_use]
+    pub const fn is_truechimer(self) -> bool {
+        matches!(self.sign(), '*' | '+' | '-')
+    }
+
     /// The sign of `sources`: `*` selected, `+` combined, `-` not combined, `x` falseticker, `~` jittery, `?` other.
     #[must_use]
     pub const fn sign(self) -> char {
@@ -176,8 +182,11 @@ pub struct SystemState {
     pub steps: u64,
     /// Sum of the magnitudes of these steps.
     pub accumulated_steps: f64,
-    /// Whether a correction beyond the panic thresholds is being refused.
+    /// Whether a correction beyond the panic thresholds is being refused: the clock is not steered, and what was known of
+    /// it before gets less certain.
     pub quarantined: bool,
+    /// The correction that is refused; positive means that our clock would be behind.
+    pub refused_correction: Option<f64>,
 }
 
 impl Default for SystemState {
@@ -206,6 +215,7 @@ impl Default for SystemState {
             steps: 0,
             accumulated_steps: 0.0,
             quarantined: false,
+            refused_correction: None,
         }
     }
 }

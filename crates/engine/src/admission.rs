@@ -65,7 +65,9 @@ impl Engine {
     pub(crate) fn is_synchronized_by_authenticated(&self, now: MonoTime) -> bool {
         let system = self.discipline.system(now);
         let selected = system.selected.and_then(|id| self.association_index(id));
-        system.synchronized && selected.is_some_and(|index| self.associations[index].is_authenticated())
+        // Sources that are not followed vouch for nothing.
+        let follows = system.synchronized && !system.quarantined;
+        follows && selected.is_some_and(|index| self.associations[index].is_authenticated())
     }
 
     /// What the discipline knows of our clock's error but has not corrected (yet, or because it may not touch the clock);

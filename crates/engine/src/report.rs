@@ -63,6 +63,10 @@ pub struct TrackingReport {
     pub update_interval_seconds: f64,
     /// Whether the last update came from authenticated sources only.
     pub authenticated: bool,
+    /// A correction beyond the panic thresholds that the sources ask for, and do not get: the clock is not steered
+    /// meanwhile; seconds, positive = the clock would be behind.
+    #[serde(default)]
+    pub refused_correction_seconds: Option<f64>,
 }
 
 /// Leap status.

@@ -71,6 +71,7 @@ impl Engine {
             root_dispersion_seconds: system.root_dispersion,
             update_interval_seconds: system.update_interval,
             authenticated: system.synchronized && self.only_authenticated_in_use(now.mono),
+            refused_correction_seconds: system.refused_correction,
         }
     }
 

@@ -33,6 +33,8 @@ counted! {
     ResponseKind {
         /// Time without authentication.
         Plain => "plain_time",
+        /// Time without authentication, in interleaved mode. RFC 9769 §2.
+        Interleaved => "interleaved_time",
         /// Time with a MAC of the key that the request was made with. RFC 5905 §7.3.
         Keyed => "key_time",
         /// Time with NTS. RFC 8915 §5.7.
@@ -87,13 +89,15 @@ counted! {
 pub struct ServerCounters {
     /// Datagrams that were looked at.
     pub received: u64,
+    /// Answers in interleaved mode, however authenticated. RFC 9769 §2.
+    pub interleaved: u64,
     responses: [u64; ResponseKind::ALL.len()],
     silences: [u64; SilenceReason::ALL.len()],
 }
 
 impl ServerCounters {
     /// How many numbers these are.
-    pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 1;
+    pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 2;
 
     /// How many answers of this kind were made.
     #[must_use]
@@ -128,6 +132,7 @@ impl ServerCounters {
     /// Adds the counts of another responder.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
+        self.interleaved += other.interleaved;
         self.responses.iter_mut().zip(other.responses).for_each(|(sum, count)| *sum += count);
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }
@@ -136,7 +141,7 @@ impl ServerCounters {
     #[must_use]
     pub fn to_array(&self) -> [u64; Self::LENGTH] {
         let mut array = [0; Self::LENGTH];
-        let counts = self.responses.iter().chain(&self.silences).chain([&self.received]);
+        let counts = self.responses.iter().chain(&self.silences).chain([&self.received, &self.interleaved]);
         array.iter_mut().zip(counts).for_each(|(to, count)| *to = *count);
         array
     }
@@ -145,8 +150,8 @@ impl ServerCounters {
     #[must_use]
     pub fn from_array(array: &[u64; Self::LENGTH]) -> Self {
         let mut counters = Self::default();
-        let counts =
-            counters.responses.iter_mut().chain(&mut counters.silences).chain([&mut counters.received]);
+        let others = [&mut counters.received, &mut counters.interleaved];
+        let counts = counters.responses.iter_mut().chain(&mut counters.silences).chain(others);
         counts.zip(array).for_each(|(to, count)| *to = *count);
         counters
     }
@@ -166,13 +171,14 @@ mod tests {
 
     #[test]
     fn sums_keep_kinds_and_reasons_apart() {
-        let mut one = ServerCounters { received: 3, ..ServerCounters::default() };
+        let mut one = ServerCounters { received: 3, interleaved: 5, ..ServerCounters::default() };
         one.count_response(ResponseKind::Nts);
         one.count_silence(SilenceReason::ResponseTooLong);
         let mut sum = one;
         sum.count_response(ResponseKind::Keyed);
         sum.add(&one);
         assert_eq!((sum.received, sum.answered(), sum.dropped(), sum.authenticated()), (6, 3, 2, 3));
+        assert_eq!(sum.interleaved, 10);
         assert_eq!(sum.responses(ResponseKind::Nts), 2);
         assert_eq!(sum.silences(SilenceReason::ResponseTooLong), 2);
         assert_eq!(ServerCounters::from_array(&sum.to_array()), sum);

@@ -1,7 +1,7 @@
 //! An NTP server without sockets: a request goes in, an answer or a reason for silence comes out.
 //!
 //! Owns access lists, rate limits, the answers to plain, keyed and NTS requests (RFC 5905 §9, RFC 8915 §5.7), and what
-//! is counted about them. Keeps no state of the protocol, answers with no more octets than it was asked with, never
+//! is counted about them. Keeps no state of the protocol but for what interleaved mode needs (RFC 9769), answers with no more octets than it was asked with, never
 //! gives unauthenticated time to a packet with an NTS field, and allocates nothing per packet. It reads no clock and
 //! no socket: time, keys and random octets come in as values. Start at [`Responder`], [`Policy`] and [`ServerTime`].
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod rate_limit;
 mod responder;
 mod server_time;
 mod subnet;
+mod transmit_times;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
 pub use counters::{ResponseKind, ServerCounters, SilenceReason};
@@ -21,3 +22,4 @@ pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateL
 pub use responder::{Arrival, Environment, Published, Responder, Verdict, restamp_transmit};
 pub use server_time::{DISPERSION_RATE, STRATUM_UNSYNCHRONIZED, ServerTime};
 pub use subnet::{Subnet, SubnetError};
+pub use transmit_times::{AnswerMark, TransmitTimes};

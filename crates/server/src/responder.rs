@@ -3,8 +3,8 @@
 mod nts;
 
 use crate::{
-    Access, ClientRecord, ClientTable, Policy, RateDecision, Refusal, RequireNts, ResponseKind,
-    ServerCounters, ServerTime, SilenceReason,
+    Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, Refusal, RequireNts, ResponseKind,
+    ServerCounters, ServerTime, SilenceReason, TransmitTimes,
 };
 use chime_nts::KeyRing;
 use chime_time::{MonoTime, NtpShort, NtpTimestamp};
@@ -67,6 +67,17 @@ pub struct Responder {
     clients: ClientTable,
     nak_clients: ClientTable,
     counters: ServerCounters,
+    transmit_times: Option<Arc<TransmitTimes>>,
+    interleaving: Interleaving,
+}
+
+/// What interleaved mode made of the last answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Interleaving {
+    /// The answer whose real transmit time the client may ask for.
+    follow_up: Option<AnswerMark>,
+    /// Whether the answer tells when the one before left.
+    is_interleaved: bool,
 }
 
 /// What the client is to be told when its request is in order.
@@ -85,7 +96,26 @@ impl Responder {
     pub fn new(policy: Arc<Policy>, hash_key: [u64; 2]) -> Self {
         let clients = ClientTable::new(policy.clients_max, policy.rate_limit, hash_key);
         let nak_clients = ClientTable::new(NAK_CLIENTS, Some(policy.nts_nak_limit), hash_key);
-        Self { policy, clients, nak_clients, counters: ServerCounters::default() }
+        Self {
+            policy,
+            clients,
+            nak_clients,
+            counters: ServerCounters::default(),
+            transmit_times: None,
+            interleaving: Interleaving::default(),
+        }
+    }
+
+    /// Serves interleaved mode as well, from what `times` remembers. RFC 9769 §2.
+    #[must_use]
+    pub fn with_transmit_times(self, times: Arc<TransmitTimes>) -> Self {
+        Self { transmit_times: Some(times), ..self }
+    }
+
+    /// The mark of the last answer, when its client may want to know when it really left: to be noted in the
+    /// [`TransmitTimes`] once that is known, corrected as the timestamps in answers are ([`ServerTime::corrected`]).
+    pub const fn take_follow_up(&mut self) -> Option<AnswerMark> {
+        self.interleaving.follow_up.take()
     }
 
     /// Changes what is served for whom. Clients stay known; the size of their table stays as it was.
@@ -123,6 +153,7 @@ impl Responder {
         response: &mut [u8],
     ) -> Verdict {
         self.counters.received += 1;
+        self.interleaving = Interleaving::default();
         let verdict = match self.answer(request, arrival, published, environment, response) {
             // The last word, whatever the code above made: never more octets than were asked with.
             Ok((octets, _)) if octets > request.len() => Verdict::Silence(SilenceReason::ResponseTooLong),
@@ -130,8 +161,14 @@ impl Responder {
             Err(reason) => Verdict::Silence(reason),
         };
         match verdict {
-            Verdict::Respond { kind, .. } => self.counters.count_response(kind),
-            Verdict::Silence(reason) => self.counters.count_silence(reason),
+            Verdict::Respond { kind, .. } => {
+                self.counters.count_response(kind);
+                self.counters.interleaved += u64::from(self.interleaving.is_interleaved);
+            }
+            Verdict::Silence(reason) => {
+                self.counters.count_silence(reason);
+                self.interleaving = Interleaving::default();
+            }
         }
         verdict
     }
@@ -147,7 +184,15 @@ impl Responder {
         check_request(request, &self.policy)?;
         let message = self.admit(arrival, environment)?;
         let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
-        let mut exchange = Exchange { packet, arrival, published, environment, response };
+        let mut exchange = Exchange {
+            packet,
+            arrival,
+            published,
+            environment,
+            response,
+            transmit_times: self.transmit_times.as_deref(),
+            interleaving: &mut self.interleaving,
+        };
         if exchange.has_nts_field() {
             return nts::respond(&mut exchange, message, &mut self.nak_clients);
         }
@@ -158,7 +203,12 @@ impl Responder {
         };
         match exchange.packet.mac() {
             Some(mac) => respond_keyed(&mut exchange, message, mac, &self.policy),
-            None => exchange.write_header(message).map(|octets| (octets, message.kind(ResponseKind::Plain))),
+            None => {
+                let octets = exchange.write_header(message)?;
+                let is_interleaved = exchange.interleaving.is_interleaved;
+                let time = if is_interleaved { ResponseKind::Interleaved } else { ResponseKind::Plain };
+                Ok((octets, message.kind(time)))
+            }
         }
     }
 
@@ -219,6 +269,8 @@ struct Exchange<'a, E> {
     published: &'a Published<'a>,
     environment: &'a mut E,
     response: &'a mut [u8],
+    transmit_times: Option<&'a TransmitTimes>,
+    interleaving: &'a mut Interleaving,
 }
 
 impl<E: Environment> Exchange<'_, E> {
@@ -237,9 +289,29 @@ impl<E: Environment> Exchange<'_, E> {
     /// Writes the header, the clock read now; gives its octets.
     fn write_header(&mut self, message: Message) -> Result<usize, SilenceReason> {
         let header = self.header(message);
+        let header = if message == Message::Time { self.interleaved(header) } else { header };
         let room = self.response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
         room.copy_from_slice(&header.encode());
         Ok(HEADER_OCTETS)
+    }
+
+    /// Has an answer tell when the one before left, if the request asks for that and it is known; and has the time of this
+    /// one noted. Clients of basic mode send a zero origin and get what they always got. RFC 9769 §2.
+    fn interleaved(&mut self, basic: Header) -> Header {
+        let request = &self.packet.header;
+        let is_asked_for = request.mode == Mode::Client
+            && !request.origin.is_zero()
+            && !request.receive.is_zero()
+            && request.receive != request.transmit;
+        let Some(times) = self.transmit_times.filter(|_| is_asked_for) else { return basic };
+        self.interleaving.follow_up = Some(times.mark(self.arrival.from, basic.receive));
+        match times.find(times.mark(self.arrival.from, request.origin)) {
+            None => basic,
+            Some(transmit) => {
+                self.interleaving.is_interleaved = true;
+                Header { origin: request.receive, transmit, ..basic }
+            }
+        }
     }
 
     /// RFC 5905 §9.2, figure 20; kisses §7.4.

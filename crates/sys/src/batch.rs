@@ -173,6 +173,19 @@ impl ServerBatch {
         }
     }
 
+    /// The same as [`Self::answer`], and the kernel is asked to tell on the socket's error queue when it left; needs
+    /// [`UdpOptions::stamps_on_request`](crate::udp::UdpOptions). Call it after [`Self::exchange`] of the same request.
+    pub fn answer_stamped(&mut self, index: usize, octets: usize) {
+        if index < self.received {
+            let header = &mut self.answer_headers[index].msg_hdr;
+            #[cfg_attr(target_env = "gnu", expect(clippy::unnecessary_cast, reason = "a u32 with musl"))]
+            let written = header.msg_controllen as usize;
+            let written = control_message::append_stamp_request(&mut self.answer_controls[index], written);
+            header.msg_controllen = written as _;
+        }
+        self.answer(index, octets);
+    }
+
     /// How many answers are queued.
     #[must_use]
     pub const fn queued(&self) -> usize {
@@ -319,7 +332,7 @@ fn sender_filter(offsets: &[u32], sockets: u32, seed: u32) -> Vec<libc::sock_fil
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::udp::{TimestampSource, UdpOptions};
+    use crate::udp::{ErrorReport, TimestampSource, UdpOptions};
     use std::net::UdpSocket as StdSocket;
     use std::time::Duration;
 
@@ -371,6 +384,43 @@ mod tests {
                     assert_eq!((&answer[..octets], from), (&[round + 100, index][..], to));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_kernel_tells_when_answers_left_that_asked_for_it() {
+        let client = StdSocket::bind("127.0.0.1:0").unwrap();
+        let options = UdpOptions { packet_info: true, stamps_on_request: true, ..UdpOptions::default() };
+        let socket = UdpSocket::bound_to("0.0.0.0:0".parse().unwrap(), &options).unwrap();
+        let to = SocketAddr::new("127.0.0.9".parse().unwrap(), socket.local_addr().unwrap().port());
+        let mut batch = ServerBatch::new(8, 64);
+        for round in 0..3u32 {
+            for _ in 0..4 {
+                client.send_to(&[1], to).unwrap();
+            }
+            assert_eq!(receive_some(&mut batch, &socket), 4);
+            for index in 0..4 {
+                batch.exchange(index).unwrap();
+                if index % 2 == 1 { batch.answer_stamped(index, 1) } else { batch.answer(index, 1) }
+            }
+            let before = clock::read();
+            assert_eq!(batch.send(&socket), 0);
+            let mut numbers = Vec::new();
+            for _ in 0..200 {
+                match socket.recv_error() {
+                    Ok(ErrorReport::Transmitted { number: Some(number), sent, .. }) => {
+                        assert_eq!(sent.source, TimestampSource::Kernel);
+                        assert!(sent.at.system >= before.system && sent.at.system <= clock::read().system);
+                        numbers.push(number);
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) if numbers.len() == 2 => break,
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+            // After the restart in each round they count from 0.
+            assert_eq!(numbers, [0, 1], "round {round}");
+            socket.restart_stamp_numbers().unwrap();
         }
     }
 

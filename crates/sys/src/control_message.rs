@@ -103,6 +103,11 @@ pub(crate) fn write_source(control: &mut ControlBuffer, source: LocalAddress) ->
     }
 }
 
+/// Appends the control message that asks for a transmit timestamp of one datagram; returns the octets written so far.
+pub(crate) fn append_stamp_request(control: &mut ControlBuffer, written: usize) -> usize {
+    write_at(control, written, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, libc::SOF_TIMESTAMPING_TX_SOFTWARE)
+}
+
 const HEADER_OCTETS: usize = mem::size_of::<libc::cmsghdr>();
 
 /// Header and data are each padded to the size of a long, on every Linux target.
@@ -111,10 +116,21 @@ const fn aligned(octets: usize) -> usize {
 }
 
 fn write<T: Copy>(control: &mut ControlBuffer, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    write_at(control, 0, level, kind, value)
+}
+
+/// Writes a message behind the first `start` octets, which are whole messages; returns the octets written in all.
+fn write_at<T: Copy>(
+    control: &mut ControlBuffer,
+    start: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    value: T,
+) -> usize {
     let data = aligned(HEADER_OCTETS);
     let total = data + aligned(mem::size_of::<T>());
-    assert!(total <= CONTROL_OCTETS_MAX, "the address structures take some dozen octets");
-    control.0[..total].fill(0);
+    assert!(start + total <= CONTROL_OCTETS_MAX, "the structures take some dozen octets");
+    control.0[start..start + total].fill(0);
     // SAFETY: cmsghdr is plain old data, for which all zeroes is a valid value.
     let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
     #[cfg_attr(
@@ -128,10 +144,10 @@ fn write<T: Copy>(control: &mut ControlBuffer, level: libc::c_int, kind: libc::c
     header.cmsg_type = kind;
     // SAFETY: both values lie within the buffer, as asserted above; the writes need no alignment.
     unsafe {
-        control.0.as_mut_ptr().cast::<libc::cmsghdr>().write_unaligned(header);
-        control.0.as_mut_ptr().add(data).cast::<T>().write_unaligned(value);
+        control.0.as_mut_ptr().add(start).cast::<libc::cmsghdr>().write_unaligned(header);
+        control.0.as_mut_ptr().add(start + data).cast::<T>().write_unaligned(value);
     }
-    total
+    start + total
 }
 
 /// Walks over (level, type, data) of control messages.

@@ -49,6 +49,8 @@ pub struct UdpOptions {
     pub hardware_timestamps: bool,
     /// Ask for transmit timestamps on the error queue.
     pub transmit_timestamps: bool,
+    /// Let single datagrams ask for a transmit timestamp ([`ServerBatch::answer_stamped`](crate::batch::ServerBatch)).
+    pub stamps_on_request: bool,
     /// Ask for the address each datagram was sent to, needed to answer from it.
     pub packet_info: bool,
     /// Let several sockets share the port, the kernel spreading clients over them (`SO_REUSEPORT`).
@@ -211,6 +213,14 @@ impl UdpSocket {
         }
     }
 
+    /// Has the numbers of transmit stamps begin at 0 again: after a datagram that the kernel refused, nobody knows whether
+    /// it had one. For sockets with [`UdpOptions::stamps_on_request`]; what is on the error queue keeps its number.
+    pub fn restart_stamp_numbers(&self) -> io::Result<()> {
+        let receive = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
+        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, receive)?;
+        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, receive | NUMBERED)
+    }
+
     fn open(address: &SocketAddr, options: &UdpOptions) -> io::Result<Self> {
         let fd = socket(family_of(address), libc::SOCK_DGRAM, 0)?;
         if address.is_ipv6() {
@@ -351,20 +361,24 @@ fn report_of(control: &ReceivedControl, to: Option<SocketAddr>, now: ClockReadin
     }
 }
 
+/// Transmit stamps come with the number of their datagram, and without a copy of it.
+const NUMBERED: libc::c_uint = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+
 /// Asks for timestamps, from the most wishes to the fewest; tells whether receive timestamps were granted.
 fn enable_timestamps(fd: &OwnedFd, options: &UdpOptions) -> bool {
     let mut flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
     if options.transmit_timestamps {
-        flags |= libc::SOF_TIMESTAMPING_TX_SOFTWARE
-            | libc::SOF_TIMESTAMPING_OPT_ID
-            | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        flags |= libc::SOF_TIMESTAMPING_TX_SOFTWARE | NUMBERED;
+    } else if options.stamps_on_request {
+        flags |= NUMBERED;
     }
     let mut hardware = libc::SOF_TIMESTAMPING_RAW_HARDWARE | libc::SOF_TIMESTAMPING_RX_HARDWARE;
     if options.transmit_timestamps {
         hardware |= libc::SOF_TIMESTAMPING_TX_HARDWARE;
     }
     let wishes = if options.hardware_timestamps { flags | hardware } else { flags };
-    let granted = [wishes, flags]
+    let least = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
+    let granted = [wishes, flags, least]
         .into_iter()
         .any(|wish| set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, wish).is_ok());
     if granted && options.transmit_timestamps {

@@ -2,7 +2,8 @@
 
 use crate::nts::{is_plain, ring};
 use chime_server::{
-    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Subnet, Verdict,
+    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Subnet,
+    TransmitTimes, Verdict,
 };
 use chime_time::{MonoTime, NtpTimestamp};
 use chime_wire::{MacAlgorithm, SymmetricKey};
@@ -26,10 +27,18 @@ impl Environment for Still {
 pub fn responder(octets: &[u8]) {
     let key = SymmetricKey::new(1, MacAlgorithm::Md5, b"golden-md5-key").expect("a good key");
     let policy = Policy { keys: KeyTable::new(vec![key]), ..Policy::open() };
-    let mut responder = Responder::new(Arc::new(policy), [1, 2]);
+    let times = Arc::new(TransmitTimes::new([3, 4]));
+    let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    // Whatever the request refers to is known.
+    let field = |at: usize| octets.get(at..at + 8).and_then(|field| field.try_into().ok());
+    let referred = field(24).map(NtpTimestamp::from_be_bytes);
+    if let Some(referred) = referred {
+        times.note(times.mark(client, referred), Still.system_time());
+    }
+    let mut responder = Responder::new(Arc::new(policy), [1, 2]).with_transmit_times(times);
     let now = Still.system_time();
     let mono = MonoTime::from_nanos(1_000_000_000);
-    let arrival = Arrival { from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), received: now, mono };
+    let arrival = Arrival { from: client, received: now, mono };
     let time = ServerTime::local(1, -20, mono, now);
     let ring = ring();
     let published = Published { time: &time, keys: Some(&ring) };
@@ -37,8 +46,11 @@ pub fn responder(octets: &[u8]) {
     let verdict = responder.respond(octets, &arrival, &published, &mut Still, &mut response);
     if let Verdict::Respond { octets: length, kind } = verdict {
         assert!(length <= octets.len());
-        assert_eq!(response[24..32], octets[40..48], "the origin timestamp");
-        let plain = matches!(kind, ResponseKind::Plain | ResponseKind::Keyed);
+        let is_interleaved = responder.counters().interleaved == 1;
+        assert!(!is_interleaved || octets[24..32] != [0; 8] && octets[32..40] != octets[40..48]);
+        let echoed = if is_interleaved { 32..40 } else { 40..48 };
+        assert_eq!(response[24..32], octets[echoed], "the origin timestamp");
+        let plain = matches!(kind, ResponseKind::Plain | ResponseKind::Interleaved | ResponseKind::Keyed);
         assert!(!plain || is_plain(octets), "unauthenticated time for NTS fields");
     }
     if let Ok(subnet) = String::from_utf8_lossy(octets).parse::<Subnet>() {

@@ -17,6 +17,8 @@ pub struct ServingStats {
     pub send_failures: u64,
     /// Clients that were forgotten to make room for others.
     pub clients_replaced: u64,
+    /// Transmit stamps of the kernel that answers in interleaved mode were made of.
+    pub transmit_stamps: u64,
 }
 
 impl Add for ServingStats {
@@ -28,6 +30,7 @@ impl Add for ServingStats {
         self.oversized += other.oversized;
         self.send_failures += other.send_failures;
         self.clients_replaced += other.clients_replaced;
+        self.transmit_stamps += other.transmit_stamps;
         self
     }
 }
@@ -37,7 +40,7 @@ impl Add for ServingStats {
 #[derive(Debug)]
 pub(super) struct WorkerCounters {
     requests: [AtomicU64; ServerCounters::LENGTH],
-    others: [AtomicU64; 4],
+    others: [AtomicU64; 5],
 }
 
 impl Default for WorkerCounters {
@@ -48,7 +51,13 @@ impl Default for WorkerCounters {
 
 impl WorkerCounters {
     pub(super) fn write(&self, stats: &ServingStats) {
-        let others = [stats.kernel_timestamps, stats.oversized, stats.send_failures, stats.clients_replaced];
+        let others = [
+            stats.kernel_timestamps,
+            stats.oversized,
+            stats.send_failures,
+            stats.clients_replaced,
+            stats.transmit_stamps,
+        ];
         let requests = self.requests.iter().zip(stats.requests.to_array());
         for (counter, value) in requests.chain(self.others.iter().zip(others)) {
             counter.store(value, Ordering::Relaxed);
@@ -57,10 +66,17 @@ impl WorkerCounters {
 
     pub(super) fn read(&self) -> ServingStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [kernel_timestamps, oversized, send_failures, clients_replaced] =
+        let [kernel_timestamps, oversized, send_failures, clients_replaced, transmit_stamps] =
             self.others.each_ref().map(read);
         let requests = ServerCounters::from_array(&self.requests.each_ref().map(read));
-        ServingStats { requests, kernel_timestamps, oversized, send_failures, clients_replaced }
+        ServingStats {
+            requests,
+            kernel_timestamps,
+            oversized,
+            send_failures,
+            clients_replaced,
+            transmit_stamps,
+        }
     }
 }
 

@@ -135,3 +135,44 @@ fn a_loop_without_threads_can_serve() {
     assert_eq!(client.recv(&mut [0; 64]).expect("an answer"), HEADER_OCTETS);
     assert_eq!((worker.stats().requests.answered(), worker.clients().len()), (1, 1));
 }
+
+#[test]
+fn clients_in_interleaved_mode_are_known_to_every_worker() {
+    let serving = spawn(&settings(&["127.0.0.1:0"], 4, Policy::open()), &shared()).expect("it starts");
+    let server = serving.addresses()[0];
+    let mut referred = NtpTimestamp::ZERO;
+    let mut interleaved = 0u64;
+    let mut last: Option<Header> = None;
+    for number in 101..=140u8 {
+        let mut octets = request();
+        octets[24..32].copy_from_slice(&referred.to_be_bytes());
+        octets[32..40].copy_from_slice(&[number; 8]);
+        // Another port each time, and so another worker.
+        let header = Header::decode(&ask(&client("127.0.0.1:0"), server, &octets)).expect("a header");
+        if header.origin == NtpTimestamp::from_be_bytes([number; 8]) {
+            interleaved += 1;
+            let before = last.expect("an answer before");
+            // When that answer left: after its request came, and before this one did.
+            assert!(!header.transmit.is_before(before.receive));
+            assert!(header.transmit.is_before(header.receive), "{header:?} {before:?}");
+            if before.origin == NtpTimestamp::from_be_bytes([9; 8]) {
+                assert!(
+                    !header.transmit.is_before(before.transmit),
+                    "later than the basic answer could know"
+                );
+            }
+        }
+        referred = header.receive;
+        last = Some(header);
+        // The time is noted after the answer is sent.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(interleaved >= 30, "{interleaved}");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while serving.stats().requests.interleaved < interleaved && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(serving.stats().requests.interleaved, interleaved);
+    // The stamps are the kernel's, unless it gives none.
+    assert!(serving.stats().transmit_stamps > 0, "{:?}", serving.stats());
+}

@@ -1,10 +1,11 @@
 //! One worker: requests in, answers out, in batches.
 
+use super::follow_up::FollowUps;
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
 use chime_server::{
-    Arrival, ClientRecord, Environment, Policy, Published, Responder, ResponseKind, ServerTime, Verdict,
-    restamp_transmit,
+    Arrival, ClientRecord, Environment, Policy, Published, Responder, ResponseKind, ServerTime,
+    TransmitTimes, Verdict, restamp_transmit,
 };
 use chime_sys::TimestampSource;
 use chime_sys::batch::ServerBatch;
@@ -44,6 +45,7 @@ pub struct Worker {
 struct Desk {
     socket: UdpSocket,
     responder: Responder,
+    follow_ups: FollowUps,
 }
 
 /// The clock and the random octets of one worker.
@@ -71,13 +73,14 @@ impl Worker {
     pub(super) fn new(
         listeners: impl Iterator<Item = (UdpSocket, Arc<Policy>)>,
         shared: Arc<Shared>,
-        seed: [u8; 32],
-        number: u64,
+        times: &Arc<TransmitTimes>,
+        (seed, number): ([u8; 32], u64),
     ) -> Self {
         let mut random = random(seed, number);
         let desk = |(socket, policy)| {
             let hash_key = [random.next_u64(), random.next_u64()];
-            Desk { socket, responder: Responder::new(policy, hash_key) }
+            let responder = Responder::new(policy, hash_key).with_transmit_times(times.clone());
+            Desk { socket, responder, follow_ups: FollowUps::new(times.clone()) }
         };
         let desks = listeners.map(desk).collect();
         Self {
@@ -123,6 +126,10 @@ impl Worker {
 
     /// Answers what waits on the socket of listener number `index`, at most some hundred requests; never waits.
     pub fn serve(&mut self, index: usize) {
+        // What wakes us may be stamps of answers sent before.
+        if let Some(desk) = self.desks.get_mut(index).filter(|desk| desk.follow_ups.is_waiting()) {
+            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
+        }
         for _ in 0..BATCHES_AT_ONCE {
             if self.serve_batch(index) < self.batch.capacity() {
                 break;
@@ -130,9 +137,11 @@ impl Worker {
         }
         self.stats.requests = chime_server::ServerCounters::default();
         self.stats.clients_replaced = 0;
+        self.stats.transmit_stamps = 0;
         for desk in &self.desks {
             self.stats.requests.add(desk.responder.counters());
             self.stats.clients_replaced += desk.responder.clients_replaced();
+            self.stats.transmit_stamps += desk.follow_ups.kernel_stamps;
         }
         self.counters.write(&self.stats);
     }
@@ -206,11 +215,11 @@ impl Worker {
             self.kinds[number] = kind;
             sealed += usize::from(kind != ResponseKind::Plain);
             if sealed == SEALED_HELD_MAX {
-                self.stats.send_failures += send(&mut self.batch, &desk.socket, &self.kinds, &time);
+                self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, &time);
                 sealed = 0;
             }
         }
-        self.stats.send_failures += send(&mut self.batch, &desk.socket, &self.kinds, &time);
+        self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, &time);
         received
     }
 }
@@ -242,7 +251,10 @@ fn answer(
     let arrival = Arrival { from: request.from.ip(), received, mono };
     match desk.responder.respond(request.octets, &arrival, published, outside, room) {
         Verdict::Respond { octets, kind } => {
-            batch.answer(number, octets);
+            match desk.responder.take_follow_up() {
+                None => batch.answer(number, octets),
+                Some(mark) => desk.follow_ups.answer(batch, number, octets, mark),
+            }
             Some(kind)
         }
         Verdict::Silence(_) => None,
@@ -250,7 +262,7 @@ fn answer(
 }
 
 /// Sends what is queued, with the time of now where that can still be written; gives how many were refused.
-fn send(batch: &mut ServerBatch, socket: &UdpSocket, kinds: &[ResponseKind], time: &ServerTime) -> u64 {
+fn send(batch: &mut ServerBatch, desk: &mut Desk, kinds: &[ResponseKind], time: &ServerTime) -> u64 {
     if batch.queued() == 0 {
         return 0;
     }
@@ -260,5 +272,11 @@ fn send(batch: &mut ServerBatch, socket: &UdpSocket, kinds: &[ResponseKind], tim
             restamp_transmit(answer, kinds[number], now);
         }
     }
-    batch.send(socket) as u64
+    if !desk.follow_ups.is_due() {
+        return batch.send(&desk.socket) as u64;
+    }
+    let before = clock::system_now();
+    let refused = batch.send(&desk.socket);
+    desk.follow_ups.sent(&desk.socket, before, refused, time);
+    refused as u64
 }

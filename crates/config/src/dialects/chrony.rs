@@ -256,6 +256,8 @@ fn defaults() -> Model {
     step.threshold = None;
     step.startup_panic = unlimited;
     step.running_panic = unlimited;
+    // It waits for three samples even where it may step.
+    model.synchronization.tuning.first_samples_min = model.synchronization.tuning.samples_min;
     model.synchronization.minimum_agreeing_sources = Some(1);
     model.keyset.rotation_interval = Duration::from_secs(604_800);
     model.keyset.stale_keys = 2;

@@ -7,6 +7,8 @@ use crate::Text;
 
 pub mod chrony;
 pub mod native;
+pub mod ntpd_rs;
+pub mod ntpsec;
 
 /// A file format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,15 +17,35 @@ pub enum Dialect {
     Native,
     /// chrony.conf.
     Chrony,
+    /// ntp.conf, as NTPsec reads it.
+    Ntpsec,
+    /// ntp.toml of ntpd-rs.
+    NtpdRs,
 }
 
 impl Dialect {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Native, Self::Chrony, Self::Ntpsec, Self::NtpdRs];
+
     /// The name on a command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Chrony => "chrony",
+            Self::Ntpsec => "ntpsec",
+            Self::NtpdRs => "ntpd-rs",
+        }
+    }
+
+    /// What it is, for a sentence.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Native => "Truechimer's own configuration",
+            Self::Chrony => "a chrony.conf",
+            Self::Ntpsec => "an ntp.conf of NTPsec",
+            Self::NtpdRs => "an ntp.toml of ntpd-rs",
         }
     }
 }
@@ -38,29 +60,43 @@ impl FromStr for Dialect {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Native, Self::Chrony]
+        Self::ALL
             .into_iter()
             .find(|dialect| dialect.name() == text)
-            .ok_or_else(|| format!("\"{text}\" is neither \"native\" nor \"chrony\""))
+            .ok_or_else(|| format!("\"{text}\" is none of \"{}\"", Self::ALL.map(Self::name).join("\", \"")))
     }
 }
 
-/// The format of a file: by its first line that is not a comment, and by its name where that does not tell.
+/// The format of a file: by the first line that only one program can have been meant by, and by its name where none does.
 #[must_use]
 pub fn recognise(text: &Text) -> Dialect {
-    let ends_with = |ending: &str| text.name.to_lowercase().ends_with(ending);
-    if ends_with(".toml") {
-        return Dialect::Native;
+    let name = text.name.to_lowercase();
+    let file = name.rsplit('/').next().unwrap_or("");
+    if file.ends_with(".toml") {
+        return if ntpd_rs::is_meant(text) { Dialect::NtpdRs } else { Dialect::Native };
     }
-    let lines = text.contents.lines().map(str::trim_start);
-    let told = lines.filter(|line| !line.is_empty()).find_map(by_line);
-    told.unwrap_or(if ends_with(".conf") || ends_with(".sources") {
-        Dialect::Chrony
-    } else {
-        Dialect::Native
-    })
+    let lines = || text.contents.lines().map(str::trim_start).filter(|line| !line.is_empty());
+    let named = match file {
+        _ if file.starts_with("chrony") || file.ends_with(".sources") => Some(Dialect::Chrony),
+        _ if file.starts_with("ntp") && file.ends_with(".conf") => Some(Dialect::Ntpsec),
+        _ => None,
+    };
+    let told = lines().find_map(by_line);
+    match told.or(named) {
+        // The directives that both programs have: the next line may tell.
+        None if lines().any(is_shared) || file.ends_with(".conf") => Dialect::Chrony,
+        None => Dialect::Native,
+        Some(Dialect::Native) if ntpd_rs::is_meant(text) => Dialect::NtpdRs,
+        Some(dialect) => dialect,
+    }
 }
 
+/// Whether a line is one that both chronyd and ntpd know.
+fn is_shared(line: &str) -> bool {
+    line.split_whitespace().next().is_some_and(chrony::is_directive)
+}
+
+/// What a line tells that only one of the programs understands; `None` when several do.
 fn by_line(line: &str) -> Option<Dialect> {
     if line.starts_with(['!', ';', '%']) {
         return Some(Dialect::Chrony);
@@ -73,7 +109,12 @@ fn by_line(line: &str) -> Option<Dialect> {
     if line.starts_with('[') || is_key {
         return Some(Dialect::Native);
     }
-    chrony::is_directive(word).then_some(Dialect::Chrony)
+    if ntpsec::is_telling(line) {
+        return Some(Dialect::Ntpsec);
+    }
+    let is_shared =
+        ["server", "pool", "peer", "driftfile", "dscp", "pidfile", "broadcast", "refclock"].contains(&word);
+    (chrony::is_directive(word) && !is_shared).then_some(Dialect::Chrony)
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 //! that knows which keys were asked for; what remains is misspelt, and the nearest known key is
 //! suggested. Mistakes are collected, not thrown: one run shows all of them.
 
-mod process;
-mod server;
-mod source;
-mod synchronization;
-mod table;
-mod values;
+pub(in crate::dialects) mod process;
+pub(in crate::dialects) mod server;
+pub(in crate::dialects) mod source;
+pub(in crate::dialects) mod synchronization;
+pub(in crate::dialects) mod table;
+pub(in crate::dialects) mod values;
 
 use table::{Sink, TableReader};
 use toml::de::DeTable;
@@ -30,16 +30,7 @@ pub fn parse(main: &Text, drop_ins: &[Text]) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Vec::new();
     for text in std::iter::once(main).chain(drop_ins) {
         let mut sink = Sink::new(text, &mut diagnostics);
-        let (tree, errors) = DeTable::parse_recoverable(&text.contents);
-        if errors.is_empty() {
-            read_file(&tree, &mut sink, &mut draft);
-        } else {
-            // A tree that was recovered from broken text would only give misleading messages.
-            for error in errors {
-                let span = error.span().unwrap_or(0..0);
-                sink.error(&span, error.message().to_owned(), None);
-            }
-        }
+        read_toml(text, &mut sink, |tree, sink| read_file(tree, sink, &mut draft));
     }
     let model = draft.finish(&mut diagnostics);
     // Found table by table and key by key; read from top to bottom.
@@ -52,18 +43,35 @@ pub fn parse(main: &Text, drop_ins: &[Text]) -> Result<Loaded, Diagnostics> {
     Ok(Loaded { model, warnings: diagnostics })
 }
 
+/// Hands the tree of a text to `read`, or reports why there is none.
+pub(in crate::dialects) fn read_toml<'t>(
+    text: &'t Text,
+    sink: &mut Sink<'_>,
+    read: impl FnOnce(&toml::Spanned<DeTable<'t>>, &mut Sink<'_>),
+) {
+    let (tree, errors) = DeTable::parse_recoverable(&text.contents);
+    if errors.is_empty() {
+        return read(&tree, sink);
+    }
+    // A tree that was recovered from broken text would only give misleading messages.
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        sink.error(&span, error.message().to_owned(), None);
+    }
+}
+
 /// What the files have said so far; defaults that concern all sources are not yet applied.
 #[derive(Default)]
-struct Draft {
-    model: Model,
-    sources: Vec<SourceDraft>,
-    defaults: SourceDefaults,
-    authentication: Option<AuthenticationPolicy>,
+pub(in crate::dialects) struct Draft {
+    pub(in crate::dialects) model: Model,
+    pub(in crate::dialects) sources: Vec<SourceDraft>,
+    pub(in crate::dialects) defaults: SourceDefaults,
+    pub(in crate::dialects) authentication: Option<AuthenticationPolicy>,
 }
 
 impl Draft {
     /// Fills in what depends on several tables, and judges the whole.
-    fn finish(mut self, diagnostics: &mut Vec<crate::Diagnostic>) -> Model {
+    pub(in crate::dialects) fn finish(mut self, diagnostics: &mut Vec<crate::Diagnostic>) -> Model {
         let policy = self.authentication.unwrap_or_else(|| self.implied_policy());
         self.model.authentication = policy;
         self.model.client_sockets.clone_from(&self.defaults.sockets);

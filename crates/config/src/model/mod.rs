@@ -2,7 +2,10 @@
 
 mod address;
 mod chrony;
+mod predecessor;
+
 mod process;
+mod reference_clock;
 mod server;
 mod source;
 mod synchronization;
@@ -11,7 +14,9 @@ use std::path::PathBuf;
 
 pub use address::parse_address;
 pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, LogChange};
+pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Observability, Process, Threads};
+pub use reference_clock::ReferenceClock;
 pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
@@ -30,6 +35,8 @@ pub const DROP_IN_DIRECTORY: &str = "conf.d";
 pub struct Model {
     /// Time sources, in the order in which they were written.
     pub sources: Vec<Source>,
+    /// Reference clocks, in the order in which they were written.
+    pub reference_clocks: Vec<ReferenceClock>,
     /// Whether unauthenticated answers may ever move the clock.
     pub authentication: AuthenticationPolicy,
     /// Ages at which what is known of sources is asked for again.
@@ -50,6 +57,8 @@ pub struct Model {
     pub observability: Observability,
     /// The daemon as a process: user, threads, state directory.
     pub process: Process,
+    /// What is taken over from the program whose configuration this is.
+    pub predecessor: Predecessor,
     /// Files that only a chrony.conf asks for.
     pub chrony: ChronyFiles,
 }

@@ -71,8 +71,8 @@ const SERVER_LABELS: [&str; 17] = [
     "NTP hardware TX timestamps",
 ];
 
-/// The counts of `serverstats` in their order. There is no interleaved mode, and no
-/// command packet is dropped for its rate, so those are zero.
+/// The counts of `serverstats` in their order. No command packet is dropped for its rate, and the table of interleaved
+/// mode has neither a number of entries nor a span, so those are zero.
 pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
     let server = &snapshot.server;
     let ke = &snapshot.ke_server;
@@ -86,7 +86,7 @@ pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
         ke.accepted,
         ke.dropped,
         server.authenticated,
-        0,
+        server.interleaved,
         0,
         0,
         stamps.daemon_rx,

@@ -2,6 +2,7 @@
 
 use super::Discipline;
 use crate::clock_discipline::ClockDiscipline;
+use crate::fallback::Fallback;
 use crate::{Settings, StepEvidence};
 use chime_time::MonoTime;
 
@@ -10,6 +11,9 @@ impl Discipline {
     /// [`MonoTime`]) does not change while it runs and stays as it was.
     pub fn set_settings(&mut self, settings: Settings) {
         let (precision, mono_is_slewed) = (self.settings.precision, self.settings.mono_is_slewed);
+        if settings.fallback != self.settings.fallback {
+            self.fallback = Fallback::new(settings.fallback);
+        }
         self.settings = Settings { precision, mono_is_slewed, ..settings };
         self.dirty = true;
         self.commands.status_due = self.settings.steer;
@@ -19,9 +23,14 @@ impl Discipline {
     /// ordered: not without an estimate, nor when the clock is not steered or cannot be stepped.
     pub fn make_step(&mut self, now: MonoTime) -> bool {
         self.now = self.now.max(now);
-        let Some(by) = self.clock.offset(self.now) else { return false };
         if !self.settings.steer || !self.can_step || self.commands.has_step() {
             return false;
+        }
+        // An operator who asks for it in quarantine believes the sources.
+        self.clock.accept_refused();
+        let Some(by) = self.clock.offset(self.now) else { return false };
+        if self.quarantined.take().is_some() {
+            self.push_event(crate::DisciplineEvent::QuarantineLifted);
         }
         let error = self.clock.estimate.as_ref().map_or(0.0, |estimate| estimate.error);
         self.step = Some(StepEvidence { by, error, sources: Vec::new() });

@@ -25,13 +25,14 @@ impl Discipline {
             updates: self.clock.updates,
             steps: self.clock.steps,
             accumulated_steps: self.clock.accumulated_steps,
-            quarantined: self.quarantined,
+            quarantined: self.quarantined.is_some(),
+            refused_correction: self.clock.refused_offset(now),
             ..SystemState::default()
         };
         if let Some(reference) = &self.reference {
             reference.describe(now, &self.clock, &self.settings, &mut state);
             let distance = state.root_distance();
-            state.synchronized = !self.quarantined && distance <= self.settings.max_distance;
+            state.synchronized = distance <= self.settings.max_distance;
         }
         state.finish(self.settings.local.as_ref(), self.may_be_local);
         state

@@ -53,7 +53,7 @@ fn a_start_with_one_nak() {
       2.112  sample    delay=0.020
       4.099  request   192.0.2.1:123 octets=232 placeholders=0
       4.119  discard   NTS NAK: the server does not accept the cookie
-      5.999  establish nts.example:4460 dates judged later
+      5.999  establish nts.example:4460 dates checked
       5.999  nts nak   other keys tried: false
       6.049  request   192.0.2.1:123 octets=232 placeholders=0
       6.049  keys      aead=15 cookies=8

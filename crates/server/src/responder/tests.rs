@@ -399,3 +399,101 @@ proptest! {
         prop_assert!(!plain, "{:?}", answer.verdict);
     }
 }
+
+/// An interleaved request: `origin` is our receive timestamp of an earlier answer.
+fn interleaved(request: &[u8], origin: NtpTimestamp, receive: u64) -> Vec<u8> {
+    let mut octets = request.to_vec();
+    octets[24..32].copy_from_slice(&origin.to_be_bytes());
+    octets[32..40].copy_from_slice(&receive.to_be_bytes());
+    octets
+}
+
+fn received_at(seconds: u32) -> Arrival {
+    let received = NtpTimestamp::from_bits((4_000_000_000 + u64::from(seconds)) << 32);
+    Arrival { received, ..at(f64::from(seconds)) }
+}
+
+#[test]
+fn interleaved_requests_are_told_when_the_answer_before_really_left() {
+    let times = Arc::new(TransmitTimes::new([3, 4]));
+    let mut responder = responder(Policy::open()).with_transmit_times(times.clone());
+    let first = ask(&mut responder, &plain_request(0x23), &received_at(0)).header();
+    assert_eq!(responder.take_follow_up(), None, "a client in basic mode is not remembered");
+    // The client wants interleaved mode: it refers to an answer of which nothing is known.
+    let request = interleaved(&plain_request(0x23), first.receive, 0xabcd);
+    let answer = ask(&mut responder, &request, &received_at(16));
+    let second = answer.header();
+    assert_eq!(answer.kind(), Some(ResponseKind::Plain));
+    assert_eq!(second.origin.to_bits(), 0x1122_3344_5566_7788);
+    let mark = responder.take_follow_up().expect("its answer is to be noted");
+    let left = second.transmit + NtpDuration::from_nanos(77_000);
+    times.note(mark, left);
+    // Now it is known.
+    let request = interleaved(&plain_request(0x23), second.receive, 0xabce);
+    let answer = ask(&mut responder, &request, &received_at(32));
+    let third = answer.header();
+    assert_eq!((third.origin.to_bits(), third.transmit), (0xabce, left));
+    assert_eq!(third.receive, received_at(32).received);
+    assert_eq!(answer.kind(), Some(ResponseKind::Interleaved));
+    assert_eq!(responder.counters().interleaved, 1);
+    assert!(responder.take_follow_up().is_some_and(|next| next != mark));
+    // The batch does not write another time over it.
+    let mut octets = answer.octets.clone();
+    restamp_transmit(&mut octets, ResponseKind::Interleaved, NtpTimestamp::from_bits(1));
+    assert_eq!(octets, answer.octets);
+    // Somebody else learns nothing.
+    let other = Arrival { from: [192, 0, 2, 9].into(), ..received_at(33) };
+    assert_eq!(ask(&mut responder, &request, &other).kind(), Some(ResponseKind::Plain));
+}
+
+#[test]
+fn what_does_not_ask_for_interleaved_mode_does_not_get_it() {
+    let times = Arc::new(TransmitTimes::new([3, 4]));
+    let mut responder = responder(Policy::open()).with_transmit_times(times.clone());
+    let known = NtpTimestamp::from_bits(5 << 32);
+    times.note(times.mark(CLIENT, known), known);
+    let twins = interleaved(&plain_request(0x23), known, 0x1122_3344_5566_7788);
+    let no_receive = interleaved(&plain_request(0x23), known, 0);
+    let symmetric = interleaved(&plain_request(0x21), known, 0xabcd);
+    for request in [twins, no_receive, symmetric] {
+        let answer = ask(&mut responder, &request, &at(0.0));
+        assert_eq!(answer.header().origin.to_bits(), 0x1122_3344_5566_7788);
+        assert_eq!((responder.take_follow_up(), responder.counters().interleaved), (None, 0));
+    }
+    let good = interleaved(&plain_request(0x23), known, 0xabcd);
+    assert_eq!(ask(&mut responder, &good, &at(0.0)).kind(), Some(ResponseKind::Interleaved));
+    let mut refused =
+        self::responder(Policy::new(AccessList::uniform(crate::Access::Refuse(crate::Refusal::Deny))))
+            .with_transmit_times(times);
+    let kiss = ask(&mut refused, &good, &at(0.0));
+    assert_eq!(kiss.kind(), Some(ResponseKind::KissDeny));
+    assert_eq!(kiss.header().origin.to_bits(), 0x1122_3344_5566_7788, "a kiss answers the request itself");
+    assert_eq!(refused.take_follow_up(), None);
+}
+
+#[test]
+fn interleaved_nts_answers_are_sealed_like_others() {
+    let times = Arc::new(TransmitTimes::new([3, 4]));
+    let mut responder = responder(Policy::open()).with_transmit_times(times.clone());
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [1; 16]);
+    let known = NtpTimestamp::from_bits(5 << 32);
+    times.note(times.mark(CLIENT, known), known + NtpDuration::from_nanos(1000));
+    let mut octets = [0; 1024];
+    octets[..HEADER_OCTETS].copy_from_slice(&interleaved(&plain_request(0x23), known, 0xabcd));
+    let mut writer = FieldWriter::new(&mut octets, HEADER_OCTETS);
+    write_nts_request(&mut writer, &UNIQUE_IDENTIFIER, cookie.as_bytes(), 0, &keys.c2s, &[3; 16])
+        .expect("there is room");
+    let request = writer.written().to_vec();
+    let answer = ask(&mut responder, &request, &at(0.0));
+    assert_eq!(answer.kind(), Some(ResponseKind::Nts));
+    assert_eq!(answer.header().transmit, known + NtpDuration::from_nanos(1000));
+    let mut cookies = ArrayVec::new();
+    verify_nts_response(&answer.octets, &UNIQUE_IDENTIFIER, &keys.s2c, &mut cookies).expect("sealed");
+    assert_eq!((cookies.len(), responder.counters().interleaved), (1, 1));
+    // An authenticator that is wrong gets no interleaved answer, and is not remembered.
+    let mut forged = request;
+    forged[33] ^= 1;
+    assert_eq!(ask(&mut responder, &forged, &at(1.0)).kind(), Some(ResponseKind::NtsNak));
+    assert_eq!(responder.take_follow_up(), None);
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
@@ -50,9 +51,15 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         let directories = directories(line)?;
         reader.include(line, &Request::ConfigurationDirectories(directories))
     }),
+    ("corrtimeratio", |reader, line| {
+        let ratio = line.real_from_zero()?.clamp(1e-3, 1e6);
+        reader.model.synchronization.tuning.correction_time = CorrectionTime::Ratio(ratio);
+        line.end()
+    }),
     ("deny", read_rule),
     ("driftfile", files::read_drift_file),
     ("dumpdir", |reader, line| files::read_path(&mut reader.model.chrony.dump_directory, line)),
+    ("fallbackdrift", fallback_drift),
     ("include", |reader, line| {
         let pattern = line.only("a file name or pattern")?.text.to_owned();
         reader.include(line, &Request::Include(pattern))
@@ -83,6 +90,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("maxsamples", max_samples),
     ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
+    ("maxupdateskew", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_update_skew)),
     ("minsources", |reader, line| {
         let count = usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
         reader.model.synchronization.minimum_agreeing_sources = Some(count);
@@ -271,18 +279,32 @@ fn leap_second_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
 
 fn max_change(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let offset = line.real_from_zero()?;
-    line.integer(&(-INT..=INT))?;
-    line.integer(&(-INT..=INT))?;
+    let start = line.integer(&(-INT..=INT))?;
+    let ignored = line.integer(&(-INT..=INT))?;
     line.end()?;
-    let word = line.directive;
-    reader.warn(
-        line,
-        &word,
-        "a greater correction is refused from the first synchronisation on, however often; the daemon does not end",
-    );
+    if ignored >= 0 {
+        let word = line.directive;
+        reader.warn(
+            line,
+            &word,
+            "a greater correction is refused however often it comes; the daemon does not end, and raises an alarm",
+        );
+    }
     let limit = Some(offset).filter(|offset| offset.is_finite());
-    reader.model.synchronization.tuning.step.running_panic =
-        PanicThreshold { forward: limit, backward: limit };
+    let threshold = PanicThreshold { forward: limit, backward: limit };
+    let step = &mut reader.model.synchronization.tuning.step;
+    (step.startup_panic, step.running_panic) = (threshold, threshold);
+    step.panic_after = u32::try_from(start).unwrap_or(0);
+    Ok(())
+}
+
+fn fallback_drift(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const EXPONENTS: std::ops::RangeInclusive<u8> = 0..=31;
+    let (min, max) = (line.integer(&EXPONENTS)?, line.integer(&EXPONENTS)?);
+    line.end()?;
+    // Both zero is how chrony writes that there are none.
+    reader.model.synchronization.tuning.fallback =
+        (max > 0 && min <= max).then_some(FallbackDrift { min, max });
     Ok(())
 }
 

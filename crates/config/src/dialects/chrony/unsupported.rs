@@ -41,10 +41,8 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
     ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), COMMANDS),
     ("commandkey", Shape::Words(0), REMOVED),
-    ("corrtimeratio", Shape::Reals(1), "how smoothly the clock is corrected is not adjustable"),
     ("dscp", Shape::Integer(0..=63, Some(0)), "packets are sent without a DSCP"),
     ("dumponexit", Shape::Flag, REMOVED),
-    ("fallbackdrift", Shape::Reals(2), "without sources the last frequency is kept"),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("hwclockfile", Shape::Word, RTC),
     ("hwtimestamp", Shape::Words(1), STAMPS),
@@ -63,7 +61,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("manual", Shape::Flag, "the time cannot be typed in"),
     ("maxstratum", Shape::Integer(0..=INT, Some(15)), "sources of every stratum below 16 are used"),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
-    ("maxupdateskew", Shape::Reals(1), "uncertain frequencies are weighed by their uncertainty, not ignored"),
     ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
     ("minstratum", Shape::Integer(0..=INT, Some(0)), "sources of every stratum below 16 are used"),
     (

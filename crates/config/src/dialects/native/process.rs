@@ -10,7 +10,7 @@ use super::values::{fault, integer, one_or_list, socket_address, string, word, w
 use crate::{LogLevel, Observability, Process, Threads};
 
 /// Keys at the top level.
-pub(super) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
+pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
     if let Some(user) = table.read("user", string_or_off) {
         process.user = user;
     }
@@ -18,7 +18,10 @@ pub(super) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Pr
 }
 
 /// `[observability]`.
-pub(super) fn read_observability(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
+pub(in crate::dialects) fn read_observability(
+    table: &mut TableReader<'_, '_, '_, '_>,
+    observability: &mut Observability,
+) {
     let level = word(&[
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -77,7 +80,7 @@ fn read_permissions(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut
     }
 }
 
-fn permissions(value: &Value<'_>) -> Parsed<u32> {
+pub(in crate::dialects) fn permissions(value: &Value<'_>) -> Parsed<u32> {
     let mode = integer(0..=0o777_u32)(value);
     match value.get_ref() {
         DeValue::Integer(digits) if digits.radix() == 10 => {

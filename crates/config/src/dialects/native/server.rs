@@ -1,5 +1,6 @@
 //! `[[server]]`, `[[nts-ke-server]]` and `[keyset]`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// One `[[server]]`.
-pub(super) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
+pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
     const ENTRIES_MAX: usize = 1 << 24;
     const CUTOFF_MAX_MS: u64 = 3_600_000;
     let listen = table.require("listen", socket_address);
@@ -32,10 +33,10 @@ pub(super) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<Ntp
 }
 
 /// One `[[nts-ke-server]]`. RFC 8915 §4.
-pub(super) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtsKeServer> {
+pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtsKeServer> {
     const TIMEOUT_MAX_MS: u64 = 60_000;
     const CONNECTIONS_MAX: usize = 65_536;
-    let listen = table.require("listen", socket_address);
+    let listen = read_ke_listen(table);
     let chain = table.require("certificate-chain-path", path);
     let key = table.require("private-key-path", path);
     let mut more = Vec::new();
@@ -73,8 +74,26 @@ pub(super) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<
     })
 }
 
+/// `listen`; the migration guides of ntpd-rs say that its port may be left away.
+fn read_ke_listen(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SocketAddr> {
+    const PORT: u16 = 4460;
+    let tolerant = table.is_tolerant();
+    let alone = |value: &Value<'_>| {
+        let given = value.get_ref().as_str().filter(|_| tolerant)?;
+        given.trim_matches(['[', ']']).parse().ok().map(|address| SocketAddr::new(address, PORT))
+    };
+    let listen = table.require("listen", |value| match alone(value) {
+        Some(address) => Ok((address, true)),
+        None => socket_address(value).map(|address| (address, false)),
+    });
+    if let Some((address, true)) = listen {
+        table.warn_at("listen", format!("`listen` needs a port for ntpd-rs; {address} is used"));
+    }
+    listen.map(|(address, _)| address)
+}
+
 /// `[keyset]`.
-pub(super) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, keyset: &mut KeySet) {
+pub(in crate::dialects) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, keyset: &mut KeySet) {
     const STALE_MAX: usize = 255;
     const INTERVAL_MAX: u64 = 366 * 86_400;
     table.set("stale-key-count", integer(0..=STALE_MAX), &mut keyset.stale_keys);
@@ -86,7 +105,7 @@ pub(super) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, keyset: &mut 
 }
 
 /// Warnings about what is served as a whole.
-pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
+pub(in crate::dialects) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
     for server in &model.nts_ke_servers {
         let port = server.ntp_port.unwrap_or(123);
         let Some(origin) = &server.origin else {

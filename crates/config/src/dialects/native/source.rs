@@ -18,9 +18,9 @@ use crate::{
 
 /// What `[source-defaults]` says; applied when all files are read.
 #[derive(Default)]
-pub(super) struct SourceDefaults {
+pub(in crate::dialects) struct SourceDefaults {
     poll: PollWish,
-    pub(super) sockets: ClientSockets,
+    pub(in crate::dialects) sockets: ClientSockets,
 }
 
 /// Poll limits of which any may be left to the defaults.
@@ -32,10 +32,10 @@ struct PollWish {
 }
 
 /// The head of a table, kept for messages that can only be given when all files are read.
-pub(super) struct Place(pub(super) Diagnostic);
+pub(in crate::dialects) struct Place(pub(in crate::dialects) Diagnostic);
 
 /// A source whose defaults are not yet known.
-pub(super) struct SourceDraft {
+pub(in crate::dialects) struct SourceDraft {
     source: Source,
     poll: PollWish,
     policy: Option<AuthenticationPolicy>,
@@ -43,12 +43,12 @@ pub(super) struct SourceDraft {
 }
 
 impl SourceDraft {
-    pub(super) fn is_authenticated(&self) -> bool {
+    pub(in crate::dialects) fn is_authenticated(&self) -> bool {
         self.source.is_authenticated()
     }
 
     /// Applies the defaults, and judges what depends on them.
-    pub(super) fn finish(
+    pub(in crate::dialects) fn finish(
         self,
         defaults: &SourceDefaults,
         policy: AuthenticationPolicy,
@@ -106,7 +106,10 @@ impl PollWish {
 }
 
 /// `[source-defaults]`.
-pub(super) fn read_defaults(table: &mut TableReader<'_, '_, '_, '_>, defaults: &mut SourceDefaults) {
+pub(in crate::dialects) fn read_defaults(
+    table: &mut TableReader<'_, '_, '_, '_>,
+    defaults: &mut SourceDefaults,
+) {
     let poll = read_poll(table);
     defaults.poll.min = poll.min.or(defaults.poll.min);
     defaults.poll.max = poll.max.or(defaults.poll.max);
@@ -122,7 +125,7 @@ pub(super) fn read_defaults(table: &mut TableReader<'_, '_, '_, '_>, defaults: &
 }
 
 /// One `[[source]]`; `None` when it lacks what it cannot do without.
-pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
+pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
     let mode = table.require("mode", mode);
     let address = table.require("address", address);
     // Unknown keys are judged against every mode when the mode itself is wrong.
@@ -147,7 +150,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraf
 }
 
 /// Warnings about the sources as a whole.
-pub(super) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
+pub(in crate::dialects) fn check(model: &Model, diagnostics: &mut Vec<Diagnostic>) {
     let wanted = model.wanted_associations();
     let needed = model.minimum_agreeing_sources();
     if let Some(first) = model.sources.first().and_then(|source| source.origin.as_ref())

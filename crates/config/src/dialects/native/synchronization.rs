@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
 use super::values::{fault, integer, number, plain_number, wrong_type};
-use chime_discipline::{LocalReference, PanicThreshold, Settings};
+use chime_discipline::{CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, Settings};
 use chime_time::Frequency;
 
 use crate::Synchronization;
@@ -12,16 +12,25 @@ use crate::Synchronization;
 const SECONDS_MAX: f64 = 1e9;
 
 /// `[synchronization]`.
-pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
+pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
     const SOURCES_MAX: usize = 255;
     if let Some(count) = table.read("minimum-agreeing-sources", integer(1..=SOURCES_MAX)) {
         settings.minimum_agreeing_sources = Some(count);
     }
     table.set("single-step-panic-threshold", threshold, &mut settings.tuning.step.running_panic);
     table.set("startup-step-panic-threshold", threshold, &mut settings.tuning.step.startup_panic);
-    if let Some(seconds) =
-        table.read("accumulated-step-panic-threshold", number(0.0..=SECONDS_MAX, " seconds"))
-    {
+    const ACCUMULATED: &str = "accumulated-step-panic-threshold";
+    let tolerant = table.is_tolerant();
+    let accumulated = table.read(ACCUMULATED, |value| match value.get_ref() {
+        DeValue::String(word) if tolerant && word == "inf" => Ok(f64::INFINITY),
+        _ => number(0.0..=SECONDS_MAX, " seconds")(value),
+    });
+    if accumulated.is_some_and(f64::is_infinite) {
+        let message =
+            format!("`{ACCUMULATED}` is a number for ntpd-rs, which refuses \"inf\"; there is no limit");
+        table.warn_at(ACCUMULATED, message);
+    }
+    if let Some(seconds) = accumulated.map(|seconds| if seconds.is_finite() { seconds } else { 0.0 }) {
         // 0 is how ntpd-rs writes "no limit".
         settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
@@ -33,7 +42,10 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synch
 }
 
 /// `[local-clock]`.
-pub(super) fn read_local_clock(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Option<LocalReference>) {
+pub(in crate::dialects) fn read_local_clock(
+    table: &mut TableReader<'_, '_, '_, '_>,
+    local: &mut Option<LocalReference>,
+) {
     let mut clock = local.unwrap_or_default();
     table.set("stratum", integer(1..=15), &mut clock.stratum);
     table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
@@ -48,12 +60,21 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     let updates = table.read("step-updates-limit", updates_limit);
     settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
+    table.set("first-correction-samples", integer(1..=64_usize), &mut settings.first_samples_min);
+    table.set("panic-after-updates", integer(0..=u32::MAX), &mut settings.step.panic_after);
     if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
         settings.max_slew = Frequency::from_ratio(slew);
     }
     if let Some(drift) = table.read("maximum-frequency-steer", ratio(0.1)) {
         settings.max_drift = Frequency::from_ratio(drift);
     }
+    if let Some(skew) = table.read("maximum-update-skew", ratio(0.1)) {
+        settings.max_update_skew = Frequency::from_ratio(skew);
+    }
+    if let Some(ratio) = table.read("correction-time-ratio", number(1e-3..=1e6, "")) {
+        settings.correction_time = CorrectionTime::Ratio(ratio);
+    }
+    read_fallback(table, &mut settings.fallback);
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
     table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
     table.set("maximum-source-jitter", seconds(), &mut settings.max_jitter);
@@ -65,6 +86,24 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
         settings.max_clock_error = Frequency::from_ratio(error);
     }
     table.ignore(NTPD_RS_TUNING, "it tunes the Kalman filter of ntpd-rs, which is not used here");
+}
+
+/// `fallback-drift = { min = 16, max = 19 }`: exponents of 2.
+fn read_fallback(table: &mut TableReader<'_, '_, '_, '_>, fallback: &mut Option<FallbackDrift>) {
+    const KEY: &str = "fallback-drift";
+    const EXPONENTS: std::ops::RangeInclusive<u8> = 0..=31;
+    if !table.has(KEY) {
+        return;
+    }
+    let mut limits = (None, None);
+    table.table(KEY, KEY, |exponents| {
+        limits = (exponents.require("min", integer(EXPONENTS)), exponents.require("max", integer(EXPONENTS)));
+    });
+    match limits {
+        (Some(min), Some(max)) if min <= max => *fallback = Some(FallbackDrift { min, max }),
+        (Some(_), Some(_)) => table.error_at(KEY, "`min` must not be above `max`".to_owned(), None),
+        _ => {}
+    }
 }
 
 /// What ntpd-rs reads in this table and has no meaning here.

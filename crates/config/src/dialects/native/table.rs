@@ -5,40 +5,55 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-pub(super) use crate::suggest::nearest;
+pub(in crate::dialects) use crate::suggest::nearest;
 use crate::{Diagnostic, Severity, Text};
 
 /// A value that is not what its key asks for; the place is inside the value.
-pub(super) struct Fault {
-    pub(super) span: Range<usize>,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+pub(in crate::dialects) struct Fault {
+    pub(in crate::dialects) span: Range<usize>,
+    pub(in crate::dialects) message: String,
+    pub(in crate::dialects) help: Option<String>,
 }
 
 impl Fault {
-    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(in crate::dialects) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span, message: message.into(), help: None }
     }
 }
 
 /// What a value parser gives; a list can have several faults.
-pub(super) type Parsed<T> = Result<T, Vec<Fault>>;
+pub(in crate::dialects) type Parsed<T> = Result<T, Vec<Fault>>;
 
 /// A value and its position.
-pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+pub(in crate::dialects) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Where messages about one text go.
-pub(super) struct Sink<'a> {
+pub(in crate::dialects) struct Sink<'a> {
     text: &'a Text,
     diagnostics: &'a mut Vec<Diagnostic>,
+    /// Spellings that are understood although they are wrong: wrong, and right.
+    copied: Option<&'static [(&'static str, &'static str)]>,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(text: &'a Text, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
-        Self { text, diagnostics }
+    pub(in crate::dialects) fn new(text: &'a Text, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
+        Self { text, diagnostics, copied: None }
     }
 
-    pub(super) fn error(&mut self, span: &Range<usize>, message: String, help: Option<String>) {
+    /// Understands `_` in place of `-` and the other way round, and these other wrong names, each with a warning.
+    pub(in crate::dialects) fn with_copied_spellings(
+        self,
+        others: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self { copied: Some(others), ..self }
+    }
+
+    /// Whether what people have copied from elsewhere is read as meant.
+    pub(in crate::dialects) fn is_tolerant(&self) -> bool {
+        self.copied.is_some()
+    }
+
+    pub(in crate::dialects) fn error(&mut self, span: &Range<usize>, message: String, help: Option<String>) {
         self.push(Severity::Error, span, message, help);
     }
 
@@ -49,32 +64,54 @@ impl<'a> Sink<'a> {
 }
 
 /// One table being read; each key that is asked for becomes a known key.
-pub(super) struct TableReader<'t, 'i, 's, 'a> {
+pub(in crate::dialects) struct TableReader<'t, 'i, 's, 'a> {
     table: &'t DeTable<'i>,
     span: Range<usize>,
     name: &'static str,
     known: Vec<&'static str>,
+    /// Wrong spellings that were understood.
+    understood: Vec<String>,
     sink: &'s mut Sink<'a>,
 }
 
 impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
-    pub(super) fn new(
+    pub(in crate::dialects) fn new(
         table: &'t DeTable<'i>,
         span: Range<usize>,
         name: &'static str,
         sink: &'s mut Sink<'a>,
     ) -> Self {
-        Self { table, span, name, known: Vec::new(), sink }
+        Self { table, span, name, known: Vec::new(), understood: Vec::new(), sink }
     }
 
     /// The raw value of a key, which is known from now on.
-    pub(super) fn value(&mut self, key: &'static str) -> Option<&'t Value<'i>> {
+    pub(in crate::dialects) fn value(&mut self, key: &'static str) -> Option<&'t Value<'i>> {
         self.known.push(key);
-        self.table.get(key)
+        if let Some(value) = self.table.get(key) {
+            return Some(value);
+        }
+        let (wrong, value) = self.copied(key)?;
+        if !self.understood.contains(&wrong) {
+            let message = format!("`{wrong}` is read as `{key}`; the original program refuses it");
+            self.warn_at(&wrong, message);
+            self.understood.push(wrong);
+        }
+        Some(value)
+    }
+
+    /// The value of a key under a wrong name that people have copied.
+    fn copied(&self, key: &str) -> Option<(String, &'t Value<'i>)> {
+        let others = self.sink.copied?;
+        let is_meant = |word: &str| {
+            word.replace('_', "-") == key.replace('_', "-")
+                || others.iter().any(|(wrong, right)| *wrong == word && *right == key)
+        };
+        let (name, value) = self.table.iter().find(|(name, _)| is_meant(name.get_ref()))?;
+        Some((name.get_ref().to_string(), value))
     }
 
     /// The value of a key as `parse` sees it; `None` when it is absent or wrong.
-    pub(super) fn read<T>(
+    pub(in crate::dialects) fn read<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
@@ -93,7 +130,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Overwrites `target` when the key is there.
-    pub(super) fn set<T>(
+    pub(in crate::dialects) fn set<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
@@ -105,12 +142,12 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn require<T>(
+    pub(in crate::dialects) fn require<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&Value<'i>) -> Parsed<T>,
     ) -> Option<T> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             self.known.push(key);
             let message = format!("{} needs `{key}`", self.name);
             let span = self.span.clone();
@@ -120,7 +157,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Reads a table inside of this one.
-    pub(super) fn table(
+    pub(in crate::dialects) fn table(
         &mut self,
         key: &'static str,
         name: &'static str,
@@ -137,7 +174,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// Reads each table of an array of tables.
-    pub(super) fn each(
+    pub(in crate::dialects) fn each(
         &mut self,
         key: &'static str,
         name: &'static str,
@@ -163,19 +200,19 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     /// A message about a key that was read.
-    pub(super) fn error_at(&mut self, key: &str, message: String, help: Option<String>) {
+    pub(in crate::dialects) fn error_at(&mut self, key: &str, message: String, help: Option<String>) {
         let span = self.span_of(key);
         self.sink.error(&span, message, help);
     }
 
     /// A warning about a key that was read.
-    pub(super) fn warn_at(&mut self, key: &str, message: String) {
+    pub(in crate::dialects) fn warn_at(&mut self, key: &str, message: String) {
         let span = self.span_of(key);
         self.sink.push(Severity::Warning, &span, message, None);
     }
 
     /// Accepts keys that another program reads and this one has no use for, with a warning.
-    pub(super) fn ignore(&mut self, keys: &[&'static str], why: &str) {
+    pub(in crate::dialects) fn ignore(&mut self, keys: &[&'static str], why: &str) {
         for key in keys {
             if self.value(key).is_some() {
                 self.warn_at(key, format!("`{key}` has no effect: {why}"));
@@ -183,22 +220,37 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
         }
     }
 
+    /// Accepts a table or an array of tables that has no use here, with one warning.
+    pub(in crate::dialects) fn pass_over(&mut self, key: &'static str, why: &str) {
+        self.ignore(&[key], why);
+    }
+
+    /// A message that is already made.
+    pub(in crate::dialects) fn report(&mut self, diagnostic: Diagnostic) {
+        self.sink.diagnostics.push(diagnostic);
+    }
+
     /// Whether a key is there, whatever its value.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    pub(in crate::dialects) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key) || self.copied(key).is_some()
+    }
+
+    /// Whether what people have copied from elsewhere is read as meant.
+    pub(in crate::dialects) fn is_tolerant(&self) -> bool {
+        self.sink.is_tolerant()
     }
 
     /// A warning-shaped message at the head of this table, to be completed later.
-    pub(super) fn place(&self) -> Diagnostic {
+    pub(in crate::dialects) fn place(&self) -> Diagnostic {
         let span = self.span.clone();
         Diagnostic::new(Severity::Warning, self.sink.text, &span, "", None)
     }
 
     /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
+    pub(in crate::dialects) fn finish(self) {
         for (key, _) in self.table {
             let word: &str = key.get_ref();
-            if self.known.contains(&word) {
+            if self.known.contains(&word) || self.understood.iter().any(|it| it == word) {
                 continue;
             }
             let message = format!("unknown key `{word}` in {}", self.name);
@@ -228,6 +280,8 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
     }
 
     fn span_of(&self, key: &str) -> Range<usize> {
+        let copied = self.copied(key).map(|(wrong, _)| wrong);
+        let key = copied.as_deref().filter(|_| !self.table.contains_key(key)).unwrap_or(key);
         self.table.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
 
@@ -241,7 +295,7 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
 }
 
 /// "a string", "an integer": the type of a value in words.
-pub(super) fn article(value: &DeValue<'_>) -> String {
+pub(in crate::dialects) fn article(value: &DeValue<'_>) -> String {
     match value.type_str() {
         word @ ("integer" | "array") => format!("an {word}"),
         word => format!("a {word}"),

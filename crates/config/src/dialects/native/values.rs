@@ -14,12 +14,12 @@ use chime_server::Subnet;
 use crate::AuthenticationPolicy;
 
 /// A string, borrowed.
-pub(super) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
+pub(in crate::dialects) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
     value.get_ref().as_str().ok_or_else(|| wrong_type(value, "a string"))
 }
 
 /// A string that is not empty.
-pub(super) fn text(value: &Value<'_>) -> Parsed<String> {
+pub(in crate::dialects) fn text(value: &Value<'_>) -> Parsed<String> {
     match string(value)? {
         "" => Err(fault(value, "must not be empty")),
         text => Ok(text.to_owned()),
@@ -27,17 +27,17 @@ pub(super) fn text(value: &Value<'_>) -> Parsed<String> {
 }
 
 /// A path.
-pub(super) fn path(value: &Value<'_>) -> Parsed<PathBuf> {
+pub(in crate::dialects) fn path(value: &Value<'_>) -> Parsed<PathBuf> {
     text(value).map(PathBuf::from)
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &Value<'_>) -> Parsed<bool> {
+pub(in crate::dialects) fn boolean(value: &Value<'_>) -> Parsed<bool> {
     value.get_ref().as_bool().ok_or_else(|| wrong_type(value, "true or false"))
 }
 
 /// An integer in a range.
-pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&Value<'_>) -> Parsed<T>
+pub(in crate::dialects) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&Value<'_>) -> Parsed<T>
 where
     T: Copy + PartialOrd + Display + TryFrom<i64>,
 {
@@ -55,7 +55,10 @@ where
 }
 
 /// A number in a range; an integer is accepted too. `unit` goes behind the range in messages.
-pub(super) fn number(range: RangeInclusive<f64>, unit: &'static str) -> impl Fn(&Value<'_>) -> Parsed<f64> {
+pub(in crate::dialects) fn number(
+    range: RangeInclusive<f64>,
+    unit: &'static str,
+) -> impl Fn(&Value<'_>) -> Parsed<f64> {
     move |value| {
         let (low, high) = (range.start(), range.end());
         let wanted = if high.is_finite() {
@@ -73,7 +76,9 @@ pub(super) fn number(range: RangeInclusive<f64>, unit: &'static str) -> impl Fn(
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(&Value<'_>) -> Parsed<T> {
+pub(in crate::dialects) fn word<T: Copy>(
+    choices: &'static [(&'static str, T)],
+) -> impl Fn(&Value<'_>) -> Parsed<T> {
     move |value| {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let wanted = format!("one of \"{}\"", names.join("\", \""));
@@ -91,7 +96,9 @@ pub(super) fn word<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(&V
 }
 
 /// A list of which each item is read by `item`; every wrong item is reported.
-pub(super) fn list<'i, T>(item: impl Fn(&Value<'i>) -> Parsed<T>) -> impl Fn(&Value<'i>) -> Parsed<Vec<T>> {
+pub(in crate::dialects) fn list<'i, T>(
+    item: impl Fn(&Value<'i>) -> Parsed<T>,
+) -> impl Fn(&Value<'i>) -> Parsed<Vec<T>> {
     move |value| {
         let DeValue::Array(items) = value.get_ref() else {
             return Err(wrong_type(value, "a list in square brackets"));
@@ -109,7 +116,7 @@ pub(super) fn list<'i, T>(item: impl Fn(&Value<'i>) -> Parsed<T>) -> impl Fn(&Va
 }
 
 /// One value or a list of them.
-pub(super) fn one_or_list<'i, T>(
+pub(in crate::dialects) fn one_or_list<'i, T>(
     item: impl Fn(&Value<'i>) -> Parsed<T>,
 ) -> impl Fn(&Value<'i>) -> Parsed<Vec<T>> {
     move |value| match value.get_ref() {
@@ -119,13 +126,13 @@ pub(super) fn one_or_list<'i, T>(
 }
 
 /// An IP address without a port.
-pub(super) fn ip_address(value: &Value<'_>) -> Parsed<IpAddr> {
+pub(in crate::dialects) fn ip_address(value: &Value<'_>) -> Parsed<IpAddr> {
     let given = string(value)?;
     given.parse().map_err(|_| fault(value, format!("\"{given}\" is not an IP address")))
 }
 
 /// An address and a port to listen on.
-pub(super) fn socket_address(value: &Value<'_>) -> Parsed<SocketAddr> {
+pub(in crate::dialects) fn socket_address(value: &Value<'_>) -> Parsed<SocketAddr> {
     let given = string(value)?;
     given.parse().map_err(|_| {
         let help = match given.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -139,7 +146,7 @@ pub(super) fn socket_address(value: &Value<'_>) -> Parsed<SocketAddr> {
 }
 
 /// A network in CIDR notation; host bits are accepted and cleared.
-pub(super) fn subnet(value: &Value<'_>) -> Parsed<Subnet> {
+pub(in crate::dialects) fn subnet(value: &Value<'_>) -> Parsed<Subnet> {
     let given = string(value)?;
     let parsed = given.split_once('/').and_then(|_| given.parse().ok());
     parsed.ok_or_else(|| {
@@ -156,7 +163,7 @@ pub(super) fn subnet(value: &Value<'_>) -> Parsed<Subnet> {
 }
 
 /// SHA-256 of a public key: 64 hexadecimal digits; colons between octets are accepted.
-pub(super) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
+pub(in crate::dialects) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
     let given = string(value)?;
     let digits: String = given.chars().filter(|c| *c != ':').collect();
     let wrong = || fault(value, "must be a SHA-256 fingerprint: 64 hexadecimal digits");
@@ -171,12 +178,12 @@ pub(super) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
 }
 
 /// `required` or `mixed`.
-pub(super) fn authentication_policy(value: &Value<'_>) -> Parsed<AuthenticationPolicy> {
+pub(in crate::dialects) fn authentication_policy(value: &Value<'_>) -> Parsed<AuthenticationPolicy> {
     word(&[("required", AuthenticationPolicy::Required), ("mixed", AuthenticationPolicy::Mixed)])(value)
 }
 
 /// An integer or a float as a number; not checked.
-pub(super) fn plain_number(value: &Value<'_>) -> Option<f64> {
+pub(in crate::dialects) fn plain_number(value: &Value<'_>) -> Option<f64> {
     match value.get_ref() {
         #[expect(clippy::cast_precision_loss, reason = "2^53 is beyond any quantity that is asked for")]
         DeValue::Integer(digits) => {
@@ -188,12 +195,12 @@ pub(super) fn plain_number(value: &Value<'_>) -> Option<f64> {
 }
 
 /// A single fault at a value.
-pub(super) fn fault(value: &Value<'_>, message: impl Into<String>) -> Vec<Fault> {
+pub(in crate::dialects) fn fault(value: &Value<'_>, message: impl Into<String>) -> Vec<Fault> {
     vec![Fault::new(value.span(), message)]
 }
 
 /// The fault of a value that has another type than is wanted.
-pub(super) fn wrong_type(value: &Value<'_>, wanted: &str) -> Vec<Fault> {
+pub(in crate::dialects) fn wrong_type(value: &Value<'_>, wanted: &str) -> Vec<Fault> {
     let is = article(value.get_ref());
     fault(value, format!("must be {wanted}, and this is {is}"))
 }

@@ -131,30 +131,190 @@ fn a_late_timer_does_not_matter() {
 }
 
 #[test]
-fn a_correction_beyond_the_panic_threshold_is_refused_and_the_daemon_lives() {
+fn sources_that_go_wrong_together_are_refused_while_the_clock_is_kept_and_served() {
+    let mut world = one_server(2);
+    world.oscillator = 3e-5;
+    world.run(600.0, |_| {});
+    let before = world.discipline.system(world.now());
+    assert!(world.events().contains(&DisciplineEvent::Synchronised) && before.synchronized);
+    world.servers[0].error = 5000.0;
+    world.run(3000.0, |_| {});
+    let refused = world.events().into_iter().filter(|e| matches!(e, DisciplineEvent::StepRefused(_))).count();
+    assert_eq!(refused, 1, "told once");
+    assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-3, "{:e}", world.clock_error);
+    let state = world.discipline.system(world.now());
+    assert!(state.quarantined && state.synchronized && state.stratum == 2, "served on: {state:?}");
+    let wanted = state.refused_correction.expect("what is refused is told");
+    assert!((wanted - 5000.0).abs() < 0.1, "{wanted}");
+    assert!(state.root_dispersion > before.root_dispersion + 1000.0 * before.root_dispersion_rate);
+    assert!(world.clock_error.abs() < state.root_distance());
+    let frequency = world.frequency;
+    assert!((frequency * 1e6 - state.frequency_ppm).abs() < 1e-9, "no slew is left running");
+
+    world.servers[0].error = 0.0;
+    world.run(3200.0, |_| {});
+    let state = world.discipline.system(world.now());
+    assert!(!state.quarantined && state.synchronized && state.refused_correction.is_none());
+    assert!(world.events().contains(&DisciplineEvent::QuarantineLifted));
+    assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-4, "{:e}", world.clock_error);
+}
+
+#[test]
+fn a_quarantine_ends_as_unsynchronised_when_the_bound_is_worth_nothing_any_more() {
+    let mut world = one_server(2);
+    world.run(600.0, |_| {});
+    world.servers[0].error = -5000.0;
+    world.run(1000.0, |_| {});
+    let state = world.discipline.system(world.now());
+    assert!(state.quarantined && state.synchronized);
+    let later = world.now().add_secs_f64(4.0 / state.root_dispersion_rate);
+    let state = world.discipline.system(later);
+    assert!(state.quarantined && !state.synchronized && state.stratum == 0);
+}
+
+#[test]
+fn what_is_refused_can_be_accepted_by_the_operator() {
+    let mut world = one_server(2);
+    world.run(600.0, |_| {});
+    (world.servers[0].error, world.clock_error) = (2000.0, 0.0);
+    world.run(700.0, |_| {});
+    assert!(world.discipline.system(world.now()).quarantined);
+    assert!(world.discipline.make_step(world.now()));
+    world.drain();
+    world.run(800.0, |_| {});
+    let state = world.discipline.system(world.now());
+    assert!(!state.quarantined && state.synchronized, "{state:?}");
+    assert!((world.clock_error - 2000.0).abs() < 1e-3, "{}", world.clock_error);
+}
+
+#[test]
+fn a_great_step_by_another_process_is_undone_because_the_sources_did_not_change_their_mind() {
+    for by in [86_400.0, -5_000.0] {
+        let mut world = one_server(2);
+        world.run(100.0, |_| {});
+        world.clock_error += by;
+        world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_secs_f64(by));
+        world.drain();
+        world.burst();
+        world.run(110.0, |_| {});
+        assert!(world.clock_error.abs() < 1e-3, "{by}: {:e}", world.clock_error);
+        let events = world.events();
+        assert!(!events.iter().any(|event| matches!(event, DisciplineEvent::StepRefused(_))), "{events:?}");
+    }
+    // But a step that explains nothing is none of an excuse.
     let mut world = one_server(2);
     world.run(100.0, |_| {});
-    assert!(world.events().contains(&DisciplineEvent::Synchronised));
-    world.clock_error += 5000.0;
-    world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_seconds(5000));
+    world.clock_error += 3.0;
+    world.servers[0].error = 5000.0;
+    world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_seconds(3));
     world.drain();
     world.burst();
     world.run(200.0, |_| {});
-    let refused = world.events().into_iter().filter(|e| matches!(e, DisciplineEvent::StepRefused(_))).count();
-    assert_eq!(refused, 1, "told once");
-    assert!(world.steps.is_empty() && (world.clock_error - 5000.0).abs() < 1.0);
     let state = world.discipline.system(world.now());
-    assert!(state.quarantined && !state.synchronized);
+    assert!(state.quarantined && !state.synchronized, "nothing is known of the clock: {state:?}");
     assert!(matches!(world.status, Some(ClockCommand::SetStatus { synchronized: false, .. })));
-
     // The operator sets the clock to within the threshold: all is well again.
-    world.clock_error = 900.0;
-    world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_seconds(-4100));
+    world.clock_error += 4900.0;
+    world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_seconds(4900));
     world.drain();
     world.burst();
     world.run(260.0, |_| {});
-    assert_eq!(world.steps.len(), 1);
-    assert!(world.clock_error.abs() < 1e-4 && world.discipline.system(world.now()).synchronized);
+    assert!((world.clock_error - 5000.0).abs() < 1e-3);
+    assert!(!world.discipline.system(world.now()).quarantined);
+    assert!(world.events().contains(&DisciplineEvent::QuarantineLifted));
+}
+
+#[test]
+fn thresholds_begin_with_the_update_that_the_operator_says() {
+    for (panic_after, is_refused) in [(3, true), (1000, false)] {
+        let step = StepPolicy { panic_after, ..StepPolicy::default() };
+        let mut world = World::new(3, Settings { step, ..Settings::default() }, &[Server::default()]);
+        world.run(200.0, |_| {});
+        world.servers[0].error = 2000.0;
+        world.run(400.0, |_| {});
+        assert_eq!(world.discipline.system(world.now()).quarantined, is_refused, "{panic_after}");
+    }
+}
+
+#[test]
+fn one_good_measurement_sets_a_clock_that_may_be_stepped() {
+    for wrong in [86_400.06, -0.5, 0.07] {
+        let mut world = one_server(5);
+        (world.clock_error, world.oscillator) = (wrong, 1e-4);
+        world.run(0.2, |_| {});
+        world.run(1.2, |_| {});
+        assert!(world.clock_error.abs() < 1e-3, "{wrong}: {:e}", world.clock_error);
+        assert!(world.discipline.system(world.now()).synchronized);
+    }
+    for settings in [
+        Settings { first_samples_min: 3, ..Settings::default() },
+        Settings { step: StepPolicy { threshold: None, ..StepPolicy::default() }, ..Settings::default() },
+    ] {
+        let mut world = World::new(5, settings, &[Server::default()]);
+        world.clock_error = 0.5;
+        world.run(3.9, |_| {});
+        assert!((world.clock_error - 0.5).abs() < 1e-9, "three samples, two seconds apart");
+        world.run(6.0, |_| {});
+        assert!(world.clock_error < 0.4);
+    }
+}
+
+#[test]
+fn a_vague_first_measurement_waits_for_the_next_and_a_majority_is_waited_for() {
+    let far = Server { base: 0.15, ..Server::default() };
+    let mut world = World::new(5, Settings::default(), &[far]);
+    world.clock_error = 0.5;
+    world.run(2.0, |_| {});
+    assert!((world.clock_error - 0.5).abs() < 1e-9, "half a second, give or take a third");
+    world.run(60.0, |_| {});
+    assert!(world.clock_error.abs() < 0.01);
+
+    let liar = Server { error: 100.0, ..Server::default() };
+    let mut world = World::new(5, Settings::default(), &[liar, Server::default(), Server::default()]);
+    world.delay_polls(1, 4.0);
+    world.run(60.0, |_| {});
+    assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-3, "{:?}", world.steps);
+}
+
+#[test]
+fn without_sources_the_average_frequency_takes_over() {
+    let settings = Settings { fallback: Some(FallbackDrift { min: 10, max: 12 }), ..Settings::default() };
+    let mut world = World::new(1, settings, &[Server::default()]);
+    world.oscillator = 1e-5;
+    world.run(10_000.0, |_| {});
+    world.oscillator = 1.2e-5;
+    world.run(10_600.0, |_| {});
+    let last = world.frequency;
+    assert!((last + 1.2e-5).abs() < 1e-6, "{last:e}");
+    world.servers.clear();
+    world.discipline.set_reach(id(0), 0);
+    world.discipline.update(world.now());
+    world.drain();
+    world.run(11_600.0, |_| {});
+    assert!((world.frequency + 1.2e-5).abs() < 1e-6, "not yet: {:e}", world.frequency);
+    world.run(16_000.0, |_| {});
+    assert!((world.frequency + 1.05e-5).abs() < 6e-7, "mostly what it was for hours: {:e}", world.frequency);
+    let fallbacks =
+        world.events().into_iter().filter(|e| matches!(e, DisciplineEvent::FallbackFrequency { .. }));
+    assert_eq!(fallbacks.count(), 3, "after 1024, 2048 and 4096 s");
+    assert_eq!(world.discipline.poll_timeout(), None, "and no further");
+}
+
+#[test]
+fn the_ratio_of_the_correction_time_slows_small_corrections_only() {
+    let rates = [CorrectionTime::Share(0.25), CorrectionTime::Ratio(3.0)].map(|correction_time| {
+        let settings = Settings { correction_time, ..Settings::default() };
+        let server = Server { jitter: (1e-4, 1e-4), ..Server::default() };
+        let mut world = World::new(8, settings, &[server]);
+        world.run(2_000.0, |_| {});
+        let (mut square, mut count) = (0.0, 0u32);
+        world.run(20_000.0, |world| {
+            square += (world.frequency * 1e6 - world.discipline.system(world.now()).frequency_ppm).powi(2);
+            count += 1;
+        });
+        (square / f64::from(count)).sqrt()
+    });
+    assert!(rates[1] < rates[0] / 2.0, "{rates:?} ppm");
 }
 
 #[test]
@@ -246,7 +406,7 @@ fn a_clock_that_may_not_be_set_is_reported_once() {
 fn a_clock_that_cannot_be_stepped_is_slewed() {
     let mut world = one_server(6);
     world.clock_error = 0.3;
-    world.run(1.0, |_| {});
+    world.run(0.05, |_| {});
     while let Some(command) = world.discipline.poll_command() {
         world.discipline.command_applied(world.now(), Ok(command));
     }
@@ -287,7 +447,7 @@ fn the_saved_frequency_is_used_at_once_and_offered_again() {
 fn the_kernel_is_told_the_truth() {
     let mut world = one_server(8);
     world.clock_error = 10.0;
-    world.run(3.0, |_| {});
+    world.run(0.05, |_| {});
     assert!(matches!(
         world.status,
         Some(ClockCommand::SetStatus { synchronized: false, leap: Leap::Unsynchronized, .. })

@@ -1,0 +1,84 @@
+//! `[[source]]`: network sources as the native dialect has them, and reference clocks.
+
+use super::super::native::Draft;
+use super::super::native::source as native;
+use super::super::native::table::TableReader;
+use super::super::native::values::{number, text};
+use super::{mode_of, warning};
+use crate::{Origin, ReferenceClock};
+
+/// Keys of the native dialect that ntpd-rs does not have.
+const OURS_ONLY: &[&str] = &[
+    "address-family",
+    "authentication",
+    "iburst",
+    "key",
+    "max-delay",
+    "noselect",
+    "offset",
+    "pinned-certificates",
+    "pinned-keys",
+    "port",
+    "prefer",
+    "require",
+    "system-cas",
+    "trust",
+];
+
+/// One `[[source]]`.
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, draft: &mut Draft) {
+    match mode_of(table) {
+        Some(driver @ ("sock" | "pps")) => {
+            draft.model.reference_clocks.extend(reference_clock(table, driver))
+        }
+        Some("csptp") => {
+            for key in ["address", "domain", "poll_interval", "response_interval"] {
+                let _ = table.value(key);
+            }
+            table.report(warning(table, "CSPTP is not supported: this source is not used".to_owned()));
+        }
+        _ => {
+            refuse(table, OURS_ONLY);
+            draft.sources.extend(native::read(table));
+        }
+    }
+}
+
+/// Reports keys that the native dialect has and ntpd-rs refuses.
+pub(super) fn refuse(table: &mut TableReader<'_, '_, '_, '_>, keys: &[&'static str]) {
+    for key in keys.iter().filter(|key| table.has(key)).copied().collect::<Vec<_>>() {
+        let message = format!("ntpd-rs has no key `{key}` here");
+        let help = "remove it; or keep it and give `--dialect native`, which has it";
+        table.error_at(key, message, Some(help.to_owned()));
+    }
+}
+
+fn reference_clock(table: &mut TableReader<'_, '_, '_, '_>, driver: &str) -> Option<ReferenceClock> {
+    const SECONDS_MAX: f64 = 1e6;
+    let seconds = || number(1e-12..=SECONDS_MAX, " seconds");
+    let path = table.require("path", text);
+    let variance = table.read("measurement_noise_estimate", number(1e-24..=1e12, " seconds squared"));
+    if variance.is_some() {
+        table.warn_at(
+            "measurement_noise_estimate",
+            "`measurement_noise_estimate` is out of use: its square root is taken as `precision`".to_owned(),
+        );
+    }
+    let precision = match variance {
+        Some(variance) => table.read("precision", seconds()).or_else(|| Some(variance.sqrt())),
+        None => table.require("precision", seconds()),
+    };
+    table.read("accuracy", seconds());
+    if driver == "pps" {
+        table.read("period", seconds());
+    }
+    let place = table.place();
+    let message = "reference clocks are not supported; the clock follows the other sources".to_owned();
+    table.report(warning(table, message));
+    let clock = ReferenceClock::new(driver, &path?);
+    Some(ReferenceClock {
+        precision: Some(precision?),
+        origin: Some(Origin { file: place.file, line: place.line }),
+        ..clock
+    })
+}

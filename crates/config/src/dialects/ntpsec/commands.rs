@@ -1,0 +1,306 @@
+//! The commands that have a meaning here, and the way from a command to its meaning.
+
+use std::path::PathBuf;
+
+use chime_server::CLIENTS_MAX;
+use chime_time::Frequency;
+
+use super::line::{Fault, Line, Parsed, Word, unknown};
+use super::{Reader, association, interfaces, nts, reference_clock, restrict, unsupported};
+use crate::{DriftFile, PanicThreshold};
+
+type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
+
+/// Every command with a meaning.
+const COMMANDS: &[(&str, Handler)] = &[
+    ("disable", |reader, line| switch(reader, line, false)),
+    ("driftfile", drift_file),
+    ("enable", |reader, line| switch(reader, line, true)),
+    ("end", |reader, line| {
+        reader.ended = true;
+        line.end()
+    }),
+    ("extra", extra),
+    ("fudge", reference_clock::read_fudge),
+    ("includefile", |reader, line| {
+        let path = line.require("a file or a directory")?;
+        line.end()?;
+        reader.include(line, path.text)
+    }),
+    ("interface", interfaces::read),
+    ("keys", |reader, line| {
+        reader.model.key_file = Some(PathBuf::from(line.require("a path")?.text));
+        line.end()
+    }),
+    ("limit", limit),
+    ("mru", mru),
+    ("nic", interfaces::read),
+    ("nts", nts::read),
+    ("peer", association::read),
+    ("pool", association::read),
+    ("refclock", reference_clock::read),
+    ("restrict", restrict::read),
+    ("server", association::read),
+    ("tinker", tinker),
+    ("tos", tos),
+    ("trustedkey", trusted_keys),
+    ("unrestrict", restrict::read_removal),
+];
+
+/// Commands that chronyd has, too.
+const SHARED: &[&str] = &["driftfile", "dscp", "peer", "pidfile", "pool", "refclock", "server"];
+
+/// Whether ntpd has a command of that name, and chronyd has no directive of it.
+pub(super) fn is_command(word: &str) -> bool {
+    let removed = unsupported::REMOVED.iter().map(|(name, _)| *name).filter(|name| *name != "broadcast");
+    names().chain(removed).any(|known| known == word) && !SHARED.contains(&word)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let ours = COMMANDS.iter().map(|(name, _)| *name);
+    ours.chain(unsupported::COMMANDS.iter().map(|(name, ..)| *name))
+}
+
+/// Does what a line says.
+pub(super) fn apply(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let name = line.command.text;
+    if let Some((_, handle)) = COMMANDS.iter().find(|(known, _)| *known == name) {
+        return handle(reader, line);
+    }
+    if let Some((_, help)) = unsupported::REMOVED.iter().find(|(known, _)| *known == name) {
+        let fault = Fault::new(&line.command, format!("NTPsec has dropped `{name}`"));
+        return Err(fault.with_help(*help));
+    }
+    let Some((_, shape, why)) = unsupported::COMMANDS.iter().find(|(known, ..)| *known == name) else {
+        return Err(unknown(&line.command, "command", &names().collect::<Vec<_>>()));
+    };
+    unsupported::check(line, shape)?;
+    let word = line.command;
+    reader.no_effect(line, &word, why);
+    Ok(())
+}
+
+fn drift_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let Some(path) = line.next() else { return Ok(()) };
+    if line.peek().is_some() {
+        line.number()?;
+    }
+    reader.model.predecessor.drift_file =
+        Some(DriftFile { path: PathBuf::from(path.text), positive_is_fast: false });
+    line.end()
+}
+
+fn extra(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let word = line.require("`port` and a number")?;
+    if word.text != "port" {
+        return Err(unknown(&word, "item", &["port"]));
+    }
+    reader.extra_port = Some(nts::port(line)?);
+    line.end()
+}
+
+/// `limit [average N] [burst N] [kod N]`.
+fn limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    while let Some(word) = line.next() {
+        match word.text {
+            "average" => reader.limit.0 = line.number()?.max(0.0),
+            "burst" => reader.limit.1 = line.number()?.max(0.0),
+            "kod" => {
+                line.number()?;
+                reader.no_effect(
+                    line,
+                    &word,
+                    "every second request beyond the limit is told so, if `kod` is set",
+                );
+            }
+            _ => return Err(unknown(&word, "item", &["average", "burst", "kod"])),
+        }
+    }
+    Ok(())
+}
+
+/// `mru`: how many clients are remembered.
+fn mru(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const CLIENTS_PER_KILOBYTE: f64 = 10_922.0 / 1024.0;
+    const ITEMS: &[&str] =
+        &["incalloc", "incmem", "initalloc", "initmem", "maxage", "maxdepth", "maxmem", "minage", "mindepth"];
+    while let Some(word) = line.next() {
+        if !ITEMS.contains(&word.text) {
+            return Err(unknown(&word, "item", ITEMS));
+        }
+        let number = line.integer()?;
+        let clients = match word.text {
+            "maxdepth" => number,
+            #[expect(clippy::cast_possible_truncation, reason = "saturates, and is brought into range below")]
+            "maxmem" => (number as f64 * CLIENTS_PER_KILOBYTE) as i64,
+            _ => {
+                reader.no_effect(line, &word, "the table of clients has a fixed size");
+                continue;
+            }
+        };
+        let clients = if clients < 0 { CLIENTS_MAX } else { usize::try_from(clients).unwrap_or(CLIENTS_MAX) };
+        reader.clients = clients.clamp(16, CLIENTS_MAX);
+    }
+    Ok(())
+}
+
+fn tos(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const ITEMS: &[&str] = &[
+        "ceiling",
+        "floor",
+        "maxclock",
+        "maxdisp",
+        "maxdist",
+        "minclock",
+        "mindist",
+        "minsane",
+        "orphan",
+        "orphanwait",
+    ];
+    while let Some(word) = line.next() {
+        tos_item(reader, line, &word, ITEMS)?;
+    }
+    Ok(())
+}
+
+fn tos_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, items: &[&str]) -> Parsed<()> {
+    let count = |number: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "brought into range before"
+        )]
+        let count = number.clamp(1.0, 255.0) as usize;
+        count
+    };
+    match word.text {
+        "minsane" => {
+            let number = line.integer_in(&(0..=i64::from(i32::MAX)))?.clamp(1, 255);
+            reader.model.synchronization.minimum_agreeing_sources = usize::try_from(number).ok();
+        }
+        "maxclock" => reader.tuning.associations_max = Some(count(line.number()?)),
+        "maxdist" => reader.model.synchronization.tuning.max_distance = line.number()?.max(1e-9),
+        "orphan" => {
+            let stratum = line.integer()?;
+            reader.tuning.orphan_stratum =
+                u8::try_from(stratum).ok().filter(|stratum| (1..16).contains(stratum));
+            if reader.tuning.orphan_stratum.is_some() {
+                let message = "the local clock is served without agreeing with other servers on one of them";
+                reader.warn(line, word, message);
+            }
+        }
+        "floor" => neutral(reader, line, word, 0.0, "sources of every stratum below 16 are used")?,
+        "ceiling" => neutral(reader, line, word, 15.0, "sources of every stratum below 16 are used")?,
+        "orphanwait" => {
+            line.integer()?;
+            reader.no_effect(line, word, "the local clock is served as soon as there is nothing to follow");
+        }
+        "minclock" => {
+            line.number()?;
+            reader.no_effect(line, word, "the survivors that are combined are chosen by their distance");
+        }
+        "mindist" | "maxdisp" => {
+            line.number()?;
+            reader.no_effect(line, word, "a source is judged by its root distance and its jitter");
+        }
+        _ => return Err(unknown(word, "item", items)),
+    }
+    Ok(())
+}
+
+/// An integer without effect, of which one value asks for nothing that is not done anyway.
+fn neutral(
+    reader: &mut Reader<'_>,
+    line: &mut Line<'_>,
+    word: &Word<'_>,
+    value: f64,
+    why: &str,
+) -> Parsed<()> {
+    if (line.integer()? as f64 - value).abs() > 0.0 {
+        reader.no_effect(line, word, why);
+    }
+    Ok(())
+}
+
+fn tinker(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const ITEMS: &[&str] =
+        &["allan", "dispersion", "freq", "huffpuff", "panic", "step", "stepback", "stepfwd", "stepout"];
+    while let Some(word) = line.next() {
+        if !ITEMS.contains(&word.text) {
+            return Err(unknown(&word, "item", ITEMS));
+        }
+        let given = line.peek();
+        let number = line.number()?;
+        if let Some(given) = given.filter(|_| number < 0.0 && !["freq", "allan"].contains(&word.text)) {
+            return Err(Fault::new(&given, format!("`{}` must be at least 0", word.text)));
+        }
+        let tuning = &mut reader.model.synchronization.tuning;
+        match word.text {
+            "panic" => {
+                // 0 is how ntpd writes "no limit".
+                let limit = Some(number).filter(|number| *number > 0.0);
+                tuning.step.running_panic = PanicThreshold { forward: limit, backward: limit };
+                tuning.step.startup_panic = tuning.step.running_panic;
+            }
+            // 0 is how ntpd writes "never".
+            "step" => tuning.step.threshold = Some(number).filter(|number| *number > 0.0),
+            "dispersion" => tuning.max_clock_error = Frequency::from_ppm(number.clamp(1e-3, 100_000.0)),
+            "stepfwd" | "stepback" => {
+                reader.no_effect(line, &word, "there is one threshold for both directions, `tinker step`");
+            }
+            "freq" => reader.no_effect(line, &word, "the frequency is measured"),
+            "stepout" => {
+                reader.no_effect(line, &word, "a step needs the agreement of the sources, and no time")
+            }
+            _ => reader.no_effect(line, &word, "the filters adapt themselves"),
+        }
+    }
+    Ok(())
+}
+
+fn switch(reader: &mut Reader<'_>, line: &mut Line<'_>, on: bool) -> Parsed<()> {
+    const FLAGS: &[&str] = &["calibrate", "kernel", "monitor", "ntp", "stats"];
+    let mut word = Some(line.require("what is to be switched")?);
+    while let Some(flag) = word {
+        match (flag.text, on) {
+            ("ntp", on) => reader.model.synchronization.tuning.steer = on,
+            ("kernel" | "monitor", true) | ("calibrate", false) => {}
+            ("kernel", false) => {
+                reader.no_effect(line, &flag, "the clock is steered without the kernel's loop")
+            }
+            ("monitor", false) => {
+                reader.no_effect(line, &flag, "recent clients are remembered, in a table of fixed size");
+            }
+            ("calibrate", true) => reader.no_effect(line, &flag, "reference clocks are not calibrated"),
+            ("stats", _) => reader.no_effect(line, &flag, "statistics are not written"),
+            _ => return Err(unknown(&flag, "switch", FLAGS)),
+        }
+        word = line.next();
+    }
+    Ok(())
+}
+
+/// `trustedkey N ... (A ... B) ...`.
+fn trusted_keys(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let words = line.rest();
+    let number = |word: &Word<'_>| {
+        let digits = word.text.trim_matches(['(', ')']);
+        let number = digits.parse().ok().filter(|number| (1..=65_535).contains(number));
+        number.ok_or_else(|| Fault::new(word, format!("`{}` is not the number of a key", word.text)))
+    };
+    let mut rest = words.iter().filter(|word| !["(", ")"].contains(&word.text)).peekable();
+    if rest.peek().is_none() {
+        return Err(Fault::new(&line.command, "`trustedkey` is followed by the numbers of keys"));
+    }
+    while let Some(word) = rest.next() {
+        let first = number(word)?;
+        let mut last = first;
+        if rest.peek().is_some_and(|word| word.text == "...") {
+            let dots = rest.next();
+            let end = rest.next().or(dots).unwrap_or(word);
+            last = number(end)?;
+        }
+        reader.trusted_keys.push(first..=last);
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `refclock`, the classic `server 127.127.T.U`, and `fudge`.
+
+use super::Reader;
+use super::line::{Fault, Line, Parsed, Word, unknown};
+use crate::{Diagnostic, Origin, ReferenceClock, Severity};
+
+/// Name and number of each driver of NTPsec.
+const DRIVERS: &[(&str, u8)] = &[
+    ("local", 1),
+    ("spectracom", 4),
+    ("truetime", 5),
+    ("generic", 8),
+    ("arbiter", 11),
+    ("modem", 18),
+    ("nmea", 20),
+    ("pps", 22),
+    ("hpgps", 26),
+    ("shm", 28),
+    ("trimble", 29),
+    ("oncore", 30),
+    ("jjy", 40),
+    ("zyfer", 42),
+    ("gpsd", 46),
+];
+/// The stratum of the undisciplined local clock unless given.
+const LOCAL_STRATUM: u8 = 5;
+const OPTIONS: &[&str] = &[
+    "baud", "burst", "flag1", "flag2", "flag3", "flag4", "holdover", "iburst", "key", "maxpoll", "minpoll",
+    "mode", "noselect", "path", "ppspath", "prefer", "refid", "stratum", "subtype", "time1", "time2", "true",
+    "unit", "version",
+];
+
+/// A reference clock to which later lines may add.
+pub(super) struct ClockDraft {
+    pub(super) clock: ReferenceClock,
+    unit: u8,
+    stratum: Option<u8>,
+}
+
+impl ClockDraft {
+    /// The stratum to serve at, when this is the clock of the machine itself.
+    pub(super) fn local_stratum(&self) -> Option<u8> {
+        (self.clock.driver == "local").then(|| self.stratum.unwrap_or(LOCAL_STRATUM))
+    }
+}
+
+/// Type and unit of an address that stands for a reference clock.
+pub(super) fn pseudo_address(text: &str) -> Option<(u8, u8)> {
+    let (clock_type, unit) = text.strip_prefix("127.127.")?.split_once('.')?;
+    Some((clock_type.parse().ok()?, unit.parse().ok()?))
+}
+
+/// `refclock DRIVER [unit N] [options]`.
+pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let word = line.require("a driver")?;
+    let names: Vec<&str> = DRIVERS.iter().map(|(name, _)| *name).collect();
+    if !names.contains(&word.text) {
+        return Err(unknown(&word, "reference clock driver", &names).fatal());
+    }
+    read_clock(reader, line, word.text, 0)
+}
+
+/// `server 127.127.T.U [options]`.
+pub(super) fn read_classic(
+    reader: &mut Reader<'_>,
+    line: &mut Line<'_>,
+    word: &Word<'_>,
+    clock_type: u8,
+    unit: u8,
+) -> Parsed<()> {
+    let driver = DRIVERS.iter().find(|(_, number)| *number == clock_type).map(|(name, _)| *name);
+    let driver = driver.ok_or_else(|| {
+        Fault::new(word, format!("there is no reference clock of type {clock_type}")).fatal()
+    })?;
+    read_clock(reader, line, driver, unit)
+}
+
+fn read_clock(reader: &mut Reader<'_>, line: &mut Line<'_>, driver: &str, unit: u8) -> Parsed<()> {
+    let place = Diagnostic::new(Severity::Warning, line.text, &line.command.span(), "", None);
+    let clock = ReferenceClock {
+        origin: Some(Origin { file: place.file.clone(), line: place.line }),
+        ..ReferenceClock::new(driver, &unit.to_string())
+    };
+    let mut draft = ClockDraft { clock, unit, stratum: None };
+    let result = read_options(line, &mut draft);
+    let message = if driver == "local" {
+        "the local clock is served when there is nothing to follow, and never taken for a source"
+    } else {
+        "reference clocks are not supported; the clock follows the other sources"
+    };
+    reader.push(Diagnostic { message: message.to_owned(), ..place });
+    reader.clocks.push(draft);
+    result
+}
+
+/// `fudge 127.127.T.U options`: more options of a clock.
+pub(super) fn read_fudge(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let word = line.require("an address 127.127.TYPE.UNIT")?;
+    let (clock_type, unit) = pseudo_address(word.text)
+        .ok_or_else(|| Fault::new(&word, format!("`{}` is not 127.127.TYPE.UNIT", word.text)))?;
+    let driver = DRIVERS.iter().find(|(_, number)| *number == clock_type).map(|(name, _)| *name);
+    let mut clocks = reader.clocks.iter_mut();
+    let found = clocks.find(|draft| Some(draft.clock.driver.as_str()) == driver && draft.unit == unit);
+    let Some(draft) = found else {
+        reader.no_effect(line, &word, "no `server` has this address");
+        return Ok(());
+    };
+    read_options(line, draft)
+}
+
+fn read_options(line: &mut Line<'_>, draft: &mut ClockDraft) -> Parsed<()> {
+    while let Some(word) = line.next() {
+        let clock = &mut draft.clock;
+        match word.text {
+            "unit" => {
+                draft.unit = u8::try_from(line.integer_in(&(0..=255))?).unwrap_or(u8::MAX);
+                clock.parameter = draft.unit.to_string();
+            }
+            "path" => clock.parameter = line.require("a path")?.text.to_owned(),
+            "prefer" => clock.prefer = true,
+            "noselect" => clock.no_select = true,
+            "true" => clock.trust = true,
+            "refid" => clock.reference_id = Some(reference_id(line)?),
+            "time1" => clock.offset_correction = line.number()?,
+            "stratum" => {
+                let stratum = u8::try_from(line.integer_in(&(0..=16))?).unwrap_or(16);
+                clock.stratum = stratum;
+                draft.stratum = Some(stratum);
+            }
+            "minpoll" => clock.poll_exponent = i8::try_from(line.integer()?.clamp(0, 17)).ok(),
+            "burst" | "iburst" => {}
+            "ppspath" => drop(line.require("a path")?),
+            "time2" => drop(line.number()?),
+            "flag1" | "flag2" | "flag3" | "flag4" => drop(line.require("0 or 1")?),
+            "baud" | "holdover" | "key" | "maxpoll" | "mode" | "subtype" | "version" => {
+                line.integer()?;
+            }
+            _ => return Err(unknown(&word, "option", OPTIONS)),
+        }
+    }
+    Ok(())
+}
+
+fn reference_id(line: &mut Line<'_>) -> Parsed<String> {
+    let word = line.require("up to four letters")?;
+    let fits = word.text.len() <= 4 && word.text.bytes().all(|octet| octet.is_ascii_graphic());
+    if fits { Ok(word.text.to_owned()) } else { Err(Fault::new(&word, "a refid has at most four letters")) }
+}

@@ -1,0 +1,235 @@
+//! `restrict`: who is answered, and how.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use chime_server::Subnet;
+
+use super::Reader;
+use super::line::{Fault, Line, Parsed, Word, unknown};
+use crate::{AccessRule, AddressFamily, RequireNts};
+
+const FLAGS: &[&str] = &[
+    "flake",
+    "ignore",
+    "kod",
+    "limited",
+    "mssntp",
+    "nomodify",
+    "nomrulist",
+    "nopeer",
+    "noquery",
+    "noserve",
+    "notrap",
+    "notrust",
+    "ntpport",
+    "version",
+];
+/// What ntpd itself begins with, for both families.
+const BUILT_IN: [&str; 2] = ["limited", "noquery"];
+/// Flags that turn requests for the time away.
+const CLOSED: [&str; 2] = ["ignore", "noserve"];
+
+/// What holds for each network; the longest prefix decides.
+pub(super) struct Restrictions {
+    networks: BTreeMap<Subnet, BTreeSet<&'static str>>,
+}
+
+impl Default for Restrictions {
+    fn default() -> Self {
+        let flags: BTreeSet<&str> = BUILT_IN.into_iter().collect();
+        let both = [Subnet::ALL_V4, Subnet::ALL_V6].map(|subnet| (subnet, flags.clone()));
+        Self { networks: both.into_iter().collect() }
+    }
+}
+
+enum Whom {
+    Networks(Vec<Subnet>),
+    /// The template for the addresses of sources.
+    Sources,
+    Named,
+}
+
+/// One `restrict` line.
+pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let (whom, word) = whom(line)?;
+    let mut flags = BTreeSet::new();
+    let result = read_flags(reader, line, &mut flags);
+    match whom {
+        Whom::Networks(networks) => {
+            // What holds for one port only cannot be told apart here, and must not hold for all.
+            if flags.contains("ntpport") {
+                reader.no_effect(line, &word, "a restriction of the port 123 alone cannot be made");
+                return result;
+            }
+            note_differences(reader, line, &word, &networks, &flags);
+            for network in networks {
+                reader.restrictions.networks.entry(network).or_default().extend(&flags);
+            }
+        }
+        Whom::Sources => {}
+        Whom::Named if CLOSED.iter().any(|flag| flags.contains(flag)) => {
+            let fault = Fault::new(&word, "names are not looked up in restrictions");
+            return Err(fault.with_help("write the address or the network").fatal());
+        }
+        Whom::Named => {
+            reader.no_effect(line, &word, "names are not looked up in restrictions; write the address");
+        }
+    }
+    result
+}
+
+/// One `unrestrict` line.
+pub(super) fn read_removal(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let (whom, _) = whom(line)?;
+    let mut flags = BTreeSet::new();
+    let result = read_flags(reader, line, &mut flags);
+    if let Whom::Networks(networks) = whom {
+        for network in networks {
+            let is_default = network.prefix() == 0;
+            if flags.is_empty() && !is_default {
+                reader.restrictions.networks.remove(&network);
+            } else if let Some(own) = reader.restrictions.networks.get_mut(&network) {
+                own.retain(|flag| !flags.contains(flag));
+            }
+        }
+    }
+    result
+}
+
+/// Address, mask and family, up to the flags.
+fn whom<'t>(line: &mut Line<'t>) -> Parsed<(Whom, Word<'t>)> {
+    let family = super::association::family(line);
+    let word = line.require("an address, a network, `default` or `source`")?;
+    let both = |v4, v6| [(v4, Subnet::ALL_V4), (v6, Subnet::ALL_V6)];
+    match word.text {
+        "default" => {
+            let wanted = both(family != AddressFamily::V6, family != AddressFamily::V4);
+            let networks = wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, network)| network);
+            return Ok((Whom::Networks(networks.collect()), word));
+        }
+        "source" => return Ok((Whom::Sources, word)),
+        _ => {}
+    }
+    let (address, prefix) = word.text.split_once('/').unwrap_or((word.text, ""));
+    let Ok(address) = address.trim_matches(['[', ']']).parse::<IpAddr>() else {
+        return Ok((Whom::Named, word));
+    };
+    let host = Subnet::host(address);
+    let mut network = host;
+    // A length of 0 or what is no number is overlooked by ntpd, which then takes the address alone.
+    if let Ok(prefix @ 1..) = prefix.parse::<u8>() {
+        network = Subnet::new(address, prefix).unwrap_or(host);
+    }
+    if line.peek().is_some_and(|word| word.text == "mask") {
+        line.next();
+        let mask = line.require("a mask")?;
+        let prefix = mask.text.parse().ok().and_then(|mask| prefix_of(address, mask));
+        network = prefix
+            .and_then(|prefix| Subnet::new(address, prefix).ok())
+            .ok_or_else(|| Fault::new(&mask, format!("`{}` is no mask of ones before zeros", mask.text)))?;
+    }
+    Ok((Whom::Networks(vec![network]), word))
+}
+
+/// The length of a mask; `None` when it has holes or belongs to the other family.
+fn prefix_of(address: IpAddr, mask: IpAddr) -> Option<u8> {
+    let (ones, length) = match (address, mask) {
+        (IpAddr::V4(_), IpAddr::V4(mask)) => {
+            let bits = mask.to_bits();
+            (bits.leading_ones(), bits.count_ones())
+        }
+        (IpAddr::V6(_), IpAddr::V6(mask)) => {
+            let bits = mask.to_bits();
+            (bits.leading_ones(), bits.count_ones())
+        }
+        _ => return None,
+    };
+    (ones == length).then(|| u8::try_from(ones).ok()).flatten()
+}
+
+fn read_flags(
+    reader: &mut Reader<'_>,
+    line: &mut Line<'_>,
+    flags: &mut BTreeSet<&'static str>,
+) -> Parsed<()> {
+    while let Some(word) = line.next() {
+        let flag =
+            FLAGS.iter().find(|flag| **flag == word.text).ok_or_else(|| unknown(&word, "flag", FLAGS))?;
+        match *flag {
+            "nopeer" | "notrap" => {
+                reader.no_effect(
+                    line,
+                    &word,
+                    "nobody can become a peer or set a trap without being configured",
+                );
+            }
+            "flake" => reader.no_effect(line, &word, "packets are not dropped at random"),
+            "mssntp" => reader.no_effect(line, &word, "MS-SNTP requests are not signed"),
+            "version" => reader.no_effect(line, &word, "the versions 1 to 4 are answered"),
+            flag => {
+                flags.insert(flag);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a restriction of a part of the network means there and cannot mean here.
+fn note_differences(
+    reader: &mut Reader<'_>,
+    line: &Line<'_>,
+    word: &Word<'_>,
+    networks: &[Subnet],
+    flags: &BTreeSet<&str>,
+) {
+    let is_part = networks.iter().all(|network| network.prefix() > 0 && !network.address().is_loopback());
+    if !is_part || CLOSED.iter().any(|flag| flags.contains(flag)) {
+        return;
+    }
+    if flags.contains("notrust") {
+        reader.warn(
+            line,
+            word,
+            "only everybody can be asked to authenticate (`restrict default notrust`): these addresses get no time",
+        );
+    } else if !flags.contains("limited") {
+        reader.warn(line, word, "the rate limit is for everybody: these addresses are limited, too");
+    }
+}
+
+impl Restrictions {
+    fn defaults(&self) -> impl Iterator<Item = &BTreeSet<&'static str>> {
+        [Subnet::ALL_V4, Subnet::ALL_V6].into_iter().filter_map(|network| self.networks.get(&network))
+    }
+
+    /// Whether clients are limited in how often they ask.
+    pub(super) fn limits_all(&self) -> bool {
+        self.defaults().any(|flags| flags.contains("limited"))
+    }
+
+    /// Whether those beyond the limit are told.
+    pub(super) fn kisses_all(&self) -> bool {
+        self.defaults().any(|flags| flags.contains("kod"))
+    }
+
+    /// Whether unauthenticated packets are dropped, requests and answers.
+    pub(super) fn distrusts_all(&self) -> bool {
+        self.defaults().any(|flags| flags.contains("notrust"))
+    }
+
+    pub(super) fn require_nts(&self) -> RequireNts {
+        if self.distrusts_all() { RequireNts::Ignore } else { RequireNts::No }
+    }
+
+    /// Who gets the time, by the longest prefix.
+    pub(super) fn rules(&self) -> Vec<AccessRule> {
+        let everybody_distrusted = self.distrusts_all();
+        let rule = |(network, flags): (&Subnet, &BTreeSet<&str>)| {
+            let distrusted = flags.contains("notrust") && !everybody_distrusted;
+            let closed = distrusted || CLOSED.iter().any(|flag| flags.contains(flag));
+            AccessRule { allow: !closed, all: false, subnet: Some(*network) }
+        };
+        self.networks.iter().map(rule).collect()
+    }
+}

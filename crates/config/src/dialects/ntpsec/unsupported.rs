@@ -1,0 +1,122 @@
+//! Commands that are understood and have no effect here: how they are written, and what is different without them.
+
+use super::line::{Line, Parsed, unknown};
+
+/// The arguments of a command without effect.
+pub(super) enum Shape {
+    /// At least so many words.
+    Words(usize),
+    /// One integer.
+    Integer,
+    /// One number.
+    Number,
+    /// Pairs of one of these words and a number.
+    Pairs(&'static [&'static str]),
+    /// At least one of these words.
+    Among(&'static [&'static str]),
+}
+
+const LOGS: &str = "the log goes to standard error, for the journal";
+const STATISTICS: &str = "statistics are not written; measurements are in the metrics and in `chime`";
+
+/// Name, arguments, and what is different without it.
+pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
+    ("controlkey", Shape::Integer, "the configuration is not changed over the network"),
+    ("dscp", Shape::Integer, "packets are sent without a DSCP"),
+    ("filegen", Shape::Words(1), STATISTICS),
+    ("leapfile", Shape::Words(1), "leap seconds are learnt from the sources only"),
+    ("leapsmearinterval", Shape::Integer, "leap seconds are not smeared"),
+    ("logconfig", Shape::Words(1), "what is logged is said with `-d` only"),
+    ("logfile", Shape::Words(1), LOGS),
+    ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
+    ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
+    ("ntpsigndsocket", Shape::Words(1), "MS-SNTP requests are not signed"),
+    ("phone", Shape::Words(1), "there are no telephone time services"),
+    ("pidfile", Shape::Words(1), "there is no PID file; the service manager knows the process"),
+    ("requestkey", Shape::Integer, "ntpd does not use it either"),
+    (
+        "reset",
+        Shape::Among(&["allpeers", "auth", "ctl", "io", "mem", "sys", "timer"]),
+        "counters begin at 0 with each start",
+    ),
+    (
+        "rlimit",
+        Shape::Pairs(&["memlock", "stacksize", "filenum"]),
+        "limits of the process are the service manager's to set",
+    ),
+    ("setvar", Shape::Words(3), "there are no variables of one's own"),
+    (
+        "statistics",
+        Shape::Among(&[
+            "clockstats",
+            "loopstats",
+            "ntskelog",
+            "ntskestats",
+            "ntsstats",
+            "peerstats",
+            "protostats",
+            "rawstats",
+            "sysstats",
+            "usestats",
+        ]),
+        STATISTICS,
+    ),
+    ("statsdir", Shape::Words(1), STATISTICS),
+    ("tick", Shape::Number, "ntpd does not use it either"),
+    ("unconfig", Shape::Words(1), "sources are left away by leaving their line away"),
+    ("unpeer", Shape::Words(1), "sources are left away by leaving their line away"),
+];
+
+/// Commands of other programs named ntpd, with what to do instead.
+pub(super) const REMOVED: &[(&str, &str)] = &[
+    ("autokey", "use `nts`"),
+    ("broadcast", "list this machine as a `server` in its clients"),
+    ("broadcastclient", "list a `server`"),
+    ("broadcastdelay", "remove the line"),
+    ("calldelay", "remove the line"),
+    ("crypto", "use `nts`"),
+    ("discard", "use `limit average N burst N`"),
+    ("keysdir", "use `nts`"),
+    ("manycastclient", "list a `server` or a `pool`"),
+    ("manycastserver", "remove the line"),
+    ("multicastclient", "list a `server`"),
+    ("saveconfigdir", "remove the line"),
+    ("trap", "remove the line"),
+    ("ttl", "remove the line"),
+];
+
+/// Checks how a command without effect is written.
+pub(super) fn check(line: &mut Line<'_>, shape: &Shape) -> Parsed<()> {
+    match shape {
+        Shape::Words(least) => {
+            for _ in 0..*least {
+                line.require("more words")?;
+            }
+            line.rest();
+        }
+        Shape::Integer => {
+            line.integer()?;
+        }
+        Shape::Number => {
+            line.number()?;
+        }
+        Shape::Pairs(words) => {
+            while let Some(word) = line.next() {
+                if !words.contains(&word.text) {
+                    return Err(unknown(&word, "option", words));
+                }
+                line.number()?;
+            }
+        }
+        Shape::Among(words) => {
+            let mut word = Some(line.require(&format!("one or more of {}", words.join(", ")))?);
+            while let Some(given) = word {
+                if !words.contains(&given.text) {
+                    return Err(unknown(&given, "word", words));
+                }
+                word = line.next();
+            }
+        }
+    }
+    line.end()
+}

@@ -1,0 +1,383 @@
+//! ntp.conf as an operator of NTPsec meets it: what loads, what it means, and what is said about it.
+
+use std::path::{Path, PathBuf};
+
+use chime_config::dialects::ntpsec::{Request, parse};
+use chime_config::{
+    AddressFamily, Authentication, AuthenticationPolicy, CookieKeyFormat, Dialect, Loaded, NtpVersion,
+    PollLimits, RequireNts, SourceKind, Text, recognise,
+};
+use chime_server::Access;
+use proptest::prelude::*;
+
+fn nothing(request: &Request) -> Result<Vec<Text>, String> {
+    Err(format!("{}: no such file", request.0.display()))
+}
+
+fn load(contents: &str) -> Loaded {
+    parse(&Text::new("ntp.conf", contents), &[], &nothing).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn errors(contents: &str) -> String {
+    match parse(&Text::new("ntp.conf", contents), &[], &nothing) {
+        Ok(loaded) => panic!("it loads: {:?}", loaded.model),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ntpconf")
+}
+
+fn fixture(name: &str) -> Text {
+    let contents = std::fs::read_to_string(folder().join(format!("{name}.conf")));
+    Text::new(format!("{name}.conf"), contents.expect("fixtures are in the tree"))
+}
+
+fn load_fixture(name: &str) -> Loaded {
+    parse(&fixture(name), &[], &nothing).unwrap_or_else(|errors| panic!("{name}: {errors}"))
+}
+
+/// Line and beginning of each warning.
+fn warnings(loaded: &Loaded) -> Vec<(usize, &str)> {
+    loaded.warnings.0.iter().map(|it| (it.line, it.message.as_str())).collect()
+}
+
+fn lines(loaded: &Loaded) -> Vec<usize> {
+    loaded.warnings.0.iter().map(|it| it.line).collect()
+}
+
+fn names(loaded: &Loaded) -> Vec<&str> {
+    loaded.model.sources.iter().map(|it| it.name.as_str()).collect()
+}
+
+fn nts_port(loaded: &Loaded, at: usize) -> Option<u16> {
+    loaded.model.sources[at].authentication.nts_trust().map(|trust| trust.port)
+}
+
+fn access(loaded: &Loaded, address: &str) -> Access {
+    loaded.model.servers[0].policy().access.check(address.parse().expect("an address"))
+}
+
+#[test]
+fn no_file_of_the_fixtures_stops_ntpd_and_none_stops_us() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        load_fixture(path.file_stem().and_then(|name| name.to_str()).expect("a name"));
+        seen += 1;
+    }
+    assert!(seen >= 20, "{seen} files");
+}
+
+#[test]
+fn the_quick_start_is_a_client_with_nts_and_a_server_with_a_key_file() {
+    let public = load_fixture("seed-quickstart-client-public");
+    assert!(public.warnings.is_empty(), "{}", public.warnings);
+    assert_eq!((names(&public), nts_port(&public, 0)), (vec!["time.cloudflare.com"], Some(1234)));
+    let source = &public.model.sources[0];
+    assert_eq!((source.port, source.iburst), (123, false));
+    assert_eq!(source.poll, PollLimits { min: 6, max: 10, initial: 6 });
+    assert_eq!(public.model.authentication, AuthenticationPolicy::Required);
+
+    let dev = load_fixture("seed-quickstart-client-dev");
+    assert_eq!(names(&dev), ["ntpmon.dcs1.biz", "pi4.rellim.com", "ntp1.glypnod.com", "ntp2.glypnod.com"]);
+    assert!((0..4).all(|at| nts_port(&dev, at) == Some(4460)));
+    assert!(dev.warnings.is_empty() && dev.model.sources.iter().all(|source| !source.iburst));
+
+    let server = load_fixture("seed-quickstart-server");
+    let listens: Vec<String> =
+        server.model.nts_ke_servers.iter().map(|server| server.listen.to_string()).collect();
+    assert_eq!(listens, ["0.0.0.0:4460", "[::]:4460"]);
+    let pair = &server.model.nts_ke_servers[0].certificates[0];
+    assert_eq!(pair.chain, PathBuf::from("/etc/letsencrypt/live/ntpmon.dcs1.biz/fullchain.pem"));
+    assert_eq!(pair.key, PathBuf::from("/etc/letsencrypt/live/ntpmon.dcs1.biz/privkey.pem"));
+
+    let cookie = load_fixture("seed-quickstart-cookie").model;
+    let keys = cookie.predecessor.cookie_keys.expect("a file");
+    assert_eq!((keys.path, keys.format), (PathBuf::from("/var/lib/ntp/nts-keys"), CookieKeyFormat::Ntpsec));
+    assert!(cookie.nts_ke_servers.is_empty());
+}
+
+#[test]
+fn a_package_default_follows_four_pools_and_serves_everybody_with_a_limit() {
+    let loaded = load_fixture("debian-ntpsec-style");
+    let counts: Vec<&SourceKind> = loaded.model.sources.iter().map(|source| &source.kind).collect();
+    let pool = |count| SourceKind::Pool { count, ignore: Vec::new() };
+    assert_eq!(counts, [&pool(2), &pool(2), &pool(2), &pool(1)], "11 places, of which 4 are the lines' own");
+    assert!(loaded.model.sources.iter().all(|source| source.iburst));
+    assert_eq!(loaded.model.minimum_agreeing_sources(), 3);
+    let messages = warnings(&loaded);
+    assert!(messages.iter().any(|(line, text)| *line == 20 && text.contains("`nopeer`")), "{messages:?}");
+    let listens: Vec<String> = loaded.model.servers.iter().map(|it| it.listen.to_string()).collect();
+    assert_eq!(listens, ["0.0.0.0:123", "[::]:123"]);
+    let policy = loaded.model.servers[0].policy();
+    let limit = policy.rate_limit.expect("`limited` is on");
+    assert_eq!((limit.interval.as_secs_f64(), limit.burst, limit.kiss), (1.0, 20, Some(1)));
+    assert_eq!(access(&loaded, "198.51.100.7"), Access::Allow);
+    let drift = loaded.model.predecessor.drift_file.expect("a drift file");
+    assert_eq!((drift.path, drift.positive_is_fast), (PathBuf::from("/var/lib/ntpsec/ntp.drift"), false));
+}
+
+#[test]
+fn classic_files_load_with_a_warning_for_what_has_gone() {
+    let loaded = load_fixture("rhel7-classic-style");
+    assert_eq!(names(&loaded).len(), 3);
+    assert_eq!(loaded.model.key_file, Some(PathBuf::from("/etc/ntp/keys")));
+    let shown = warnings(&loaded);
+    for (line, text) in
+        [(2, "`notrap`"), (2, "`nopeer`"), (10, "/etc/ntp/crypto/pw"), (16, "`monitor` has no effect")]
+    {
+        assert!(shown.iter().any(|(at, it)| *at == line && it.contains(text)), "{text}: {shown:?}");
+    }
+    let loaded = load_fixture("ubuntu-classic-style");
+    let pool = |count| SourceKind::Pool { count, ignore: Vec::new() };
+    assert_eq!(loaded.model.sources[0].kind, pool(4));
+    assert_eq!(loaded.model.sources[1].kind, pool(4));
+    assert_eq!((loaded.model.sources[0].iburst, loaded.model.sources[1].iburst), (true, false));
+}
+
+#[test]
+fn options_of_nts_clients_have_their_meaning() {
+    let loaded = load_fixture("nts-client-full");
+    assert_eq!(loaded.model.minimum_agreeing_sources(), 2);
+    let [one, two, three, pool] = &loaded.model.sources[..] else { panic!("four sources") };
+    assert!(one.prefer && one.iburst && !two.prefer);
+    let site = one.authentication.nts_trust().expect("NTS");
+    assert_eq!(
+        (site.system_cas, &site.certificate_authorities[..]),
+        (false, &[PathBuf::from("/etc/ssl/certs")][..])
+    );
+    let own = two.authentication.nts_trust().expect("NTS");
+    assert_eq!((own.port, own.system_cas), (4461, false));
+    assert_eq!(own.certificate_authorities, [PathBuf::from("/etc/ntp/lab-ca.pem")]);
+    assert_eq!((three.address_family, three.no_select), (AddressFamily::V6, true));
+    assert_eq!(pool.kind, SourceKind::Pool { count: 6, ignore: Vec::new() });
+    assert!(pool.is_authenticated());
+    let shown = warnings(&loaded);
+    assert!(shown.iter().any(|(line, it)| *line == 2 && it.contains("AES_SIV_CMAC_384")), "{shown:?}");
+    assert!(
+        shown.iter().any(|(line, it)| *line == 3 && it.contains("the certificate is validated")),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn a_server_file_means_what_it_says() {
+    let loaded = load_fixture("nts-server-full");
+    let listens: Vec<String> = loaded.model.servers.iter().map(|it| it.listen.to_string()).collect();
+    assert_eq!(listens, ["0.0.0.0:123", "[::]:123", "0.0.0.0:1123", "[::]:1123"]);
+    assert_eq!(loaded.model.nts_ke_servers[0].ntp_port, Some(1123));
+    let limit = loaded.model.servers[0].rate_limit.expect("a limit");
+    assert_eq!((limit.interval.as_millis(), limit.burst), (500, 30));
+    assert_eq!(loaded.model.servers[0].rate_limit_entries, 43_688);
+    assert_eq!(
+        loaded.model.predecessor.cookie_keys.as_ref().map(|keys| keys.path.clone()),
+        Some("/var/lib/ntp/nts-keys".into())
+    );
+    for line in [6, 7, 8, 10, 11, 14, 15, 16, 17, 19, 20] {
+        assert!(lines(&loaded).contains(&line), "line {line}: {:?}", warnings(&loaded));
+    }
+}
+
+#[test]
+fn reference_clocks_are_in_the_model_and_said_to_be_without_a_driver() {
+    let shm = load_fixture("stratum1-gpsd-shm");
+    let [gps, pps] = &shm.model.reference_clocks[..] else { panic!("two clocks") };
+    assert_eq!(
+        (gps.driver.as_str(), gps.parameter.as_str(), gps.reference_id.as_deref()),
+        ("shm", "0", Some("GPS"))
+    );
+    assert_eq!((gps.no_select, gps.offset_correction, gps.poll_exponent), (true, 0.0425, Some(4)));
+    assert_eq!((pps.parameter.as_str(), pps.prefer), ("1", true));
+    assert_eq!(names(&shm), ["ntp1.example.com"]);
+
+    let serial = load_fixture("stratum1-nmea-pps");
+    let [nmea, pps] = &serial.model.reference_clocks[..] else { panic!("two clocks: the third is our own") };
+    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.prefer), ("nmea", "/dev/ttyS0", true));
+    assert_eq!(pps.reference_id.as_deref(), Some("PPS"));
+    assert_eq!(serial.model.synchronization.local_clock.map(|local| local.stratum), Some(10));
+
+    let classic = load_fixture("classic-fudge");
+    let [nmea] = &classic.model.reference_clocks[..] else { panic!("one clock") };
+    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.stratum), ("nmea", "0", 1));
+    assert_eq!((nmea.reference_id.as_deref(), nmea.prefer, nmea.poll_exponent), (Some("GPS"), true, Some(4)));
+    assert_eq!(classic.model.synchronization.local_clock.map(|local| local.stratum), Some(12));
+    assert_eq!(names(&classic), ["ntp1.example.com"]);
+    let about = warnings(&classic).iter().filter(|(_, it)| it.contains("reference clocks are not")).count();
+    assert_eq!(about, 1);
+}
+
+#[test]
+fn keys_authenticate_and_a_distrusting_default_requires_it() {
+    let loaded = load_fixture("symmetric-keys");
+    let keys: Vec<&Authentication> = loaded.model.sources.iter().map(|it| &it.authentication).collect();
+    assert_eq!(keys, [&Authentication::Key(1), &Authentication::Key(11)]);
+    assert_eq!(loaded.model.authentication, AuthenticationPolicy::Required);
+    assert_eq!(loaded.model.servers[0].require_nts, RequireNts::Ignore);
+    assert_eq!(loaded.model.sources[1].poll, PollLimits { min: 4, max: 4, initial: 4 });
+    let untrusted = load("keys /k\ntrustedkey 2\nserver a.example key 1\n");
+    assert!(warnings(&untrusted).iter().any(|(line, it)| *line == 3 && it.contains("trustedkey")));
+}
+
+#[test]
+fn limits_of_steps_are_as_tinker_says() {
+    let loaded = load_fixture("vm-and-step-limits");
+    let step = loaded.model.synchronization.tuning.step;
+    assert_eq!(
+        (step.threshold, step.running_panic.forward, step.startup_panic.backward),
+        (Some(0.5), None, None)
+    );
+    let plain = load("").model.synchronization.tuning.step;
+    assert_eq!((plain.threshold, plain.startup_panic.forward), (Some(0.128), Some(1000.0)));
+    assert_eq!(load("tinker step 0\n").model.synchronization.tuning.step.threshold, None);
+}
+
+#[test]
+fn interfaces_and_includes_are_followed() {
+    let asked = std::sync::Mutex::new(Vec::new());
+    let files = |request: &Request| {
+        asked.lock().expect("no panic").push(request.0.clone());
+        Ok(vec![Text::new("/etc/ntpsec/x/more.conf", "server more.example\nend\nserver behind.example\n")])
+    };
+    let text = fixture("interfaces-and-includes");
+    let text = Text::new("/etc/ntpsec/ntp.conf", text.contents);
+    let loaded =
+        parse(&text, &[Text::new("ntp.d/a.conf", "server never.example\n")], &files).expect("it loads");
+    assert_eq!(asked.into_inner().expect("no panic"), [PathBuf::from("/etc/ntpsec/servers.conf")]);
+    assert_eq!(names(&loaded), ["more.example"], "`end` ends all files");
+    let listens: Vec<String> = loaded.model.servers.iter().map(|it| it.listen.to_string()).collect();
+    assert_eq!(listens, ["0.0.0.0:123"], "IPv6 is dropped");
+}
+
+#[test]
+fn quotation_marks_comments_and_numbers_are_read_as_ntpd_reads_them() {
+    let loaded = load_fixture("quoting-and-numbers");
+    let [one, two] = &loaded.model.sources[..] else { panic!("two sources") };
+    assert_eq!((one.name.as_str(), one.iburst), ("ntp1.example.com", true));
+    assert_eq!((two.offset_correction, two.poll.min), (-1.5e-3, 5));
+    assert_eq!(loaded.model.synchronization.tuning.max_distance, 3.0);
+}
+
+#[test]
+fn what_stands_before_a_mistake_holds_and_what_follows_is_said_to_be_lost() {
+    let loaded = load_fixture("partial-errors");
+    assert_eq!(names(&loaded), ["nts1.example.org", "ntp1.example.com", "ntp4.example.com"]);
+    let [nts, ntp1, ntp4] = &loaded.model.sources[..] else { panic!("three sources") };
+    assert!(nts.is_authenticated() && ntp1.iburst && !ntp1.prefer && ntp4.iburst);
+    assert_eq!(loaded.model.minimum_agreeing_sources(), 1, "a fraction is no count");
+    assert_eq!(lines(&loaded), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let shown = warnings(&loaded);
+    assert!(shown[2].1.contains("the whole line is ignored"), "{shown:?}");
+    let case = &loaded.warnings.0[3];
+    assert_eq!(case.help.as_deref(), Some("did you mean `server`?"));
+    assert!(loaded.warnings.0[6].help.as_deref().is_some_and(|help| help.contains("limit average")));
+}
+
+#[test]
+fn what_ntpd_has_dropped_costs_its_line_and_no_more() {
+    let loaded = load_fixture("removed-features");
+    assert_eq!(names(&loaded), ["core-b.example.com", "ntp1.example.com"]);
+    assert_eq!(loaded.model.sources[0].authentication, Authentication::Key(1));
+    assert_eq!(loaded.model.sources[0].kind, SourceKind::Server);
+    assert_eq!(loaded.model.sources[1].authentication, Authentication::None);
+    for line in 1..=9 {
+        assert!(lines(&loaded).contains(&line), "line {line}: {:?}", warnings(&loaded));
+    }
+}
+
+#[test]
+fn ports_are_understood_where_ntpd_understands_them() {
+    let loaded = load_fixture("nts-v6-literal-port");
+    assert_eq!(names(&loaded), ["2001:db8::1", "192.0.2.1", "2001:db8::2"]);
+    let ports: Vec<Option<u16>> = (0..3).map(|at| nts_port(&loaded, at)).collect();
+    assert_eq!(ports, [Some(4460), Some(4461), Some(4460)]);
+    assert_eq!(lines(&loaded), [1, 3], "{}", loaded.warnings);
+}
+
+#[test]
+fn old_tls_versions_are_not_followed_and_a_server_with_one_does_not_start() {
+    let loaded = load_fixture("nts-old-tls");
+    assert!(loaded.model.sources[0].is_authenticated());
+    assert_eq!(lines(&loaded), [2, 2], "{}", loaded.warnings);
+    let message = errors("nts enable\nnts mintls TLS1.2\n");
+    assert!(message.contains("ntp.conf:2:12") && message.contains("write TLS1.3"), "{message}");
+    let message = errors("refclock gsp unit 0\n");
+    assert!(message.contains("ntp.conf:1:10"), "{message}");
+    assert!(message.contains("gps"), "{message}");
+}
+
+#[test]
+fn authentication_that_was_asked_for_is_not_lost_behind_a_mistake() {
+    let loaded =
+        load("server a.example xleave nts\nserver b.example dynamic key 7\nserver c.example xleave\n");
+    let shown: Vec<bool> = loaded.model.sources.iter().map(|source| source.is_authenticated()).collect();
+    assert_eq!(shown, [true, true, false]);
+    assert_eq!(loaded.model.sources[1].authentication, Authentication::Key(7));
+    assert_eq!(lines(&loaded), [1, 1, 2, 2, 3, 2], "{:?}", warnings(&loaded));
+}
+
+#[test]
+fn restrictions_decide_by_the_longest_prefix_and_add_up() {
+    let loaded = load(
+        "restrict 10.0.0.0/8 ignore\nrestrict 10.1.0.0 mask 255.255.0.0 limited\nrestrict 192.0.2.9 noserve\n\
+         restrict 192.0.2.9 nomodify\n",
+    );
+    let refused = |address: &str| access(&loaded, address) != Access::Allow;
+    let seen = ["10.2.3.4", "10.1.2.3", "192.0.2.9", "192.0.2.8", "2001:db8::1"].map(refused);
+    assert_eq!(seen, [true, false, true, false, false]);
+    let closed = load("restrict default ignore\nrestrict 10.0.0.0/8\nrestrict -6 default noquery\n");
+    assert_ne!(access(&closed, "192.0.2.1"), Access::Allow);
+    assert_eq!(access(&closed, "10.0.0.1"), Access::Allow);
+    let open = load("restrict 10.0.0.0/8 ignore\nunrestrict 10.0.0.0/8\n");
+    assert_eq!(access(&open, "10.0.0.1"), Access::Allow);
+    assert!(load("unrestrict default limited\n").model.servers[0].rate_limit.is_none());
+    assert!(errors("restrict evil.example ignore\n").contains("write the address"));
+    assert_eq!(lines(&load("restrict good.example nomodify\n")), [1]);
+    let strange = load("restrict 10.0.0.0 mask 255.0.255.0 ignore\n");
+    assert_eq!(access(&strange, "10.0.0.1"), Access::Allow);
+    assert_eq!(lines(&strange), [1]);
+}
+
+#[test]
+fn versions_and_polls_beyond_the_range_are_brought_into_it() {
+    let loaded = load("server a.example version 3 minpoll 20\nserver b.example version 1 maxpoll 5\n");
+    assert_eq!(loaded.model.sources[0].version, NtpVersion::V3);
+    assert_eq!(loaded.model.sources[0].poll, PollLimits { min: 17, max: 17, initial: 17 });
+    assert_eq!(loaded.model.sources[1].poll, PollLimits { min: 5, max: 5, initial: 5 });
+    assert_eq!(lines(&loaded), [1, 2]);
+}
+
+#[test]
+fn the_dialect_is_told_by_what_only_ntpd_has() {
+    for name in ["classic-fudge", "nts-server-full", "partial-errors", "rhel7-classic-style"] {
+        let text = Text::new("any", fixture(name).contents);
+        assert_eq!(recognise(&text), Dialect::Ntpsec, "{name}");
+    }
+    let shared = "server a.example iburst\ndriftfile /d\n";
+    assert_eq!(recognise(&Text::new("/etc/ntpsec/ntp.conf", shared)), Dialect::Ntpsec);
+    assert_eq!(recognise(&Text::new("/etc/chrony.conf", shared)), Dialect::Chrony);
+    assert_eq!(recognise(&Text::new("any", shared)), Dialect::Chrony);
+    assert_eq!(recognise(&Text::new("any", "server a.example iburst\nmakestep 1 3\n")), Dialect::Chrony);
+    assert_eq!(recognise(&Text::new("any", "server a.example iburst\ntinker panic 0\n")), Dialect::Ntpsec);
+    assert_eq!(recognise(&Text::new("any", "server a.example:4461 nts\n")), Dialect::Ntpsec);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_strange(contents in "(?s).{0,400}") {
+        let _ = parse(&Text::new("ntp.conf", contents), &[], &nothing);
+    }
+
+    #[test]
+    fn no_line_of_known_words_is_too_strange(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "server", "pool", "restrict", "nts", "default", "-4", "-6", "mask", "key", "1", "-1", "70000", "0x1",
+            "a.example", "[::1]:5", "10.0.0.0/8", "127.127.1.0", "\"", "#", "\n", "refclock", "shm", "fudge", "tos",
+            "maxclock", "minsane", "tinker", "step", "interface", "ignore", "all", "trustedkey", "(", "...", ")",
+            "limit", "average", "mru", "maxmem", "iburst", "minpoll", "ca", "enable", "disable", "ntp", "1e99",
+        ]), 0..40),
+    ) {
+        let _ = parse(&Text::new("ntp.conf", words.join(" ")), &[], &nothing);
+    }
+}
