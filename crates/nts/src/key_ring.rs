@@ -4,7 +4,8 @@ mod file;
 
 pub use file::KeyRingError;
 
-use crate::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadKey, Cookie, NtsKeys};
+use crate::vector::siv::SivKey;
+use crate::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadKey, Arithmetic, Cookie, NtsKeys};
 use arrayvec::ArrayVec;
 use chime_time::NtpDate;
 use core::fmt;
@@ -17,12 +18,12 @@ pub const KEYS_MAX: usize = 16;
 pub const KEYS_KEPT_DEFAULT: usize = 7;
 
 const KEY_OCTETS: usize = 32;
-const KEY_ID_OCTETS: usize = 4;
+pub(crate) const KEY_ID_OCTETS: usize = 4;
 const NONCE_OCTETS: usize = 16;
-const COOKIE_HEAD_OCTETS: usize = KEY_ID_OCTETS + NONCE_OCTETS;
+pub(crate) const COOKIE_HEAD_OCTETS: usize = KEY_ID_OCTETS + NONCE_OCTETS;
 /// Algorithm and two octets that are zero, so that every cookie is a multiple of four long.
 const PLAINTEXT_HEAD_OCTETS: usize = 4;
-const PLAINTEXT_OCTETS_MAX: usize = PLAINTEXT_HEAD_OCTETS + 2 * 64;
+pub(crate) const PLAINTEXT_OCTETS_MAX: usize = PLAINTEXT_HEAD_OCTETS + 2 * 64;
 
 /// A key that makes and opens cookies; wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -72,17 +73,54 @@ pub enum CookieError {
 #[derive(Clone)]
 pub struct KeyRing {
     /// Newest first; never empty.
-    keys: ArrayVec<(CookieKey, Aead), KEYS_MAX>,
+    keys: ArrayVec<RingKey, KEYS_MAX>,
+    arithmetic: Arithmetic,
+}
+
+/// A key with its schedules computed.
+#[derive(Clone)]
+struct RingKey {
+    key: CookieKey,
+    aead: Aead,
+    /// The same for batches, where the arithmetic has more to offer than `aead`.
+    siv: Option<Box<SivKey>>,
+}
+
+impl RingKey {
+    fn new(key: CookieKey, arithmetic: Arithmetic) -> Self {
+        let aead = AeadKey::new(AeadAlgorithm::AesSivCmac256, &key.octets)
+            .expect("32 octets are what the algorithm needs")
+            .expand();
+        let siv = arithmetic.vector().map(|vector| {
+            let mut siv = Box::new(SivKey::EMPTY);
+            SivKey::expand(vector, &mut [(&key.octets, &mut *siv)]);
+            siv
+        });
+        Self { key, aead, siv }
+    }
 }
 
 impl KeyRing {
     /// A ring of one key.
     #[must_use]
     pub fn new(first: CookieKey) -> Self {
+        let arithmetic = Arithmetic::best();
         let mut keys = ArrayVec::new();
-        let aead = expand(&first);
-        keys.push((first, aead));
-        Self { keys }
+        keys.push(RingKey::new(first, arithmetic));
+        Self { keys, arithmetic }
+    }
+
+    /// How [`crate::NtsBatch`] computes with this ring; [`Arithmetic::best`] unless it was changed.
+    #[must_use]
+    pub const fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    /// The same ring with another arithmetic.
+    #[must_use]
+    pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
+        let keys = self.keys.into_iter().map(|key| RingKey::new(key.key, arithmetic)).collect();
+        Self { keys, arithmetic }
     }
 
     /// Makes cookies with `fresh` from now on and keeps at most `keep` older keys ([`KEYS_MAX`] in all).
@@ -90,11 +128,10 @@ impl KeyRing {
     /// If an older key has the same number, the fresh one gets the next free number.
     pub fn rotate(&mut self, mut fresh: CookieKey, keep: usize) {
         self.keys.truncate(keep.min(KEYS_MAX - 1));
-        while self.keys.iter().any(|(key, _)| key.id == fresh.id) {
+        while self.keys().any(|key| key.id == fresh.id) {
             fresh.id = fresh.id.wrapping_add(1);
         }
-        let aead = expand(&fresh);
-        self.keys.insert(0, (fresh, aead));
+        self.keys.insert(0, RingKey::new(fresh, self.arithmetic));
     }
 
     /// Whether the key that makes cookies is older than `interval_seconds`, or was made that much in the future, as it
@@ -108,7 +145,7 @@ impl KeyRing {
     /// The key that makes cookies.
     #[must_use]
     pub fn current(&self) -> &CookieKey {
-        &self.keys[0].0
+        &self.keys[0].key
     }
 
     /// Number of the key that makes cookies.
@@ -119,7 +156,7 @@ impl KeyRing {
 
     /// All keys, newest first; never empty.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &CookieKey> {
-        self.keys.iter().map(|(key, _)| key)
+        self.keys.iter().map(|key| &key.key)
     }
 
     /// Octets of the cookies that we make for an algorithm; a multiple of four.
@@ -128,10 +165,25 @@ impl KeyRing {
         COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + PLAINTEXT_HEAD_OCTETS + 2 * algorithm.key_octets()
     }
 
+    /// Whether a cookie of ours can have this length.
+    pub(crate) fn is_cookie_length(octets: usize) -> bool {
+        AeadAlgorithm::ALL.into_iter().any(|algorithm| octets == Self::cookie_octets(algorithm))
+    }
+
+    /// The key with a number, for batches.
+    pub(crate) fn siv_key(&self, id: u32) -> Option<&SivKey> {
+        self.keys.iter().find(|key| key.key.id == id)?.siv.as_deref()
+    }
+
+    /// The key that makes cookies, for batches.
+    pub(crate) fn current_siv_key(&self) -> Option<&SivKey> {
+        self.keys[0].siv.as_deref()
+    }
+
     /// Makes a cookie from a client's keys; `nonce` is random and used for one cookie only.
     #[must_use]
     pub fn seal_cookie(&self, keys: &NtsKeys, nonce: [u8; NONCE_OCTETS]) -> Cookie {
-        let (key, aead) = &self.keys[0];
+        let RingKey { key, aead, .. } = &self.keys[0];
         let algorithm = keys.algorithm();
         let mut octets = [0; COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + PLAINTEXT_OCTETS_MAX];
         let octets = &mut octets[..Self::cookie_octets(algorithm)];
@@ -153,37 +205,36 @@ impl KeyRing {
     /// # Errors
     /// [`CookieError`] when it is not ours, too old, or garbled.
     pub fn open_cookie(&self, cookie: &[u8]) -> Result<NtsKeys, CookieError> {
-        if !AeadAlgorithm::ALL.into_iter().any(|algorithm| cookie.len() == Self::cookie_octets(algorithm)) {
+        if !Self::is_cookie_length(cookie.len()) {
             return Err(CookieError::Length);
         }
         let (id, rest) = cookie.split_first_chunk::<KEY_ID_OCTETS>().ok_or(CookieError::Length)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_OCTETS>().ok_or(CookieError::Length)?;
-        let (_, aead) = self
+        let RingKey { aead, .. } = self
             .keys
             .iter()
-            .find(|(key, _)| key.id == u32::from_be_bytes(*id))
+            .find(|key| key.key.id == u32::from_be_bytes(*id))
             .ok_or(CookieError::UnknownKey)?;
         let mut room = [0; PLAINTEXT_OCTETS_MAX];
         let octets = aead.open(nonce, id, sealed, &mut room).map_err(|_| CookieError::Unauthentic)?;
-        let keys = read_plaintext(&room[..octets]).ok_or(CookieError::Unauthentic);
+        let keys = plaintext_keys(&room[..octets]).ok_or(CookieError::Unauthentic);
         room.zeroize();
         keys
     }
 }
 
-/// `None` for what a later version may have sealed with the same key.
-fn read_plaintext(plaintext: &[u8]) -> Option<NtsKeys> {
+/// Algorithm, C2S and S2C key of a cookie's plaintext; `None` for what a later version may have sealed with the same key.
+pub(crate) fn plaintext_parts(plaintext: &[u8]) -> Option<(AeadAlgorithm, &[u8], &[u8])> {
     let (head, keys) = plaintext.split_first_chunk::<PLAINTEXT_HEAD_OCTETS>()?;
     let algorithm = AeadAlgorithm::from_id(u16::from_be_bytes([head[0], head[1]]))?;
     let (c2s, s2c) = keys.split_at_checked(algorithm.key_octets())?;
-    let (c2s, s2c) = (AeadKey::new(algorithm, c2s).ok()?, AeadKey::new(algorithm, s2c).ok()?);
-    (head[2..] == [0, 0]).then_some(NtsKeys { c2s, s2c })
+    (head[2..] == [0, 0] && s2c.len() == c2s.len()).then_some((algorithm, c2s, s2c))
 }
 
-fn expand(key: &CookieKey) -> Aead {
-    AeadKey::new(AeadAlgorithm::AesSivCmac256, &key.octets)
-        .expect("32 octets are what the algorithm needs")
-        .expand()
+/// The keys in a cookie's plaintext.
+pub(crate) fn plaintext_keys(plaintext: &[u8]) -> Option<NtsKeys> {
+    let (algorithm, c2s, s2c) = plaintext_parts(plaintext)?;
+    Some(NtsKeys { c2s: AeadKey::new(algorithm, c2s).ok()?, s2c: AeadKey::new(algorithm, s2c).ok()? })
 }
 
 impl fmt::Debug for KeyRing {

@@ -4,10 +4,11 @@
 //! and the protection of NTP packets (§5). Knows no TLS, keeps no state per client, reads no clock and draws no random
 //! numbers: nonces and fresh keys come in as values. Nothing that a stranger sends makes it panic.
 //! Start at [`AeadKey`] and [`NtsKeys`]; a server goes on with [`KeyRing`] and [`request`], a client with [`client`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod aead;
 mod authenticator;
+mod batch;
 pub mod client;
 mod cookie;
 mod key_ring;
@@ -15,8 +16,10 @@ mod keys;
 pub mod record;
 pub mod request;
 mod siv;
+mod vector;
 
 pub use aead::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadError, AeadKey, KeyLength, NONCE_OCTETS_MAX};
+pub use batch::{BATCH_REQUESTS_MAX, BatchAnswer, NtsBatch};
 pub use client::{NtsResponseError, is_nts_nak, verify_nts_response, write_nts_request};
 pub use cookie::{COOKIE_OCTETS_MAX, COOKIE_OCTETS_MIN, COOKIES_MAX, Cookie, CookieLength};
 pub use key_ring::{CookieError, CookieKey, KEYS_KEPT_DEFAULT, KEYS_MAX, KeyRing, KeyRingError};
@@ -24,3 +27,4 @@ pub use keys::{
     Direction, EXPORTER_CONTEXT_OCTETS, EXPORTER_LABEL, NTP_PROTOCOL_ID, NtsKeys, exporter_context,
 };
 pub use request::{NakReason, NtsRequest, NtsRequestError, NtsSilence, write_nts_nak, write_nts_response};
+pub use vector::Arithmetic;

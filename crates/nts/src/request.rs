@@ -162,10 +162,7 @@ impl<'a> NtsRequest<'a> {
     /// # Errors
     /// [`NtsRequestError::Nak`] or [`NtsRequestError::Silence`].
     pub fn verify(&self, keys: &NtsKeys) -> Result<usize, NtsRequestError> {
-        let authenticator = self.authenticator.ok_or(NakReason::AuthenticatorLengths)?;
-        if !authenticator.leaves_room_for_nonce(keys.algorithm()) {
-            return Err(NakReason::AuthenticatorLengths.into());
-        }
+        let authenticator = self.authenticator_for(keys.algorithm())?;
         let aead = keys.c2s.expand();
         let encrypted = if authenticator.is_empty() {
             self.encrypted_placeholders(&authenticator, &aead, &mut [])?
@@ -175,6 +172,16 @@ impl<'a> NtsRequest<'a> {
             self.encrypted_placeholders(&authenticator, &aead, &mut room)?
         };
         Ok((1 + self.placeholders + encrypted).min(COOKIES_MAX))
+    }
+
+    /// The authenticator, when its lengths are possible.
+    pub(crate) fn authenticator_for(
+        &self,
+        algorithm: AeadAlgorithm,
+    ) -> Result<Authenticator<'a>, NtsRequestError> {
+        self.authenticator
+            .filter(|authenticator| authenticator.leaves_room_for_nonce(algorithm))
+            .ok_or(NakReason::AuthenticatorLengths.into())
     }
 
     fn encrypted_placeholders(
@@ -204,7 +211,7 @@ impl<'a> NtsRequest<'a> {
 
     /// A request leaves room for as many cookies as it asks for when they are as long as the one that it brought, which
     /// holds unless an older version of us made that one.
-    fn cookies_that_fit(&self, algorithm: AeadAlgorithm, wanted: usize) -> usize {
+    pub(crate) fn cookies_that_fit(&self, algorithm: AeadAlgorithm, wanted: usize) -> usize {
         let overhead = HEADER_OCTETS
             + (EXTENSION_FIELD_HEADER_OCTETS + self.unique_identifier.len())
             + (EXTENSION_FIELD_HEADER_OCTETS + 4 + algorithm.nonce_octets() + AEAD_TAG_OCTETS);

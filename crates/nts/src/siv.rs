@@ -16,7 +16,7 @@ pub(crate) const BLOCK_OCTETS: usize = 16;
 /// Blocks of key stream that are made at once, so that the cipher can work on them in parallel.
 const STREAM_BLOCKS: usize = 8;
 /// The bits of the synthetic IV that the counter begins without. RFC 5297 §2.5.
-const COUNTER_MASK: u128 = !(1 << 63 | 1 << 31);
+pub(crate) const COUNTER_MASK: u128 = !(1 << 63 | 1 << 31);
 
 /// A block cipher that can be used here: AES with some key length.
 pub(crate) trait Cipher: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit {}
@@ -169,19 +169,22 @@ fn encrypt<C: Cipher>(cipher: &C, block: u128) -> u128 {
 }
 
 /// Multiplication by x in the field of RFC 4493 §2.3, without a branch on secret bits.
-const fn double(block: u128) -> u128 {
+#[inline]
+pub(crate) const fn double(block: u128) -> u128 {
     (block << 1) ^ ((block >> 127) * 0x87)
 }
 
 /// Up to 16 octets as the high end of a block, zeros behind them.
-fn load(octets: &[u8]) -> u128 {
+#[inline]
+pub(crate) fn load(octets: &[u8]) -> u128 {
     let mut block = [0; BLOCK_OCTETS];
     block[..octets.len()].copy_from_slice(octets);
     u128::from_be_bytes(block)
 }
 
 /// Fewer than 16 octets, a one bit, zeros. RFC 4493 §2.4.
-fn padded(octets: &[u8]) -> u128 {
+#[inline]
+pub(crate) fn padded(octets: &[u8]) -> u128 {
     load(octets) | 0x80 << (8 * (BLOCK_OCTETS - 1 - octets.len()))
 }
 

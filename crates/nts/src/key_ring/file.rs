@@ -6,7 +6,8 @@
 //! ```
 //! All numbers are big-endian.
 
-use super::{CookieKey, KEY_OCTETS, KEYS_MAX, KeyRing, expand};
+use super::{CookieKey, KEY_OCTETS, KEYS_MAX, KeyRing, RingKey};
+use crate::Arithmetic;
 use arrayvec::ArrayVec;
 use chime_time::NtpDate;
 use sha2::{Digest, Sha256};
@@ -89,10 +90,10 @@ impl KeyRing {
     }
 
     fn from_keys(keys: impl Iterator<Item = CookieKey>) -> Result<Self, KeyRingError> {
-        let mut ring = Self { keys: ArrayVec::new() };
+        let mut ring = Self { keys: ArrayVec::new(), arithmetic: Arithmetic::best() };
         for key in keys {
-            let aead = expand(&key);
-            if ring.keys().any(|other| other.id == key.id) || ring.keys.try_push((key, aead)).is_err() {
+            let key = RingKey::new(key, ring.arithmetic);
+            if ring.keys().any(|other| other.id == key.key.id) || ring.keys.try_push(key).is_err() {
                 return Err(KeyRingError::Keys);
             }
         }

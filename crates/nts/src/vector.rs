@@ -1,0 +1,314 @@
+//! AES for several messages at once, with the processor's own instructions.
+//!
+//! A cipher in a chain (CMAC) waits for itself: each block takes about 40 cycles, of which the processor works 5. So the
+//! messages of a batch go through it side by side, [`LANES`] of them, and take little longer than one. The instructions
+//! are chosen once, by whoever holds an [`Arithmetic`], and not for each message: the look at what the processor can do
+//! costs as much as the cipher.
+//!
+//! Here and in `x86` is the only `unsafe` of this crate: the step into functions that are compiled for instructions that
+//! not every processor has. The reference for all of it is [`crate::Aead`], which works everywhere.
+
+pub(crate) mod gcm_siv;
+pub(crate) mod siv;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use core::fmt;
+use zeroize::Zeroize;
+
+/// How many messages go side by side: as many as hide the latency of an AES round (4 cycles, two rounds begun in each).
+pub(crate) const LANES: usize = 8;
+/// A block as it is in memory.
+pub(crate) type Block = [u8; 16];
+const ROUND_KEYS: usize = 11;
+
+/// How the ciphers of a batch are computed. The octets are the same whatever it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Arithmetic(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    AesNi(Instructions),
+    #[cfg(target_arch = "x86_64")]
+    Vaes(Instructions),
+}
+
+/// The processor has them: a value of this type is made after asking, and nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg(target_arch = "x86_64")]
+struct Instructions(());
+
+impl Arithmetic {
+    /// One message after the other, by the `aes` crate; it uses AES instructions where it finds them, too.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
+    /// The fastest that this processor has.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::available().last().unwrap_or(Self::PORTABLE)
+    }
+
+    /// All that this processor has, the slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Some(Kind::Portable), aes_ni(), vaes()].into_iter().flatten().map(Self)
+    }
+
+    /// A name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AesNi(_) => "AES-NI",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vaes(_) => "VAES",
+        }
+    }
+
+    /// The functions of this module, unless it is the portable one.
+    pub(crate) fn vector(self) -> Option<Vector> {
+        match self.0 {
+            Kind::Portable => None,
+            #[cfg(target_arch = "x86_64")]
+            kind => Some(Vector(kind)),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn aes_ni() -> Option<Kind> {
+    let here = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("avx")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    here.then_some(Kind::AesNi(Instructions(())))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vaes() -> Option<Kind> {
+    let here = aes_ni().is_some()
+        && std::arch::is_x86_feature_detected!("vaes")
+        && std::arch::is_x86_feature_detected!("avx512f");
+    here.then_some(Kind::Vaes(Instructions(())))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn aes_ni() -> Option<Kind> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn vaes() -> Option<Kind> {
+    None
+}
+
+impl fmt::Debug for Arithmetic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The round keys of an AES-128 key; wiped when dropped.
+#[derive(Clone)]
+#[repr(align(16))]
+pub(crate) struct Schedule([RoundKey; ROUND_KEYS]);
+
+/// A round key as it is in memory; in words, so that wiping it takes two writes and not sixteen.
+type RoundKey = [u64; 2];
+
+impl Schedule {
+    pub(crate) const EMPTY: Self = Self([[0; 2]; ROUND_KEYS]);
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// A message in a chain of blocks, each encrypted after it was added to the result of the one before.
+#[derive(Clone, Copy)]
+pub(crate) struct Chain<'a> {
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) whole: &'a [Block],
+    /// What follows: the first `tail_blocks` of these.
+    pub(crate) tail: [Block; 2],
+    pub(crate) tail_blocks: usize,
+}
+
+const _: () = assert!(LANES == 8);
+
+impl Chain<'_> {
+    #[inline]
+    const fn blocks(&self) -> usize {
+        self.whole.len() + self.tail_blocks
+    }
+
+    #[inline]
+    fn block(&self, at: usize) -> Option<&Block> {
+        self.whole.get(at).or_else(|| self.tail[..self.tail_blocks].get(at - self.whole.len()))
+    }
+}
+
+/// A message on its way through POLYVAL (RFC 8452 §3), padded with zeros to whole blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Polyval<'a> {
+    pub(crate) key: Block,
+    pub(crate) state: Block,
+    pub(crate) octets: &'a [u8],
+}
+
+/// The functions that need special instructions, on a processor that has them.
+#[derive(Clone, Copy)]
+pub(crate) struct Vector(
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "never made"))] Kind,
+);
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "functions for instructions that not every processor has")]
+impl Vector {
+    /// Expands keys, four at a time.
+    pub(crate) fn expand(self, keys: &mut [(&Block, &mut Schedule)]) {
+        for four in keys.chunks_mut(4) {
+            // SAFETY: a `Vector` is made from `Instructions`, which shows that the processor has AES and AVX.
+            unsafe { x86::expand(four) }
+        }
+    }
+
+    /// What is left at the end of each of 1 to [`LANES`] chains; what is behind these means nothing.
+    pub(crate) fn chains(self, chains: &[Chain<'_>]) -> [Block; LANES] {
+        let mut results = [[0; 16]; LANES];
+        // SAFETY: as in `expand`.
+        unsafe { x86::chains(chains, &mut results) }
+        results
+    }
+
+    /// Encrypts each block with its own key.
+    pub(crate) fn encrypt_each(self, schedules: &[&Schedule; LANES], blocks: &mut [Block; LANES]) {
+        // SAFETY: as in `expand`.
+        unsafe { x86::encrypt_each(schedules, blocks) }
+    }
+
+    /// Authentication and encryption key of two messages of AES-GCM-SIV, from the clients' keys and the nonces.
+    fn derive(self, schedules: [&Schedule; 2], nonces: [&[u8; 12]; 2], keys: &mut [[Block; 2]; 2]) {
+        // SAFETY: as in `expand`.
+        unsafe { x86::derive(schedules, nonces, keys) }
+    }
+
+    /// The key stream from a counter on.
+    fn key_stream(self, schedule: &Schedule, counter: &Counter) -> [Block; LANES] {
+        let mut stream = [[0; 16]; LANES];
+        match self.0 {
+            // SAFETY: the variant shows that the processor has VAES and AVX-512.
+            Kind::Vaes(_) => unsafe { x86::key_stream_vaes(schedule, counter, &mut stream) },
+            // SAFETY: as in `expand`.
+            _ => unsafe { x86::key_stream(schedule, counter, &mut stream) },
+        }
+        stream
+    }
+
+    /// Brings each state to the end of its octets.
+    pub(crate) fn polyval(self, lanes: &mut [Polyval<'_>]) {
+        // SAFETY: as in `expand`; carry-less multiplication was asked for, too.
+        unsafe { x86::polyval(lanes) }
+    }
+}
+
+/// Elsewhere there is no [`Vector`].
+#[cfg(not(target_arch = "x86_64"))]
+impl Vector {
+    pub(crate) fn expand(self, _keys: &mut [(&Block, &mut Schedule)]) {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+
+    pub(crate) fn chains(self, _chains: &[Chain<'_>]) -> [Block; LANES] {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+
+    pub(crate) fn encrypt_each(self, _schedules: &[&Schedule; LANES], _blocks: &mut [Block; LANES]) {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+
+    fn derive(self, _schedules: [&Schedule; 2], _nonces: [&[u8; 12]; 2], _keys: &mut [[Block; 2]; 2]) {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+
+    fn key_stream(self, _schedule: &Schedule, _counter: &Counter) -> [Block; LANES] {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+
+    pub(crate) fn polyval(self, _lanes: &mut [Polyval<'_>]) {
+        unreachable!("no arithmetic gives a Vector here");
+    }
+}
+
+impl Vector {
+    /// Adds the key stream from `counter` on to `text`.
+    pub(crate) fn add_key_stream(self, schedule: &Schedule, mut counter: Counter, text: &mut [u8]) {
+        for chunk in text.chunks_mut(LANES * 16) {
+            add(chunk, self.key_stream(schedule, &counter).as_flattened());
+            counter.advance();
+        }
+    }
+}
+
+/// The blocks that a key stream is made from: a tag with two of its four words changed.
+///
+/// The words are kept apart from the tag and put together in registers: a block that was just written to memory in parts
+/// would have to be waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Counter {
+    tag: Block,
+    /// The word that counts, as a number.
+    number: u32,
+    /// The other one, as it is in memory.
+    other: u32,
+    place: Place,
+}
+
+/// Which words of the block these are, and how the number is written.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The number first, little-endian; the other word last.
+    First,
+    /// The number last, big-endian; the other word before it.
+    Last,
+}
+
+impl Counter {
+    /// RFC 5297 §2.5: the bits in front of the last 31 and 63 are 0. The last 31 never overflow with our lengths.
+    pub(crate) const fn siv(tag: Block) -> Self {
+        let number = u32::from_be_bytes([tag[12], tag[13], tag[14], tag[15]]) & 0x7fff_ffff;
+        let other = u32::from_ne_bytes([tag[8] & 0x7f, tag[9], tag[10], tag[11]]);
+        Self { tag, number, other, place: Place::Last }
+    }
+
+    /// RFC 8452 §4: the last bit is 1, and the first 32 wrap.
+    pub(crate) const fn gcm_siv(tag: Block) -> Self {
+        let number = u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]]);
+        let other = u32::from_ne_bytes([tag[12], tag[13], tag[14], tag[15] | 0x80]);
+        Self { tag, number, other, place: Place::First }
+    }
+
+    /// By [`LANES`] blocks.
+    const fn advance(&mut self) {
+        self.number = self.number.wrapping_add(8);
+    }
+}
+
+/// Adds `key`, which is as long or longer, to `text`.
+#[inline]
+fn add(text: &mut [u8], key: &[u8]) {
+    let (blocks, rest) = text.as_chunks_mut::<16>();
+    let (key_blocks, _) = key.as_chunks::<16>();
+    for (block, key) in blocks.iter_mut().zip(key_blocks) {
+        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
+    }
+    for (octet, key) in rest.iter_mut().zip(&key[blocks.len() * 16..]) {
+        *octet ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests;
