@@ -3,11 +3,29 @@
 use chime_discipline::{ClockCommand, ClockFailure, Leap};
 use chime_engine::Input;
 use chime_sys::adjust::{ClockDriver, ClockError, KernelStatus, LeapSecond};
-use chime_time::{ClockReading, Frequency, NtpDuration};
+use chime_sys::clock;
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
+use std::time::Duration;
 
 /// The system clock went that far from the monotonic one without us: somebody stepped it. Well above what two readings
 /// can be apart, well below what would harm.
 const FOREIGN_STEP_MIN: NtpDuration = NtpDuration::from_nanos(10_000_000);
+
+/// The same when the kernel said that the clock was set.
+const FOREIGN_STEP_MIN_TOLD: NtpDuration = NtpDuration::from_nanos(20_000);
+
+/// A reading that took long says little; only differences of so many times its error count.
+const READING_ERRORS: u32 = 4;
+
+/// Suspensions shorter than this are none: two clocks were read one after the other.
+const SUSPENSION_MIN: Duration = Duration::from_millis(10);
+
+/// How often it is asked whether others changed the clock's pace.
+const PACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A leap second that the kernel makes is a step of this, give or take what a reading may be wrong.
+const LEAP_SECOND: NtpDuration = NtpDuration::from_seconds(1);
+const LEAP_SECOND_TOLERANCE: NtpDuration = NtpDuration::from_nanos(1_000_000);
 
 /// A clock driver, what it was told last, and where the clock should be.
 pub struct ClockShell {
@@ -15,7 +33,14 @@ pub struct ClockShell {
     frequency: Frequency,
     /// What to leave the clock at.
     rest: Option<Frequency>,
-    last: ClockReading,
+    /// The system clock when the monotonic one showed zero: as long as nobody steps it this stays as it is.
+    base: NtpDate,
+    /// How long the machine has been suspended since the boot, where that can be told.
+    slept: Option<Duration>,
+    /// When the pace of the clock was last seen to be ours.
+    ours_at: MonoTime,
+    /// The leap second that the kernel was told to make.
+    leap: LeapSecond,
 }
 
 impl ClockShell {
@@ -23,7 +48,16 @@ impl ClockShell {
     #[must_use]
     pub fn new(mut driver: Box<dyn ClockDriver>, now: ClockReading) -> Self {
         let frequency = driver.frequency();
-        Self { driver, frequency, rest: None, last: now }
+        let slept = clock::suspended();
+        Self {
+            driver,
+            frequency,
+            rest: None,
+            base: base(now),
+            slept,
+            ours_at: now.mono,
+            leap: LeapSecond::None,
+        }
     }
 
     /// Whether commands do anything.
@@ -58,7 +92,7 @@ impl ClockShell {
         match command {
             ClockCommand::Step { by } => {
                 let by = self.driver.step(by).map_err(failure)?;
-                self.last.system = self.last.system + by;
+                self.base = self.base + by;
                 Ok(ClockCommand::Step { by })
             }
             ClockCommand::SetFrequency { frequency } => {
@@ -71,21 +105,77 @@ impl ClockShell {
                     Leap::Delete => LeapSecond::Delete,
                     Leap::NoWarning | Leap::Unsynchronized => LeapSecond::None,
                 };
+                self.leap = leap;
                 let status = KernelStatus { synchronized, leap, max_error, est_error, offset };
                 self.driver.set_status(&status).map(|()| command).map_err(failure)
             }
         }
     }
 
-    /// Compares the two clocks since the last look: they run at one rate, so a difference is somebody's step. Time spent
-    /// suspended shows in the same way, because the monotonic clock stands still then.
-    pub fn look_for_interference(&mut self, now: ClockReading) -> Option<Input<'static>> {
-        let elapsed = now.mono.saturating_since(self.last.mono);
-        let nanos = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
-        let by = now.system - (self.last.system + NtpDuration::from_nanos(nanos));
-        self.last = now;
-        (by.abs() >= FOREIGN_STEP_MIN).then_some(Input::ClockStepped { by })
+    /// Looks for what others did to the clock. `error`: within what the two readings of `now` are one instant. `told`: the
+    /// kernel said that the clock was set, by us or by somebody else.
+    ///
+    /// The two clocks run at one rate, so a change of their difference is somebody's step, or time spent suspended, when the
+    /// monotonic clock stands still.
+    pub fn look_for_interference(
+        &mut self,
+        now: ClockReading,
+        error: Duration,
+        told: bool,
+    ) -> Vec<Input<'static>> {
+        let mut found = Vec::new();
+        let by = base(now) - self.base;
+        let least = if told { FOREIGN_STEP_MIN_TOLD } else { FOREIGN_STEP_MIN };
+        let error = i64::try_from((error * READING_ERRORS).as_nanos()).unwrap_or(i64::MAX);
+        if by.abs() >= least.max(NtpDuration::from_nanos(error)) {
+            self.base = base(now);
+            found.extend(self.explain(by));
+        }
+        if now.mono.saturating_since(self.ours_at) >= PACE_INTERVAL {
+            found.extend(self.look_at_pace(now.mono));
+        }
+        found
     }
+
+    /// What moved the clock by so much.
+    fn explain(&mut self, by: NtpDuration) -> impl Iterator<Item = Input<'static>> {
+        let slept = self.suspension();
+        let rest = by - slept;
+        let is_leap_second = match self.leap {
+            LeapSecond::None => false,
+            LeapSecond::Insert => (rest + LEAP_SECOND).abs() <= LEAP_SECOND_TOLERANCE,
+            LeapSecond::Delete => (rest - LEAP_SECOND).abs() <= LEAP_SECOND_TOLERANCE,
+        };
+        let suspended = (slept > NtpDuration::ZERO).then_some(Input::Suspended { slept });
+        // The kernel slept for as long as it says, within its own rounding.
+        let least = if suspended.is_some() { FOREIGN_STEP_MIN } else { NtpDuration::ZERO };
+        let stepped = (!is_leap_second && rest.abs() > least).then_some(Input::ClockStepped { by: rest });
+        suspended.into_iter().chain(stepped)
+    }
+
+    /// For how long the machine was suspended since this was last asked; zero where that cannot be told.
+    fn suspension(&mut self) -> NtpDuration {
+        let (Some(before), Some(after)) = (self.slept, clock::suspended()) else { return NtpDuration::ZERO };
+        self.slept = Some(after);
+        let slept = after.saturating_sub(before);
+        if slept < SUSPENSION_MIN {
+            return NtpDuration::ZERO;
+        }
+        NtpDuration::from_nanos(i64::try_from(slept.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    fn look_at_pace(&mut self, now: MonoTime) -> Option<Input<'static>> {
+        let since = std::mem::replace(&mut self.ours_at, now);
+        let foreign = self.driver.take_foreign_adjustment()?;
+        self.frequency = foreign.frequency;
+        Some(Input::ClockAdjusted { frequency: foreign.frequency, slew: foreign.slew, since })
+    }
+}
+
+/// The system clock when the monotonic one showed zero.
+fn base(now: ClockReading) -> NtpDate {
+    let nanos = i64::try_from(now.mono.as_nanos()).unwrap_or(i64::MAX);
+    now.system - NtpDuration::from_nanos(nanos)
 }
 
 impl Drop for ClockShell {
@@ -110,8 +200,7 @@ fn failure(error: ClockError) -> ClockFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chime_sys::adjust::ObserveOnly;
-    use chime_time::{MonoTime, NtpDate};
+    use chime_sys::adjust::{ForeignAdjustment, ObserveOnly};
     use std::cell::Cell;
     use std::rc::Rc;
 
@@ -122,20 +211,86 @@ mod tests {
         }
     }
 
+    /// What is found with readings that are good to a microsecond.
+    fn look(shell: &mut ClockShell, mono: f64, system: f64, told: bool) -> Vec<Input<'static>> {
+        shell.look_for_interference(reading(mono, system), Duration::from_micros(1), told)
+    }
+
+    fn stepped_by(found: &[Input<'_>]) -> Option<f64> {
+        match found {
+            [] => None,
+            [Input::ClockStepped { by }] => Some(by.as_secs_f64()),
+            other => panic!("not a step: {other:?}"),
+        }
+    }
+
     #[test]
-    fn a_step_by_somebody_else_is_noticed_once_and_a_few_milliseconds_are_not() {
+    fn a_step_by_somebody_else_is_noticed_once_and_a_few_milliseconds_only_when_told() {
         let mut shell = ClockShell::new(Box::new(ObserveOnly), reading(0.0, 0.0));
-        assert!(shell.look_for_interference(reading(10.0, 10.009)).is_none());
-        let Some(Input::ClockStepped { by }) = shell.look_for_interference(reading(20.0, 3620.009)) else {
-            panic!("an hour is a step");
+        assert!(look(&mut shell, 10.0, 10.009, false).is_empty());
+        let by = stepped_by(&look(&mut shell, 20.0, 3620.009, false)).expect("an hour is a step");
+        assert!((by - 3600.009).abs() < 1e-6);
+        assert!(look(&mut shell, 30.0, 3630.009, false).is_empty());
+        assert!(stepped_by(&look(&mut shell, 31.0, 3621.009, false)).is_some(), "and backwards");
+        let by = stepped_by(&look(&mut shell, 41.0, 3631.0091, true)).expect("the kernel said so");
+        assert!((by - 1e-4).abs() < 1e-6);
+        assert!(look(&mut shell, 51.0, 3641.0091, true).is_empty(), "it was ours, or nothing");
+        let vague = shell.look_for_interference(reading(61.0, 3651.1), Duration::from_millis(50), true);
+        assert!(vague.is_empty(), "we were interrupted between the readings");
+        assert!(stepped_by(&look(&mut shell, 62.0, 3652.1, false)).is_some(), "nothing is forgotten");
+    }
+
+    #[test]
+    fn the_leap_second_that_was_ordered_is_nobodys_step() {
+        let status = |leap| ClockCommand::SetStatus {
+            synchronized: true,
+            leap,
+            max_error: 0.0,
+            est_error: 0.0,
+            offset: 0.0,
         };
-        assert!((by.as_secs_f64() - 3600.0).abs() < 1e-6);
-        assert!(shell.look_for_interference(reading(30.0, 3630.009)).is_none());
-        assert!(shell.look_for_interference(reading(31.0, 3621.009)).is_some(), "and backwards");
+        for (leap, by, is_leap) in [
+            (Leap::Insert, -1.0, true),
+            (Leap::Insert, 1.0, false),
+            (Leap::Insert, -1.1, false),
+            (Leap::NoWarning, -1.0, false),
+        ] {
+            let kernel = Rc::new(Cell::new(Frequency::ZERO));
+            let mut shell = ClockShell::new(Box::new(Watched(kernel, Cell::default())), reading(0.0, 0.0));
+            assert!(shell.apply(status(leap)).is_ok());
+            assert_eq!(look(&mut shell, 10.0, 10.0 + by, true).is_empty(), is_leap, "{leap:?} {by}");
+            assert!(look(&mut shell, 20.0, 20.0 + by, true).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_step_of_our_own_is_not_noticed() {
+        let kernel = Rc::new(Cell::new(Frequency::ZERO));
+        let mut shell = ClockShell::new(Box::new(Watched(kernel, Cell::default())), reading(0.0, 0.0));
+        let step = ClockCommand::Step { by: NtpDuration::from_seconds(-7) };
+        assert_eq!(shell.apply(step), Ok(step));
+        assert!(look(&mut shell, 10.0, 3.0, true).is_empty());
+    }
+
+    #[test]
+    fn another_pace_is_noticed_with_the_time_since_when_it_may_be() {
+        let kernel = Rc::new(Cell::new(Frequency::from_ppm(3.0)));
+        let mut shell =
+            ClockShell::new(Box::new(Watched(kernel.clone(), Cell::default())), reading(0.0, 0.0));
+        let ours = ClockCommand::SetFrequency { frequency: Frequency::from_ppm(5.0) };
+        assert_eq!(shell.apply(ours), Ok(ours));
+        assert!(look(&mut shell, 10.0, 10.0, false).is_empty());
+        kernel.set(Frequency::from_ppm(500.0));
+        assert!(look(&mut shell, 10.5, 10.5, false).is_empty(), "not asked that often");
+        let found = look(&mut shell, 40.0, 40.0, false);
+        let [Input::ClockAdjusted { frequency, since, .. }] = found[..] else { panic!("{found:?}") };
+        assert_eq!((frequency, since), (Frequency::from_ppm(500.0), reading(10.0, 0.0).mono));
+        assert_eq!(shell.commanded(), frequency, "what servers reckon with");
+        assert!(look(&mut shell, 50.0, 50.0, false).is_empty(), "told once");
     }
 
     /// A clock whose frequency the test can see.
-    struct Watched(Rc<Cell<Frequency>>);
+    struct Watched(Rc<Cell<Frequency>>, Cell<Option<Frequency>>);
 
     impl ClockDriver for Watched {
         fn step(&mut self, by: NtpDuration) -> Result<NtpDuration, ClockError> {
@@ -144,6 +299,7 @@ mod tests {
 
         fn set_frequency(&mut self, frequency: Frequency) -> Result<Frequency, ClockError> {
             self.0.set(frequency);
+            self.1.set(Some(frequency));
             Ok(frequency)
         }
 
@@ -166,18 +322,26 @@ mod tests {
         fn frequency_max(&self) -> Frequency {
             Frequency::from_ppm(100_000.0)
         }
+
+        fn take_foreign_adjustment(&mut self) -> Option<ForeignAdjustment> {
+            let found = self.0.get();
+            let is_foreign = self.1.get().is_some_and(|set| set != found);
+            self.1.set(Some(found));
+            is_foreign.then_some(ForeignAdjustment { frequency: found, slew: 0.0 })
+        }
     }
 
     #[test]
     fn a_slew_ends_with_the_daemon() {
         let kernel = Rc::new(Cell::new(Frequency::from_ppm(3.0)));
-        let mut shell = ClockShell::new(Box::new(Watched(kernel.clone())), reading(0.0, 0.0));
+        let mut shell =
+            ClockShell::new(Box::new(Watched(kernel.clone(), Cell::default())), reading(0.0, 0.0));
         let slew = ClockCommand::SetFrequency { frequency: Frequency::from_ppm(83_333.0) };
         assert_eq!(shell.apply(slew), Ok(slew));
         shell.rest_at(Frequency::from_ppm(-12.0));
         drop(shell);
         assert_eq!(kernel.get(), Frequency::from_ppm(-12.0));
-        drop(ClockShell::new(Box::new(Watched(kernel.clone())), reading(0.0, 0.0)));
+        drop(ClockShell::new(Box::new(Watched(kernel.clone(), Cell::default())), reading(0.0, 0.0)));
         assert_eq!(kernel.get(), Frequency::from_ppm(-12.0), "who never steered leaves it alone");
     }
 

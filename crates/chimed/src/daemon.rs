@@ -20,7 +20,7 @@ use crate::time_plane::{
     Inline, InlineDesks, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
 };
 use crate::trust::Trusts;
-use crate::{once, restart_only, wiring};
+use crate::{once, restart_only, rivals, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, Threads};
@@ -447,6 +447,14 @@ fn start_desks(
 
 fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockShell> {
     let driver: Box<dyn ClockDriver> = if options.steers() {
+        let others = rivals::other_daemons();
+        // Under a simulator the processes that are seen are not of the machine whose clock it is.
+        if !others.is_empty() && clock::suspended().is_some() {
+            warn!(
+                "two time daemons would fight over the clock, and others are running here: {}",
+                others.join(", ")
+            );
+        }
         let steering = KernelClock::take_over();
         Box::new(steering.context("the clock cannot be steered; with -x the daemon only watches it")?)
     } else {

@@ -1,7 +1,8 @@
 //! One log line for each thing that an operator must know, and none that a stranger can repeat without bound.
 
 use crate::log_limit::LogLimits;
-use chime_discipline::{DisciplineEvent, SourceId};
+use crate::rivals;
+use chime_discipline::{DisciplineEvent, Interference, SourceId};
 use chime_engine::{Event, RemovalReason, SourceRefusal};
 use chime_ke::utc;
 use chime_time::MonoTime;
@@ -126,8 +127,9 @@ impl EventLog {
                 error!("the clock could not be steered: {failure} ({command:?})");
             }
             DisciplineEvent::Reset => {
-                warn!("all measurements dropped: the clock or the machine was interfered with")
+                warn!("all measurements dropped: they say nothing about the clock any more")
             }
+            DisciplineEvent::Interference(interference) => write_interference(interference),
             DisciplineEvent::FallbackFrequency { ppm, over } => info!(
                 "no source for {over:.0} s: the clock goes on with the average frequency of that time, {ppm:+.3} ppm"
             ),
@@ -147,6 +149,25 @@ impl EventLog {
     /// ` (name)`, for the end of a line.
     fn of(&self, id: Option<SourceId>) -> String {
         id.and_then(|id| self.names.get(&id)).map_or_else(String::new, |name| format!(" ({name})"))
+    }
+}
+
+/// What others did to the clock, and who that may be.
+fn write_interference(interference: &Interference) {
+    let suspects = || match rivals::suspects() {
+        list if list.is_empty() => "no other time daemon is seen running".to_owned(),
+        list => format!("running here: {}", list.join(", ")),
+    };
+    match interference {
+        Interference::Stepped { by } => {
+            warn!("another program stepped the system clock by {by:+.6} s; {}", suspects());
+        }
+        Interference::Suspended { slept } => info!("the machine was suspended for {slept:.1} s"),
+        Interference::Adjusted { found_ppm, set_ppm, slew } => warn!(
+            "another program changed the pace of the system clock: found at {found_ppm:+.3} ppm instead of \
+             {set_ppm:+.3} ppm, with {slew:+.6} s to slew; {}",
+            suspects()
+        ),
     }
 }
 

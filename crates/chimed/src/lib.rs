@@ -21,6 +21,7 @@ pub mod observation_host;
 pub mod once;
 pub mod publish;
 pub mod restart_only;
+pub mod rivals;
 pub mod service_manager;
 pub mod serving;
 pub mod state;

@@ -71,6 +71,8 @@ impl Publisher {
             clock_steps: system.steps,
             minimum_agreeing_sources: settings.minimum_agreeing_sources,
             quarantined: system.quarantined,
+            interferences: system.interferences,
+            recent_interferences: system.recent_interferences,
             root_dispersion_rate: system.root_dispersion_rate,
             precision: settings.precision.exponent(),
             accumulated_steps_seconds: system.accumulated_steps,

@@ -21,6 +21,7 @@ use chime_engine::{
     ResolveFailure,
 };
 use chime_sys::clock;
+use chime_sys::clock_watch::ClockWatch;
 use chime_sys::network::NetworkMonitor;
 use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
 use chime_sys::resolver::{Family, ResolveError, Resolver};
@@ -120,6 +121,7 @@ enum Token {
     Lookups,
     Commands,
     Network,
+    ClockSet,
     Ntp(InlineToken),
     Ke(KeToken),
     Desk(usize, usize),
@@ -149,6 +151,7 @@ pub struct TimePlane {
     resolver: Resolver,
     lookups: BTreeMap<LookupId, String>,
     network: Option<NetworkMonitor>,
+    watch: Option<ClockWatch>,
     log: EventLog,
     commands: mpsc::Receiver<PlaneCommand>,
     wake: WakeReceiver,
@@ -180,6 +183,11 @@ impl TimePlane {
                 false => warn!("changes of the network will not be noticed at once: {error}"),
             })
             .ok();
+        let watch = ClockWatch::open()
+            .inspect_err(|error| {
+                info!("steps by other programs are noticed within a minute, not at once: {error}");
+            })
+            .ok();
         Ok(Self {
             engine,
             clock,
@@ -195,6 +203,7 @@ impl TimePlane {
             resolver: Resolver::new()?,
             lookups: BTreeMap::new(),
             network,
+            watch,
             log: EventLog::default(),
             commands,
             wake,
@@ -283,6 +292,10 @@ impl TimePlane {
             chrony.settled(&self.engine, now, sampled);
         }
         self.state.tend(&self.engine, now);
+        if !changed && now.mono >= self.next_publish && self.clock.steers() {
+            // The kernel lets its bound grow by 500 ppm, much faster than ours.
+            let _reported_when_it_changes = self.clock.apply(self.engine.discipline().status(now.mono));
+        }
         if changed || now.mono >= self.next_publish {
             self.publisher.publish(&self.engine, self.clock.commanded(), now);
             self.next_publish = now.mono.saturating_add(PUBLISH_INTERVAL);
@@ -352,6 +365,9 @@ impl TimePlane {
         if let Some(network) = &self.network {
             self.set.add(network, Interest::READ, Token::Network);
         }
+        if let Some(watch) = &self.watch {
+            self.set.add(watch, Interest::READ, Token::ClockSet);
+        }
         if !self.alone {
             self.set.add(&self.wake, Interest::READ, Token::Commands);
         }
@@ -365,12 +381,7 @@ impl TimePlane {
             Some(self.next_publish),
         ];
         let wake = self.set.wait(wake_at.into_iter().chain(deadlines).flatten().min())?;
-        if let Some(input) = self.clock.look_for_interference(clock::read()) {
-            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input) {
-                chrony.jumped(by.as_secs_f64());
-            }
-            self.engine.handle_input(clock::mono_now(), input);
-        }
+        self.look_for_interference(wake);
         if wake == Wake::Ready {
             let ready: Vec<(Token, Readiness)> = self.set.ready().collect();
             let mut last_desk = None;
@@ -396,6 +407,21 @@ impl TimePlane {
             self.engine.handle_input(clock::mono_now(), finished);
         }
         Ok(())
+    }
+
+    /// Before anything that came in meanwhile is looked at: stamps must not be taken for those of the clock as it is now.
+    fn look_for_interference(&mut self, wake: Wake) {
+        let is_told = |token: Token| matches!(token, Token::ClockSet);
+        let told = wake == Wake::Ready
+            && self.set.ready().any(|(token, _)| is_told(token))
+            && self.watch.as_ref().is_some_and(ClockWatch::take_change);
+        let (now, error) = clock::read_with_error();
+        for input in self.clock.look_for_interference(now, error, told) {
+            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input) {
+                chrony.jumped(by.as_secs_f64());
+            }
+            self.engine.handle_input(clock::mono_now(), input);
+        }
     }
 
     /// Adds the sockets of servers without threads; gives when they want to be looked at.
@@ -461,6 +487,8 @@ impl TimePlane {
                 }
             }
             Token::Desk(desk, number) => self.handle_desk(desk, number),
+            // Looked at already.
+            Token::ClockSet => {}
             Token::Network => {
                 if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
                     self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);

@@ -113,6 +113,9 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
     if snapshot.program.quarantined {
         findings.push((State::Critical, format!("a correction{} is refused", wanted(snapshot))));
     }
+    if let Some(text) = interference(snapshot) {
+        findings.push((State::Warning, text));
+    }
     if snapshot.engine.tracking.synchronized {
         findings.push(size_of_offset(snapshot, expected));
         findings.extend(size_of_bound(snapshot, expected));
@@ -126,6 +129,16 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
         summary: one_line(&texts.join(", ")),
         performance: performance(snapshot, expected),
     }
+}
+
+/// Other programs that touch the clock which this daemon steers.
+pub(crate) fn interference(snapshot: &Snapshot) -> Option<String> {
+    let times = match snapshot.program.recent_interferences {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    Some(format!("another program set the clock {times} in the last hour"))
 }
 
 /// ` of +5000s beyond the panic threshold`.
@@ -345,6 +358,15 @@ mod tests {
         let (state, text) = judged(&snapshot);
         assert_eq!(state, State::Critical, "although the clock is still synchronised");
         assert!(text.contains("a correction of -5000s beyond the panic threshold is refused"), "{text}");
+    }
+
+    #[test]
+    fn another_program_that_sets_the_clock_is_a_warning() {
+        let mut snapshot = good();
+        snapshot.program.recent_interferences = 2;
+        let (state, text) = judged(&snapshot);
+        assert_eq!(state, State::Warning);
+        assert!(text.contains("another program set the clock 2 times in the last hour"), "{text}");
     }
 
     #[test]

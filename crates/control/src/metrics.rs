@@ -49,6 +49,8 @@ fn program(out: &mut Exposition, snapshot: &Snapshot) {
         "Whether a correction beyond the panic thresholds is being refused.",
         f64::from(u8::from(program.quarantined)),
     );
+    out.family("clock_interferences", "counter", "Steps, slews and frequencies set by other programs.");
+    out.sample("clock_interferences_total", &[], program.interferences);
     if let Some(refused) = snapshot.engine.tracking.refused_correction_seconds {
         out.gauge("refused_correction_seconds", "The correction that is being refused.", refused);
     }

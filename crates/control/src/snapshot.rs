@@ -44,6 +44,10 @@ pub struct ProgramReport {
     pub minimum_agreeing_sources: usize,
     /// Whether a correction beyond the panic thresholds is being refused.
     pub quarantined: bool,
+    /// How often other programs stepped, slewed or retuned the clock since the start.
+    pub interferences: u64,
+    /// The same in the last hour.
+    pub recent_interferences: usize,
     /// Packets of chrony's command protocol since the start.
     pub command_packets: u64,
     /// The clock's root dispersion grows at this rate; seconds per second.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceReport};
 
-use crate::check::{REPORT_AGE_MAX, usable_sources, wanted};
+use crate::check::{REPORT_AGE_MAX, interference, usable_sources, wanted};
 use crate::text::number::{human, human_age};
 use crate::text::{mode_letters, sign};
 use crate::{Names, Paint, Snapshot, visible};
@@ -56,6 +56,9 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
              are right, accept it with `chime makestep`",
             wanted(snapshot)
         ));
+    }
+    if let Some(text) = interference(snapshot) {
+        found.push(format!("{text}: the daemon's log says what was done and who may have done it"));
     }
     if engine.sources.is_empty() {
         found.push("no sources are configured".to_owned());

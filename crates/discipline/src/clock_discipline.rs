@@ -242,6 +242,15 @@ impl ClockDiscipline {
         self.foreign_steps += by.as_secs_f64();
     }
 
+    /// Somebody else has had the clock run at `found` since some instant between `since` and `now`; gives by how much the
+    /// clock may have been moved by that, seconds.
+    pub(crate) fn adjusted_by_others(&mut self, now: MonoTime, found: f64, since: MonoTime) -> f64 {
+        let elapsed = now.seconds_since(since).max(0.0);
+        let before = self.correction.frequency();
+        self.correction.set_frequency(since.add_secs_f64(elapsed / 2.0), found);
+        (found - before).abs() * elapsed / 2.0
+    }
+
     /// Forgets the estimate, but not the frequency.
     pub(crate) fn reset(&mut self) {
         self.estimate = None;

@@ -52,6 +52,11 @@ impl Correction {
         self.segments.push_back(segment);
     }
 
+    /// The frequency that was set last, s per s.
+    pub(crate) fn frequency(&self) -> f64 {
+        self.last().frequency
+    }
+
     /// Oscillator and correction at `time`; before the first segment, as if that had always been in use.
     pub(crate) fn at(&self, time: MonoTime) -> ClockPoint {
         let segment =

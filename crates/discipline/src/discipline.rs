@@ -13,10 +13,10 @@ use crate::patience::{self, Patience};
 use crate::reference::Reference;
 use crate::source::{Candidate, Source};
 use crate::{
-    ClockCommand, ClockFailure, DisciplineEvent, Leap, Sample, SampleVerdict, SavedFrequency, Settings,
-    SourceId, SourceOptions, StepEvidence, StepRefusal,
+    ClockCommand, ClockFailure, DisciplineEvent, Interference, Leap, Sample, SampleVerdict, SavedFrequency,
+    Settings, SourceId, SourceOptions, StepEvidence, StepRefusal,
 };
-use chime_time::{MonoTime, NtpDuration};
+use chime_time::{Frequency, MonoTime, NtpDuration};
 use std::collections::VecDeque;
 
 /// Events kept for a caller that does not fetch them; the oldest go first.
@@ -25,6 +25,12 @@ const EVENTS_MAX: usize = 256;
 const SKEW_UNKNOWN: f64 = 1e-4;
 /// Temperature differs from run to run: what was saved is not trusted more than this, s per s.
 const SKEW_SAVED_MIN: f64 = 1e-6;
+
+/// An adjustment by others that may have moved the clock by more than this many seconds makes the samples worthless.
+const ADJUSTMENT_NEGLIGIBLE: f64 = 1e-5;
+/// For how long it is remembered that others touched the clock, seconds, and how many times at most.
+const INTERFERENCES_SECONDS: f64 = 3600.0;
+const INTERFERENCES_MAX: usize = 64;
 
 /// A single measurement sets the clock only when it is good to this, seconds, or to a share of what it corrects.
 const FIRST_DISTANCE_MAX: f64 = 0.1;
@@ -62,6 +68,9 @@ pub struct Discipline {
     step: Option<StepEvidence>,
     can_step: bool,
     events: VecDeque<DisciplineEvent>,
+    /// How often others touched the clock, and when lately.
+    interferences: u64,
+    recent_interferences: VecDeque<MonoTime>,
     /// Latest instant heard of.
     now: MonoTime,
 }
@@ -116,6 +125,8 @@ impl Discipline {
             step: None,
             can_step: true,
             events: VecDeque::new(),
+            interferences: 0,
+            recent_interferences: VecDeque::new(),
             now,
         };
         let command = this.clock.coast();
@@ -454,15 +465,17 @@ impl Discipline {
         if self.commands.in_flight.is_none() {
             self.commands.in_flight = match self.commands.queue.pop_front() {
                 Some(command) => Some(command),
-                None => std::mem::take(&mut self.commands.status_due).then(|| self.status()),
+                None => std::mem::take(&mut self.commands.status_due).then(|| self.status(self.now)),
             };
             return self.commands.in_flight;
         }
         None
     }
 
-    fn status(&self) -> ClockCommand {
-        let state = self.system(self.now);
+    /// What the kernel should tell others about the clock at `now`.
+    #[must_use]
+    pub fn status(&self, now: MonoTime) -> ClockCommand {
+        let state = self.system(now);
         let (synchronized, leap) = (state.synchronized, state.leap);
         ClockCommand::SetStatus {
             synchronized,
@@ -531,12 +544,57 @@ impl Discipline {
     /// `by` was measured. The frequency is kept.
     pub fn clock_stepped_externally(&mut self, now: MonoTime, by: NtpDuration) {
         self.clock.stepped_by_others(by);
+        self.note_interference(now, Interference::Stepped { by: by.as_secs_f64() });
         self.reset(now);
     }
 
-    /// The machine slept: what was measured before says nothing about the clock now. The frequency is kept.
-    pub fn suspended(&mut self, now: MonoTime) {
+    /// The machine slept: what was measured before says nothing about the clock now. The frequency is kept. The clock is
+    /// what the hardware made of the time in between, so that the next correction is like the first one.
+    pub fn suspended(&mut self, now: MonoTime, slept: NtpDuration) {
+        self.was_synchronized = false;
+        self.note_interference(now, Interference::Suspended { slept: slept.as_secs_f64() });
         self.reset(now);
+    }
+
+    /// Somebody else changed the clock's frequency to `found`, or began a slew, at some time after `since`. What is known
+    /// of the samples is re-based; when that cannot be done well enough, they are dropped. Gives whether they were.
+    pub fn clock_adjusted_externally(
+        &mut self,
+        now: MonoTime,
+        found: Frequency,
+        slew: f64,
+        since: MonoTime,
+    ) -> bool {
+        self.now = self.now.max(now);
+        let (found, now) = (found.as_ratio(), self.now);
+        if !found.is_finite() || found.abs() >= 0.5 {
+            return false;
+        }
+        let set_ppm = self.clock.correction.frequency() * 1e6;
+        let moved = self.clock.adjusted_by_others(now, found, since) + slew.abs();
+        self.note_interference(now, Interference::Adjusted { found_ppm: found * 1e6, set_ppm, slew });
+        self.commands.status_due = self.settings.steer;
+        if moved > ADJUSTMENT_NEGLIGIBLE {
+            self.reset(now);
+            return true;
+        }
+        if !self.commands.has_step() {
+            let command = self.clock.plan(now, &self.settings);
+            self.command(command);
+        }
+        false
+    }
+
+    fn note_interference(&mut self, now: MonoTime, interference: Interference) {
+        if !matches!(interference, Interference::Suspended { .. }) {
+            self.interferences += 1;
+            self.recent_interferences.retain(|at| now.seconds_since(*at) < INTERFERENCES_SECONDS);
+            if self.recent_interferences.len() == INTERFERENCES_MAX {
+                self.recent_interferences.pop_front();
+            }
+            self.recent_interferences.push_back(now);
+        }
+        self.push_event(DisciplineEvent::Interference(interference));
     }
 
     fn reset(&mut self, now: MonoTime) {

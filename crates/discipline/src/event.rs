@@ -40,6 +40,8 @@ pub enum DisciplineEvent {
         /// Why not.
         failure: ClockFailure,
     },
+    /// Somebody or something else did something to the clock.
+    Interference(Interference),
     /// All samples were dropped: the clock was stepped by somebody else, or the machine was suspended.
     Reset,
     /// Without sources for so long, the clock goes on with a long-term average of its frequency.
@@ -53,6 +55,30 @@ pub enum DisciplineEvent {
     LocalReference {
         /// Whether our own clock is served now.
         active: bool,
+    },
+}
+
+/// What was done to the clock, and not by us.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Interference {
+    /// It was stepped.
+    Stepped {
+        /// How far, seconds; positive forward.
+        by: f64,
+    },
+    /// The machine was suspended.
+    Suspended {
+        /// For how long, seconds, as far as the system clock knows.
+        slept: f64,
+    },
+    /// Its pace was changed, or a slew was begun.
+    Adjusted {
+        /// The frequency correction that was found, ppm.
+        found_ppm: f64,
+        /// The one that we had set, ppm.
+        set_ppm: f64,
+        /// What was to be slewed, seconds; positive forward.
+        slew: f64,
     },
 }
 

@@ -34,7 +34,7 @@ mod statistics;
 
 pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{Discipline, UpdateSummary};
-pub use event::{DisciplineEvent, StepEvidence, StepRefusal};
+pub use event::{DisciplineEvent, Interference, StepEvidence, StepRefusal};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{
     CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,

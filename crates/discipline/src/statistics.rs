@@ -185,6 +185,10 @@ pub struct SystemState {
     /// Whether a correction beyond the panic thresholds is being refused: the clock is not steered, and what was known of
     /// it before gets less certain.
     pub quarantined: bool,
+    /// How often others stepped, slewed or retuned the clock since start.
+    pub interferences: u64,
+    /// In the last hour.
+    pub recent_interferences: usize,
     /// The correction that is refused; positive means that our clock would be behind.
     pub refused_correction: Option<f64>,
 }
@@ -215,6 +219,8 @@ impl Default for SystemState {
             steps: 0,
             accumulated_steps: 0.0,
             quarantined: false,
+            interferences: 0,
+            recent_interferences: 0,
             refused_correction: None,
         }
     }

@@ -120,9 +120,15 @@ impl Engine {
                 self.discipline.clock_stepped_externally(now, by);
                 self.restart_polling(now);
             }
-            Input::Suspended => {
-                self.discipline.suspended(now);
+            Input::Suspended { slept } => {
+                self.system_clock_moved(slept);
+                self.discipline.suspended(now, slept);
                 self.handle_network_changed(now);
+            }
+            Input::ClockAdjusted { frequency, slew, since } => {
+                if self.discipline.clock_adjusted_externally(now, frequency, slew, since) {
+                    self.restart_polling(now);
+                }
             }
         }
         self.after_discipline(now);

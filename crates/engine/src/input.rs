@@ -3,7 +3,7 @@
 use crate::{Config, SourceConfig};
 use chime_discipline::{ClockCommand, ClockFailure};
 use chime_ke::{KeError, KeOutcome};
-use chime_time::{ClockReading, NtpDuration};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration};
 use std::net::{IpAddr, SocketAddr};
 
 /// One request to a server and what comes back for it: one socket with a port of its own (RFC 9109).
@@ -185,7 +185,19 @@ pub enum Input<'a> {
         by: NtpDuration,
     },
     /// The machine was suspended and runs again.
-    Suspended,
+    Suspended {
+        /// For how long, as far as the system clock knows.
+        slept: NtpDuration,
+    },
+    /// Somebody else changed the pace of the system clock, which we steer.
+    ClockAdjusted {
+        /// The frequency at which it was found, against the hardware.
+        frequency: Frequency,
+        /// What the kernel was to slew for somebody else: seconds, positive = forwards. It was stopped.
+        slew: f64,
+        /// When the clock was last seen to run as we had set it.
+        since: MonoTime,
+    },
 }
 
 /// What the operator wants.

@@ -290,7 +290,8 @@ impl World {
             Action::Suspend(seconds, rtc_error) => {
                 self.queue.clear();
                 self.clock.suspend(*seconds, *rtc_error);
-                self.tell(Input::Suspended);
+                let slept = NtpDuration::from_secs_f64(*seconds + *rtc_error);
+                self.tell(Input::Suspended { slept });
             }
             Action::Permit(permitted) => self.clock.permit(*permitted),
             Action::Adversary(adversary) => self.adversary.clone_from(adversary),

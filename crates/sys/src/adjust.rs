@@ -65,6 +65,15 @@ impl From<io::Error> for ClockError {
     }
 }
 
+/// What somebody else did to the pace of a clock that we steer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ForeignAdjustment {
+    /// The frequency correction that was found.
+    pub frequency: Frequency,
+    /// What the kernel was still to slew for somebody else, in seconds; positive moves the clock forward. It was stopped.
+    pub slew: f64,
+}
+
 /// A clock that may be steered.
 pub trait ClockDriver {
     /// Moves the clock by `by`, at once; positive moves it forward. Returns by how much it was moved.
@@ -88,7 +97,16 @@ pub trait ClockDriver {
 
     /// The largest frequency correction of either sign that can be set.
     fn frequency_max(&self) -> Frequency;
+
+    /// Whether somebody else changed the frequency or began a slew since we last set it. Their slew is stopped; their
+    /// frequency stays until the next [`ClockDriver::set_frequency`].
+    fn take_foreign_adjustment(&mut self) -> Option<ForeignAdjustment> {
+        None
+    }
 }
+
+/// Frequencies that differ by less are the same, rounded: in units of 2⁻¹⁶ ppm.
+const FREQ_ROUNDING: i64 = 16;
 
 /// The kernel's clock, `CLOCK_REALTIME`, through `adjtimex`.
 #[derive(Debug)]
@@ -104,17 +122,7 @@ impl KernelClock {
         let scale = tick_scale();
         let state = kernel_state()?;
         let setting = TickFrequency { tick: state.tick, freq: state.freq };
-        // An old-fashioned adjtime() in progress.
-        adjust(|timex| timex.modes = libc::ADJ_OFFSET_SINGLESHOT)?;
-        // The kernel takes an offset only while its loop runs: zero it with the loop on, then turn the loop off.
-        adjust(|timex| {
-            timex.modes = libc::ADJ_OFFSET | libc::ADJ_STATUS;
-            timex.status = libc::STA_PLL | libc::STA_UNSYNC;
-        })?;
-        adjust(|timex| {
-            timex.modes = libc::ADJ_STATUS;
-            timex.status = libc::STA_UNSYNC;
-        })?;
+        stop_slews()?;
         Ok(Self { scale, setting })
     }
 }
@@ -180,6 +188,43 @@ impl ClockDriver for KernelClock {
     fn frequency_max(&self) -> Frequency {
         self.scale.frequency_max()
     }
+
+    fn take_foreign_adjustment(&mut self) -> Option<ForeignAdjustment> {
+        let state = adjust(|_| {}).ok()?;
+        // Reading what adjtime() has left needs no privilege; who cannot tell has none.
+        let single = adjust(|timex| timex.modes = libc::ADJ_OFFSET_SS_READ).map_or(0, |timex| timex.offset);
+        let loop_unit = if state.status & libc::STA_NANO != 0 { 1e-9 } else { 1e-6 };
+        let slew = single as f64 * 1e-6 + state.offset as f64 * loop_unit;
+        let found = TickFrequency {
+            tick: i32::try_from(state.tick).unwrap_or(self.setting.tick),
+            freq: i32::try_from(state.freq).unwrap_or(self.setting.freq),
+        };
+        let freq_difference = i64::from(found.freq).abs_diff(i64::from(self.setting.freq));
+        let is_ours = found.tick == self.setting.tick && freq_difference <= FREQ_ROUNDING.unsigned_abs();
+        if is_ours && slew == 0.0 && state.status & (libc::STA_PLL | libc::STA_FLL) == 0 {
+            return None;
+        }
+        // Without the privilege nothing could be set either, and that is reported then.
+        let _unstopped = stop_slews();
+        self.setting.tick = found.tick;
+        Some(ForeignAdjustment { frequency: self.scale.frequency(found), slew })
+    }
+}
+
+/// Stops what is under way of `adjtime()` and of the kernel's own loop.
+fn stop_slews() -> io::Result<()> {
+    // An old-fashioned adjtime() in progress.
+    adjust(|timex| timex.modes = libc::ADJ_OFFSET_SINGLESHOT)?;
+    // The kernel takes an offset only while its loop runs: zero it with the loop on, then turn the loop off.
+    adjust(|timex| {
+        timex.modes = libc::ADJ_OFFSET | libc::ADJ_STATUS;
+        timex.status = libc::STA_PLL | libc::STA_UNSYNC;
+    })?;
+    adjust(|timex| {
+        timex.modes = libc::ADJ_STATUS;
+        timex.status = libc::STA_UNSYNC;
+    })?;
+    Ok(())
 }
 
 /// A clock that is watched and not touched.

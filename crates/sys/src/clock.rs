@@ -59,6 +59,17 @@ pub fn mono_now() -> MonoTime {
     MonoTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanos_of(&now))))
 }
 
+/// How long the machine has been suspended since the boot: `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`, within
+/// microseconds. `None` where there is no such clock.
+#[must_use]
+pub fn suspended() -> Option<Duration> {
+    let before = mono_now().as_nanos();
+    let boot = try_gettime(libc::CLOCK_BOOTTIME).ok()?;
+    let after = mono_now().as_nanos();
+    let boot = u64::try_from(boot.tv_sec).ok()?.checked_mul(1_000_000_000)? + u64::from(nanos_of(&boot));
+    Some(Duration::from_nanos(boot.saturating_sub(before + after.saturating_sub(before) / 2)))
+}
+
 /// The system clock: `CLOCK_REALTIME`.
 #[must_use]
 pub fn system_now() -> NtpDate {
@@ -132,12 +143,15 @@ fn nanos_of(time: &libc::timespec) -> u32 {
 }
 
 fn gettime(clock: libc::clockid_t) -> libc::timespec {
+    // Both clocks exist on every kernel since 2.6; without them there is nothing that a time daemon could do.
+    try_gettime(clock).unwrap_or_else(|error| panic!("clock_gettime({clock}) failed: {error}"))
+}
+
+fn try_gettime(clock: libc::clockid_t) -> std::io::Result<libc::timespec> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a timespec, alive during the call.
     let result = unsafe { libc::clock_gettime(clock, &raw mut now) };
-    // Both clocks exist on every kernel since 2.6; without them there is nothing that a time daemon could do.
-    assert_eq!(result, 0, "clock_gettime({clock}) failed: {}", std::io::Error::last_os_error());
-    now
+    if result == 0 { Ok(now) } else { Err(std::io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -151,6 +165,12 @@ mod tests {
         assert!(second.mono >= first.mono);
         assert!(error < Duration::from_millis(50), "{error:?}");
         assert!(first.system.unix_seconds() > 1_600_000_000);
+    }
+
+    #[test]
+    fn time_spent_suspended_does_not_grow_while_we_look() {
+        let (first, second) = (suspended().expect("Linux has it"), suspended().expect("still"));
+        assert!(first.abs_diff(second) < Duration::from_millis(20), "{first:?} {second:?}");
     }
 
     #[test]

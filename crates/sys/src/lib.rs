@@ -10,6 +10,7 @@ pub mod adjust;
 pub mod background;
 pub mod batch;
 pub mod clock;
+pub mod clock_watch;
 pub mod network;
 pub mod poll;
 pub mod privileges;

@@ -119,7 +119,16 @@ impl World {
                 self.system = self.system + by;
                 self.engine.handle_input(self.now, Input::ClockStepped { by });
             }
-            9 => self.engine.handle_input(self.now, Input::Suspended),
+            9 if argument.is_multiple_of(2) => {
+                let slept = NtpDuration::from_seconds(i64::from(argument));
+                self.system = self.system + slept;
+                self.engine.handle_input(self.now, Input::Suspended { slept });
+            }
+            9 => {
+                let frequency = chime_time::Frequency::from_ppm((f64::from(argument) - 128.0) * 10.0);
+                let slew = if argument.is_multiple_of(3) { 1e-3 } else { 0.0 };
+                self.engine.handle_input(self.now, Input::ClockAdjusted { frequency, slew, since: self.now });
+            }
             10 => self.command(argument),
             _ => {
                 if let Some((exchange, ..)) = self.exchange(argument) {

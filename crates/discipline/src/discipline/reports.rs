@@ -26,6 +26,12 @@ impl Discipline {
             steps: self.clock.steps,
             accumulated_steps: self.clock.accumulated_steps,
             quarantined: self.quarantined.is_some(),
+            interferences: self.interferences,
+            recent_interferences: self
+                .recent_interferences
+                .iter()
+                .filter(|at| now.seconds_since(**at) < super::INTERFERENCES_SECONDS)
+                .count(),
             refused_correction: self.clock.refused_offset(now),
             ..SystemState::default()
         };

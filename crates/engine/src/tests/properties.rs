@@ -147,7 +147,11 @@ impl Chaos {
             }
             Step::Control(kind) => self.control(kind),
             Step::Network => self.engine.handle_input(self.now, Input::NetworkChanged),
-            Step::Suspended => self.engine.handle_input(self.now, Input::Suspended),
+            Step::Suspended => {
+                let slept = NtpDuration::from_seconds(600);
+                self.system = self.system + slept;
+                self.engine.handle_input(self.now, Input::Suspended { slept });
+            }
             Step::Applied(well) => {
                 if let Some(command) = self.commands.pop() {
                     let result = if well { Ok(command) } else { Err(ClockFailure::NotPermitted) };

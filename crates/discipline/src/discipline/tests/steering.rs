@@ -359,6 +359,53 @@ fn a_step_by_another_process_is_corrected() {
 }
 
 #[test]
+fn another_pace_is_re_based_when_it_is_known_well_enough_and_a_fresh_start_otherwise() {
+    for (found, since, is_dropped) in [(1e-5, 0.3, false), (1e-5, 60.0, true), (5e-4, 0.3, true)] {
+        let mut world = one_server(4);
+        world.oscillator = 4e-5;
+        world.run(1_000.0, |_| {});
+        let _before = world.events();
+        // Half of the time that it may be there, it was.
+        let from = world.now().add_secs_f64(-since);
+        world.clock_error += (found - world.frequency) * since / 2.0;
+        world.frequency = found;
+        let frequency = Frequency::from_ratio(found);
+        let dropped = world.discipline.clock_adjusted_externally(world.now(), frequency, 0.0, from);
+        assert_eq!(dropped, is_dropped, "{found:e} {since}");
+        world.drain();
+        assert!((world.frequency + 4e-5).abs() < 1e-5, "ours again at once: {:e}", world.frequency);
+        assert!(matches!(world.status, Some(ClockCommand::SetStatus { .. })));
+        world.burst();
+        world.run(1_100.0, |_| {});
+        assert!(world.clock_error.abs() < 5e-5, "{found:e} {since}: {:e}", world.clock_error);
+        let state = world.discipline.system(world.now());
+        assert_eq!((state.interferences, state.recent_interferences), (1, 1));
+        let told = world.events().into_iter().find_map(|event| match event {
+            DisciplineEvent::Interference(Interference::Adjusted { found_ppm, set_ppm, .. }) => {
+                Some((found_ppm, set_ppm))
+            }
+            _ => None,
+        });
+        let (found_ppm, set_ppm) = told.expect("it is told");
+        assert!((found_ppm - found * 1e6).abs() < 1e-9 && (set_ppm + 40.0).abs() < 5.0, "{set_ppm}");
+        assert_eq!(world.discipline.system(world.now().add_secs_f64(4_000.0)).recent_interferences, 0);
+    }
+}
+
+#[test]
+fn after_a_suspension_any_correction_is_believed_as_at_the_start() {
+    let mut world = one_server(4);
+    world.run(600.0, |_| {});
+    // The hardware clock stood still.
+    world.clock_error = -30_000.0;
+    world.discipline.suspended(world.now(), NtpDuration::ZERO);
+    world.drain();
+    world.burst();
+    world.run(610.0, |_| {});
+    assert!(world.clock_error.abs() < 1e-3, "{:e}", world.clock_error);
+}
+
+#[test]
 fn an_unnoticed_step_by_another_process_is_corrected_too() {
     let mut world = one_server(4);
     world.run(200.0, |_| {});
@@ -374,7 +421,7 @@ fn a_suspended_machine_starts_over_but_keeps_the_frequency() {
     world.run(600.0, |_| {});
     let before = world.discipline.system(world.now()).frequency_ppm;
     world.clock_error -= 1.7;
-    world.discipline.suspended(world.now());
+    world.discipline.suspended(world.now(), NtpDuration::from_seconds(100));
     world.drain();
     world.burst();
     let state = world.discipline.system(world.now());
