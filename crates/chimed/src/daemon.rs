@@ -74,6 +74,8 @@ pub fn run(options: &Options) -> ExitCode {
     if !loaded.warnings.is_empty() {
         say(&mut io::stderr(), loaded.warnings.render(false));
     }
+    let observe = options.observe || !loaded.model.synchronization.tuning.steer;
+    let options = &Options { observe, ..options.clone() };
     let outcome = if options.once() {
         measure_once(options, &loaded.model)
     } else {
@@ -593,8 +595,8 @@ fn commands_to(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chime_web::C
 /// (addresses, user, clock) stays as it is until a restart.
 fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
     let read = move || -> Result<Reloaded> {
-        let (loaded, _) = load::load(options.config.as_deref(), options.dialect)
-            .map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
+        let (loaded, _) =
+            load::load_as_told(&options).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
         if !loaded.warnings.is_empty() {
             warn!("{}", loaded.warnings.render(false));
         }

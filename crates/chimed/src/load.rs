@@ -1,11 +1,13 @@
 //! Reading the configuration from files.
 
+use crate::cli::Options;
 use crate::glob;
 use crate::wiring::serve_both_families;
 use chime_config::dialects::chrony::Request;
 use chime_config::dialects::{chrony, native, ntpd_rs, ntpsec};
 use chime_config::{
-    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Dialect, Loaded, Model, Text, recognise,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostic, Diagnostics, Dialect, Loaded, Model, Severity,
+    Text, recognise,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -58,6 +60,53 @@ pub struct Sourced {
 /// When a file that was named is missing, any file is unreadable, or there are mistakes in one.
 pub fn load(named: Option<&Path>, dialect: Option<Dialect>) -> Result<(Loaded, Option<PathBuf>), LoadError> {
     load_with_texts(named, dialect).map(|sourced| (sourced.loaded, sourced.path))
+}
+
+/// What a command line says in the words of an ntp.conf.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CommandLines {
+    /// Read before the file.
+    pub before: String,
+    /// Read after it.
+    pub after: String,
+}
+
+/// Reads the configuration that the options ask for; also gives the path that was read.
+///
+/// # Errors
+/// As [`load`], but for a file that is missing beside an ntpd's options: to ntpd that is no mistake.
+pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    let (Some(lines), Some(path)) = (&options.lines, &options.config) else {
+        return load(options.config.as_deref(), options.dialect);
+    };
+    let first = Text::new("command line", lines.before.as_str());
+    let mut others = Vec::new();
+    let mut missing = None;
+    match read(path) {
+        Ok(text) => others.push(text),
+        Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            missing = Some(format!("{} does not exist; going on without it", path.display()));
+        }
+        Err(error) => return Err(error),
+    }
+    let drop_ins = path.with_file_name(NTPD_DROP_IN_DIRECTORY);
+    if drop_ins.is_dir() {
+        others.extend(ntpd_included(&drop_ins)?);
+    }
+    others.push(Text::new("command line", lines.after.as_str()));
+    let files = |request: &ntpsec::Request| ntpd_included(&request.0).map_err(|error| error.to_string());
+    let mut loaded = ntpsec::parse(&first, &others, &files).map_err(LoadError::Mistakes)?;
+    loaded.warnings.0.extend(missing.map(|message| Diagnostic {
+        severity: Severity::Warning,
+        message,
+        help: None,
+        file: path.display().to_string(),
+        line: 1,
+        column: 1,
+        excerpt: String::new(),
+        width: 1,
+    }));
+    Ok((loaded, Some(path.clone())))
 }
 
 /// The same with everything that was read.

@@ -208,6 +208,7 @@ fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
         debug: options.debug.saturating_sub(1),
         keep_user: false,
         habits: Habits::Chronyd,
+        lines: None,
     }
 }
 
