@@ -1,6 +1,7 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
 use crate::chrony_host::{self, ChronyDesk};
+use crate::chronyd;
 use crate::chronyd::files::PidFile;
 use crate::chronyd::shell::ChronyShell;
 use crate::cli::{Habits, Options};
@@ -160,6 +161,7 @@ impl Daemon {
         random::fill(&mut seed).context("no randomness")?;
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
+        config.poll_separation_seconds = poll_separation(options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
@@ -251,6 +253,14 @@ impl Daemon {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// How far requests to different servers are apart; seconds.
+fn poll_separation(options: &Options) -> f64 {
+    match options.habits {
+        Habits::Ours => 0.0,
+        Habits::Chronyd => chronyd::POLL_SEPARATION_SECONDS,
     }
 }
 
@@ -602,8 +612,11 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
         }
         let trusts = Trusts::load(&loaded.model)?;
         // What was known of the time at the start is known still.
-        let engine =
-            Config { known_time, ..wiring::engine_config(&loaded.model, &trusts, options.steers())? };
+        let engine = Config {
+            known_time,
+            poll_separation_seconds: poll_separation(&options),
+            ..wiring::engine_config(&loaded.model, &trusts, options.steers())?
+        };
         let waiting = restart_only::waiting(&running, &loaded.model);
         if !waiting.is_empty() {
             warn!("changed, and in force only after a restart: {}", waiting.join("; "));

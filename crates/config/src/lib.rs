@@ -28,7 +28,7 @@ pub use model::{
     ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat, DEFAULT_CONFIGURATION_PATH,
     DROP_IN_DIRECTORY, DriftFile, DriftRecord, KeySet, LogChange, LogLevel, Model, NtpServer, NtpVersion,
     NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, ReferenceClock, Refresh,
-    Source, SourceKind, Synchronization, Threads, parse_address,
+    Source, SourceKind, Synchronization, TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
 pub use rewrite::{Rewritten, rewrite};
 pub use write::{Detail, write};
