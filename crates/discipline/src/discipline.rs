@@ -247,8 +247,11 @@ impl Discipline {
             }
         }
         let instant = (now, self.clock.correction.at(now));
-        let starting = self.clock.estimate.is_none();
-        let (samples_min, patience) = (self.settings.samples_min, self.settings.patience);
+        // Who comes back first after all were gone is no majority either.
+        let returning = self.trouble == Trouble::Nobody && self.clock.estimate.is_some();
+        let starting = self.clock.estimate.is_none() || returning;
+        let samples_min = self.settings.samples_min;
+        let patience = patience::seconds(&self.sources, &self.settings, returning);
         let patience_left = &mut self.patience;
         let waits = |sources: &[Source], selectable: usize| {
             starting
@@ -263,7 +266,10 @@ impl Discipline {
                 this.trouble = Trouble::None;
                 this.follow(now, &choice)
             }
-            Outcome::Nobody => this.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise),
+            Outcome::Nobody => {
+                this.patience = Patience::Unasked;
+                this.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise)
+            }
             Outcome::NoMajority { selectable } => {
                 this.lose(Trouble::NoMajority, DisciplineEvent::NoMajority { selectable })
             }
@@ -275,7 +281,7 @@ impl Discipline {
 
     fn finish_election(&mut self, conclude: impl FnOnce(&mut Self) -> UpdateSummary) -> UpdateSummary {
         let summary = conclude(self);
-        if self.clock.estimate.is_some() {
+        if self.clock.estimate.is_some() && self.trouble != Trouble::Nobody {
             self.patience = Patience::Unasked;
         }
         for source in &mut self.sources {

@@ -1,6 +1,7 @@
-//! Waiting for slower sources after a start: the first answer must not set the clock against a majority that is about
-//! to be heard.
+//! Waiting for slower sources after a start, and when all were gone: the first answer must not set the clock against a
+//! majority that is about to be heard.
 
+use crate::Settings;
 use crate::source::Source;
 use chime_time::MonoTime;
 
@@ -32,6 +33,18 @@ impl Patience {
             Self::Unasked | Self::Over => None,
         }
     }
+}
+
+/// The longest time that is waited for sources that come back, seconds: two polls at the usual longest interval. The clock
+/// runs on by what is known of its oscillator meanwhile, and says with its dispersion how sure that is.
+const RETURN_SECONDS_MAX: f64 = 2048.0;
+
+/// How long the first selectable source waits for others, seconds. When all were gone (`returning`) they come back one by one,
+/// each with its own poll.
+pub(crate) fn seconds(sources: &[Source], settings: &Settings, returning: bool) -> f64 {
+    let missing = sources.iter().filter(|source| returning && source.reach == 0 && !source.options.no_select);
+    let polls = missing.filter_map(|source| source.filter.interval()).map(|interval| 2.0 * interval);
+    polls.fold(settings.patience, f64::max).min(RETURN_SECONDS_MAX.max(settings.patience))
 }
 
 /// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet.

@@ -63,6 +63,33 @@ fn when_the_majority_is_lost_the_clock_is_left_alone_and_its_bound_grows() {
 }
 
 #[test]
+fn who_comes_back_first_after_an_outage_waits_for_the_others() {
+    let mut world = world(&[1.0, 0.0, 0.0, 0.0]);
+    world.run(600.0, |_| {});
+    let steps = world.steps.len();
+    for index in 0..4 {
+        world.discipline.set_reach(id(index), 0);
+    }
+    world.discipline.update(world.now());
+    assert!(world.events().contains(&DisciplineEvent::CannotSynchronise));
+    // The liar is asked first.
+    world.run(900.0, |world| assert!(world.clock_error.abs() < 1e-3, "{:e}", world.clock_error));
+    assert_eq!(world.steps.len(), steps);
+    assert!(
+        world.discipline.system(world.now()).selected.is_some(),
+        "the others were heard and are followed"
+    );
+    // Alone it is believed in the end, as after a start.
+    for index in 0..4 {
+        world.discipline.set_reach(id(index), 0);
+    }
+    world.discipline.update(world.now());
+    world.servers.truncate(1);
+    world.run(1000.0, |_| {});
+    assert!((world.clock_error - 1.0).abs() < 1e-3, "{:e}", world.clock_error);
+}
+
+#[test]
 fn too_few_agreeing_sources_do_not_move_the_clock_and_enough_do() {
     for (count, moved) in [(2, false), (3, true)] {
         let settings = Settings { minimum_agreeing_sources: 3, ..Settings::default() };
