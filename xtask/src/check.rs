@@ -80,7 +80,7 @@ fn vectors() -> Step {
 
 /// Fifty drawn worlds; a failure prints the command that replays it.
 fn simulation() -> Step {
-    Step::xtask("simulation", &["sim", "--seeds", "50"])
+    Step::xtask("simulation", &["sim", "--seeds", "250"])
 }
 
 /// Real chronyd, NTPsec and ntpd-rs in network namespaces, both directions.

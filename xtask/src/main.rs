@@ -59,7 +59,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "sim",
-        help: "drawn worlds: --seeds COUNT [--from FIRST], or --seed SEED",
+        help: "drawn worlds: --seeds COUNT [--from FIRST], --seed SEED, or --speed",
         run: sim::run,
     },
     Command { name: "install-peers", help: "chrony, NTPsec and ntpd-rs into .lab/", run: peers::run },

@@ -32,6 +32,8 @@ pub struct Limits {
     pub follows_no_liar: bool,
     /// Whether the client must say that there is no majority.
     pub says_no_majority: bool,
+    /// Whether the client must say that a server disagrees with the majority.
+    pub says_falseticker: bool,
 }
 
 impl Default for Limits {
@@ -48,6 +50,7 @@ impl Default for Limits {
             requests_max: u64::MAX,
             follows_no_liar: false,
             says_no_majority: false,
+            says_falseticker: false,
         }
     }
 }
@@ -68,6 +71,7 @@ impl Limits {
             requests_max: u64::MAX,
             follows_no_liar: false,
             says_no_majority: false,
+            says_falseticker: false,
         }
     }
 
@@ -97,6 +101,8 @@ pub struct Outcome {
     pub bound_broken: Option<(f64, f64, f64)>,
     /// Share of the seconds in which the client said that it is synchronised in which the error was within its bound.
     pub containment: f64,
+    /// The first time at which it was not, times of recovery included: time, error, bound.
+    pub first_uncontained: Option<(f64, f64, f64)>,
     /// When the client first followed a server whose clock was clearly wrong, and which.
     pub liar_followed: Option<(f64, usize)>,
     /// Whether the client ever said that it is synchronised.
@@ -175,8 +181,13 @@ impl Outcome {
             push("bound-holds", self.bound_broken.is_none(), "always".to_owned(), found);
         }
         if limits.containment > 0.0 {
-            let found =
-                format!("the error was within the bound {:.3} % of the time", 100.0 * self.containment);
+            let first = self.first_uncontained.map_or_else(String::new, |(time, error, bound)| {
+                format!(", first not at {time:.0} s: {error:+.3e} s, bound {bound:.3e} s")
+            });
+            let found = format!(
+                "the error was within the bound {:.3} % of the time{first}",
+                100.0 * self.containment
+            );
             let asked = format!("{} %", 100.0 * limits.containment);
             push("containment", self.containment >= limits.containment, asked, found);
         }
@@ -195,6 +206,11 @@ impl Outcome {
             let said = self.said(|event| matches!(event, DisciplineEvent::NoMajority { .. }));
             let found = if said { "it said so" } else { "it never said that there is no majority" };
             push("says-no-majority", said, "true".to_owned(), found.to_owned());
+        }
+        if limits.says_falseticker {
+            let said = self.said(|event| matches!(event, DisciplineEvent::Falseticker(_)));
+            let found = if said { "it said so" } else { "it never said that servers disagree" };
+            push("says-falseticker", said, "true".to_owned(), found.to_owned());
         }
         verdicts
     }

@@ -39,6 +39,7 @@ pub(crate) struct Watch {
     bound_broken: Option<(f64, f64, f64)>,
     claimed: u64,
     contained: u64,
+    first_uncontained: Option<(f64, f64, f64)>,
     liar_followed: Option<(f64, usize)>,
     /// Seconds between two points of the trace, 0: there is none.
     step: f64,
@@ -59,6 +60,7 @@ impl Watch {
             bound_broken: None,
             claimed: 0,
             contained: 0,
+            first_uncontained: None,
             liar_followed: None,
             step: 0.0,
             trace: Vec::new(),
@@ -84,6 +86,8 @@ impl Watch {
         self.claimed += u64::from(believed.is_some());
         let holds = believed.is_none_or(|(least, most)| least <= error && error <= most);
         self.contained += u64::from(believed.is_some() && holds);
+        let broken = believed.filter(|_| !holds).map(|(least, most)| (time, error, most.max(-least)));
+        self.first_uncontained = self.first_uncontained.or(broken);
         if self.step > 0.0 {
             self.draw(world, believed);
         }
@@ -93,9 +97,7 @@ impl Watch {
         if time < self.excused_until {
             return;
         }
-        if let Some((least, most)) = believed.filter(|_| !holds) {
-            self.bound_broken.get_or_insert((time, error, most.max(-least)));
-        }
+        self.bound_broken = self.bound_broken.or(broken);
         if state.is_some() && error.abs() <= self.limits.offset_max {
             self.synchronised_at.get_or_insert(time);
         }
@@ -144,6 +146,7 @@ impl Watch {
             frequency_error: given - needed,
             bound_broken: self.bound_broken,
             containment: if self.claimed > 0 { self.contained as f64 / self.claimed as f64 } else { 1.0 },
+            first_uncontained: self.first_uncontained,
             liar_followed: self.liar_followed,
             ever_synchronised: self.ever_synchronised,
             final_error: world.clock.error(),

@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::ladder;
 use crate::network::QueueLevel;
 use crate::server::{address, failure};
-use crate::{Adversary, Burst, Chance, Manner, Path, SimulatedClock, SimulatedServer};
+use crate::{Adversary, Burst, Chance, Lie, Manner, Path, SimulatedClock, SimulatedServer};
 use chime_discipline::SystemState;
 use chime_engine::{
     Config, Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request,
@@ -26,6 +26,8 @@ const HANDSHAKE_ROUND_TRIPS: f64 = 4.0;
 const ADVERSARY_SECONDS: f64 = 1e-5;
 /// A server that is wrong by more than this is clearly wrong: more than half the round trip of drawn worlds.
 const LIE_SECONDS: f64 = 0.1;
+/// Within this time a client notices that a server has become wrong: two of the longest intervals; seconds.
+const NOTICED_SECONDS: f64 = 2100.0;
 /// Our own address; others see it until a translator on the way gives us another one.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 
@@ -192,13 +194,19 @@ impl World {
         self.is_running.then(|| self.engine.discipline().system(self.clock.read().mono))
     }
 
-    /// The server with this reference identifier in our answers, if its clock is clearly wrong now: by more than any
-    /// path could make it seem.
+    /// The server with this reference identifier in our answers, if its clock is clearly wrong and has been for longer
+    /// than any client needs to notice.
     #[must_use]
     pub fn liar_with(&self, reference_id: [u8; 4]) -> Option<usize> {
         let time = self.clock.time();
         self.servers.iter().position(|server| {
-            server.address == IpAddr::V4(reference_id.into()) && server.error_at(time).abs() > LIE_SECONDS
+            // A clock that jumps is right in between.
+            let steady = Lie { jumps: None, ..server.lie };
+            let is_wrong = |time| (server.error + steady.error_at(time)).abs() > LIE_SECONDS;
+            let always = server.lie.at <= 0.0 && is_wrong(0.0);
+            server.address == IpAddr::V4(reference_id.into())
+                && is_wrong(time)
+                && (always || is_wrong((time - NOTICED_SECONDS).max(0.0)))
         })
     }
 

@@ -2,10 +2,9 @@
 
 #[test]
 fn fifty_drawn_worlds_hold() {
-    let broken: Vec<String> = (0..50)
-        .filter_map(|seed| {
-            chime_sim::sweep::draw(seed).check(seed).err().map(|why| format!("seed {seed}: {why}"))
-        })
+    let broken: Vec<String> = chime_sim::sweep::run(0..50)
+        .into_iter()
+        .map(|(seed, why)| format!("seed {seed}: {why}; replay: cargo xtask sim --seed {seed}"))
         .collect();
-    assert!(broken.is_empty(), "replay with cargo xtask sim --seed S:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

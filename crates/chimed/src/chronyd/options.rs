@@ -185,8 +185,10 @@ fn set(options: &mut ChronydOptions, letter: char, value: &str) -> Result<(), St
             number()?;
             options.without_effect.push("-P: the scheduling priority is the service manager's to set");
         }
-        _ if number()? == 0 => {}
-        _ => options.without_effect.push("-F: system calls are not filtered"),
+        _ => {
+            number()?;
+            options.without_effect.push("-F: system calls are not filtered");
+        }
     }
     Ok(())
 }

@@ -149,6 +149,7 @@ struct LimitsTable {
     requests_max: Option<u64>,
     follows_no_liar: bool,
     says_no_majority: bool,
+    says_falseticker: bool,
 }
 
 /// More servers than that are no use to one client.
@@ -302,6 +303,7 @@ impl LimitsTable {
             requests_max: self.requests_max.unwrap_or(none.requests_max),
             follows_no_liar: self.follows_no_liar,
             says_no_majority: self.says_no_majority,
+            says_falseticker: self.says_falseticker,
         }
     }
 }
