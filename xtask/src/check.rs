@@ -78,7 +78,7 @@ fn vectors() -> Step {
     Step::xtask("vectors", &["vectors", "tests/vectors/data"])
 }
 
-/// Fifty drawn worlds; a failure prints the command that replays it.
+/// Drawn worlds; a failure prints the command that replays it.
 fn simulation() -> Step {
     Step::xtask("simulation", &["sim", "--seeds", "250"])
 }

@@ -183,14 +183,31 @@ pub(crate) struct CheckOptions {
 #[derive(Subcommand, Debug)]
 pub(crate) enum ConfigCommand {
     /// Say everything that is wrong with a configuration file and its drop-ins
-    Check {
-        /// The file; the daemon's own unless given
-        file: Option<PathBuf>,
-        /// Take it as written in DIALECT: native (TOML), chrony (chrony.conf), ntpsec (ntp.conf) or ntpd-rs (ntp.toml);
-        /// seen from the file unless given
-        #[arg(long, value_name = "DIALECT")]
-        dialect: Option<Dialect>,
+    Check(ConfigFile),
+    /// Show what a configuration comes to, with every default, in Truechimer's own format
+    Show(ConfigFile),
+    /// Write a configuration of another program in Truechimer's own format, with its comments; what is lost goes to
+    /// standard error, too
+    Convert {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The format to write; there is only this one
+        #[arg(long, value_name = "DIALECT", default_value = "native", value_parser = ["native"])]
+        to: String,
     },
+    /// Say in sentences what the daemon will do, source by source, and what is weak about it
+    Explain(ConfigFile),
+}
+
+/// A configuration file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConfigFile {
+    /// The file; the daemon's own unless given
+    pub(crate) file: Option<PathBuf>,
+    /// Take it as written in DIALECT: native (TOML), chrony (chrony.conf), ntpsec (ntp.conf) or ntpd-rs (ntp.toml);
+    /// seen from the file unless given
+    #[arg(long, value_name = "DIALECT")]
+    pub(crate) dialect: Option<Dialect>,
 }
 
 #[derive(Subcommand, Debug)]

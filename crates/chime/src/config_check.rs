@@ -1,42 +1,47 @@
 //! `chime config check`: everything that is wrong with a configuration, before a daemon trips over it.
 
-use std::path::Path;
-
 use anyhow::Result;
-use chime_config::{Authentication, DEFAULT_CONFIGURATION_PATH, Dialect, Model};
+use chime_config::{Authentication, DEFAULT_CONFIGURATION_PATH, Model};
 use chime_control::Paint;
-use chimed::load::{LoadError, load};
+use chimed::load::{LoadError, Sourced, load_with_texts};
 
+use crate::cli::ConfigFile;
 use crate::exit::Exit;
 use crate::terminal::{Terminal, print};
 
-pub(crate) fn check(file: Option<&Path>, dialect: Option<Dialect>, terminal: Terminal) -> Result<Exit> {
-    let colour = terminal.paint == Paint::Ansi;
-    match load(file, dialect) {
-        Ok((loaded, path)) => {
-            let place = path.map_or_else(
-                || format!("built in, since {DEFAULT_CONFIGURATION_PATH} does not exist"),
-                |path| path.display().to_string(),
-            );
-            if !loaded.warnings.is_empty() {
-                print(&format!("{}\n\n", loaded.warnings.render(colour)))?;
-            }
-            print(&format!(
-                "{} ({place})\n{}",
-                terminal.paint.good("The configuration is good"),
-                summary(&loaded.model)
-            ))?;
-            Ok(Exit::Success)
-        }
-        Err(LoadError::Mistakes(diagnostics)) => {
-            print(&format!("{}\n\n{}\n", diagnostics.render(colour), count(diagnostics.errors())))?;
-            Ok(Exit::Configuration)
-        }
-        Err(error) => {
-            eprintln!("chime: {error}");
-            Ok(Exit::Configuration)
-        }
+pub(crate) fn check(file: &ConfigFile, terminal: Terminal) -> Result<Exit> {
+    let sourced = match read(file, terminal)? {
+        Ok(sourced) => sourced,
+        Err(exit) => return Ok(exit),
+    };
+    let warnings = &sourced.loaded.warnings;
+    if !warnings.is_empty() {
+        print(&format!("{}\n\n", warnings.render(terminal.paint == Paint::Ansi)))?;
     }
+    let good = terminal.paint.good("The configuration is good");
+    print(&format!("{good} ({})\n{}", place(&sourced), summary(&sourced.loaded.model)))?;
+    Ok(Exit::Success)
+}
+
+/// Reads a configuration, or says why it cannot and gives the exit status.
+pub(crate) fn read(file: &ConfigFile, terminal: Terminal) -> Result<Result<Sourced, Exit>> {
+    match load_with_texts(file.file.as_deref(), file.dialect) {
+        Ok(sourced) => return Ok(Ok(sourced)),
+        Err(LoadError::Mistakes(diagnostics)) => {
+            let colour = terminal.paint == Paint::Ansi;
+            print(&format!("{}\n\n{}\n", diagnostics.render(colour), count(diagnostics.errors())))?;
+        }
+        Err(error) => eprintln!("chime: {error}"),
+    }
+    Ok(Err(Exit::Configuration))
+}
+
+/// The main file and how it is written.
+pub(crate) fn place(sourced: &Sourced) -> String {
+    sourced.path.as_ref().map_or_else(
+        || format!("built in, since {DEFAULT_CONFIGURATION_PATH} does not exist"),
+        |path| format!("{}, {}", path.display(), sourced.dialect.description()),
+    )
 }
 
 fn count(errors: usize) -> String {

@@ -7,6 +7,7 @@
 mod cli;
 mod client;
 mod config_check;
+mod config_show;
 mod demo;
 mod exit;
 mod generate;
@@ -64,12 +65,19 @@ fn run(cli: &Cli) -> Result<Exit> {
         Command::Query(options) => query::query(options, terminal),
         Command::Demo => demo::demo(terminal),
         Command::Simulate(options) => simulate::run(options),
-        Command::Config { command: ConfigCommand::Check { file, dialect } } => {
-            config_check::check(file.as_deref(), *dialect, terminal)
-        }
+        Command::Config { command } => configuration(command, terminal),
         Command::Ke(options) => ke::run(options, terminal),
         Command::Generate { what } => generate::generate(what),
         _ => unreachable!("reports, commands to the daemon and the daemon itself are handled above"),
+    }
+}
+
+fn configuration(command: &ConfigCommand, terminal: Terminal) -> Result<Exit> {
+    match command {
+        ConfigCommand::Check(file) => config_check::check(file, terminal),
+        ConfigCommand::Show(file) => config_show::show(file, terminal),
+        ConfigCommand::Convert { file, to: _ } => config_show::convert(file, terminal),
+        ConfigCommand::Explain(file) => config_show::explain(file, terminal),
     }
 }
 

@@ -248,6 +248,46 @@ fn configurations_are_checked_without_a_daemon() {
 }
 
 #[test]
+fn configurations_of_other_programs_are_shown_converted_and_explained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("chrony.conf");
+    std::fs::write(
+        &path,
+        "# upstream\nserver a.example nts iburst # copied\nserver b.example\nkeyfile /nonexistent/keys\nntpsigndsocket /s\n",
+    )
+    .expect("it can be written");
+    let file = path.to_str().expect("a plain path");
+    let shown = chime(Path::new("/x"), &["config", "show", file]);
+    assert_eq!(shown.status.code(), Some(0), "{}", complaint(&shown));
+    assert!(text(&shown).contains("address = \"a.example\"") && text(&shown).contains("patience = "));
+
+    let converted = chime(Path::new("/x"), &["config", "convert", file, "--to", "native"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", complaint(&converted));
+    assert!(text(&converted).contains("# upstream\n# copied\n#\n[[source]]"), "{}", text(&converted));
+    assert!(complaint(&converted).contains("chrony.conf:5: `ntpsigndsocket`"), "{}", complaint(&converted));
+    let native = folder.path().join("truechimer.toml");
+    std::fs::write(&native, text(&converted)).expect("it can be written");
+    let again = chime(Path::new("/x"), &["config", "show", native.to_str().expect("a plain path")]);
+    let body = |output: &Output| text(output).split_once('\n').map(|(_, body)| body.to_owned());
+    assert_eq!(body(&again), body(&shown), "the converted file means the same");
+
+    let explained = chime(Path::new("/x"), &["config", "explain", file]);
+    let said = text(&explained);
+    for part in [
+        "a.example",
+        "authenticated with NTS",
+        "not authenticated: whoever is on the way",
+        "1 of 2 sources are not authenticated",
+        "Two sources",
+        "There is no key file /nonexistent/keys",
+        "2 warnings",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(chime(Path::new("/x"), &["config", "convert", file, "--to", "chrony"]).status.code(), Some(2));
+}
+
+#[test]
 fn completions_and_manual_pages_are_generated() {
     for shell in ["bash", "fish", "zsh"] {
         let output = chime(Path::new("/x"), &["generate", "completions", shell]);

@@ -1,9 +1,11 @@
 //! The command line of the daemon.
 
+use crate::load::CommandLines;
 use chime_config::Dialect;
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The time daemon of Truechimer: NTP client and server secured by Network Time Security.
@@ -50,6 +52,10 @@ pub struct Options {
     /// Whose habits the daemon has; set by the name under which it is started.
     #[arg(skip)]
     pub habits: Habits,
+
+    /// What a command line says in the words of a configuration.
+    #[arg(skip)]
+    pub lines: Option<Arc<CommandLines>>,
 }
 
 /// Whose words, signals and exit codes are used.
@@ -62,9 +68,22 @@ pub enum Habits {
     Chronyd,
 }
 
+/// Under what name the program is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Name {
+    /// Our own.
+    Chimed,
+    /// chronyd: see [`crate::chronyd`].
+    Chronyd,
+    /// ntpd of NTPsec: see [`crate::ntpd`].
+    Ntpd,
+    /// ntp-daemon of ntpd-rs: see [`crate::ntp_daemon`].
+    NtpDaemon,
+}
+
 /// As what a process is started: by its own name, or by `--as NAME` as the first argument.
 #[must_use]
-pub fn habits_of(arguments: &[OsString]) -> (Habits, &[OsString]) {
+pub fn name_of(arguments: &[OsString]) -> (Name, &[OsString]) {
     let by_name = arguments.first().and_then(|program| Path::new(program).file_name());
     let rest = arguments.get(1..).unwrap_or_default();
     let (name, rest) = match rest {
@@ -75,7 +94,13 @@ pub fn habits_of(arguments: &[OsString]) -> (Habits, &[OsString]) {
         },
         [] => (by_name, rest),
     };
-    if name == Some(OsStr::new("chronyd")) { (Habits::Chronyd, rest) } else { (Habits::Ours, rest) }
+    let name = match name.and_then(OsStr::to_str) {
+        Some("chronyd") => Name::Chronyd,
+        Some("ntpd") => Name::Ntpd,
+        Some("ntp-daemon") => Name::NtpDaemon,
+        _ => Name::Chimed,
+    };
+    (name, rest)
 }
 
 impl Options {
@@ -108,17 +133,19 @@ mod tests {
 
     #[test]
     fn the_name_or_the_first_option_says_as_what_it_is_started() {
-        let habits = |arguments: &[&str]| {
+        let name = |arguments: &[&str]| {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-            let (habits, rest) = habits_of(&arguments);
-            (habits, rest.len())
+            let (name, rest) = name_of(&arguments);
+            (name, rest.len())
         };
-        assert_eq!(habits(&["/usr/sbin/chronyd", "-d"]), (Habits::Chronyd, 1));
-        assert_eq!(habits(&["chimed", "--as", "chronyd", "-d"]), (Habits::Chronyd, 1));
-        assert_eq!(habits(&["chimed", "--as=chronyd"]), (Habits::Chronyd, 0));
-        assert_eq!(habits(&["chronyd", "--as", "chimed", "-x"]), (Habits::Ours, 1));
-        assert_eq!(habits(&["chimed", "-d", "--as=chronyd"]), (Habits::Ours, 2));
-        assert_eq!(habits(&[]), (Habits::Ours, 0));
+        assert_eq!(name(&["/usr/sbin/chronyd", "-d"]), (Name::Chronyd, 1));
+        assert_eq!(name(&["chimed", "--as", "chronyd", "-d"]), (Name::Chronyd, 1));
+        assert_eq!(name(&["chimed", "--as=chronyd"]), (Name::Chronyd, 0));
+        assert_eq!(name(&["chronyd", "--as", "chimed", "-x"]), (Name::Chimed, 1));
+        assert_eq!(name(&["chimed", "-d", "--as=chronyd"]), (Name::Chimed, 2));
+        assert_eq!(name(&[]), (Name::Chimed, 0));
+        assert_eq!(name(&["/usr/sbin/ntpd", "-g"]), (Name::Ntpd, 1));
+        assert_eq!(name(&["chimed", "--as", "ntp-daemon"]), (Name::NtpDaemon, 0));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct ClockShell {
     ours_at: MonoTime,
     /// The leap second that the kernel was told to make.
     leap: LeapSecond,
+    /// What is added to every frequency because of the temperature: as if the oscillator were that much faster.
+    compensation: Frequency,
 }
 
 impl ClockShell {
@@ -53,6 +55,7 @@ impl ClockShell {
             driver,
             frequency,
             rest: None,
+            compensation: Frequency::ZERO,
             base: base(now),
             slept,
             ours_at: now.mono,
@@ -84,6 +87,28 @@ impl ClockShell {
         self.rest = Some(frequency);
     }
 
+    /// Has the oscillator made faster by `compensation` from now on, whatever is commanded beside it.
+    ///
+    /// # Errors
+    /// When the clock cannot be told.
+    pub fn compensate(&mut self, compensation: Frequency) -> Result<(), ClockFailure> {
+        if !self.driver.steers() || compensation == self.compensation {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.compensation, compensation);
+        self.set_frequency(self.frequency).map(drop).inspect_err(|_| self.compensation = before)
+    }
+
+    /// Commands a frequency, the compensation beside it; gives what was set without the compensation.
+    fn set_frequency(&mut self, frequency: Frequency) -> Result<Frequency, ClockFailure> {
+        if self.compensation == Frequency::ZERO {
+            return self.driver.set_frequency(frequency).map_err(failure);
+        }
+        let both = Frequency::from_ppm(frequency.as_ppm() + self.compensation.as_ppm());
+        let set = self.driver.set_frequency(both).map_err(failure)?;
+        Ok(Frequency::from_ppm(set.as_ppm() - self.compensation.as_ppm()))
+    }
+
     /// Carries a command out; gives what was really done.
     ///
     /// # Errors
@@ -96,7 +121,7 @@ impl ClockShell {
                 Ok(ClockCommand::Step { by })
             }
             ClockCommand::SetFrequency { frequency } => {
-                self.frequency = self.driver.set_frequency(frequency).map_err(failure)?;
+                self.frequency = self.set_frequency(frequency)?;
                 Ok(ClockCommand::SetFrequency { frequency: self.frequency })
             }
             ClockCommand::SetStatus { synchronized, leap, max_error, est_error, offset } => {
@@ -167,8 +192,9 @@ impl ClockShell {
     fn look_at_pace(&mut self, now: MonoTime) -> Option<Input<'static>> {
         let since = std::mem::replace(&mut self.ours_at, now);
         let foreign = self.driver.take_foreign_adjustment()?;
-        self.frequency = foreign.frequency;
-        Some(Input::ClockAdjusted { frequency: foreign.frequency, slew: foreign.slew, since })
+        // What is compensated goes on being so, and is no part of what the discipline believes.
+        self.frequency = Frequency::from_ppm(foreign.frequency.as_ppm() - self.compensation.as_ppm());
+        Some(Input::ClockAdjusted { frequency: self.frequency, slew: foreign.slew, since })
     }
 }
 
@@ -182,7 +208,7 @@ impl Drop for ClockShell {
     /// Also when the daemon ends by an error or a panic.
     fn drop(&mut self) {
         if let Some(rest) = self.rest.filter(|rest| self.driver.steers() && *rest != self.frequency)
-            && let Err(error) = self.driver.set_frequency(rest)
+            && let Err(error) = self.set_frequency(rest)
         {
             tracing::error!("the clock was left with a slew: {error}");
         }
@@ -343,6 +369,22 @@ mod tests {
         assert_eq!(kernel.get(), Frequency::from_ppm(-12.0));
         drop(ClockShell::new(Box::new(Watched(kernel.clone(), Cell::default())), reading(0.0, 0.0)));
         assert_eq!(kernel.get(), Frequency::from_ppm(-12.0), "who never steered leaves it alone");
+    }
+
+    #[test]
+    fn a_compensation_is_in_every_frequency_and_in_no_report() {
+        let kernel = Rc::new(Cell::new(Frequency::from_ppm(0.0)));
+        let mut shell =
+            ClockShell::new(Box::new(Watched(kernel.clone(), Cell::default())), reading(0.0, 0.0));
+        let command = ClockCommand::SetFrequency { frequency: Frequency::from_ppm(10.0) };
+        shell.apply(command).expect("it can be set");
+        shell.compensate(Frequency::from_ppm(2.0)).expect("it can be set");
+        assert!((kernel.get().as_ppm() - 12.0).abs() < 1e-9);
+        let Ok(ClockCommand::SetFrequency { frequency }) = shell.apply(command) else {
+            panic!("it can be set")
+        };
+        assert!((kernel.get().as_ppm() - 12.0).abs() < 1e-9 && (frequency.as_ppm() - 10.0).abs() < 1e-9);
+        assert!((shell.commanded().as_ppm() - 10.0).abs() < 1e-9);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
 use crate::chrony_host::{self, ChronyDesk};
+use crate::chronyd;
 use crate::chronyd::files::PidFile;
 use crate::chronyd::shell::ChronyShell;
 use crate::cli::{Habits, Options};
@@ -74,6 +75,8 @@ pub fn run(options: &Options) -> ExitCode {
     if !loaded.warnings.is_empty() {
         say(&mut io::stderr(), loaded.warnings.render(false));
     }
+    let observe = options.observe || !loaded.model.synchronization.tuning.steer;
+    let options = &Options { observe, ..options.clone() };
     let outcome = if options.once() {
         measure_once(options, &loaded.model)
     } else {
@@ -158,6 +161,7 @@ impl Daemon {
         random::fill(&mut seed).context("no randomness")?;
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
+        config.poll_separation_seconds = poll_separation(options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
@@ -249,6 +253,14 @@ impl Daemon {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// How far requests to different servers are apart; seconds.
+fn poll_separation(options: &Options) -> f64 {
+    match options.habits {
+        Habits::Ours => 0.0,
+        Habits::Chronyd => chronyd::POLL_SEPARATION_SECONDS,
     }
 }
 
@@ -593,15 +605,18 @@ fn commands_to(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> chime_web::C
 /// (addresses, user, clock) stays as it is until a restart.
 fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
     let read = move || -> Result<Reloaded> {
-        let (loaded, _) = load::load(options.config.as_deref(), options.dialect)
-            .map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
+        let (loaded, _) =
+            load::load_as_told(&options).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
         if !loaded.warnings.is_empty() {
             warn!("{}", loaded.warnings.render(false));
         }
         let trusts = Trusts::load(&loaded.model)?;
         // What was known of the time at the start is known still.
-        let engine =
-            Config { known_time, ..wiring::engine_config(&loaded.model, &trusts, options.steers())? };
+        let engine = Config {
+            known_time,
+            poll_separation_seconds: poll_separation(&options),
+            ..wiring::engine_config(&loaded.model, &trusts, options.steers())?
+        };
         let waiting = restart_only::waiting(&running, &loaded.model);
         if !waiting.is_empty() {
             warn!("changed, and in force only after a restart: {}", waiting.join("; "));

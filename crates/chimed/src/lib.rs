@@ -17,6 +17,8 @@ pub mod ke_server;
 pub mod load;
 pub mod log_limit;
 pub mod logging;
+pub mod ntp_daemon;
+pub mod ntpd;
 pub mod observation_host;
 pub mod once;
 pub mod publish;

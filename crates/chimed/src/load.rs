@@ -1,12 +1,15 @@
 //! Reading the configuration from files.
 
+use crate::cli::Options;
 use crate::glob;
 use crate::wiring::serve_both_families;
 use chime_config::dialects::chrony::Request;
 use chime_config::dialects::{chrony, native, ntpd_rs, ntpsec};
 use chime_config::{
-    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostics, Dialect, Loaded, Model, Text, recognise,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostic, Diagnostics, Dialect, Loaded, Model, Severity,
+    Text, recognise,
 };
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -37,35 +40,118 @@ pub enum LoadError {
     Mistakes(Diagnostics),
 }
 
+/// A configuration and where it comes from.
+#[derive(Debug)]
+pub struct Sourced {
+    /// What it says.
+    pub loaded: Loaded,
+    /// The main file; `None`: built in.
+    pub path: Option<PathBuf>,
+    /// How it is written.
+    pub dialect: Dialect,
+    /// All files, the main one first, in the order in which they were read.
+    pub texts: Vec<Text>,
+}
+
 /// Reads the configuration: `named`, or the file at the usual place, or, when neither is there, the built-in one. Also
 /// gives the path that was read. The dialect is seen from the file unless given.
 ///
 /// # Errors
 /// When a file that was named is missing, any file is unreadable, or there are mistakes in one.
 pub fn load(named: Option<&Path>, dialect: Option<Dialect>) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    load_with_texts(named, dialect).map(|sourced| (sourced.loaded, sourced.path))
+}
+
+/// What a command line says in the words of an ntp.conf.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CommandLines {
+    /// Read before the file.
+    pub before: String,
+    /// Read after it.
+    pub after: String,
+}
+
+/// Reads the configuration that the options ask for; also gives the path that was read.
+///
+/// # Errors
+/// As [`load`], but for a file that is missing beside an ntpd's options: to ntpd that is no mistake.
+pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    let (Some(lines), Some(path)) = (&options.lines, &options.config) else {
+        return load(options.config.as_deref(), options.dialect);
+    };
+    let first = Text::new("command line", lines.before.as_str());
+    let mut others = Vec::new();
+    let mut missing = None;
+    match read(path) {
+        Ok(text) => others.push(text),
+        Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            missing = Some(format!("{} does not exist; going on without it", path.display()));
+        }
+        Err(error) => return Err(error),
+    }
+    let drop_ins = path.with_file_name(NTPD_DROP_IN_DIRECTORY);
+    if drop_ins.is_dir() {
+        others.extend(ntpd_included(&drop_ins)?);
+    }
+    others.push(Text::new("command line", lines.after.as_str()));
+    let files = |request: &ntpsec::Request| ntpd_included(&request.0).map_err(|error| error.to_string());
+    let mut loaded = ntpsec::parse(&first, &others, &files).map_err(LoadError::Mistakes)?;
+    loaded.warnings.0.extend(missing.map(|message| Diagnostic {
+        severity: Severity::Warning,
+        message,
+        help: None,
+        file: path.display().to_string(),
+        line: 1,
+        column: 1,
+        excerpt: String::new(),
+        width: 1,
+    }));
+    Ok((loaded, Some(path.clone())))
+}
+
+/// The same with everything that was read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result<Sourced, LoadError> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONFIGURATION_PATH));
     let main = match read(path) {
         Ok(text) => text,
         Err(LoadError::Unreadable { error, .. })
             if named.is_none() && error.kind() == io::ErrorKind::NotFound =>
         {
-            return Ok((Loaded { model: Model::built_in(), warnings: Diagnostics::default() }, None));
+            let loaded = Loaded { model: Model::built_in(), warnings: Diagnostics::default() };
+            return Ok(Sourced { loaded, path: None, dialect: Dialect::Native, texts: Vec::new() });
         }
         Err(error) => return Err(error),
     };
-    let loaded = match dialect.unwrap_or_else(|| recognise(&main)) {
+    let dialect = dialect.unwrap_or_else(|| recognise(&main));
+    let others = RefCell::new(Vec::new());
+    let noted = |texts: Result<Vec<Text>, String>| {
+        others.borrow_mut().extend(texts.iter().flatten().cloned());
+        texts
+    };
+    let loaded = match dialect {
         Dialect::Native => {
-            let mut loaded = native::parse(&main, &read_drop_ins(path)?).map_err(LoadError::Mistakes)?;
+            let drop_ins = read_drop_ins(path)?;
+            let mut loaded = native::parse(&main, &drop_ins).map_err(LoadError::Mistakes)?;
             serve_both_families(&mut loaded.model);
+            others.borrow_mut().extend(drop_ins);
             loaded
         }
-        Dialect::Chrony => chrony::parse(&main, &included).map_err(LoadError::Mistakes)?,
+        Dialect::Chrony => {
+            let files = |request: &Request| noted(included(request));
+            chrony::parse(&main, &files).map_err(LoadError::Mistakes)?
+        }
         Dialect::Ntpsec => {
             let drop_ins = path.with_file_name(NTPD_DROP_IN_DIRECTORY);
             let drop_ins = if drop_ins.is_dir() { ntpd_included(&drop_ins)? } else { Vec::new() };
-            let files =
-                |request: &ntpsec::Request| ntpd_included(&request.0).map_err(|error| error.to_string());
-            ntpsec::parse(&main, &drop_ins, &files).map_err(LoadError::Mistakes)?
+            let files = |request: &ntpsec::Request| {
+                noted(ntpd_included(&request.0).map_err(|error| error.to_string()))
+            };
+            let loaded = ntpsec::parse(&main, &drop_ins, &files).map_err(LoadError::Mistakes)?;
+            others.borrow_mut().extend(drop_ins);
+            loaded
         }
         Dialect::NtpdRs => {
             let mut loaded = ntpd_rs::parse(&main).map_err(LoadError::Mistakes)?;
@@ -73,7 +159,8 @@ pub fn load(named: Option<&Path>, dialect: Option<Dialect>) -> Result<(Loaded, O
             loaded
         }
     };
-    Ok((loaded, Some(path.to_owned())))
+    let texts = std::iter::once(main).chain(others.into_inner()).collect();
+    Ok(Sourced { loaded, path: Some(path.to_owned()), dialect, texts })
 }
 
 /// Reads a chrony.conf and what it includes.

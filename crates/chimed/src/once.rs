@@ -58,6 +58,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
     let mut config = wiring::engine_config(model, &trusts, false)?;
     // One look, not a clock to be trusted to it: what a single answer says is shown, with its error bound, and slow
     // sources are waited for no longer than the limit allows.
+    let believes_the_first = config.discipline.samples_min == 1;
     config.discipline.samples_min = 1;
     config.discipline.patience = config.discipline.patience.min(limit.as_secs_f64() / 2.0);
     let mut seed = [0; 32];
@@ -85,13 +86,10 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
     let engine = Engine::new(config, seed, now);
     let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;
     let deadline = now.mono.saturating_add(limit);
-    let stop =
-        plane.run(
-            Some(deadline),
-            |engine, now| {
-                if is_settled(engine, now) { Turn::Done } else { Turn::Continue(None) }
-            },
-        )?;
+    let wanted = if believes_the_first { 1 } else { SAMPLES_WANTED };
+    let stop = plane.run(Some(deadline), |engine, now| {
+        if is_settled(engine, now, wanted) { Turn::Done } else { Turn::Continue(None) }
+    })?;
     let report = plane.report();
     let trustworthy = report.tracking.synchronized;
     let interrupted = stop == Stop::Signal;
@@ -106,17 +104,13 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
 }
 
 /// Whether more measuring would not tell much more: a time is agreed on, and every source that answers has answered
-/// several times.
-fn is_settled(engine: &Engine, now: ClockReading) -> bool {
+/// as often as is wanted.
+fn is_settled(engine: &Engine, now: ClockReading, wanted: u32) -> bool {
     if !engine.discipline().system(now.mono).synchronized {
         return false;
     }
     let report = engine.report(now);
-    report
-        .sources
-        .iter()
-        .filter(|source| source.reach != 0)
-        .all(|source| source.statistics.samples >= SAMPLES_WANTED)
+    report.sources.iter().filter(|source| source.reach != 0).all(|source| source.statistics.samples >= wanted)
 }
 
 /// What `-Q` and `-q` print.

@@ -288,8 +288,15 @@ impl TimePlane {
             }
         }
         let now = clock::read();
-        if let Some(chrony) = self.chrony.as_mut().filter(|_| changed) {
-            chrony.settled(&self.engine, now, sampled);
+        if let Some(chrony) = &mut self.chrony {
+            if changed {
+                chrony.settled(&self.engine, now, sampled);
+            }
+            if let Some(compensation) = chrony.compensation(now)
+                && let Err(failure) = self.clock.compensate(compensation)
+            {
+                warn!("the temperature could not be compensated: {failure}");
+            }
         }
         self.state.tend(&self.engine, now);
         if !changed && now.mono >= self.next_publish && self.clock.steers() {
@@ -378,6 +385,7 @@ impl TimePlane {
             self.engine.poll_timeout(),
             self.establishments.poll_timeout(),
             self.state.poll_timeout(),
+            self.chrony.as_ref().and_then(ChronyShell::poll_timeout),
             Some(self.next_publish),
         ];
         let wake = self.set.wait(wake_at.into_iter().chain(deadlines).flatten().min())?;

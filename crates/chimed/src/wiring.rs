@@ -37,6 +37,7 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
             AuthenticationPolicy::Ignored => chime_engine::AuthenticationPolicy::Ignored,
         },
         discipline,
+        own_servers: model.servers.iter().map(|server| server.listen).collect(),
         keys: Arc::new(keys),
         known_time: known_time(),
         refresh_seconds: model.refresh.names,

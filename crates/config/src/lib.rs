@@ -12,20 +12,26 @@
 mod convert;
 mod diagnostics;
 pub mod dialects;
+mod explain;
 mod model;
+mod rewrite;
 mod suggest;
+mod write;
 
 pub use chime_discipline::{LocalReference, PanicThreshold, StepPolicy};
 pub use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use dialects::{Dialect, recognise};
+pub use explain::{Explanation, explain};
 pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, CertificatePair, ChronyFiles,
     ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat, DEFAULT_CONFIGURATION_PATH,
     DROP_IN_DIRECTORY, DriftFile, DriftRecord, KeySet, LogChange, LogLevel, Model, NtpServer, NtpVersion,
     NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, ReferenceClock, Refresh,
-    Source, SourceKind, Synchronization, Threads, parse_address,
+    Source, SourceKind, Synchronization, TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
+pub use rewrite::{Rewritten, rewrite};
+pub use write::{Detail, write};
 
 /// What reading a configuration gives: the model, and what the operator should know about it.
 #[derive(Clone, Debug)]

@@ -101,8 +101,11 @@ fn the_key_storage_is_one_of_ntpd_rs_and_taken_over() {
 #[test]
 fn a_package_default_follows_a_pool_of_four_with_its_step_limits() {
     let loaded = load_fixture("package-default-style");
-    assert_eq!(warnings(&loaded).len(), 1, "the observation socket: {}", loaded.warnings);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     let model = loaded.model;
+    let socket = model.observability.ntpd_rs_socket.as_deref();
+    assert_eq!(socket, Some(Path::new("/var/run/ntpd-rs/observe")));
+    assert_eq!(model.observability.ntpd_rs_socket_mode, 0o666);
     assert_eq!(model.sources[0].kind, SourceKind::Pool { count: 4, ignore: Vec::new() });
     assert_eq!(model.authentication, AuthenticationPolicy::Mixed);
     let step = model.synchronization.tuning.step;
@@ -161,6 +164,7 @@ fn a_server_file_means_what_it_says() {
     assert_eq!((ke.ntp_server.as_deref(), ke.ntp_port), (Some("ntp.example.com"), Some(123)));
     assert_eq!((model.keyset.stale_keys, model.keyset.rotation_interval), (9, Duration::from_secs(86_400)));
     assert_eq!(model.observability.log_level, LogLevel::Warn);
+    assert_eq!(model.observability.ntpd_rs_socket_mode, 0o640);
     assert_eq!(model.minimum_agreeing_sources(), 2);
     let panic = model.synchronization.tuning.step.running_panic;
     assert_eq!((panic.forward, panic.backward), (Some(100.0), None));

@@ -20,6 +20,9 @@ pub const TRACKING: &str = "   Date (UTC) Time     IP Address   St   Freq ppm   
 pub const SELECTION: &str =
     "   Date (UTC) Time     IP Address   S EOpts Reach Score Last sample  Low end   High end";
 
+/// The heading of `tempcomp.log`.
+pub const TEMPCOMP: &str = "   Date (UTC) Time        Temp.       Comp.";
+
 /// The tests 1, 2, 3, 5, 6 and 7: what fails one of them is in `rawmeasurements` only.
 const PACKET_TESTS: u16 = 0b11_1111_0000;
 
@@ -112,6 +115,12 @@ pub fn tracking(unix_seconds: f64, tracking: &TrackingReport, combined: usize, o
         exp(tracking.root_dispersion_seconds),
         exp(error + tracking.system_offset_seconds.abs()),
     )
+}
+
+/// A line of `tempcomp.log`: a temperature, and by how much the clock is made faster for it, ppm.
+#[must_use]
+pub fn temperature(unix_seconds: f64, temperature: f64, ppm: f64) -> String {
+    format!("{} {} {}", when(unix_seconds), exponent(temperature, 4, 11), exponent(ppm, 4, 11))
 }
 
 /// A line of `selection.log` about `source`.
@@ -319,6 +328,11 @@ mod tests {
             super::selection(WHEN, &source),
             "2026-11-20 15:03:41 127.0.0.11      M --PTR    0  1.00  0.000e+00  0.000e+00  0.000e+00"
         );
+    }
+
+    #[test]
+    fn a_temperature_is_the_line_that_chronyd_writes() {
+        assert_eq!(temperature(WHEN + 483.0, 45_000.0, 0.5), "2026-11-20 15:11:44  4.5000e+04  5.0000e-01");
     }
 
     #[test]

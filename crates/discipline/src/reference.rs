@@ -83,7 +83,9 @@ impl Reference {
         state.rms_offset = self.mean_square_offset.sqrt();
         state.residual_frequency_ppm = self.residual_frequency * 1e6;
         state.root_delay = self.root_delay;
-        state.root_dispersion = self.root_dispersion + elapsed * rate + state.system_offset.abs();
+        // A clock that is only watched stays wrong: what is served is corrected by that, and it is no error.
+        let uncorrected = if settings.steer { state.system_offset.abs() } else { 0.0 };
+        state.root_dispersion = self.root_dispersion + elapsed * rate + uncorrected;
         state.root_dispersion_rate = rate;
         state.estimated_error = clock.estimate.map_or(1.0, |estimate| estimate.error + elapsed * clock.skew);
         state.update_interval = self.update_interval;

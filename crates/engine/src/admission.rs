@@ -16,7 +16,7 @@ use std::net::IpAddr;
 const QUORUM_SECONDS: f64 = 8.0;
 /// How much earlier than the lower bound a server's timestamp may be before it is taken for one of the next era: 50 years,
 /// as with chronyd. Servers in a laboratory or a simulation live in the past; 86 years are left for the future.
-const PIVOT_SLACK_SECONDS: i64 = 50 * 31_557_600;
+const PIVOT_SLACK_SECONDS: i64 = 50 * 365 * 86_400;
 /// But not earlier than a year before 1970, from when on system clocks can count.
 const ERA_FIRST_SECONDS: i64 = -31_557_600;
 

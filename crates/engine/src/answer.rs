@@ -9,7 +9,8 @@ use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
-    DelayLimits, Measurement, PacketTests, Test, measure, reference_id, test_delay, test_header, test_loop,
+    DelayLimits, Measurement, PacketTests, Test, is_own_server, measure, reference_id, test_delay,
+    test_header, test_loop,
 };
 use crate::timers::Timer;
 use crate::{DiscardReason, Event, ExchangeId, RemovalReason, Timestamped};
@@ -243,6 +244,8 @@ impl Engine {
         }
         test_header(header, &mut tests);
         let recent = association.note_delay(measurement.delay.as_secs_f64());
+        association.polling.took(measurement.delay.as_secs_f64());
+        let is_self = is_own_server(association.remote, local, &self.config.own_servers);
         let statistics = self.discipline.source_report(now, id);
         let enough = statistics.filter(|statistics| statistics.samples >= DEVIATION_SAMPLES_MIN);
         let source = self.source_index(self.associations[index].source);
@@ -256,7 +259,7 @@ impl Engine {
         };
         test_delay(header, measurement, &limits, &mut tests);
         let own = self.config.own_addresses.iter().copied().chain(local);
-        test_loop(header, own, &mut tests);
+        test_loop(header, is_self, own, &mut tests);
         tests
     }
 
@@ -349,7 +352,7 @@ impl Engine {
         }
         let association = &self.associations[index];
         let asked_at = association.exchange.as_ref().map_or(now, |exchange| exchange.asked_at);
-        let interval = association.polling.interval_seconds() * self.random.jitter(0.98, 1.02);
+        let interval = association.polling.interval_seconds() * self.random.jitter(1.0, 1.02);
         self.timers.set(Timer::Poll(id), asked_at.add_secs_f64(interval));
     }
 }

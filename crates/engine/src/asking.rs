@@ -18,7 +18,7 @@ use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator,
 const ANSWER_SECONDS_MAX: f64 = 5.0;
 /// The part of the poll interval after which the wait ends, so that one exchange is over before the next begins.
 const ANSWER_INTERVAL_PART: f64 = 0.95;
-/// How much intervals vary, so that clients do not march in step: plus or minus.
+/// How much longer than asked for intervals are at most, so that clients do not march in step.
 const INTERVAL_JITTER: f64 = 0.02;
 /// Room for a request: one with placeholders is at most [`REQUEST_OCTETS_MAX`], and one long cookie always fits.
 const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX;
@@ -26,6 +26,11 @@ const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX;
 impl Engine {
     /// The poll timer of an association rang: ends what is open and asks again.
     pub(crate) fn poll(&mut self, now: MonoTime, id: SourceId) {
+        let Some(index) = self.association_index(id) else { return };
+        if let Some(later) = self.separated(now, index) {
+            self.timers.set(Timer::Poll(id), later);
+            return;
+        }
         self.end_exchange(now, id);
         let Some(index) = self.association_index(id) else { return };
         let key = self.associations[index].source;
@@ -34,6 +39,14 @@ impl Engine {
         }
         self.ask(now, index);
         self.drive_source(now, key);
+    }
+
+    /// When the request may leave that is due: another one has just left. Quick polls give way for less long.
+    fn separated(&self, now: MonoTime, index: usize) -> Option<MonoTime> {
+        let interval = self.associations[index].polling.interval_seconds();
+        let separation = self.config.poll_separation_seconds.min(interval / 8.0);
+        let allowed = self.asked_at?.add_secs_f64(separation);
+        (allowed > now).then_some(allowed)
     }
 
     /// Sends one request and sets the timers; without a cookie there is nothing to send and polling rests until there
@@ -45,12 +58,14 @@ impl Engine {
             Ok(Some(octets)) => {
                 let association = &mut self.associations[index];
                 association.counters.sent += 1;
+                self.asked_at = Some(now);
                 let interval = association.polling.sent();
                 let (id, to) = (association.id, association.remote);
                 let deadline = (interval * ANSWER_INTERVAL_PART).min(ANSWER_SECONDS_MAX);
                 self.transmits.push_back(Transmit { token: TxToken { exchange }, to, octets });
                 self.timers.set(Timer::ExchangeDeadline(id), now.add_secs_f64(deadline));
-                let jitter = self.random.jitter(1.0 - INTERVAL_JITTER, 1.0 + INTERVAL_JITTER);
+                // Never less than the operator allows.
+                let jitter = self.random.jitter(1.0, 1.0 + INTERVAL_JITTER);
                 self.timers.set(Timer::Poll(id), now.add_secs_f64(interval * jitter));
             }
             Ok(None) => {}
@@ -211,7 +226,17 @@ impl Engine {
     }
 
     pub(crate) fn exchange_deadline(&mut self, now: MonoTime, id: SourceId) {
+        let asked_at = self.association_index(id).and_then(|index| {
+            let exchange = self.associations[index].exchange.as_ref()?;
+            Some(exchange.asked_at)
+        });
         self.end_exchange(now, id);
+        let (Some(index), Some(asked_at)) = (self.association_index(id), asked_at) else { return };
+        // The next poll may have been set when the server was thought to be near.
+        let next = asked_at.add_secs_f64(self.associations[index].polling.interval_seconds());
+        if self.timers.get(Timer::Poll(id)).is_some_and(|at| at < next) {
+            self.timers.set(Timer::Poll(id), next);
+        }
     }
 
     /// Ends the open exchange of an association: closes its socket and draws conclusions from silence.

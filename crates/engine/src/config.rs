@@ -4,7 +4,7 @@ use chime_discipline::{SavedFrequency, Settings, SourceOptions};
 use chime_nts::AeadAlgorithm;
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The port on which NTP servers answer. RFC 5905 §7.2.
@@ -31,6 +31,10 @@ pub struct Config {
     pub refresh_seconds: u32,
     /// The greatest age of NTS keys before new ones are established; seconds, 0 = no limit.
     pub nts_refresh_seconds: u32,
+    /// Where this daemon itself answers, so that it does not follow itself; an unspecified address stands for all.
+    pub own_servers: Vec<SocketAddr>,
+    /// Requests to different servers leave at least this far apart, so that one does not delay the other; seconds.
+    pub poll_separation_seconds: f64,
     /// Addresses of this machine, so that a server that follows us is recognised (RFC 5905 §13, test 7 in chrony's
     /// counting "D"). The addresses that receive answers are added as they become known.
     pub own_addresses: Vec<IpAddr>,
@@ -47,6 +51,8 @@ impl Default for Config {
             known_time: KnownTime::default(),
             refresh_seconds: 1_209_600,
             nts_refresh_seconds: 2_419_200,
+            own_servers: Vec::new(),
+            poll_separation_seconds: 0.0,
             own_addresses: Vec::new(),
         }
     }

@@ -57,6 +57,8 @@ pub struct Engine {
     pub(crate) network_changed_at: Option<MonoTime>,
     /// What the discipline waits for rings no sooner, so that no mistake can make the loop spin.
     not_before: MonoTime,
+    /// When the latest request left.
+    pub(crate) asked_at: Option<MonoTime>,
     pub(crate) next_source: u32,
     pub(crate) next_association: u32,
     pub(crate) next_number: u64,
@@ -83,6 +85,7 @@ impl Engine {
             stray_discards: DiscardCounters::default(),
             network_changed_at: None,
             not_before: MonoTime::ZERO,
+            asked_at: None,
             next_source: 0,
             next_association: 0,
             next_number: 0,

@@ -4,7 +4,7 @@
 use crate::DiscardReason;
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, Precision};
 use chime_wire::{Header, LeapIndicator};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The rate at which the error of a measurement grows; seconds per second. RFC 5905 §7.2, `PHI`.
 const PHI: f64 = 15e-6;
@@ -204,12 +204,26 @@ pub(crate) fn test_delay(
     );
 }
 
-/// Records test D: a server of stratum 2 or more whose reference is one of our addresses follows us. The reference
-/// identifier of stratum 1 is a code, not an address.
-pub(crate) fn test_loop(header: &Header, own: impl IntoIterator<Item = IpAddr>, tests: &mut PacketTests) {
+/// Records test D: a server of stratum 2 or more whose reference is one of our addresses follows us, and so does one that
+/// we are ourselves (`is_self`). The reference identifier of stratum 1 is a code, not an address.
+pub(crate) fn test_loop(
+    header: &Header,
+    is_self: bool,
+    own: impl IntoIterator<Item = IpAddr>,
+    tests: &mut PacketTests,
+) {
     let follows_us =
         header.stratum > 1 && own.into_iter().any(|ip| reference_id(ip) == header.reference_id.0);
-    tests.record(Test::NoLoop, !follows_us);
+    tests.record(Test::NoLoop, !(is_self || follows_us));
+}
+
+/// Whether `remote`, whose answer came to our address `local`, is one of the places where we answer.
+pub(crate) fn is_own_server(remote: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]) -> bool {
+    let here = local.map(|local| local.to_canonical()) == Some(remote.ip().to_canonical());
+    own.iter().any(|server| {
+        let everywhere = server.ip().is_unspecified() && server.is_ipv4() == remote.is_ipv4();
+        server.port() == remote.port() && here && (everywhere || server.ip() == remote.ip())
+    })
 }
 
 /// The reference identifier for a server: its IPv4 address, or the first four octets of the MD5 of its IPv6 address.
@@ -308,7 +322,7 @@ mod tests {
         }
         test_header(header, &mut tests);
         test_delay(header, measured, limits, &mut tests);
-        test_loop(header, ["192.0.2.1".parse().expect("an address")], &mut tests);
+        test_loop(header, false, [address("192.0.2.1")], &mut tests);
         format!("{:010b}", tests.bits())
     }
 
@@ -350,8 +364,27 @@ mod tests {
     fn a_code_of_stratum_1_is_no_address() {
         let mut tests = PacketTests::default();
         let header = Header { stratum: 1, ..header() };
-        test_loop(&header, ["10.0.0.1".parse().expect("an address")], &mut tests);
+        test_loop(&header, false, [address("10.0.0.1")], &mut tests);
         assert!(tests.passed(Test::NoLoop));
+    }
+
+    #[test]
+    fn who_asks_itself_is_in_a_loop_but_not_who_asks_another_daemon_of_its_machine() {
+        let is_own = |remote: &str, own: &str| {
+            let remote: SocketAddr = remote.parse().expect("an address");
+            is_own_server(remote, Some(address("192.0.2.1")), &[own.parse().expect("an address")])
+        };
+        assert!(is_own("192.0.2.1:123", "0.0.0.0:123") && is_own("192.0.2.1:123", "192.0.2.1:123"));
+        assert!(!is_own("192.0.2.1:124", "0.0.0.0:123"), "another port");
+        assert!(!is_own("192.0.2.2:123", "0.0.0.0:123"), "another machine");
+        assert!(!is_own("192.0.2.1:123", "[::]:123") && !is_own("192.0.2.1:123", "192.0.2.2:123"));
+        let mut tests = PacketTests::default();
+        test_loop(&Header { stratum: 1, ..header() }, true, [], &mut tests);
+        assert!(!tests.passed(Test::NoLoop));
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
     }
 
     #[test]

@@ -8,6 +8,9 @@ use chime_time::PollExponent;
 pub(crate) const BURST_SECONDS: f64 = 2.0;
 /// Unanswered polls after which an association counts as unreachable: the reach register is empty. RFC 5905 §13.
 pub(crate) const UNREACHABLE_POLLS: u32 = 8;
+/// Servers with a longer round trip than this are asked once a second at most, however short the interval that is allowed:
+/// only a server in the same network is to be asked more often, as with chronyd.
+const NEAR_SECONDS_MAX: f64 = 0.01;
 /// How far the adaptation's counter goes before the interval changes. RFC 5905 §11.3, `LIMIT`.
 const ADAPTATION_LIMIT: i32 = 30;
 
@@ -31,6 +34,8 @@ pub(crate) struct Polling {
     reach: u8,
     unanswered: u32,
     adaptation: i32,
+    /// Whether the last answer came from near by, or there was none yet.
+    near: bool,
     burst: Option<Burst>,
     /// Whether polling stops after the burst.
     pub(crate) offline_after_burst: bool,
@@ -48,6 +53,7 @@ impl Polling {
             reach: 0,
             unanswered: 0,
             adaptation: 0,
+            near: true,
             burst: None,
             offline_after_burst: false,
         };
@@ -102,7 +108,8 @@ impl Polling {
 
     /// The interval that is in force; seconds.
     pub(crate) fn interval_seconds(&self) -> f64 {
-        let regular = self.exponent.seconds();
+        let allowed = self.exponent.seconds();
+        let regular = if self.near { allowed } else { allowed.max(1.0) };
         if self.burst.is_some() { regular.min(BURST_SECONDS) } else { regular }
     }
 
@@ -112,6 +119,11 @@ impl Polling {
         self.reach = self.reach << 1 | 1;
         self.unanswered = 0;
         was_unreachable
+    }
+
+    /// An answer took `delay_seconds`.
+    pub(crate) fn took(&mut self, delay_seconds: f64) {
+        self.near = delay_seconds <= NEAR_SECONDS_MAX;
     }
 
     /// A measurement was accepted.
@@ -128,6 +140,8 @@ impl Polling {
     pub(crate) fn missed(&mut self) -> bool {
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
+        // It may just be too far away for its answer to come before the next request.
+        self.near &= self.exponent.exponent() >= 0;
         self.adaptation = 0;
         // A server that is gone is asked less and less often, one step for each time the register runs empty.
         if self.reach == 0 && self.unanswered.is_multiple_of(UNREACHABLE_POLLS) && self.burst.is_none() {
@@ -202,6 +216,24 @@ mod tests {
             poll_max: PollExponent::new(6),
             ..SourceConfig::server("a")
         }
+    }
+
+    #[test]
+    fn a_distant_server_is_asked_once_a_second_at_most() {
+        let quick = PollExponent::new(-6);
+        let mut polling = Polling::new(&SourceConfig {
+            poll_min: quick,
+            poll_max: quick,
+            iburst: false,
+            ..SourceConfig::server("a")
+        });
+        assert!((polling.sent() - 1.0 / 64.0).abs() < 1e-12);
+        polling.missed();
+        assert!((polling.sent() - 1.0).abs() < 1e-12, "no answer in that time");
+        polling.took(0.009);
+        assert!((polling.sent() - 1.0 / 64.0).abs() < 1e-12);
+        polling.took(0.011);
+        assert!((polling.sent() - 1.0).abs() < 1e-12);
     }
 
     #[test]

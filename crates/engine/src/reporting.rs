@@ -59,7 +59,10 @@ impl Engine {
             name: selected.map(|association| self.source_name(association)),
             stratum: system.stratum,
             leap: leap(system.leap),
-            reference_unix_seconds: system.reference_at.map_or(0.0, unix),
+            reference_unix_seconds: match system.reference_at {
+                _ if system.local_active => now.system.unix_seconds_f64(),
+                at => at.map_or(0.0, unix),
+            },
             system_offset_seconds: system.system_offset,
             last_offset_seconds: -system.last_offset,
             rms_offset_seconds: system.rms_offset,

@@ -19,7 +19,10 @@ pub use access::{Access, AccessList, AccessRule, Refusal};
 pub use counters::{ResponseKind, ServerCounters, SilenceReason};
 pub use policy::{KeyTable, Policy, RequireNts, Versions};
 pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateLimitSettings};
-pub use responder::{Arrival, Environment, Published, Responder, Verdict, restamp_transmit};
+pub use responder::{
+    Arrival, Begun, Environment, NTS_REQUESTS_MAX, PendingNts, Published, Responder, Verdict,
+    restamp_transmit,
+};
 pub use server_time::{DISPERSION_RATE, STRATUM_UNSYNCHRONIZED, ServerTime};
 pub use subnet::{Subnet, SubnetError};
 pub use transmit_times::{AnswerMark, TransmitTimes};

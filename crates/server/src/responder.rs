@@ -6,12 +6,12 @@ use crate::{
     Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, Refusal, RequireNts, ResponseKind,
     ServerCounters, ServerTime, SilenceReason, TransmitTimes,
 };
-use chime_nts::KeyRing;
+use arrayvec::ArrayVec;
+use chime_nts::{BATCH_REQUESTS_MAX, KeyRing, NtsBatch, NtsRequest, NtsRequestError};
 use chime_time::{MonoTime, NtpShort, NtpTimestamp};
-use chime_wire::{
-    FieldWriter, HEADER_OCTETS, Header, KissCode, LeapIndicator, Mac, Mode, Packet, ReferenceId, field_type,
-};
+use chime_wire::{FieldWriter, HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, Packet, ReferenceId};
 use core::net::IpAddr;
+pub use nts::PendingNts;
 use std::sync::Arc;
 
 /// Octets of a clock reading in a header: where the transmit timestamp stands. RFC 5905 §7.3.
@@ -66,12 +66,26 @@ pub struct Responder {
     policy: Arc<Policy>,
     clients: ClientTable,
     nak_clients: ClientTable,
+    nts: NtsBatch,
     counters: ServerCounters,
     transmit_times: Option<Arc<TransmitTimes>>,
     interleaving: Interleaving,
 }
 
-/// What interleaved mode made of the last answer.
+/// What became of a request at once.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nothing is allocated for a packet")]
+pub enum Begun<'a> {
+    /// All that was to be done.
+    Done(Verdict),
+    /// A request with NTS fields, to be finished together with others by [`Responder::finish`].
+    Nts(PendingNts<'a>),
+}
+
+/// How many requests with NTS fields are finished together at most.
+pub const NTS_REQUESTS_MAX: usize = BATCH_REQUESTS_MAX;
+
+/// What interleaved mode made of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Interleaving {
     /// The answer whose real transmit time the client may ask for.
@@ -81,7 +95,7 @@ struct Interleaving {
 }
 
 /// What the client is to be told when its request is in order.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Message {
     Time,
     Kiss(KissCode, ResponseKind),
@@ -100,6 +114,7 @@ impl Responder {
             policy,
             clients,
             nak_clients,
+            nts: NtsBatch::new(),
             counters: ServerCounters::default(),
             transmit_times: None,
             interleaving: Interleaving::default(),
@@ -152,64 +167,153 @@ impl Responder {
         environment: &mut E,
         response: &mut [u8],
     ) -> Verdict {
-        self.counters.received += 1;
-        self.interleaving = Interleaving::default();
-        let verdict = match self.answer(request, arrival, published, environment, response) {
-            // The last word, whatever the code above made: never more octets than were asked with.
-            Ok((octets, _)) if octets > request.len() => Verdict::Silence(SilenceReason::ResponseTooLong),
-            Ok((octets, kind)) => Verdict::Respond { octets, kind },
-            Err(reason) => Verdict::Silence(reason),
-        };
-        match verdict {
-            Verdict::Respond { kind, .. } => {
-                self.counters.count_response(kind);
-                self.counters.interleaved += u64::from(self.interleaving.is_interleaved);
-            }
-            Verdict::Silence(reason) => {
-                self.counters.count_silence(reason);
-                self.interleaving = Interleaving::default();
+        match self.begin(request, arrival, published, environment, response) {
+            Begun::Done(verdict) => verdict,
+            Begun::Nts(pending) => {
+                let finished = self.finish(&mut [pending], published, environment);
+                let Some((verdict, follow_up)) = finished.first() else {
+                    return Verdict::Silence(SilenceReason::NtsMalformed);
+                };
+                self.interleaving.follow_up = *follow_up;
+                *verdict
             }
         }
-        verdict
     }
 
-    fn answer<E: Environment>(
+    /// As [`Self::respond`], but for requests with NTS fields, which cost less when several are finished together. Each
+    /// of them has to be finished, with the same `published`.
+    pub fn begin<'a, E: Environment>(
         &mut self,
-        request: &[u8],
+        request: &'a [u8],
+        arrival: &Arrival,
+        published: &Published<'_>,
+        environment: &mut E,
+        response: &'a mut [u8],
+    ) -> Begun<'a> {
+        self.counters.received += 1;
+        self.interleaving = Interleaving::default();
+        let result = match self.prepare(request, arrival, published, environment) {
+            Ok(Prepared::Nts(message, nts_request, header)) => {
+                let asked = Asked { header, octets: request.len(), arrival: *arrival };
+                return Begun::Nts(PendingNts::new(nts_request, asked, message, response));
+            }
+            Ok(Prepared::Other(message, packet)) => {
+                self.answer(&packet, message, arrival, published, environment, response)
+            }
+            Err(reason) => Err(reason),
+        };
+        let (verdict, interleaving) = self.conclude(request.len(), result);
+        self.interleaving = interleaving;
+        Begun::Done(verdict)
+    }
+
+    /// Finishes requests with NTS fields, at most [`NTS_REQUESTS_MAX`]; gives a verdict for each, and what
+    /// [`Self::take_follow_up`] gives for a single one.
+    pub fn finish<E: Environment>(
+        &mut self,
+        pending: &mut [PendingNts<'_>],
+        published: &Published<'_>,
+        environment: &mut E,
+    ) -> ArrayVec<(Verdict, Option<AnswerMark>), NTS_REQUESTS_MAX> {
+        let desk = nts::Desk {
+            batch: &mut self.nts,
+            nak_clients: &mut self.nak_clients,
+            transmit_times: self.transmit_times.as_deref(),
+        };
+        let results = nts::respond(pending, desk, published, environment);
+        let mut finished = ArrayVec::new();
+        for (pending, result) in pending.iter().zip(results) {
+            let (verdict, interleaving) = self.conclude(pending.request_octets(), result);
+            finished.push((verdict, interleaving.follow_up));
+        }
+        finished
+    }
+
+    /// The last word, whatever the code before made: never more octets than were asked with.
+    fn conclude(
+        &mut self,
+        request_octets: usize,
+        result: Result<Answered, SilenceReason>,
+    ) -> (Verdict, Interleaving) {
+        let answered = result.and_then(|answered| match answered.octets {
+            octets if octets > request_octets => Err(SilenceReason::ResponseTooLong),
+            _ => Ok(answered),
+        });
+        match answered {
+            Ok(Answered { octets, kind, interleaving }) => {
+                self.counters.count_response(kind);
+                self.counters.interleaved += u64::from(interleaving.is_interleaved);
+                (Verdict::Respond { octets, kind }, interleaving)
+            }
+            Err(reason) => {
+                self.counters.count_silence(reason);
+                (Verdict::Silence(reason), Interleaving::default())
+            }
+        }
+    }
+
+    /// What comes before any answer.
+    fn prepare<'a, E: Environment>(
+        &mut self,
+        request: &'a [u8],
+        arrival: &Arrival,
+        published: &Published<'_>,
+        environment: &mut E,
+    ) -> Result<Prepared<'a>, SilenceReason> {
+        check_request(request, &self.policy)?;
+        let message = self.admit(arrival, environment)?;
+        let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
+        if request.len() == HEADER_OCTETS {
+            return Ok(Prepared::Other(message, packet));
+        }
+        match NtsRequest::from_packet(&packet) {
+            Err(NtsRequestError::NotNts) => Ok(Prepared::Other(message, packet)),
+            _ if published.keys.is_none() => Err(SilenceReason::NtsNotServed),
+            Ok(request) => Ok(Prepared::Nts(message, request, packet.header)),
+            Err(_) => Err(SilenceReason::NtsMalformed),
+        }
+    }
+
+    /// A request without NTS fields. One with a MAC is answered with one of the same key, when it is right (RFC 5905 §7.3,
+    /// RFC 8573); an unknown key gets silence and no crypto-NAK, as from chrony.
+    fn answer<E: Environment>(
+        &self,
+        packet: &Packet<'_>,
+        message: Message,
         arrival: &Arrival,
         published: &Published<'_>,
         environment: &mut E,
         response: &mut [u8],
-    ) -> Result<(usize, ResponseKind), SilenceReason> {
-        check_request(request, &self.policy)?;
-        let message = self.admit(arrival, environment)?;
-        let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
-        let mut exchange = Exchange {
-            packet,
-            arrival,
-            published,
-            environment,
-            response,
-            transmit_times: self.transmit_times.as_deref(),
-            interleaving: &mut self.interleaving,
-        };
-        if exchange.has_nts_field() {
-            return nts::respond(&mut exchange, message, &mut self.nak_clients);
-        }
+    ) -> Result<Answered, SilenceReason> {
         let message = match (message, self.policy.require_nts) {
             (Message::Time, RequireNts::Ignore) => return Err(SilenceReason::NtsRequired),
             (Message::Time, RequireNts::Deny) => Message::Kiss(KissCode::DENY, ResponseKind::KissDeny),
             (message, _) => message,
         };
-        match exchange.packet.mac() {
-            Some(mac) => respond_keyed(&mut exchange, message, mac, &self.policy),
-            None => {
-                let octets = exchange.write_header(message)?;
-                let is_interleaved = exchange.interleaving.is_interleaved;
-                let time = if is_interleaved { ResponseKind::Interleaved } else { ResponseKind::Plain };
-                Ok((octets, message.kind(time)))
+        let version = packet.header.version;
+        let key = match packet.mac() {
+            None => None,
+            Some(mac) => {
+                let key = self.policy.keys.get(mac.key_id).ok_or(SilenceReason::UnknownKey)?;
+                if !key.verify(&packet.octets()[..packet.fields_end()], mac.digest, version) {
+                    return Err(SilenceReason::WrongMac);
+                }
+                Some(key)
             }
-        }
+        };
+        let asked = Asked { header: packet.header, octets: packet.octets().len(), arrival: *arrival };
+        let (header, interleaving) =
+            asked.answer(message, published.time, environment.system_time(), self.transmit_times.as_deref());
+        let room = response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
+        room.copy_from_slice(&header.encode());
+        let Some(key) = key else {
+            let time =
+                if interleaving.is_interleaved { ResponseKind::Interleaved } else { ResponseKind::Plain };
+            return Ok(Answered { octets: HEADER_OCTETS, kind: message.kind(time), interleaving });
+        };
+        let mut writer = FieldWriter::new(response, HEADER_OCTETS);
+        key.append_mac(&mut writer, version).map_err(|_| SilenceReason::ResponseTooLong)?;
+        Ok(Answered { octets: writer.len(), kind: message.kind(ResponseKind::Keyed), interleaving })
     }
 
     /// Access list, then rate limit.
@@ -262,62 +366,68 @@ impl Message {
     }
 }
 
-/// One request on its way to its answer.
-struct Exchange<'a, E> {
-    packet: Packet<'a>,
-    arrival: &'a Arrival,
-    published: &'a Published<'a>,
-    environment: &'a mut E,
-    response: &'a mut [u8],
-    transmit_times: Option<&'a TransmitTimes>,
-    interleaving: &'a mut Interleaving,
+/// A request that may be answered.
+enum Prepared<'a> {
+    Nts(Message, NtsRequest<'a>, Header),
+    Other(Message, Packet<'a>),
 }
 
-impl<E: Environment> Exchange<'_, E> {
-    fn has_nts_field(&self) -> bool {
-        self.packet.fields().flatten().any(|field| {
-            matches!(
-                field.field_type,
-                field_type::UNIQUE_IDENTIFIER
-                    | field_type::NTS_COOKIE
-                    | field_type::NTS_COOKIE_PLACEHOLDER
-                    | field_type::NTS_AUTHENTICATOR
-            )
-        })
-    }
+/// An answer in its room.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    octets: usize,
+    kind: ResponseKind,
+    interleaving: Interleaving,
+}
 
-    /// Writes the header, the clock read now; gives its octets.
-    fn write_header(&mut self, message: Message) -> Result<usize, SilenceReason> {
-        let header = self.header(message);
-        let header = if message == Message::Time { self.interleaved(header) } else { header };
-        let room = self.response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
-        room.copy_from_slice(&header.encode());
-        Ok(HEADER_OCTETS)
+/// What of a request its answer depends on.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    header: Header,
+    octets: usize,
+    arrival: Arrival,
+}
+
+impl Asked {
+    /// The header of the answer; the system clock shows `now`.
+    fn answer(
+        &self,
+        message: Message,
+        time: &ServerTime,
+        now: NtpTimestamp,
+        transmit_times: Option<&TransmitTimes>,
+    ) -> (Header, Interleaving) {
+        let basic = self.basic(message, time, now);
+        match transmit_times {
+            Some(times) if message == Message::Time => self.interleaved(basic, times),
+            _ => (basic, Interleaving::default()),
+        }
     }
 
     /// Has an answer tell when the one before left, if the request asks for that and it is known; and has the time of this
     /// one noted. Clients of basic mode send a zero origin and get what they always got. RFC 9769 §2.
-    fn interleaved(&mut self, basic: Header) -> Header {
-        let request = &self.packet.header;
+    fn interleaved(&self, basic: Header, times: &TransmitTimes) -> (Header, Interleaving) {
+        let request = &self.header;
         let is_asked_for = request.mode == Mode::Client
             && !request.origin.is_zero()
             && !request.receive.is_zero()
             && request.receive != request.transmit;
-        let Some(times) = self.transmit_times.filter(|_| is_asked_for) else { return basic };
-        self.interleaving.follow_up = Some(times.mark(self.arrival.from, basic.receive));
+        if !is_asked_for {
+            return (basic, Interleaving::default());
+        }
+        let follow_up = Some(times.mark(self.arrival.from, basic.receive));
         match times.find(times.mark(self.arrival.from, request.origin)) {
-            None => basic,
+            None => (basic, Interleaving { follow_up, is_interleaved: false }),
             Some(transmit) => {
-                self.interleaving.is_interleaved = true;
-                Header { origin: request.receive, transmit, ..basic }
+                let header = Header { origin: request.receive, transmit, ..basic };
+                (header, Interleaving { follow_up, is_interleaved: true })
             }
         }
     }
 
     /// RFC 5905 §9.2, figure 20; kisses §7.4.
-    fn header(&mut self, message: Message) -> Header {
-        let request = &self.packet.header;
-        let time = self.published.time;
+    fn basic(&self, message: Message, time: &ServerTime, now: NtpTimestamp) -> Header {
+        let request = &self.header;
         let mono = self.arrival.mono;
         let answer = Header {
             leap: LeapIndicator::Unsynchronized,
@@ -332,7 +442,7 @@ impl<E: Environment> Exchange<'_, E> {
             reference: NtpTimestamp::ZERO,
             origin: request.transmit,
             receive: time.corrected(self.arrival.received, mono),
-            transmit: time.corrected(self.environment.system_time(), mono),
+            transmit: time.corrected(now, mono),
         };
         match message {
             Message::Kiss(code, _) => Header { reference_id: ReferenceId(code.0), ..answer },
@@ -348,26 +458,6 @@ impl<E: Environment> Exchange<'_, E> {
             },
         }
     }
-}
-
-/// A request with a MAC: answered with one of the same key, when it is right. RFC 5905 §7.3, RFC 8573. An unknown key
-/// gets silence and no crypto-NAK, as from chrony.
-fn respond_keyed<E: Environment>(
-    exchange: &mut Exchange<'_, E>,
-    message: Message,
-    mac: Mac<'_>,
-    policy: &Policy,
-) -> Result<(usize, ResponseKind), SilenceReason> {
-    let key = policy.keys.get(mac.key_id).ok_or(SilenceReason::UnknownKey)?;
-    let version = exchange.packet.header.version;
-    let covered = &exchange.packet.octets()[..exchange.packet.fields_end()];
-    if !key.verify(covered, mac.digest, version) {
-        return Err(SilenceReason::WrongMac);
-    }
-    let octets = exchange.write_header(message)?;
-    let mut writer = FieldWriter::new(exchange.response, octets);
-    key.append_mac(&mut writer, version).map_err(|_| SilenceReason::ResponseTooLong)?;
-    Ok((writer.len(), message.kind(ResponseKind::Keyed)))
 }
 
 #[cfg(test)]

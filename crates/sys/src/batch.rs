@@ -138,30 +138,50 @@ impl ServerBatch {
     /// Request number `index` of those received, and the room for its answer. `None` when there is no such request, or
     /// when the kernel gave no address for it.
     pub fn exchange(&mut self, index: usize) -> Option<(BatchedRequest<'_>, &mut [u8])> {
-        let header = self.received_headers[..self.received].get(index)?;
-        let mut address = self.addresses[index];
-        address.octets = header.msg_hdr.msg_namelen;
-        let from = address.to_socket_addr()?;
-        #[cfg_attr(target_env = "gnu", expect(clippy::unnecessary_cast, reason = "a u32 with musl"))]
-        let control_octets = (header.msg_hdr.msg_controllen as usize).min(RECEIVED_CONTROL_OCTETS);
-        let control = control_message::read(&self.received_controls[index].0[..control_octets]);
-        let source = control.destination.map(|destination| LocalAddress {
-            address: destination.address,
-            // Routing decides how an answer leaves, except where an address means nothing without its interface.
-            interface: if is_link_local(destination.address) { destination.interface } else { 0 },
-        });
-        let answer_control = &mut self.answer_controls[index];
-        let source_octets = source.map_or(0, |source| control_message::write_source(answer_control, source));
-        self.answer_headers[index].msg_hdr.msg_controllen = source_octets as _;
-        let start = index * self.room_octets;
-        let octets = usize::try_from(header.msg_len).unwrap_or(0).min(self.room_octets);
-        let request = BatchedRequest {
-            octets: &self.requests[start..start + octets],
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            from,
-            received: best_stamp(&control, self.now),
-        };
-        Some((request, &mut self.answers[start..start + self.room_octets]))
+        self.exchanges(index)
+            .next()
+            .filter(|(number, ..)| *number == index)
+            .map(|(_, request, room)| (request, room))
+    }
+
+    /// The requests from number `first` on, each with its number and the room for its answer; those for which the kernel
+    /// gave no address are left out.
+    pub fn exchanges(
+        &mut self,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, BatchedRequest<'_>, &mut [u8])> + '_ {
+        let (room_octets, now, received) = (self.room_octets, self.now, self.received);
+        let requests = self.requests.chunks_exact(room_octets.max(1));
+        let rooms = self.answers.chunks_exact_mut(room_octets.max(1));
+        let received_parts = self.received_headers.iter().zip(&self.received_controls).zip(&self.addresses);
+        let answer_parts = self.answer_headers.iter_mut().zip(&mut self.answer_controls);
+        let all = requests.zip(rooms).zip(received_parts.zip(answer_parts)).enumerate();
+        all.take(received).skip(first).filter_map(move |(number, (octets, kernel))| {
+            let ((octets, room), (((header, control), address), (answer_header, answer_control))) =
+                (octets, kernel);
+            let mut address = *address;
+            address.octets = header.msg_hdr.msg_namelen;
+            let from = address.to_socket_addr()?;
+            #[cfg_attr(target_env = "gnu", expect(clippy::unnecessary_cast, reason = "a u32 with musl"))]
+            let control_octets = (header.msg_hdr.msg_controllen as usize).min(RECEIVED_CONTROL_OCTETS);
+            let control = control_message::read(&control.0[..control_octets]);
+            let source = control.destination.map(|destination| LocalAddress {
+                address: destination.address,
+                // Routing decides how an answer leaves, except where an address means nothing without its interface.
+                interface: if is_link_local(destination.address) { destination.interface } else { 0 },
+            });
+            let source_octets =
+                source.map_or(0, |source| control_message::write_source(answer_control, source));
+            answer_header.msg_hdr.msg_controllen = source_octets as _;
+            let length = usize::try_from(header.msg_len).unwrap_or(0).min(octets.len());
+            let request = BatchedRequest {
+                octets: &octets[..length],
+                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                from,
+                received: best_stamp(&control, now),
+            };
+            Some((number, request, room))
+        })
     }
 
     /// Queues the first `octets` of the room beside request number `index` as its answer. A request is answered once;

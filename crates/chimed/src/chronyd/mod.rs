@@ -7,6 +7,7 @@
 pub mod files;
 pub mod options;
 pub mod shell;
+pub mod temperature;
 
 use crate::cli::{Habits, Options};
 use crate::load::LoadError;
@@ -36,6 +37,9 @@ const PID_FILE: &str = "/run/chrony/chronyd.pid";
 
 /// Our own files are in this folder of `ntsdumpdir`, which chronyd's share.
 const STATE_FOLDER: &str = "truechimer";
+
+/// chronyd's requests to different servers leave at least this far apart, so that one does not delay the other.
+pub const POLL_SEPARATION_SECONDS: f64 = 0.2;
 
 /// What this program can do, in the list that scripts look into.
 const FEATURES: &str = "+CMDMON +REFCLOCK -RTC +PRIVDROP -SCFILTER -SIGND +NTS +SECHASH +IPV6 -DEBUG";
@@ -208,6 +212,7 @@ fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
         debug: options.debug.saturating_sub(1),
         keep_user: false,
         habits: Habits::Chronyd,
+        lines: None,
     }
 }
 

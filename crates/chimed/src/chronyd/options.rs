@@ -185,10 +185,8 @@ fn set(options: &mut ChronydOptions, letter: char, value: &str) -> Result<(), St
             number()?;
             options.without_effect.push("-P: the scheduling priority is the service manager's to set");
         }
-        _ => {
-            number()?;
-            options.without_effect.push("-F: system calls are not filtered");
-        }
+        _ if number()? == 0 => {}
+        _ => options.without_effect.push("-F: system calls are not filtered"),
     }
     Ok(())
 }

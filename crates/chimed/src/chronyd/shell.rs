@@ -2,13 +2,14 @@
 //! drift file.
 
 use super::files::{LogFiles, drift_line, parse_drift, replace};
+use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
 use chime_config::{ChronyLog, DriftRecord, Model};
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, EngineReport, Event, SourceReport};
-use chime_time::{ClockReading, MonoTime};
+use chime_time::{ClockReading, Frequency, MonoTime};
 use std::io;
 use tracing::{debug, error, info, warn};
 
@@ -22,6 +23,7 @@ pub struct ChronyShell {
     drift_due: MonoTime,
     updates: u64,
     steers: bool,
+    thermometer: Option<Thermometer>,
 }
 
 /// The logs about single answers.
@@ -51,6 +53,11 @@ impl ChronyShell {
             drift_due: now.saturating_add(interval),
             updates: 0,
             steers: options.steers(),
+            thermometer: model
+                .chrony
+                .temperature
+                .clone()
+                .and_then(|settings| Thermometer::new(settings, now)),
         }
     }
 
@@ -136,6 +143,23 @@ impl ChronyShell {
         if updated && now.mono >= self.drift_due {
             self.save_drift(engine, now.mono);
         }
+    }
+
+    /// When [`ChronyShell::compensation`] has something to say.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        self.thermometer.as_ref().map(Thermometer::due)
+    }
+
+    /// By how much the clock is to be faster from now on because of the temperature, when that was read just now.
+    pub fn compensation(&mut self, now: ClockReading) -> Option<Frequency> {
+        let reading = self.thermometer.as_mut()?.read(now.mono)?;
+        if self.logs.wants(ChronyLog::Tempcomp) {
+            let ppm = reading.compensation.as_ppm();
+            let entry = layout::temperature(now.system.unix_seconds_f64(), reading.temperature, ppm);
+            self.logs.write("tempcomp", layout::TEMPCOMP, &entry);
+        }
+        Some(reading.compensation)
     }
 
     /// Somebody else stepped the clock; seconds, positive forward.

@@ -3,9 +3,10 @@
 use super::follow_up::FollowUps;
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
+use arrayvec::ArrayVec;
 use chime_server::{
-    Arrival, ClientRecord, Environment, Policy, Published, Responder, ResponseKind, ServerTime,
-    TransmitTimes, Verdict, restamp_transmit,
+    AnswerMark, Arrival, Begun, ClientRecord, Environment, NTS_REQUESTS_MAX, PendingNts, Policy, Published,
+    Responder, ResponseKind, ServerTime, TransmitTimes, Verdict, restamp_transmit,
 };
 use chime_sys::TimestampSource;
 use chime_sys::batch::ServerBatch;
@@ -24,7 +25,7 @@ const BATCH_REQUESTS: usize = 64;
 /// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
 const REQUEST_OCTETS_MAX: usize = 2048;
 /// Answers with something sealed in that are held back to be sent together. Their transmit timestamp cannot be
-/// corrected any more, so the first of them goes out that much later than it says: about 2 µs for each.
+/// corrected any more, so the first of them goes out that much later than it says: about half a microsecond for each.
 const SEALED_HELD_MAX: usize = 16;
 /// Batches from one socket before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;
@@ -205,16 +206,26 @@ impl Worker {
         let time = **self.shared.time.load();
         let keys = self.shared.keys.load();
         let published = Published { time: &time, keys: keys.as_deref() };
-        let mut sealed = 0;
-        for number in 0..received {
-            let Some(kind) =
-                answer(&mut self.batch, number, desk, &published, &mut self.outside, &mut self.stats)
-            else {
-                continue;
-            };
-            self.kinds[number] = kind;
-            sealed += usize::from(kind != ResponseKind::Plain);
-            if sealed == SEALED_HELD_MAX {
+        let (mut next, mut sealed) = (0, 0);
+        while next < received {
+            let (answers, end) = answer(
+                &mut self.batch,
+                next,
+                &mut desk.responder,
+                &published,
+                &mut self.outside,
+                &mut self.stats,
+            );
+            next = end;
+            for Answer { number, octets, kind, follow_up } in answers {
+                match follow_up {
+                    None => self.batch.answer(number, octets),
+                    Some(mark) => desk.follow_ups.answer(&mut self.batch, number, octets, mark),
+                }
+                self.kinds[number] = kind;
+                sealed += usize::from(kind != ResponseKind::Plain);
+            }
+            if sealed >= SEALED_HELD_MAX {
                 self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, &time);
                 sealed = 0;
             }
@@ -231,34 +242,59 @@ pub(super) fn random(seed: [u8; 32], stream: u64) -> ChaCha12Rng {
     random
 }
 
-/// Answers request `number` of the batch, if it is to be answered, and queues the answer.
+/// An answer to a request of the batch.
+struct Answer {
+    number: usize,
+    octets: usize,
+    kind: ResponseKind,
+    follow_up: Option<AnswerMark>,
+}
+
+/// Answers the requests of the batch from number `first` on, until there are as many with NTS fields as are finished
+/// together; gives the answers, in the order of their requests, and the number of the request that comes next.
 fn answer(
     batch: &mut ServerBatch,
-    number: usize,
-    desk: &mut Desk,
+    first: usize,
+    responder: &mut Responder,
     published: &Published<'_>,
     outside: &mut Outside,
     stats: &mut ServingStats,
-) -> Option<ResponseKind> {
+) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
     let mono = batch.now().mono;
-    let (request, room) = batch.exchange(number)?;
-    if request.truncated {
-        stats.oversized += 1;
-        return None;
-    }
-    stats.kernel_timestamps += u64::from(request.received.source != TimestampSource::Daemon);
-    let received = request.received.at.system.timestamp();
-    let arrival = Arrival { from: request.from.ip(), received, mono };
-    match desk.responder.respond(request.octets, &arrival, published, outside, room) {
-        Verdict::Respond { octets, kind } => {
-            match desk.responder.take_follow_up() {
-                None => batch.answer(number, octets),
-                Some(mark) => desk.follow_ups.answer(batch, number, octets, mark),
-            }
-            Some(kind)
+    let (mut answers, mut next) = (ArrayVec::new(), batch.capacity());
+    let mut numbers = ArrayVec::<usize, NTS_REQUESTS_MAX>::new();
+    let mut pending = ArrayVec::<PendingNts<'_>, NTS_REQUESTS_MAX>::new();
+    for (number, request, room) in batch.exchanges(first) {
+        if request.truncated {
+            stats.oversized += 1;
+            continue;
         }
-        Verdict::Silence(_) => None,
+        stats.kernel_timestamps += u64::from(request.received.source != TimestampSource::Daemon);
+        let received = request.received.at.system.timestamp();
+        let arrival = Arrival { from: request.from.ip(), received, mono };
+        match responder.begin(request.octets, &arrival, published, outside, room) {
+            Begun::Done(Verdict::Respond { octets, kind }) => {
+                answers.push(Answer { number, octets, kind, follow_up: responder.take_follow_up() });
+            }
+            Begun::Done(Verdict::Silence(_)) => {}
+            Begun::Nts(request) => {
+                numbers.push(number);
+                pending.push(request);
+                if pending.is_full() {
+                    next = number + 1;
+                    break;
+                }
+            }
+        }
     }
+    let finished = responder.finish(&mut pending, published, outside);
+    for (number, (verdict, follow_up)) in numbers.into_iter().zip(finished) {
+        if let Verdict::Respond { octets, kind } = verdict {
+            answers.push(Answer { number, octets, kind, follow_up });
+        }
+    }
+    answers.sort_unstable_by_key(|answer| answer.number);
+    (answers, next)
 }
 
 /// Sends what is queued, with the time of now where that can still be written; gives how many were refused.

@@ -5,7 +5,10 @@
 //! that knows which keys were asked for; what remains is misspelt, and the nearest known key is
 //! suggested. Mistakes are collected, not thrown: one run shows all of them.
 
+mod chrony_files;
+mod predecessor;
 pub(in crate::dialects) mod process;
+mod reference_clock;
 pub(in crate::dialects) mod server;
 pub(in crate::dialects) mod source;
 pub(in crate::dialects) mod synchronization;
@@ -75,6 +78,7 @@ impl Draft {
         let policy = self.authentication.unwrap_or_else(|| self.implied_policy());
         self.model.authentication = policy;
         self.model.client_sockets.clone_from(&self.defaults.sockets);
+        self.model.refresh = self.defaults.refresh;
         for draft in self.sources {
             let source = draft.finish(&self.defaults, policy, diagnostics);
             self.model.sources.push(source);
@@ -107,6 +111,13 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     process::read_top(&mut top, &mut draft.model.process);
     top.each("source", "[[source]]", |table| {
         draft.sources.extend(source::read(table));
+    });
+    top.each("reference-clock", "[[reference-clock]]", |table| {
+        draft.model.reference_clocks.extend(reference_clock::read(table));
+    });
+    top.table("chrony", "[chrony]", |table| chrony_files::read(table, &mut draft.model.chrony));
+    top.table("predecessor", "[predecessor]", |table| {
+        predecessor::read(table, &mut draft.model.predecessor);
     });
     top.table("source-defaults", "[source-defaults]", |table| {
         source::read_defaults(table, &mut draft.defaults);

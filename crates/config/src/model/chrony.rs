@@ -1,5 +1,6 @@
 //! What only a chrony.conf asks for: its files on disk and its log files.
 
+use super::TemperatureCompensation;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub struct ChronyFiles {
     pub nts_directory: Option<PathBuf>,
     /// `log`, `logdir`, `logbanner`.
     pub logs: ChronyLogs,
+    /// `tempcomp`.
+    pub temperature: Option<TemperatureCompensation>,
     /// `logchange`: offsets greater than this are logged; seconds.
     pub log_change: LogChange,
 }

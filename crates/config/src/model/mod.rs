@@ -9,6 +9,7 @@ mod reference_clock;
 mod server;
 mod source;
 mod synchronization;
+mod tempcomp;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use source::{
     PollLimits, Refresh, Source, SourceKind,
 };
 pub use synchronization::Synchronization;
+pub use tempcomp::{TemperatureCompensation, TemperatureCurve};
 
 /// Where the daemon looks for its configuration when no `-c` is given.
 pub const DEFAULT_CONFIGURATION_PATH: &str = "/etc/truechimer/truechimer.toml";

@@ -49,16 +49,16 @@ fn a_start_with_one_nak() {
       0.055  keys      aead=15 cookies=8
       0.075  reachable
       0.075  sample    delay=0.020
-      2.092  request   192.0.2.1:123 octets=232 placeholders=0
-      2.112  sample    delay=0.020
-      4.099  request   192.0.2.1:123 octets=232 placeholders=0
-      4.119  discard   NTS NAK: the server does not accept the cookie
-      5.999  establish nts.example:4460 dates checked
-      5.999  nts nak   other keys tried: false
-      6.049  request   192.0.2.1:123 octets=232 placeholders=0
-      6.049  keys      aead=15 cookies=8
-      6.069  sample    delay=0.020
-      8.061  request   192.0.2.1:123 octets=232 placeholders=0
-      8.082  sample    delay=0.020
+      2.093  request   192.0.2.1:123 octets=232 placeholders=0
+      2.113  sample    delay=0.020
+      4.117  request   192.0.2.1:123 octets=232 placeholders=0
+      4.137  discard   NTS NAK: the server does not accept the cookie
+      6.017  establish nts.example:4460 dates checked
+      6.017  nts nak   other keys tried: false
+      6.067  request   192.0.2.1:123 octets=232 placeholders=0
+      6.067  keys      aead=15 cookies=8
+      6.087  sample    delay=0.020
+      8.093  request   192.0.2.1:123 octets=232 placeholders=0
+      8.113  sample    delay=0.020
     ");
 }

@@ -305,7 +305,7 @@ fn sockets_are_closed_again() {
 }
 
 #[test]
-fn very_short_intervals_work() {
+fn very_short_intervals_are_not_for_distant_servers() {
     let source = SourceConfig {
         poll_min: PollExponent::new(-2),
         poll_max: PollExponent::new(-2),
@@ -315,5 +315,6 @@ fn very_short_intervals_work() {
     let mut world = World::new(vec![source]);
     world.server("192.0.2.1:123", good_plain);
     world.run_for(10.0);
-    assert!((38..=42).contains(&world.samples()), "{}", world.samples());
+    // 20 ms away: once a second. Polling's own tests have the near one.
+    assert!((9..=11).contains(&world.samples()), "{}", world.samples());
 }

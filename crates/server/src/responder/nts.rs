@@ -1,65 +1,114 @@
 //! Requests with NTS fields: answered in time with NTS, with an NTS NAK, or not at all. RFC 8915 §5.7.
 
-use super::{Environment, Exchange, Message};
-use crate::{ClientTable, RateDecision, ResponseKind, SilenceReason};
+use super::{Answered, Asked, Environment, Interleaving, Message, NTS_REQUESTS_MAX, Published};
+use crate::{ClientTable, RateDecision, ResponseKind, SilenceReason, TransmitTimes};
 use arrayvec::ArrayVec;
-use chime_nts::{
-    COOKIES_MAX, Cookie, KeyRing, NONCE_OCTETS_MAX, NtsKeys, NtsRequest, NtsRequestError, write_nts_nak,
-    write_nts_response,
-};
-use chime_wire::{FieldWriter, KissCode};
+use chime_nts::{BatchAnswer, NtsBatch, NtsRequest, NtsRequestError, write_nts_nak};
+use chime_wire::{FieldWriter, HEADER_OCTETS, KissCode};
 
-pub(super) fn respond<E: Environment>(
-    exchange: &mut Exchange<'_, E>,
+type Results = ArrayVec<Result<Answered, SilenceReason>, NTS_REQUESTS_MAX>;
+
+/// A request with NTS fields that waits for others, with the room for its answer.
+#[derive(Debug)]
+pub struct PendingNts<'a> {
+    request: NtsRequest<'a>,
+    asked: Asked,
     message: Message,
-    nak_clients: &mut ClientTable,
-) -> Result<(usize, ResponseKind), SilenceReason> {
-    let ring = exchange.published.keys.ok_or(SilenceReason::NtsNotServed)?;
-    let packet = exchange.packet;
-    let request = NtsRequest::from_packet(&packet).map_err(|_| SilenceReason::NtsMalformed)?;
-    match request.accept(ring) {
-        Ok((keys, cookies)) => answer(exchange, message, &request, (ring, &keys, cookies)),
-        Err(NtsRequestError::Nak(_)) => nak(exchange, &request, nak_clients),
-        Err(NtsRequestError::Silence(_) | NtsRequestError::NotNts) => Err(SilenceReason::NtsMalformed),
+    response: &'a mut [u8],
+}
+
+impl<'a> PendingNts<'a> {
+    pub(super) const fn new(
+        request: NtsRequest<'a>,
+        asked: Asked,
+        message: Message,
+        response: &'a mut [u8],
+    ) -> Self {
+        Self { request, asked, message, response }
+    }
+
+    pub(super) const fn request_octets(&self) -> usize {
+        self.asked.octets
     }
 }
 
-/// A sealed answer with `cookies` fresh cookies. Kisses are sealed, too: others an NTS client would not believe.
-fn answer<E: Environment>(
-    exchange: &mut Exchange<'_, E>,
-    message: Message,
-    request: &NtsRequest<'_>,
-    (ring, keys, cookies): (&KeyRing, &NtsKeys, usize),
-) -> Result<(usize, ResponseKind), SilenceReason> {
-    let mut fresh = ArrayVec::<Cookie, COOKIES_MAX>::new();
-    for _ in 0..cookies.min(COOKIES_MAX) {
-        let mut nonce = [0; 16];
-        exchange.environment.fill_random(&mut nonce);
-        fresh.push(ring.seal_cookie(keys, nonce));
+/// What of a responder this takes.
+pub(super) struct Desk<'a> {
+    pub(super) batch: &'a mut NtsBatch,
+    pub(super) nak_clients: &'a mut ClientTable,
+    pub(super) transmit_times: Option<&'a TransmitTimes>,
+}
+
+/// Verifies all, then writes all answers; the clock is read once for them, when the last step is all that is left to do.
+pub(super) fn respond<E: Environment>(
+    pending: &mut [PendingNts<'_>],
+    Desk { batch, nak_clients, transmit_times }: Desk<'_>,
+    published: &Published<'_>,
+    environment: &mut E,
+) -> Results {
+    let mut results = Results::new();
+    let Some(ring) = published.keys else {
+        results.extend(pending.iter().take(NTS_REQUESTS_MAX).map(|_| Err(SilenceReason::NtsNotServed)));
+        return results;
+    };
+    let mut requests = ArrayVec::<&NtsRequest<'_>, NTS_REQUESTS_MAX>::new();
+    requests.extend(pending.iter().take(NTS_REQUESTS_MAX).map(|pending| &pending.request));
+    let outcomes = batch.accept(ring, &requests);
+    drop(requests);
+    let mut answers = ArrayVec::<BatchAnswer<'_>, NTS_REQUESTS_MAX>::new();
+    let mut asked = ArrayVec::<(usize, Asked, Message, Interleaving), NTS_REQUESTS_MAX>::new();
+    for (number, (pending, outcome)) in pending.iter_mut().zip(outcomes).enumerate() {
+        results.push(match outcome {
+            Ok(cookies) => {
+                let identifier = pending.request.unique_identifier;
+                answers.push(BatchAnswer::new(number, identifier, cookies, pending.response));
+                asked.push((number, pending.asked, pending.message, Interleaving::default()));
+                Err(SilenceReason::ResponseTooLong)
+            }
+            Err(NtsRequestError::Nak(_)) => nak(pending, nak_clients, published, environment),
+            Err(NtsRequestError::Silence(_) | NtsRequestError::NotNts) => Err(SilenceReason::NtsMalformed),
+        });
     }
-    let mut nonce = [0; NONCE_OCTETS_MAX];
-    let nonce = &mut nonce[..keys.algorithm().nonce_octets()];
-    exchange.environment.fill_random(nonce);
-    let octets = exchange.write_header(message)?;
-    let mut writer = FieldWriter::new(exchange.response, octets);
-    write_nts_response(&mut writer, request.unique_identifier, &keys.s2c, nonce, &fresh)
-        .map_err(|_| SilenceReason::ResponseTooLong)?;
-    Ok((writer.len(), message.kind(ResponseKind::Nts)))
+    batch.prepare(ring, &mut answers, &mut |octets| environment.fill_random(octets));
+    let now = environment.system_time();
+    for (answer, (_, asked, message, interleaving)) in answers.iter_mut().zip(&mut asked) {
+        if let Some(room) = answer.header_mut() {
+            let header;
+            (header, *interleaving) = asked.answer(*message, published.time, now, transmit_times);
+            *room = header.encode();
+        }
+    }
+    batch.seal(ring, &mut answers);
+    for (answer, (number, _, message, interleaving)) in answers.iter().zip(asked) {
+        // Kisses are sealed, too: others an NTS client would not believe.
+        let kind = message.kind(ResponseKind::Nts);
+        results[number] = answer
+            .octets()
+            .map(|octets| Answered { octets, kind, interleaving })
+            .ok_or(SilenceReason::ResponseTooLong);
+    }
+    results
 }
 
 /// "I do not know this cookie": nothing secret in it, so anyone could have it sent to anyone; hence its own limit.
 fn nak<E: Environment>(
-    exchange: &mut Exchange<'_, E>,
-    request: &NtsRequest<'_>,
+    pending: &mut PendingNts<'_>,
     nak_clients: &mut ClientTable,
-) -> Result<(usize, ResponseKind), SilenceReason> {
-    let arrival = exchange.arrival;
-    let random = &mut |octets: &mut [u8]| exchange.environment.fill_random(octets);
+    published: &Published<'_>,
+    environment: &mut E,
+) -> Result<Answered, SilenceReason> {
+    let arrival = pending.asked.arrival;
+    let random = &mut |octets: &mut [u8]| environment.fill_random(octets);
     if nak_clients.check(arrival.from, arrival.mono, random) != RateDecision::Answer {
         return Err(SilenceReason::NtsNakLimited);
     }
-    let octets = exchange.write_header(Message::Kiss(KissCode::NTSN, ResponseKind::NtsNak))?;
-    let mut writer = FieldWriter::new(exchange.response, octets);
-    write_nts_nak(&mut writer, request.unique_identifier).map_err(|_| SilenceReason::ResponseTooLong)?;
-    Ok((writer.len(), ResponseKind::NtsNak))
+    let message = Message::Kiss(KissCode::NTSN, ResponseKind::NtsNak);
+    let (header, interleaving) =
+        pending.asked.answer(message, published.time, environment.system_time(), None);
+    let room = pending.response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
+    room.copy_from_slice(&header.encode());
+    let mut writer = FieldWriter::new(pending.response, HEADER_OCTETS);
+    write_nts_nak(&mut writer, pending.request.unique_identifier)
+        .map_err(|_| SilenceReason::ResponseTooLong)?;
+    Ok(Answered { octets: writer.len(), kind: ResponseKind::NtsNak, interleaving })
 }

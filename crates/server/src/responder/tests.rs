@@ -237,6 +237,60 @@ fn an_nts_request_gets_authenticated_time_and_the_cookies_it_has_room_for() {
     }
 }
 
+/// Requests of all kinds together: each is answered as alone, whatever the arithmetic.
+#[test]
+fn requests_that_are_finished_together_are_answered_as_alone() {
+    for arithmetic in chime_nts::Arithmetic::available() {
+        let ring = ring().with_arithmetic(arithmetic);
+        let requests: Vec<_> = (0..NTS_REQUESTS_MAX)
+            .map(|number| {
+                let keys = keys(AeadAlgorithm::ALL[number % 4]);
+                let cookie = ring.seal_cookie(&keys, [5; 16]);
+                let mut request = nts_request(&keys, cookie.as_bytes(), number % 3);
+                if number % 3 == 2 {
+                    request[HEADER_OCTETS + 60] ^= 1;
+                }
+                (request, keys)
+            })
+            .collect();
+        let time = time();
+        let published = Published { time: &time, keys: Some(&ring) };
+        let (mut responder, mut outside) = (responder(Policy::open()), Fixed::default());
+        let mut rooms = vec![[0; 2048]; requests.len()];
+        let mut pending: Vec<_> = requests
+            .iter()
+            .zip(&mut rooms)
+            .filter_map(|((request, _), room)| {
+                match responder.begin(request, &at(0.0), &published, &mut outside, room) {
+                    Begun::Nts(pending) => Some(pending),
+                    Begun::Done(_) => None,
+                }
+            })
+            .collect();
+        assert_eq!(pending.len(), requests.len());
+        let verdicts = responder.finish(&mut pending, &published, &mut outside);
+        for (number, ((verdict, _), (request, keys))) in verdicts.into_iter().zip(&requests).enumerate() {
+            let Verdict::Respond { octets, kind } = verdict else { panic!("{verdict:?}") };
+            let answer = &rooms[number][..octets];
+            assert!(octets <= request.len());
+            if number % 3 == 2 {
+                assert_eq!(kind, ResponseKind::NtsNak, "{arithmetic:?} {number}");
+                assert!(chime_nts::is_nts_nak(answer, &UNIQUE_IDENTIFIER));
+            } else {
+                assert_eq!(kind, ResponseKind::Nts, "{arithmetic:?} {number}");
+                let mut cookies = ArrayVec::new();
+                verify_nts_response(answer, &UNIQUE_IDENTIFIER, &keys.s2c, &mut cookies)
+                    .expect("it verifies");
+                assert_eq!(cookies.len(), 1 + number % 3);
+                assert_eq!(Header::decode(answer).expect("a header").origin.to_bits(), 0x1122_3344_5566_7788);
+            }
+        }
+        let counters = responder.counters();
+        assert_eq!(counters.received, 8);
+        assert_eq!((counters.responses(ResponseKind::Nts), counters.responses(ResponseKind::NtsNak)), (6, 2));
+    }
+}
+
 #[test]
 fn a_cookie_or_an_authenticator_that_does_not_open_gets_a_nak() {
     let keys = keys(AeadAlgorithm::AesSivCmac256);

@@ -169,6 +169,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("stratumweight", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.stratum_weight)),
+    ("tempcomp", files::read_temperature),
     ("user", |reader, line| {
         reader.model.process.user = Some(line.only("a user")?.text.to_owned());
         Ok(())

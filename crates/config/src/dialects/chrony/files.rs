@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::line::{Line, Parsed, unknown};
 use super::{Reader, directives::path};
-use crate::{ChronyLog, DriftRecord};
+use crate::{ChronyLog, DriftRecord, TemperatureCompensation, TemperatureCurve};
 
 /// `log WORD...`; the words of several lines add up. Unlike other words they are in lower case only.
 pub(super) fn read_log(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -41,6 +41,26 @@ pub(super) fn read_drift_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> P
     line.end()?;
     let interval = Duration::from_secs(u64::from(seconds));
     reader.model.chrony.drift_file = Some(DriftRecord { path, interval });
+    Ok(())
+}
+
+/// `tempcomp FILE INTERVAL T0 K0 K1 K2` or `tempcomp FILE INTERVAL POINTS`.
+pub(super) fn read_temperature(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    /// The shortest interval: sensors are slow, and reading one may take a while.
+    const INTERVAL_MIN: f64 = 0.1;
+    const INTERVAL_MAX: f64 = 86_400.0;
+    let sensor = PathBuf::from(line.require("a file with a temperature")?.text);
+    let seconds = line.real()?.clamp(INTERVAL_MIN, INTERVAL_MAX);
+    let first = line.require("a temperature and three coefficients, or a file of points")?;
+    let curve = match first.text.parse() {
+        Ok(t0) if line.peek().is_some() => {
+            TemperatureCurve::Quadratic { t0, k0: line.real()?, k1: line.real()?, k2: line.real()? }
+        }
+        _ => TemperatureCurve::PointsFile(PathBuf::from(first.text)),
+    };
+    line.end()?;
+    let interval = Duration::from_secs_f64(seconds);
+    reader.model.chrony.temperature = Some(TemperatureCompensation { sensor, interval, curve });
     Ok(())
 }
 

@@ -59,7 +59,6 @@ const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("asymmetry", "asymmetric delays are not estimated"),
     ("filter", "each answer counts; the clock filter keeps the best ones"),
     ("maxdelayquant", "delays are judged by their ratio and deviation only"),
-    ("maxsamples", "the number of samples adapts itself"),
     ("maxunreach", "a source that does not answer is left after its eighth poll"),
     ("mindelay", "the shortest delay is the measured one"),
     ("minsamples", "the number of samples adapts itself"),
@@ -85,6 +84,8 @@ pub(super) struct SourceDraft {
     key: Option<u32>,
     certificate_set: u32,
     count: usize,
+    /// `maxsamples 1`: the first answer is enough.
+    pub(super) one_sample: bool,
     place: Diagnostic,
 }
 
@@ -117,6 +118,7 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
         key: None,
         certificate_set: 0,
         count: 4,
+        one_sample: false,
         place,
     };
     while let Some(word) = line.next() {
@@ -175,6 +177,12 @@ fn option(
         "maxdelay" => source.max_delay = line.real()?.clamp(1e-6, 1000.0),
         "maxdelayratio" => source.max_delay_ratio = line.real()?.clamp(0.0, 1e6),
         "maxdelaydevratio" => source.max_delay_deviation_ratio = line.real()?.clamp(0.0, 1e6),
+        "maxsamples" => {
+            draft.one_sample = line.integer(&(0..=i32::MAX))? == 1;
+            if !draft.one_sample {
+                reader.no_effect(line, word, "the number of samples adapts itself");
+            }
+        }
         "offset" => source.offset_correction = offset(line)?,
         "version" => version(reader, line, word, source)?,
         "maxsources" => {

@@ -87,7 +87,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         "the scheduling priority is the service manager's to set",
     ),
     ("smoothtime", Shape::Words(2), "the served time is not smoothed: leap seconds are not smeared"),
-    ("tempcomp", Shape::Words(3), "temperature is not compensated"),
 ];
 
 /// Checks how a directive without effect is written; gives what is different, if anything.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
-use super::values::{fault, integer, one_or_list, socket_address, string, word, wrong_type};
+use super::values::{
+    access_rule, fault, integer, list, one_or_list, socket_address, string, text, word, wrong_type,
+};
 use crate::{LogLevel, Observability, Process, Threads};
 
 /// Keys at the top level.
@@ -44,8 +46,15 @@ pub(in crate::dialects) fn read_observability(
     if let Some(socket) = table.read("chrony-command-path", string_or_off) {
         observability.chrony_socket = socket.map(PathBuf::from);
     }
+    if let Some(rules) = table.read("chrony-command-rules", list(access_rule)) {
+        observability.chrony_rules = rules;
+    }
+    let interface = table.read("chrony-command-interface", text);
+    observability.chrony_interface = interface.or(observability.chrony_interface.take());
+    // Without rules nobody else is answered, and another address is a mistake.
+    let address = if observability.chrony_rules.is_empty() { loopback } else { socket_address };
     if let Some(listen) =
-        table.read("chrony-command-listen", |value| off_or(value, |value| one_or_list(loopback)(value)))
+        table.read("chrony-command-listen", |value| off_or(value, |value| one_or_list(address)(value)))
     {
         observability.chrony_listen = listen.unwrap_or_default();
     }

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chime_server::Policy;
 use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
-use super::values::{fault, integer, list, path, socket_address, string, subnet, text, word, wrong_type};
+use super::values::{
+    access_rule, fault, integer, list, number, path, socket_address, string, subnet, text, word, wrong_type,
+};
 use crate::{
-    AccessNetworks, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin, Refusal,
-    RequireNts, Severity,
+    AccessNetworks, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
+    RateLimitSettings, Refusal, RequireNts, Severity,
 };
 
 /// One `[[server]]`.
@@ -26,10 +29,33 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
     let cutoff = table.read("rate-limiting-cutoff-ms", integer(0..=CUTOFF_MAX_MS));
     server.rate_limit_cutoff = Duration::from_millis(cutoff.unwrap_or(0));
     table.set("require-nts", require_nts, &mut server.require_nts);
-    if let Some(versions) = table.read("accept-ntp-versions", list(integer(3..=5_u8))) {
-        server.versions = accepted(table, versions, &[3, 4]);
+    read_rules(table, &mut server);
+    if let Some(versions) = table.read("accept-ntp-versions", list(integer(1..=5_u8))) {
+        server.versions = accepted(table, versions, &[1, 2, 3, 4]);
     }
     listen.map(|_| server)
+}
+
+/// `access-rules` and `rate-limit`: what chrony has for the two lists and the shortest spacing.
+fn read_rules(table: &mut TableReader<'_, '_, '_, '_>, server: &mut NtpServer) {
+    const INTERVAL_MAX: f64 = 86_400.0;
+    server.rules = table.read("access-rules", list(access_rule));
+    if server.rules.is_some() && (server.allow.is_some() || server.deny.is_some()) {
+        let message = "`access-rules` take the place of `allowlist` and `denylist`".to_owned();
+        table.error_at("access-rules", message, Some("give the rules or the lists".to_owned()));
+    }
+    table.table("rate-limit", "rate-limit", |limit| {
+        let interval = limit.require("interval", number(1e-6..=INTERVAL_MAX, " seconds"));
+        let burst = limit.read("burst", integer(1..=u8::MAX)).unwrap_or(8);
+        let exponent = || integer(0..=8_u8);
+        let leak = limit.read("leak", exponent());
+        let kiss = limit.read("kiss", exponent());
+        let interval = interval.map(Duration::from_secs_f64);
+        server.rate_limit = interval.map(|interval| RateLimitSettings { interval, burst, leak, kiss });
+        if server.rate_limit_entries == 0 {
+            server.rate_limit_entries = Policy::CLIENTS_DEFAULT;
+        }
+    });
 }
 
 /// One `[[nts-ke-server]]`. RFC 8915 §4.
@@ -56,6 +82,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         &["longlived-connections", "accepted-pool-authentication-tokens"],
         "connections of NTS pools are not supported by this version",
     );
+    let rules = table.read("access-rules", list(access_rule));
     let place = table.place();
     let (listen, chain, key) = (listen?, chain?, key?);
     let mut certificates = vec![CertificatePair { chain, key }];
@@ -69,7 +96,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         connections_max: connections.unwrap_or(512),
         ntp_server,
         ntp_port,
-        rules: None,
+        rules,
         origin: Some(Origin { file: place.file, line: place.line }),
     })
 }

@@ -13,7 +13,7 @@ use super::values::{
 use crate::model::parse_address;
 use crate::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, Diagnostic, Model, NtpVersion,
-    NtsTrust, Origin, PollLimits, Severity, Source, SourceKind,
+    NtsTrust, Origin, PollLimits, Refresh, Severity, Source, SourceKind,
 };
 
 /// What `[source-defaults]` says; applied when all files are read.
@@ -21,6 +21,7 @@ use crate::{
 pub(in crate::dialects) struct SourceDefaults {
     poll: PollWish,
     pub(in crate::dialects) sockets: ClientSockets,
+    pub(in crate::dialects) refresh: Refresh,
 }
 
 /// Poll limits of which any may be left to the defaults.
@@ -120,6 +121,8 @@ pub(in crate::dialects) fn read_defaults(
             IpAddr::V6(v6) => defaults.sockets.v6 = Some(v6),
         }
     }
+    table.set("name-refresh", integer(0..=u32::MAX), &mut defaults.refresh.names);
+    table.set("nts-key-refresh", integer(0..=u32::MAX), &mut defaults.refresh.nts_keys);
     let interface = table.read("interface", text);
     defaults.sockets.interface = interface.or(defaults.sockets.interface.take());
 }
@@ -236,7 +239,7 @@ fn read_authentication(
     if mode.nts {
         let mut trust = NtsTrust::default();
         trust.port = address_port.unwrap_or(trust.port);
-        trust.certificate_authorities.extend(table.read("certificate-authority", path));
+        table.set("certificate-authority", one_or_list(path), &mut trust.certificate_authorities);
         table.set("system-cas", boolean, &mut trust.system_cas);
         table.set("pinned-certificates", one_or_list(path), &mut trust.pinned_certificates);
         table.set("pinned-keys", one_or_list(sha256), &mut trust.pinned_keys);
@@ -288,6 +291,10 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("require", boolean, &mut source.require);
     table.set("interleaved", boolean, &mut source.interleaved);
     table.set("max-delay", number(1e-6..=DELAY_MAX, " seconds"), &mut source.max_delay);
+    let ratio = || number(0.0..=1e6, "");
+    table.set("max-delay-ratio", ratio(), &mut source.max_delay_ratio);
+    table.set("max-delay-deviation-ratio", ratio(), &mut source.max_delay_deviation_ratio);
+    table.set("online", boolean, &mut source.online);
     table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
     let family =
         word(&[("any", AddressFamily::Any), ("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)]);

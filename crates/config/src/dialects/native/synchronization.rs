@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
-use super::values::{fault, integer, number, plain_number, wrong_type};
+use super::values::{boolean, fault, integer, number, plain_number, wrong_type};
 use chime_discipline::{CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, Settings};
 use chime_time::Frequency;
 
@@ -34,6 +34,7 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
         // 0 is how ntpd-rs writes "no limit".
         settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
+    table.set("steer-clock", boolean, &mut settings.tuning.steer);
     table.ignore(&["warn-on-jump"], "each step of the clock is logged with its evidence");
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
@@ -82,6 +83,8 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     table.set("stratum-weight", from_zero(), &mut settings.stratum_weight);
     table.set("reselect-distance", from_zero(), &mut settings.reselect_distance);
     table.set("combine-limit", number(0.0..=1e6, ""), &mut settings.combine_limit);
+    table.set("minimum-samples", integer(1..=64), &mut settings.samples_min);
+    table.set("patience", number(0.0..=3600.0, " seconds"), &mut settings.patience);
     if let Some(error) = table.read("maximum-clock-error", ratio(0.1)) {
         settings.max_clock_error = Frequency::from_ratio(error);
     }

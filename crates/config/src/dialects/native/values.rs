@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Fault, Parsed, Value, article, nearest};
-use chime_server::Subnet;
+use chime_server::{AccessRule, Subnet};
 
 use crate::AuthenticationPolicy;
 
@@ -162,6 +162,26 @@ pub(in crate::dialects) fn subnet(value: &Value<'_>) -> Parsed<Subnet> {
     })
 }
 
+/// A rule `allow [all] [NETWORK]` or `deny [all] [NETWORK]`.
+pub(in crate::dialects) fn access_rule(value: &Value<'_>) -> Parsed<AccessRule> {
+    let given = string(value)?;
+    let mut words = given.split_ascii_whitespace().peekable();
+    let allow = match words.next() {
+        Some("allow") => Some(true),
+        Some("deny") => Some(false),
+        _ => None,
+    };
+    let all = words.next_if_eq(&"all").is_some();
+    let network = words.next().map(str::parse::<Subnet>).transpose();
+    match (allow, network, words.next()) {
+        (Some(allow), Ok(subnet), None) => Ok(AccessRule { allow, all, subnet }),
+        _ => {
+            let message = format!("\"{given}\" is not \"allow [all] [NETWORK]\" or \"deny [all] [NETWORK]\"");
+            Err(fault(value, message))
+        }
+    }
+}
+
 /// SHA-256 of a public key: 64 hexadecimal digits; colons between octets are accepted.
 pub(in crate::dialects) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
     let given = string(value)?;
@@ -177,9 +197,13 @@ pub(in crate::dialects) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
     Ok(octets)
 }
 
-/// `required` or `mixed`.
+/// `required`, `mixed` or `ignored`.
 pub(in crate::dialects) fn authentication_policy(value: &Value<'_>) -> Parsed<AuthenticationPolicy> {
-    word(&[("required", AuthenticationPolicy::Required), ("mixed", AuthenticationPolicy::Mixed)])(value)
+    word(&[
+        ("required", AuthenticationPolicy::Required),
+        ("mixed", AuthenticationPolicy::Mixed),
+        ("ignored", AuthenticationPolicy::Ignored),
+    ])(value)
 }
 
 /// An integer or a float as a number; not checked.

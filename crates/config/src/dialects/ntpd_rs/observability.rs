@@ -5,7 +5,7 @@ use super::super::native::table::TableReader;
 use super::super::native::values::{path, socket_address, word};
 use crate::{LogLevel, Observability};
 
-/// The sockets of ntpd-rs speak a protocol of their own, so our control socket stays where it is.
+/// The observation socket is for the tools of ntpd-rs; our control socket stays where it is.
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
     let level = word(&[
         ("error", LogLevel::Error),
@@ -18,10 +18,6 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut 
     let exporter = "it is for ntp-metrics-exporter; the metrics of this daemon are on its control socket";
     for (key, why) in [
         ("log-path", "the log goes to standard error, for the journal"),
-        (
-            "observation-path",
-            "ntp-ctl cannot talk to this daemon; use `chime`, which asks at the control socket",
-        ),
         ("log-path-metrics-exporter", exporter),
     ] {
         if table.read(key, path).is_some() {
@@ -35,6 +31,8 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut 
         );
     }
     table.ignore(&["ansi-colors"], "the log has no colours");
-    // Belongs to `observation-path`, about which all is said.
-    let _ = table.read("observation-permissions", permissions);
+    if let Some(socket) = table.read("observation-path", path) {
+        observability.ntpd_rs_socket = Some(socket);
+    }
+    table.set("observation-permissions", permissions, &mut observability.ntpd_rs_socket_mode);
 }

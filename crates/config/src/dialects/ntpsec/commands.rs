@@ -37,6 +37,10 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("nic", interfaces::read),
     ("nts", nts::read),
     ("peer", association::read),
+    ("pidfile", |reader, line| {
+        reader.model.chrony.pid_file = Some(PathBuf::from(line.require("a path")?.text));
+        line.end()
+    }),
     ("pool", association::read),
     ("refclock", reference_clock::read),
     ("restrict", restrict::read),

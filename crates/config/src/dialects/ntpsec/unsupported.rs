@@ -32,7 +32,6 @@ pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
     ("ntpsigndsocket", Shape::Words(1), "MS-SNTP requests are not signed"),
     ("phone", Shape::Words(1), "there are no telephone time services"),
-    ("pidfile", Shape::Words(1), "there is no PID file; the service manager knows the process"),
     ("requestkey", Shape::Integer, "ntpd does not use it either"),
     (
         "reset",

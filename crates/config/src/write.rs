@@ -1,0 +1,511 @@
+//! From the model back to the native dialect.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use chime_discipline::CorrectionTime;
+use chime_time::Frequency;
+
+use crate::{
+    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Model, NtpServer,
+    NtpVersion, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits, ReferenceClock, Refusal,
+    RequireNts, Source, SourceKind, Threads,
+};
+
+/// How much is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Detail {
+    /// Every key, whether or not it has its default.
+    Complete,
+    /// What differs from the defaults of the native dialect.
+    Differences,
+}
+
+/// Writes a model as the native dialect; `comments` gives the comments of what was configured at a place, without `#`.
+#[must_use]
+pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) -> Vec<String>) -> String {
+    let mut out = Writer { out: String::new(), detail, pending: None };
+    out.top(model);
+    for source in &model.sources {
+        out.comments(source.origin.as_ref(), comments);
+        out.source(source, model.authentication);
+    }
+    for clock in &model.reference_clocks {
+        out.comments(clock.origin.as_ref(), comments);
+        out.reference_clock(clock);
+    }
+    out.source_defaults(model);
+    for server in &model.servers {
+        out.server(server);
+    }
+    for server in &model.nts_ke_servers {
+        out.comments(server.origin.as_ref(), comments);
+        out.ke_server(server);
+    }
+    out.keys(model);
+    out.synchronization(model);
+    out.algorithm(model);
+    out.observability(model);
+    out.chrony_files(model);
+    out.predecessor(model);
+    out.out
+}
+
+struct Writer {
+    out: String,
+    detail: Detail,
+    /// Head of a table that is written with its first key.
+    pending: Option<String>,
+}
+
+impl Writer {
+    /// Begins a table that is left away when it stays empty.
+    fn table(&mut self, head: &str) {
+        self.pending = Some(head.to_owned());
+    }
+
+    /// Begins a table that is there, empty or not.
+    fn item(&mut self, head: &str) {
+        self.pending = None;
+        let gap = if self.out.is_empty() || self.out.ends_with("#\n") { "" } else { "\n" };
+        let _ = writeln!(self.out, "{gap}{head}");
+    }
+
+    fn comments(&mut self, origin: Option<&Origin>, comments: &mut dyn FnMut(&Origin) -> Vec<String>) {
+        let lines = origin.map(comments).unwrap_or_default();
+        if !lines.is_empty() {
+            self.out.push('\n');
+        }
+        for line in &lines {
+            let _ = writeln!(self.out, "# {line}");
+        }
+        if !lines.is_empty() {
+            self.out.push_str("#\n");
+        }
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        if let Some(head) = self.pending.take() {
+            self.item(&head);
+        }
+        let _ = writeln!(self.out, "{key} = {value}");
+    }
+
+    /// A key that may have its default.
+    fn set<T: PartialEq + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+        default: &T,
+        shown: impl FnOnce(&T) -> String,
+    ) {
+        if self.detail == Detail::Complete || value != default {
+            self.put(key, &shown(value));
+        }
+    }
+
+    fn flag(&mut self, key: &str, value: bool, default: bool) {
+        self.set(key, &value, &default, ToString::to_string);
+    }
+
+    fn number(&mut self, key: &str, value: f64, default: f64) {
+        self.set(key, &value, &default, |value| float(*value));
+    }
+
+    fn ratio(&mut self, key: &str, value: Frequency, default: Frequency) {
+        self.number(key, value.as_ratio(), default.as_ratio());
+    }
+
+    fn some<T>(&mut self, key: &str, value: Option<&T>, shown: impl FnOnce(&T) -> String) {
+        if let Some(value) = value {
+            self.put(key, &shown(value));
+        }
+    }
+
+    fn top(&mut self, model: &Model) {
+        self.put("authentication", &quoted(policy(model.authentication)));
+        let default = Model::default().process;
+        self.set("user", &model.process.user, &default.user, |user| or_off(user.as_deref()));
+        self.set("threads", &model.process.threads, &default.threads, |threads| match threads {
+            Threads::PerCore => quoted("per-core"),
+            Threads::Single => quoted("single"),
+            Threads::Count(count) => count.to_string(),
+        });
+    }
+
+    fn source(&mut self, source: &Source, global: AuthenticationPolicy) {
+        let default = Source::new("");
+        let trust = source.authentication.nts_trust();
+        let is_pool = source.kind != SourceKind::Server;
+        self.item("[[source]]");
+        self.put(
+            "mode",
+            match (is_pool, trust.is_some()) {
+                (false, false) => "\"server\"",
+                (false, true) => "\"nts\"",
+                (true, false) => "\"pool\"",
+                (true, true) => "\"nts-pool\"",
+            },
+        );
+        let port = trust.map(|trust| trust.port).filter(|port| *port != 4460);
+        self.put("address", &quoted(&address(&source.name, port)));
+        self.set("port", &source.port, &default.port, ToString::to_string);
+        if let SourceKind::Pool { count, ignore } = &source.kind {
+            self.set("count", count, &4, ToString::to_string);
+            self.set("ignore", ignore, &Vec::new(), |ignore| {
+                list(ignore.iter().map(|ip| quoted(&ip.to_string())))
+            });
+        }
+        self.set("authentication", &source.policy, &global, |own| quoted(policy(*own)));
+        match &source.authentication {
+            Authentication::None => {}
+            Authentication::Key(key) => self.put("key", &key.to_string()),
+            Authentication::Nts(trust) => self.trust(trust),
+        }
+        self.polls(source.poll);
+        self.source_options(source, &default);
+    }
+
+    fn trust(&mut self, trust: &NtsTrust) {
+        let paths = |paths: &Vec<std::path::PathBuf>| list(paths.iter().map(|it| path(it)));
+        self.set("certificate-authority", &trust.certificate_authorities, &Vec::new(), paths);
+        self.flag("system-cas", trust.system_cas, true);
+        self.set("pinned-certificates", &trust.pinned_certificates, &Vec::new(), paths);
+        self.set("pinned-keys", &trust.pinned_keys, &Vec::new(), |keys| {
+            list(
+                keys.iter()
+                    .map(|key| quoted(&key.iter().map(|octet| format!("{octet:02x}")).collect::<String>())),
+            )
+        });
+    }
+
+    fn polls(&mut self, poll: PollLimits) {
+        let PollLimits { min, max, initial } = poll;
+        let default = PollLimits::default();
+        self.set("poll-interval-limits", &(min, max), &(default.min, default.max), |(min, max)| {
+            format!("{{ min = {min}, max = {max} }}")
+        });
+        // What is not said begins at the default, or at the limit next to it.
+        let implied = default.initial.max(min).min(max);
+        self.set("initial-poll-interval", &initial, &implied, ToString::to_string);
+    }
+
+    fn source_options(&mut self, source: &Source, default: &Source) {
+        self.flag("iburst", source.iburst, default.iburst);
+        self.set("ntp-version", &source.version, &NtpVersion::V4, |version| version.number().to_string());
+        self.flag("prefer", source.prefer, default.prefer);
+        self.flag("noselect", source.no_select, default.no_select);
+        self.flag("trust", source.trust, default.trust);
+        self.flag("require", source.require, default.require);
+        self.flag("interleaved", source.interleaved, default.interleaved);
+        self.flag("online", source.online, default.online);
+        self.set("address-family", &source.address_family, &default.address_family, |family| {
+            quoted(match family {
+                AddressFamily::Any => "any",
+                AddressFamily::V4 => "ipv4",
+                AddressFamily::V6 => "ipv6",
+            })
+        });
+        self.number("max-delay", source.max_delay, default.max_delay);
+        self.number("max-delay-ratio", source.max_delay_ratio, default.max_delay_ratio);
+        self.number(
+            "max-delay-deviation-ratio",
+            source.max_delay_deviation_ratio,
+            default.max_delay_deviation_ratio,
+        );
+        self.number("offset", source.offset_correction, default.offset_correction);
+    }
+
+    fn reference_clock(&mut self, clock: &ReferenceClock) {
+        let default = ReferenceClock::new("", "");
+        self.item("[[reference-clock]]");
+        self.put("driver", &quoted(&clock.driver));
+        self.put("parameter", &quoted(&clock.parameter));
+        self.some("reference-id", clock.reference_id.as_ref(), |name| quoted(name));
+        self.some("poll-interval", clock.poll_exponent.as_ref(), ToString::to_string);
+        self.some("precision", clock.precision.as_ref(), |precision| float(*precision));
+        self.number("offset", clock.offset_correction, default.offset_correction);
+        self.set("stratum", &clock.stratum, &default.stratum, ToString::to_string);
+        self.flag("prefer", clock.prefer, default.prefer);
+        self.flag("noselect", clock.no_select, default.no_select);
+        self.flag("trust", clock.trust, default.trust);
+        self.flag("require", clock.require, default.require);
+    }
+
+    fn source_defaults(&mut self, model: &Model) {
+        self.table("[source-defaults]");
+        let sockets = &model.client_sockets;
+        let addresses = sockets.v4.map(|ip| quoted(&ip.to_string())).into_iter();
+        let addresses = addresses.chain(sockets.v6.map(|ip| quoted(&ip.to_string()))).collect::<Vec<_>>();
+        if !addresses.is_empty() {
+            self.put("bind-address", &list(addresses.into_iter()));
+        }
+        self.some("interface", sockets.interface.as_ref(), |name| quoted(name));
+        let default = Model::default().refresh;
+        self.set("name-refresh", &model.refresh.names, &default.names, ToString::to_string);
+        self.set("nts-key-refresh", &model.refresh.nts_keys, &default.nts_keys, ToString::to_string);
+    }
+
+    fn server(&mut self, server: &NtpServer) {
+        let default = NtpServer::new(server.listen);
+        self.item("[[server]]");
+        self.put("listen", &quoted(&server.listen.to_string()));
+        self.some("interface", server.interface.as_ref(), |name| quoted(name));
+        self.some("allowlist", server.allow.as_ref(), networks);
+        self.some("denylist", server.deny.as_ref(), networks);
+        self.some("access-rules", server.rules.as_ref(), |rules| access_rules(rules));
+        self.some("rate-limit", server.rate_limit.as_ref(), |limit| {
+            let mut text =
+                format!("{{ interval = {}, burst = {}", float(limit.interval.as_secs_f64()), limit.burst);
+            for (key, value) in [("leak", limit.leak), ("kiss", limit.kiss)] {
+                if let Some(value) = value {
+                    let _ = write!(text, ", {key} = {value}");
+                }
+            }
+            text + " }"
+        });
+        let entries = &server.rate_limit_entries;
+        self.set("rate-limiting-cache-size", entries, &default.rate_limit_entries, ToString::to_string);
+        self.set("rate-limiting-cutoff-ms", &server.rate_limit_cutoff.as_millis(), &0, ToString::to_string);
+        self.set("require-nts", &server.require_nts, &default.require_nts, |wish| match wish {
+            RequireNts::No => "false".to_owned(),
+            RequireNts::Ignore => quoted("ignore"),
+            RequireNts::Deny => quoted("deny"),
+        });
+        self.set("accept-ntp-versions", &server.versions, &default.versions, |versions| {
+            list(versions.iter().map(ToString::to_string))
+        });
+    }
+
+    fn ke_server(&mut self, server: &NtsKeServer) {
+        self.item("[[nts-ke-server]]");
+        self.put("listen", &quoted(&server.listen.to_string()));
+        if let Some(pair) = server.certificates.first() {
+            self.put("certificate-chain-path", &path(&pair.chain));
+            self.put("private-key-path", &path(&pair.key));
+        }
+        self.set("key-exchange-timeout-ms", &server.timeout.as_millis(), &5000, ToString::to_string);
+        self.set("concurrent-connections", &server.connections_max, &512, ToString::to_string);
+        self.some("ntp-server", server.ntp_server.as_ref(), |name| quoted(name));
+        self.some("ntp-port", server.ntp_port.as_ref(), ToString::to_string);
+        self.some("access-rules", server.rules.as_ref(), |rules| access_rules(rules));
+        for pair in server.certificates.iter().skip(1) {
+            self.item("[[nts-ke-server.certificate]]");
+            self.put("certificate-chain-path", &path(&pair.chain));
+            self.put("private-key-path", &path(&pair.key));
+        }
+    }
+
+    fn keys(&mut self, model: &Model) {
+        self.table("[keys]");
+        self.some("key-file", model.key_file.as_ref(), |file| path(file));
+        self.table("[keyset]");
+        let default = Model::default().keyset;
+        let seconds = model.keyset.rotation_interval.as_secs();
+        self.set(
+            "key-rotation-interval",
+            &seconds,
+            &default.rotation_interval.as_secs(),
+            ToString::to_string,
+        );
+        self.set("stale-key-count", &model.keyset.stale_keys, &default.stale_keys, ToString::to_string);
+        self.some("key-storage-path", model.keyset.storage_path.as_ref(), |file| path(file));
+    }
+
+    fn synchronization(&mut self, model: &Model) {
+        let default = Model::default();
+        let (step, usual) = (&model.synchronization.tuning.step, &default.synchronization.tuning.step);
+        self.table("[synchronization]");
+        let agreeing = model.synchronization.minimum_agreeing_sources;
+        self.some(
+            "minimum-agreeing-sources",
+            agreeing.map(|count| count.min(255)).as_ref(),
+            ToString::to_string,
+        );
+        self.set("single-step-panic-threshold", &step.running_panic, &usual.running_panic, threshold);
+        self.set("startup-step-panic-threshold", &step.startup_panic, &usual.startup_panic, threshold);
+        self.some("accumulated-step-panic-threshold", step.accumulated_panic.as_ref(), |limit| float(*limit));
+        self.flag("steer-clock", model.synchronization.tuning.steer, true);
+        if let Some(local) = model.synchronization.local_clock {
+            self.item("[local-clock]");
+            self.put("stratum", &local.stratum.to_string());
+            self.put("distance", &float(local.distance));
+            self.put("activate", &float(local.activate));
+        }
+    }
+
+    fn algorithm(&mut self, model: &Model) {
+        let usual = &Model::default().synchronization.tuning;
+        let tuning = &model.synchronization.tuning;
+        self.table("[synchronization.algorithm]");
+        self.set("step-threshold", &tuning.step.threshold, &usual.step.threshold, |limit| {
+            limit_or_inf(*limit)
+        });
+        self.set("step-updates-limit", &tuning.step.updates_limit, &usual.step.updates_limit, |limit| {
+            limit.map_or_else(|| quoted("unlimited"), |limit| limit.to_string())
+        });
+        self.ratio("slew-maximum-frequency-offset", tuning.max_slew, usual.max_slew);
+        self.ratio("maximum-frequency-steer", tuning.max_drift, usual.max_drift);
+        self.number("maximum-source-distance", tuning.max_distance, usual.max_distance);
+        self.number("maximum-source-jitter", tuning.max_jitter, usual.max_jitter);
+        self.number("stratum-weight", tuning.stratum_weight, usual.stratum_weight);
+        self.number("reselect-distance", tuning.reselect_distance, usual.reselect_distance);
+        self.number("combine-limit", tuning.combine_limit, usual.combine_limit);
+        self.set("minimum-samples", &tuning.samples_min, &usual.samples_min, ToString::to_string);
+        self.set(
+            "first-correction-samples",
+            &tuning.first_samples_min,
+            &usual.first_samples_min,
+            ToString::to_string,
+        );
+        self.set(
+            "panic-after-updates",
+            &tuning.step.panic_after,
+            &usual.step.panic_after,
+            ToString::to_string,
+        );
+        self.ratio("maximum-update-skew", tuning.max_update_skew, usual.max_update_skew);
+        if let CorrectionTime::Ratio(ratio) = tuning.correction_time {
+            self.put("correction-time-ratio", &float(ratio));
+        }
+        self.some("fallback-drift", tuning.fallback.as_ref(), |fallback| {
+            format!("{{ min = {}, max = {} }}", fallback.min, fallback.max)
+        });
+        self.number("patience", tuning.patience, usual.patience);
+        self.ratio("maximum-clock-error", tuning.max_clock_error, usual.max_clock_error);
+    }
+
+    fn observability(&mut self, model: &Model) {
+        let (own, default) = (&model.observability, &Model::default().observability);
+        self.table("[observability]");
+        self.set("log-level", &own.log_level, &default.log_level, |level| quoted(level.name()));
+        let socket = |socket: &Option<std::path::PathBuf>| or_off(socket.as_deref().and_then(Path::to_str));
+        self.set("observation-path", &own.control_socket, &default.control_socket, socket);
+        let octal = |mode: &u32| format!("0o{mode:o}");
+        self.set("observation-permissions", &own.control_socket_mode, &default.control_socket_mode, octal);
+        self.set("metrics-exporter-listen", &own.metrics_listen, &default.metrics_listen, |listen| {
+            or_off(listen.map(|listen| listen.to_string()).as_deref())
+        });
+        self.set("chrony-command-path", &own.chrony_socket, &default.chrony_socket, socket);
+        self.set("chrony-command-listen", &own.chrony_listen, &default.chrony_listen, |addresses| {
+            if addresses.is_empty() {
+                "false".to_owned()
+            } else {
+                list(addresses.iter().map(|it| quoted(&it.to_string())))
+            }
+        });
+        self.set("chrony-command-rules", &own.chrony_rules, &default.chrony_rules, |rules| {
+            access_rules(rules)
+        });
+        self.some("chrony-command-interface", own.chrony_interface.as_ref(), |name| quoted(name));
+        self.set("ntpd-rs-observation-path", &own.ntpd_rs_socket, &default.ntpd_rs_socket, socket);
+        let (mode, usual) = (&own.ntpd_rs_socket_mode, &default.ntpd_rs_socket_mode);
+        self.set("ntpd-rs-observation-permissions", mode, usual, octal);
+        self.table("[state]");
+        let (own, default) = (&model.process, &Model::default().process);
+        self.set("directory", &own.state_directory, &default.state_directory, |it| path(it));
+    }
+
+    fn chrony_files(&mut self, model: &Model) {
+        let (files, default) = (&model.chrony, &Model::default().chrony);
+        self.table("[chrony]");
+        self.some("pid-file", files.pid_file.as_ref(), |it| path(it));
+        if let Some(drift) = &files.drift_file {
+            self.put("drift-file", &path(&drift.path));
+            self.set("drift-file-interval", &drift.interval.as_secs(), &3600, ToString::to_string);
+        }
+        self.some("dump-directory", files.dump_directory.as_ref(), |it| path(it));
+        self.some("nts-directory", files.nts_directory.as_ref(), |it| path(it));
+        self.some("log-directory", files.logs.directory.as_ref(), |it| path(it));
+        self.set("logs", &files.logs.kinds, &default.logs.kinds, |kinds| {
+            list(kinds.iter().map(|kind| quoted(kind.word())))
+        });
+        self.set("log-banner", &files.logs.banner, &default.logs.banner, ToString::to_string);
+        self.number("log-change", files.log_change.0, default.log_change.0);
+    }
+
+    fn predecessor(&mut self, model: &Model) {
+        self.table("[predecessor]");
+        if let Some(drift) = &model.predecessor.drift_file {
+            self.put("drift-file", &path(&drift.path));
+            self.flag("positive-drift-is-fast", drift.positive_is_fast, true);
+        }
+        if let Some(keys) = &model.predecessor.cookie_keys {
+            self.put("cookie-keys", &path(&keys.path));
+            self.put("cookie-key-format", &quoted(keys.format.name()));
+        }
+    }
+}
+
+/// A string as TOML has it.
+pub(crate) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+fn float(number: f64) -> String {
+    toml::Value::Float(number).to_string()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn or_off(text: Option<&str>) -> String {
+    text.map_or_else(|| "false".to_owned(), quoted)
+}
+
+fn limit_or_inf(limit: Option<f64>) -> String {
+    limit.map_or_else(|| quoted("inf"), float)
+}
+
+fn threshold(threshold: &PanicThreshold) -> String {
+    if threshold.forward == threshold.backward {
+        return limit_or_inf(threshold.forward);
+    }
+    let (forward, backward) = (limit_or_inf(threshold.forward), limit_or_inf(threshold.backward));
+    format!("{{ forward = {forward}, backward = {backward} }}")
+}
+
+const fn policy(policy: AuthenticationPolicy) -> &'static str {
+    match policy {
+        AuthenticationPolicy::Required => "required",
+        AuthenticationPolicy::Mixed => "mixed",
+        AuthenticationPolicy::Ignored => "ignored",
+    }
+}
+
+fn networks(networks: &AccessNetworks) -> String {
+    let filter = list(networks.subnets.iter().map(|subnet| quoted(&subnet.to_string())));
+    let action = match networks.refusal {
+        Refusal::Ignore => "ignore",
+        Refusal::Deny => "deny",
+    };
+    format!("{{ filter = {filter}, action = \"{action}\" }}")
+}
+
+fn access_rules(rules: &[AccessRule]) -> String {
+    list(rules.iter().map(|rule| {
+        let mut text = if rule.allow { "allow" } else { "deny" }.to_owned();
+        if rule.all {
+            text.push_str(" all");
+        }
+        if let Some(subnet) = rule.subnet {
+            let _ = write!(text, " {subnet}");
+        }
+        quoted(&text)
+    }))
+}
+
+/// A host with a port where it has one; an IPv6 address in brackets then.
+fn address(name: &str, port: Option<u16>) -> String {
+    match port {
+        None => name.to_owned(),
+        Some(port) if name.contains(':') => format!("[{name}]:{port}"),
+        Some(port) => format!("{name}:{port}"),
+    }
+}
