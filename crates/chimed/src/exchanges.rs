@@ -1,26 +1,56 @@
-//! The sockets of requests under way: one for each exchange, on a random port (RFC 9109).
+//! The sockets of requests under way: one for each exchange, on a random port (RFC 9109), unless a port is configured.
 
 use chime_config::ClientSockets;
 use chime_engine::{ExchangeId, Input, SendFailure, TimestampSource, Timestamped, Transmit};
+use chime_sys::Timestamped as Stamp;
 use chime_sys::poll::{Interest, PollSet, Readiness};
 use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
 use chime_wire::DATAGRAM_OCTETS_MAX;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use tracing::warn;
 
 /// Datagrams and reports read from one socket in one turn of the loop. A flood on one exchange must not hold up the
 /// rest; what is left is still there in the next turn.
 const READS_PER_TURN_MAX: usize = 16;
 
+/// Requests on a shared socket whose transmit stamps may still come.
+const SENT_REMEMBERED_MAX: usize = 64;
+
 /// The open sockets.
 #[derive(Debug)]
 pub struct Exchanges {
     sockets: BTreeMap<ExchangeId, UdpSocket>,
+    /// One for each family, where a port is given or there are no descriptors left.
+    shared: [Option<Shared>; 2],
     /// Never read: while it lives the kernel stamps what arrives, also the first answer to a socket just opened.
     _hold: Option<UdpSocket>,
     options: UdpOptions,
     local: ClientSockets,
     buffer: Box<[u8; DATAGRAM_OCTETS_MAX]>,
+    /// The same trouble with the configured port is told once.
+    port_refused: bool,
+}
+
+/// Which socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExchangeSocket {
+    /// The one of an exchange.
+    Own(ExchangeId),
+    /// The shared one of a family, by its number.
+    Shared(usize),
+}
+
+/// A socket of several exchanges.
+#[derive(Debug)]
+struct Shared {
+    socket: UdpSocket,
+    /// Whose answer is waited for from where.
+    waiting: BTreeMap<SocketAddr, ExchangeId>,
+    /// The exchanges of the last requests, in order, and the number of the first on this socket.
+    sent: VecDeque<ExchangeId>,
+    first: u32,
 }
 
 impl Exchanges {
@@ -30,6 +60,7 @@ impl Exchanges {
         let interface = local.interface.clone();
         Self {
             sockets: BTreeMap::new(),
+            shared: [None, None],
             _hold: hold_timestamps().ok(),
             options: UdpOptions {
                 transmit_timestamps: true,
@@ -39,25 +70,84 @@ impl Exchanges {
             },
             local,
             buffer: Box::new([0; DATAGRAM_OCTETS_MAX]),
+            port_refused: false,
         }
     }
 
     /// Opens a socket for the request and sends it; gives the fact to report to the engine.
     pub fn transmit(&mut self, transmit: Transmit) -> Input<'static> {
         let exchange = transmit.token.exchange();
-        let local = self.local.address_for(transmit.to);
-        let sent = UdpSocket::connected_to(transmit.to, local, &self.options).and_then(|socket| {
-            let sent = socket.send(&transmit.octets)?;
-            self.sockets.insert(exchange, socket);
-            Ok(sent)
-        });
+        let (to, octets) = (transmit.to, &transmit.octets[..]);
+        let sent = match self.local.port.filter(|_| !self.port_refused) {
+            Some(port) => self.send_shared(exchange, to, octets, port).or_else(|error| {
+                if self.shared[family(to)].is_some() {
+                    return Err(error);
+                }
+                self.port_refused = true;
+                warn!("requests cannot leave from port {port}: {error}; each leaves from a random one");
+                self.send_own(exchange, to, octets)
+            }),
+            None => self.send_own(exchange, to, octets).or_else(|error| {
+                if is_out_of_descriptors(&error) {
+                    self.send_shared(exchange, to, octets, 0)
+                } else {
+                    Err(error)
+                }
+            }),
+        };
         let sent = sent.map(stamped).map_err(|error| send_failure(&error));
         Input::Transmitted { token: transmit.token, sent }
     }
 
-    /// Closes an exchange's socket.
+    /// From a socket of its own, on a random port.
+    fn send_own(&mut self, exchange: ExchangeId, to: SocketAddr, octets: &[u8]) -> io::Result<Stamp> {
+        let socket = UdpSocket::connected_to(to, self.local.address_for(to), &self.options)?;
+        let sent = socket.send(octets)?;
+        self.sockets.insert(exchange, socket);
+        Ok(sent)
+    }
+
+    /// From the shared socket of the family, which is opened when it is not yet.
+    fn send_shared(
+        &mut self,
+        exchange: ExchangeId,
+        to: SocketAddr,
+        octets: &[u8],
+        port: u16,
+    ) -> io::Result<Stamp> {
+        let any = match to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let place = &mut self.shared[family(to)];
+        let shared = match place {
+            Some(shared) => shared,
+            None => {
+                let address = SocketAddr::new(self.local.address_for(to).unwrap_or(any), port);
+                place.insert(Shared {
+                    socket: UdpSocket::bound_to(address, &self.options)?,
+                    waiting: BTreeMap::new(),
+                    sent: VecDeque::new(),
+                    first: 0,
+                })
+            }
+        };
+        let sent = shared.socket.send_to(octets, to, None)?;
+        shared.waiting.insert(to, exchange);
+        if shared.sent.len() == SENT_REMEMBERED_MAX {
+            shared.sent.pop_front();
+            shared.first = shared.first.wrapping_add(1);
+        }
+        shared.sent.push_back(exchange);
+        Ok(sent)
+    }
+
+    /// Closes an exchange's socket; a shared one stays.
     pub fn close(&mut self, exchange: ExchangeId) {
         self.sockets.remove(&exchange);
+        for shared in self.shared.iter_mut().flatten() {
+            shared.waiting.retain(|_, waiting| *waiting != exchange);
+        }
     }
 
     /// Where requests leave from.
@@ -67,25 +157,52 @@ impl Exchanges {
     }
 
     /// Adds every socket to what the loop waits for.
-    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(ExchangeId) -> T) {
+    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(ExchangeSocket) -> T) {
         for (exchange, socket) in &self.sockets {
-            set.add(socket, Interest::READ | Interest::ERRORS, token(*exchange));
+            set.add(socket, Interest::READ | Interest::ERRORS, token(ExchangeSocket::Own(*exchange)));
+        }
+        for (number, shared) in self.shared.iter().enumerate() {
+            if let Some(shared) = shared {
+                let interest = Interest::READ | Interest::ERRORS;
+                set.add(&shared.socket, interest, token(ExchangeSocket::Shared(number)));
+            }
         }
     }
 
-    /// Reads what an exchange's socket has, and gives each fact to `report`. Transmit stamps come before datagrams:
-    /// the engine wants to know when a request left before it looks at the answer.
-    pub fn receive(&mut self, exchange: ExchangeId, ready: Readiness, mut report: impl FnMut(Input<'_>)) {
-        let Some(socket) = self.sockets.get(&exchange) else { return };
+    /// Reads what a socket has, and gives each fact to `report`. Transmit stamps come before datagrams: the engine wants to
+    /// know when a request left before it looks at the answer.
+    pub fn receive(&mut self, which: ExchangeSocket, ready: Readiness, mut report: impl FnMut(Input<'_>)) {
+        let (socket, shared) = match which {
+            ExchangeSocket::Own(exchange) => match self.sockets.get(&exchange) {
+                Some(socket) => (socket, None),
+                None => return,
+            },
+            ExchangeSocket::Shared(number) => match &self.shared[number & 1] {
+                Some(shared) => (&shared.socket, Some(shared)),
+                None => return,
+            },
+        };
+        let of = |remote: Option<SocketAddr>| match (which, shared) {
+            (ExchangeSocket::Own(exchange), _) => Some(exchange),
+            (_, shared) => shared?.waiting.get(&remote?).copied(),
+        };
         if ready.errors {
             // One for each wake-up: there is hardly ever more, and simulators answer a second call with a datagram.
             match socket.recv_error() {
-                Ok(ErrorReport::Transmitted { sent, .. }) => {
-                    report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
+                Ok(ErrorReport::Transmitted { number, sent, .. }) => {
+                    let exchange = match shared {
+                        Some(shared) => shared.numbered(number),
+                        None => of(None),
+                    };
+                    if let Some(exchange) = exchange {
+                        report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
+                    }
                 }
-                Ok(ErrorReport::Undeliverable { errno, .. }) => {
-                    let failure = send_failure(&io::Error::from_raw_os_error(errno));
-                    report(Input::ExchangeFailed { exchange, failure });
+                Ok(ErrorReport::Undeliverable { errno, to }) => {
+                    if let Some(exchange) = of(to) {
+                        let failure = send_failure(&io::Error::from_raw_os_error(errno));
+                        report(Input::ExchangeFailed { exchange, failure });
+                    }
                 }
                 Ok(ErrorReport::Other) | Err(_) => {}
             }
@@ -93,23 +210,51 @@ impl Exchanges {
         if ready.readable {
             for _ in 0..READS_PER_TURN_MAX {
                 match socket.recv(&mut self.buffer[..]) {
-                    // A datagram longer than any answer that we asked for is cut, and then fails its checks.
-                    Ok(datagram) => report(Input::Datagram {
-                        exchange,
-                        from: datagram.from,
-                        local: datagram.destination.map(|local| local.address),
-                        received: stamped(datagram.received),
-                        octets: &self.buffer[..datagram.octets],
-                    }),
+                    // A datagram longer than any answer that we asked for is cut, and then fails its checks. What nobody
+                    // waits for on a shared socket is a stranger's.
+                    Ok(datagram) => {
+                        if let Some(exchange) = of(Some(datagram.from)) {
+                            report(Input::Datagram {
+                                exchange,
+                                from: datagram.from,
+                                local: datagram.destination.map(|local| local.address),
+                                received: stamped(datagram.received),
+                                octets: &self.buffer[..datagram.octets],
+                            });
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
-                        report(Input::ExchangeFailed { exchange, failure: send_failure(&error) });
+                        if let Some(exchange) = of(None) {
+                            report(Input::ExchangeFailed { exchange, failure: send_failure(&error) });
+                        }
                         break;
                     }
                 }
             }
         }
     }
+}
+
+impl Shared {
+    /// The exchange of the datagram with that number on this socket; without a number, of the last one.
+    fn numbered(&self, number: Option<u32>) -> Option<ExchangeId> {
+        match number {
+            Some(number) => self.sent.get(usize::try_from(number.wrapping_sub(self.first)).ok()?).copied(),
+            None => self.sent.back().copied(),
+        }
+    }
+}
+
+/// The place of a family in [`Exchanges::shared`].
+const fn family(address: SocketAddr) -> usize {
+    if address.is_ipv4() { 0 } else { 1 }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    /// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM`.
+    const ERRNOS: [i32; 4] = [24, 23, 105, 12];
+    error.raw_os_error().is_some_and(|errno| ERRNOS.contains(&errno))
 }
 
 /// The same stamp in the engine's words.
@@ -137,6 +282,24 @@ fn send_failure(error: &io::Error) -> SendFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_a_shared_socket_stamps_belong_to_requests_by_number() {
+        let socket = UdpSocket::bound_to(SocketAddr::from(([127, 0, 0, 1], 0)), &UdpOptions::default());
+        let mut shared = Shared {
+            socket: socket.expect("a socket"),
+            waiting: BTreeMap::new(),
+            sent: VecDeque::from([ExchangeId(5), ExchangeId(9)]),
+            first: u32::MAX,
+        };
+        assert_eq!(shared.numbered(Some(u32::MAX)), Some(ExchangeId(5)));
+        assert_eq!(shared.numbered(Some(0)), Some(ExchangeId(9)));
+        assert_eq!((shared.numbered(Some(1)), shared.numbered(None)), (None, Some(ExchangeId(9))));
+        shared.sent.clear();
+        assert_eq!(shared.numbered(None), None);
+        assert!(is_out_of_descriptors(&io::Error::from_raw_os_error(24)));
+        assert!(!is_out_of_descriptors(&io::Error::from_raw_os_error(101)));
+    }
 
     #[test]
     fn failures_are_told_in_the_words_of_the_engine() {

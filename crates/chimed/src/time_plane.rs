@@ -7,7 +7,7 @@ use crate::chronyd::shell::ChronyShell;
 use crate::clock_shell::ClockShell;
 use crate::desks::Desk;
 use crate::event_log::EventLog;
-use crate::exchanges::Exchanges;
+use crate::exchanges::{ExchangeSocket, Exchanges};
 use crate::ke_client::KeClients;
 use crate::ke_server::{KeToken, KeWorker};
 use crate::publish::Publisher;
@@ -17,8 +17,7 @@ use crate::trust::Trusts;
 use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ClockCommand;
 use chime_engine::{
-    AddressFamily, Command, Config, Engine, EngineReport, Event, ExchangeId, Input, LookupId, Request,
-    ResolveFailure,
+    AddressFamily, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request, ResolveFailure,
 };
 use chime_sys::clock;
 use chime_sys::clock_watch::ClockWatch;
@@ -116,7 +115,7 @@ pub struct InlineDesks {
 /// A descriptor of the loop.
 #[derive(Clone, Copy, Debug)]
 enum Token {
-    Exchange(ExchangeId),
+    Exchange(ExchangeSocket),
     Establishment(usize),
     Lookups,
     Commands,
@@ -474,10 +473,10 @@ impl TimePlane {
 
     fn handle_ready(&mut self, token: Token, readiness: Readiness) {
         match token {
-            Token::Exchange(exchange) => {
+            Token::Exchange(socket) => {
                 let engine = &mut self.engine;
                 self.exchanges
-                    .receive(exchange, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
+                    .receive(socket, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
             }
             Token::Establishment(connection) => {
                 self.establishments.handle_ready(connection, readiness, clock::mono_now());

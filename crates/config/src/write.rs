@@ -241,6 +241,7 @@ impl Writer {
             self.put("bind-address", &list(addresses.into_iter()));
         }
         self.some("interface", sockets.interface.as_ref(), |name| quoted(name));
+        self.some("client-port", sockets.port.as_ref(), ToString::to_string);
         let default = Model::default().refresh;
         self.set("name-refresh", &model.refresh.names, &default.names, ToString::to_string);
         self.set("nts-key-refresh", &model.refresh.nts_keys, &default.nts_keys, ToString::to_string);

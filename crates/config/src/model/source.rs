@@ -93,6 +93,9 @@ pub struct ClientSockets {
     pub v6: Option<Ipv6Addr>,
     /// Network interface of all requests.
     pub interface: Option<String>,
+    /// The UDP port of all NTP requests, with one socket for each family; 0: one random port for all. `None`: a random port
+    /// for each request.
+    pub port: Option<u16>,
 }
 
 impl ClientSockets {

@@ -19,6 +19,10 @@ const SECONDS_MAX: f64 = 1e9;
 
 /// Every directive with a meaning.
 const DIRECTIVES: &[(&str, Handler)] = &[
+    ("acquisitionport", |reader, line| {
+        reader.model.client_sockets.port = Some(line.only_integer(&(0..=u16::MAX))?);
+        Ok(())
+    }),
     ("allow", read_rule),
     ("authselectmode", authentication_mode),
     ("bindacqaddress", |reader, line| {

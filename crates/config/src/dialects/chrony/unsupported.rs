@@ -32,11 +32,6 @@ const REMOVED: &str = "chrony has dropped it too";
 
 /// Name, arguments, and what is different without it.
 pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
-    (
-        "acquisitionport",
-        Shape::Integer(PORT, None),
-        "each request leaves from a fresh random port (RFC 9109)",
-    ),
     ("broadcast", Shape::Words(2), "nothing is broadcast"),
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
     ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), COMMANDS),

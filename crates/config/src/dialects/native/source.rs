@@ -123,6 +123,7 @@ pub(in crate::dialects) fn read_defaults(
     }
     table.set("name-refresh", integer(0..=u32::MAX), &mut defaults.refresh.names);
     table.set("nts-key-refresh", integer(0..=u32::MAX), &mut defaults.refresh.nts_keys);
+    defaults.sockets.port = table.read("client-port", integer(0..=u16::MAX)).or(defaults.sockets.port);
     let interface = table.read("interface", text);
     defaults.sockets.interface = interface.or(defaults.sockets.interface.take());
 }
