@@ -11,6 +11,7 @@ use crate::exchanges::Exchanges;
 use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
 use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
+use crate::mode6_host::{self, Mode6};
 use crate::observation_host::Observation;
 use crate::publish::{Dated, Publisher};
 use crate::service_manager::ServiceManager;
@@ -32,6 +33,7 @@ use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
 use chime_sys::poll::Waker;
 use chime_sys::privileges::{self, Capability};
 use chime_sys::signals::{self, Signal};
+use chime_sys::udp::UdpSocket;
 use chime_sys::{clock, poll, random};
 use chime_web::Refused;
 use std::collections::BTreeSet;
@@ -171,6 +173,7 @@ impl Daemon {
         let chronyc = open_chronyc(&model, user);
         let mut desks = open_desks(&model, user);
         let store = open_store(options, &model);
+        let mode6 = open_mode6(&model, &shared, &workers)?;
         let clock = take_clock(options, now)?;
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, path.as_deref());
@@ -197,10 +200,19 @@ impl Daemon {
         let exchanges = Exchanges::new(model.client_sockets.clone());
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
-        let view = View { reports, servers: servers.clone(), command_packets: Arc::default() };
+        let view = View {
+            reports,
+            servers: servers.clone(),
+            command_packets: Arc::default(),
+            mode6: mode6.as_ref().map(|(mode6, _)| mode6.counts()).unwrap_or_default(),
+            clients_max: model.servers.iter().map(|server| server.policy().clients_max as u64).sum(),
+        };
         if !chronyc.is_empty() {
             let command = queue(sender.clone(), waker.clone());
             desks.push(Box::new(ChronyDesk::new(chronyc, command, view.command_packets.clone())));
+        }
+        if let Some((mode6, sockets)) = mode6 {
+            desks.push(Box::new(mode6.connected(sockets, tell(sender.clone(), waker.clone()))));
         }
         let (desks, inline_desks) = start_desks(model.process.threads, desks, &view)?;
         let control = control
@@ -441,6 +453,29 @@ fn open_desks(model: &Model, user: Option<privileges::User>) -> Vec<Box<dyn Desk
     desks
 }
 
+/// Mode 6, as far as it is configured, with sockets of the server's to answer from.
+fn open_mode6(
+    model: &Model,
+    shared: &Shared,
+    workers: &[serving::Worker],
+) -> Result<Option<(Mode6, Vec<UdpSocket>)>> {
+    let ntpq = &model.observability.ntpq;
+    if ntpq.listen.is_empty() {
+        return Ok(None);
+    }
+    let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
+    if ntpq.control_key.is_some_and(|key| keys.get(key).is_none()) {
+        warn!("ntpq-control-key: there is no such key in the key file, so that ntpq can change nothing");
+    }
+    let opening = mode6_host::Opening { ntpq, servers: &model.servers, keys };
+    let (mode6, hand_over) = Mode6::open(opening).context("mode 6 cannot be served")?;
+    // All workers' sockets for an address have the same name.
+    let sockets = workers.first().map(|worker| worker.sockets().map(UdpSocket::try_clone).collect());
+    let sockets: io::Result<Vec<UdpSocket>> = sockets.unwrap_or(Ok(Vec::new()));
+    let _only_once = shared.control.set(hand_over);
+    Ok(Some((mode6, sockets.context("a socket cannot be shared")?)))
+}
+
 /// Starts the thread that hosts the desks; with `threads = "single"` the time plane gets them instead.
 fn start_desks(
     threads: Threads,
@@ -535,6 +570,8 @@ struct View {
     reports: Arc<ArcSwap<Dated>>,
     servers: Servers,
     command_packets: Arc<AtomicU64>,
+    mode6: Arc<mode6_host::Counts>,
+    clients_max: u64,
 }
 
 impl View {
@@ -544,6 +581,9 @@ impl View {
         let dated = self.reports.load();
         let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
         snapshot.program.command_packets = self.command_packets.load(Ordering::Relaxed);
+        snapshot.program.mode6_answered = self.mode6.answered.load(Ordering::Relaxed);
+        snapshot.program.mode6_ignored = self.mode6.ignored.load(Ordering::Relaxed);
+        snapshot.server.clients_max = self.clients_max;
         if let Some(serving) = &self.servers.ntp {
             let stats = serving.stats();
             snapshot.server.add(&stats.requests);
@@ -565,6 +605,15 @@ impl View {
         }
         snapshot
     }
+}
+
+/// The way of anything from a desk into the time plane; it gives whether that still takes any.
+fn tell(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> Box<dyn Fn(PlaneCommand) -> bool + Send> {
+    Box::new(move |command| {
+        let sent = sender.send(command).is_ok();
+        waker.wake();
+        sent
+    })
 }
 
 /// The way of a command from a desk into the time plane; it gives whether that still takes any.

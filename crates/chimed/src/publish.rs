@@ -67,6 +67,8 @@ impl Publisher {
             uptime_seconds: now.mono.saturating_since(self.started).as_secs_f64(),
             steers_clock: self.steers,
             command_packets: 0,
+            mode6_answered: 0,
+            mode6_ignored: 0,
             clock_updates: system.updates,
             clock_steps: system.steps,
             minimum_agreeing_sources: settings.minimum_agreeing_sources,

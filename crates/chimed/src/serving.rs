@@ -12,6 +12,7 @@ mod worker;
 pub use stats::{ServingStats, merge_clients};
 pub use worker::Worker;
 
+use crate::mode6_host::HandOver;
 use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
@@ -23,7 +24,7 @@ use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::error;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub time: ArcSwap<ServerTime>,
     /// The keys of our cookies; none when NTS is not served.
     pub keys: ArcSwapOption<KeyRing>,
+    /// Who takes requests of mode 6; nobody when the protocol is off.
+    pub control: OnceLock<HandOver>,
 }
 
 impl Shared {
@@ -47,6 +50,7 @@ impl Shared {
         Self {
             time: ArcSwap::from_pointee(ServerTime::unsynchronized(precision)),
             keys: ArcSwapOption::empty(),
+            control: OnceLock::new(),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::publish::Publisher;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
+use crate::wiring;
+use chime_config::Source;
 use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ClockCommand;
 use chime_engine::{
@@ -30,7 +32,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// What the control plane asks of the time plane.
 #[derive(Debug)]
@@ -39,6 +41,12 @@ pub enum PlaneCommand {
     Engine(Command),
     /// Read the configuration again, as SIGHUP does.
     Reload,
+    /// Add a source, until the configuration is read again.
+    AddSource(Box<Source>),
+    /// Write everything that the next run wants to know.
+    Save,
+    /// End, as SIGTERM does.
+    Stop,
 }
 
 /// What the caller of the loop wants after a turn.
@@ -157,6 +165,7 @@ pub struct TimePlane {
     reload: Reload,
     set: PollSet<Token>,
     next_publish: MonoTime,
+    stopping: bool,
 }
 
 impl TimePlane {
@@ -209,6 +218,7 @@ impl TimePlane {
             reload,
             set,
             next_publish: MonoTime::ZERO,
+            stopping: false,
         })
     }
 
@@ -547,7 +557,21 @@ impl TimePlane {
                 self.engine.handle_input(clock::mono_now(), Input::Control(command));
             }
             PlaneCommand::Reload => self.reload(),
+            PlaneCommand::AddSource(source) => self.add_source(&source),
+            PlaneCommand::Save => self.state.save_all(&self.engine, clock::read()),
+            PlaneCommand::Stop => self.stopping = true,
         }
+    }
+
+    fn add_source(&mut self, source: &Source) {
+        if let Some(wish) = source.authentication.nts_trust()
+            && let Err(error) = self.trusts.add(wish)
+        {
+            // Without these certificates it trusts nobody, and says so at each attempt.
+            error!("{}: {error:#}", source.name);
+        }
+        let config = wiring::source_config(source, &self.trusts);
+        self.engine.handle_input(clock::mono_now(), Input::Control(Command::AddSource(Box::new(config))));
     }
 
     /// Whether a signal asks to stop; others are carried out.
@@ -563,7 +587,8 @@ impl TimePlane {
         if signals::take(Signal::User1) {
             info!("{}", summary(&self.report()));
         }
-        [Signal::Terminate, Signal::Interrupt, Signal::Quit].map(signals::take).contains(&true)
+        self.stopping
+            || [Signal::Terminate, Signal::Interrupt, Signal::Quit].map(signals::take).contains(&true)
     }
 
     fn reload(&mut self) {

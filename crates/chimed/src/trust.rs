@@ -34,6 +34,18 @@ impl Trusts {
         Ok(trusts)
     }
 
+    /// Reads what one more way of trusting needs, for a source that is added later.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn add(&mut self, wish: &NtsTrust) -> Result<()> {
+        if self.number_of(wish).is_none() {
+            self.configs.push(ClientConfig::new(&provider(), read_trust(wish, &mut None)?));
+            self.wishes.push(wish.clone());
+        }
+        Ok(())
+    }
+
     /// The number by which the engine names this way of trusting.
     #[must_use]
     pub fn number_of(&self, wish: &NtsTrust) -> Option<u32> {

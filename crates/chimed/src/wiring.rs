@@ -46,7 +46,9 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     })
 }
 
-fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
+/// One source.
+#[must_use]
+pub fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
     let exponent = PollExponent::new;
     SourceConfig {
         port: source.port,

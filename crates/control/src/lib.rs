@@ -4,7 +4,7 @@
 //! daemon reads; the texts of [`text`], in the layout that users of chronyc know; the same as
 //! comma-separated values ([`csv`]); the summary for people ([`status`]); [`metrics`] in
 //! OpenMetrics text; [`check`], a monitoring plug-in's judgement; and the replies to the unmodified
-//! tools of others: [`chrony`] to chronyc, [`ntpd_rs`] to ntp-ctl. It talks to nobody: what
+//! tools of others: [`chrony`] to chronyc, [`mode6`] to ntpq, [`ntpd_rs`] to ntp-ctl. It talks to nobody: what
 //! carries these texts is in `chime-web`, `chimed` and `chime`.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod civil;
 mod command;
 pub mod csv;
 pub mod metrics;
+pub mod mode6;
 pub mod ntpd_rs;
 mod paint;
 mod report;

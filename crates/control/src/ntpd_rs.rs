@@ -209,7 +209,10 @@ fn servers(snapshot: &Snapshot) -> Vec<Server> {
     let nak = responses("nts_nak");
     let stats = ServerStats {
         received_packets: server.received,
-        accepted_packets: responses("plain_time") + responses("key_time") + nts,
+        accepted_packets: responses("plain_time")
+            + responses("interleaved_time")
+            + responses("key_time")
+            + nts,
         denied_packets: responses("kiss_deny"),
         ignored_packets: silences(&[
             "too_short",

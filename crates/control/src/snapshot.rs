@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use chime_engine::EngineReport;
-use chime_server::{ClientRecord, ResponseKind, ServerCounters, SilenceReason};
+use chime_server::{COOKIE_AGES, ClientRecord, ResponseKind, ServerCounters, SilenceReason};
 use chime_time::MonoTime;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,10 @@ pub struct ProgramReport {
     pub recent_interferences: usize,
     /// Packets of chrony's command protocol since the start.
     pub command_packets: u64,
+    /// Requests of NTP mode 6 that were answered since the start.
+    pub mode6_answered: u64,
+    /// Datagrams of NTP mode 6 that were not answered.
+    pub mode6_ignored: u64,
     /// The clock's root dispersion grows at this rate; seconds per second.
     pub root_dispersion_rate: f64,
     /// Precision of the clock; log2 seconds.
@@ -74,6 +78,14 @@ pub struct ServerReport {
     pub authenticated: u64,
     /// Answers in interleaved mode (RFC 9769).
     pub interleaved: u64,
+    /// Requests of a version below 4.
+    pub old_versions: u64,
+    /// Cookies that were sent in answers.
+    pub cookies_made: u64,
+    /// Good cookies by the age of their key: the current one, three before it, and older ones.
+    pub cookies_opened: [u64; COOKIE_AGES],
+    /// Clients that can be remembered.
+    pub clients_max: u64,
     /// Clients that were forgotten for want of memory.
     pub clients_forgotten: u64,
     /// Answers by kind.
@@ -184,6 +196,9 @@ impl ServerReport {
         self.dropped += counters.dropped();
         self.authenticated += counters.authenticated();
         self.interleaved += counters.interleaved;
+        self.old_versions += counters.old_versions;
+        self.cookies_made += counters.cookies_made;
+        self.cookies_opened.iter_mut().zip(counters.cookies_opened).for_each(|(sum, count)| *sum += count);
         for kind in ResponseKind::ALL {
             *self.responses.entry(kind.name().to_owned()).or_default() += counters.responses(*kind);
         }

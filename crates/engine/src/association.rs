@@ -7,7 +7,7 @@ use crate::interleaved::{AnswerMode, Completed};
 use crate::nts_state::NtsState;
 use crate::packet_tests::{Measurement, PacketTests};
 use crate::polling::Polling;
-use crate::{ExchangeId, SourceConfig, SourceKey, TimestampSource, Timestamped};
+use crate::{ExchangeId, RecentReport, SourceConfig, SourceKey, TimestampSource, Timestamped};
 use arrayvec::ArrayVec;
 use chime_discipline::SourceId;
 use chime_nts::{AeadKey, Cookie};
@@ -57,6 +57,8 @@ pub(crate) struct Association {
     pub(crate) unauthenticated_announced: bool,
     pub(crate) delays: ArrayVec<f64, DELAYS_KEPT>,
     pub(crate) last: Option<LastAnswer>,
+    /// The last measurements, newest first, for reports.
+    pub(crate) recent: ArrayVec<RecentReport, RECENT_KEPT>,
     pub(crate) counters: PacketCounters,
     pub(crate) discards: DiscardCounters,
     pub(crate) last_error: Option<String>,
@@ -119,7 +121,12 @@ pub(crate) struct LastAnswer {
     pub(crate) tests: PacketTests,
     pub(crate) transmitted_by: TimestampSource,
     pub(crate) received_by: TimestampSource,
+    /// T4, by our system clock as it was.
+    pub(crate) received: NtpTimestamp,
 }
+
+/// Measurements that reports show of each association: what NTP's clock filter holds. RFC 5905 §10.
+pub(crate) const RECENT_KEPT: usize = 8;
 
 /// What `ntpdata` counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -180,6 +187,7 @@ impl Association {
             unauthenticated_announced: false,
             delays: ArrayVec::new(),
             last: None,
+            recent: ArrayVec::new(),
             counters: PacketCounters::default(),
             discards: DiscardCounters::default(),
             last_error: None,
@@ -212,6 +220,21 @@ impl Association {
     /// Whether the server wants no requests now.
     pub(crate) fn is_denied(&self, now: MonoTime) -> bool {
         self.denied_until.is_some_and(|until| until > now)
+    }
+
+    /// Remembers a measurement for reports.
+    pub(crate) fn note_recent(&mut self, measurement: &Measurement) {
+        if self.recent.is_full() {
+            self.recent.pop();
+        }
+        self.recent.insert(
+            0,
+            RecentReport {
+                offset_seconds: measurement.offset.as_secs_f64(),
+                delay_seconds: measurement.delay.as_secs_f64(),
+                dispersion_seconds: measurement.dispersion.as_secs_f64(),
+            },
+        );
     }
 
     /// Remembers a round trip; gives the shortest and the median of those before it, in seconds.

@@ -35,7 +35,7 @@ impl Engine {
             .is_some_and(|source| matches_source(matching, &self.sources[source]))
     }
 
-    fn matching_sources(&self, matching: &SourceMatch) -> Vec<SourceKey> {
+    pub(crate) fn matching_sources(&self, matching: &SourceMatch) -> Vec<SourceKey> {
         let concerned = |source: &&Source| {
             matches_source(matching, source)
                 || self.associations_of(source.key).any(|association| self.matches(matching, association.id))
@@ -68,6 +68,9 @@ impl Engine {
                 self.apply_policy(now);
             }
             Command::RemoveSource(address) => self.remove_address(now, address),
+            Command::RemoveByKey(key) => self.remove_by_key(now, key),
+            Command::Modify { matching, change } => self.modify(now, &matching, change),
+            Command::Tune(tuning) => self.tune(now, &tuning),
             Command::Reconfigure(config) => self.reconfigure(now, *config),
         }
     }
@@ -160,7 +163,7 @@ impl Engine {
         self.apply_policy(now);
     }
 
-    fn remove_source(&mut self, now: MonoTime, key: SourceKey) -> Option<SourceConfig> {
+    pub(crate) fn remove_source(&mut self, now: MonoTime, key: SourceKey) -> Option<SourceConfig> {
         let index = self.source_index(key)?;
         let ids: Vec<SourceId> = self.associations_of(key).map(|association| association.id).collect();
         for id in ids {
@@ -217,7 +220,7 @@ impl Engine {
     }
 
     /// Tells the discipline what each source may do, after the set of sources changed.
-    fn apply_policy(&mut self, now: MonoTime) {
+    pub(crate) fn apply_policy(&mut self, now: MonoTime) {
         for index in 0..self.sources.len() {
             let config = &self.sources[index].config;
             let effective = policy::effective(self.config.authentication, config, &self.config.sources);

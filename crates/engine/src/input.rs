@@ -1,9 +1,9 @@
 //! What the engine is told: one value for each fact about the world.
 
 use crate::{Config, SourceConfig};
-use chime_discipline::{ClockCommand, ClockFailure};
+use chime_discipline::{ClockCommand, ClockFailure, LocalReference};
 use chime_ke::{KeError, KeOutcome};
-use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration, PollExponent};
 use std::net::{IpAddr, SocketAddr};
 
 /// One request to a server and what comes back for it: one socket with a port of its own (RFC 9109).
@@ -228,8 +228,61 @@ pub enum Command {
     AddSource(Box<SourceConfig>),
     /// Remove the source or pool member with this address.
     RemoveSource(IpAddr),
+    /// Remove a source that has no address yet, or all of a pool.
+    RemoveByKey(SourceKey),
+    /// Change these sources, which keep what they know.
+    Modify {
+        /// Which.
+        matching: SourceMatch,
+        /// What.
+        change: SourceChange,
+    },
+    /// Change the discipline.
+    Tune(Tuning),
     /// Replace the configuration; sources that did not change keep their state.
     Reconfigure(Box<Config>),
+}
+
+/// What changes about a source.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum SourceChange {
+    /// The shortest poll interval; the longest is raised to it.
+    PollMin(PollExponent),
+    /// The longest poll interval; the shortest is lowered to it.
+    PollMax(PollExponent),
+    /// [`SourceConfig::max_delay_seconds`].
+    MaxDelay(f64),
+    /// [`SourceConfig::max_delay_ratio`].
+    MaxDelayRatio(f64),
+    /// [`SourceConfig::max_delay_deviation_ratio`].
+    MaxDelayDeviationRatio(f64),
+    /// Options of the selection; `None`: as it is.
+    Options {
+        /// Measured, never selected.
+        no_select: Option<bool>,
+        /// Preferred over those that are not.
+        prefer: Option<bool>,
+        /// Outvoted by other trusted sources only.
+        trust: Option<bool>,
+        /// One such source must be selectable.
+        require: Option<bool>,
+    },
+}
+
+/// What changes about the discipline.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Tuning {
+    /// When the clock is stepped.
+    Step {
+        /// From this correction on; seconds, `None`: never.
+        threshold: Option<f64>,
+        /// In that many first clock updates; `None`: at any time.
+        updates: Option<u32>,
+    },
+    /// Whether our own time is served when there is nothing to follow.
+    Local(Option<LocalReference>),
+    /// Seconds added to the distance of sources that are not selected.
+    ReselectDistance(f64),
 }
 
 /// Which sources a command is about.

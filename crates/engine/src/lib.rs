@@ -21,6 +21,7 @@ mod establishing;
 mod event;
 mod input;
 mod interleaved;
+mod modify;
 mod nts_state;
 mod output;
 mod packet_tests;
@@ -43,8 +44,8 @@ pub use config::{
 pub use engine::Engine;
 pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};
 pub use input::{
-    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ResolveFailure, SendFailure, SourceKey,
-    SourceMatch, TimestampSource, Timestamped, TxToken,
+    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ResolveFailure, SendFailure,
+    SourceChange, SourceKey, SourceMatch, TimestampSource, Timestamped, Tuning, TxToken,
 };
 pub use output::{EstablishKeys, Request, Transmit};
 pub use persistence::{
@@ -53,8 +54,8 @@ pub use persistence::{
 };
 pub use report::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardReport, EngineReport,
-    EstablishmentReport, LeapReport, NtpReport, SelectionOptionsReport, SelectionReport, SourceKind,
-    SourceReport, StatisticsReport, TrackingReport,
+    EstablishmentReport, LeapReport, NtpReport, RecentReport, SelectionOptionsReport, SelectionReport,
+    SourceKind, SourceReport, StatisticsReport, TrackingReport,
 };
 
 #[cfg(test)]

@@ -72,6 +72,11 @@ impl Polling {
         (self.min, self.max)
     }
 
+    pub(crate) fn set_limits(&mut self, min: PollExponent, max: PollExponent) {
+        (self.min, self.max) = (min, max);
+        self.set(self.exponent.exponent());
+    }
+
     pub(crate) const fn reach(&self) -> u8 {
         self.reach
     }

@@ -311,6 +311,15 @@ pub struct NtpReport {
     pub total_kernel_tx: u64,
     /// Receive stamps from the kernel.
     pub total_kernel_rx: u64,
+    /// When the last valid answer left, as its header says; an NTP timestamp, 0 = none.
+    #[serde(default)]
+    pub transmit_bits: u64,
+    /// When it arrived, by our system clock; an NTP timestamp, 0 = none.
+    #[serde(default)]
+    pub received_bits: u64,
+    /// The last measurements, newest first.
+    #[serde(default)]
+    pub recent: Vec<RecentReport>,
     /// Transmit stamps from the network card.
     pub total_hardware_tx: u64,
     /// Receive stamps from the network card.
@@ -318,6 +327,17 @@ pub struct NtpReport {
     /// Valid answers in interleaved mode (RFC 9769).
     #[serde(default)]
     pub total_interleaved_rx: u64,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct RecentReport {
+    /// Offset; seconds, NTP's sign: positive = our clock is behind (slow).
+    pub offset_seconds: f64,
+    /// Round trip; seconds.
+    pub delay_seconds: f64,
+    /// Dispersion; seconds.
+    pub dispersion_seconds: f64,
 }
 
 /// `chronyc activity`.

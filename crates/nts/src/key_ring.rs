@@ -134,6 +134,13 @@ impl KeyRing {
         self.keys.insert(0, RingKey::new(fresh, self.arithmetic));
     }
 
+    /// How many keys were made since that of `cookie`; of cookies that are not ours, as many as there are.
+    #[must_use]
+    pub fn age_of(&self, cookie: &[u8]) -> usize {
+        let id = cookie.first_chunk::<KEY_ID_OCTETS>().map(|id| u32::from_be_bytes(*id));
+        self.keys.iter().position(|known| Some(known.key.id) == id).unwrap_or(self.keys.len())
+    }
+
     /// Whether the key that makes cookies is older than `interval_seconds`, or was made that much in the future, as it
     /// seems after the clock was set back.
     #[must_use]

@@ -84,6 +84,9 @@ counted! {
     }
 }
 
+/// Ages of cookie keys that are counted apart: the current one, three before it, and older ones.
+pub const COOKIE_AGES: usize = 5;
+
 /// Counts of one responder since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ServerCounters {
@@ -91,13 +94,19 @@ pub struct ServerCounters {
     pub received: u64,
     /// Answers in interleaved mode, however authenticated. RFC 9769 §2.
     pub interleaved: u64,
+    /// Requests of a version below 4.
+    pub old_versions: u64,
+    /// Cookies that were sent in answers.
+    pub cookies_made: u64,
+    /// Cookies that were good, by the age of their key: the current one, those before it, and all older ones.
+    pub cookies_opened: [u64; COOKIE_AGES],
     responses: [u64; ResponseKind::ALL.len()],
     silences: [u64; SilenceReason::ALL.len()],
 }
 
 impl ServerCounters {
     /// How many numbers these are.
-    pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 2;
+    pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 4 + COOKIE_AGES;
 
     /// How many answers of this kind were made.
     #[must_use]
@@ -133,6 +142,9 @@ impl ServerCounters {
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.interleaved += other.interleaved;
+        self.old_versions += other.old_versions;
+        self.cookies_made += other.cookies_made;
+        self.cookies_opened.iter_mut().zip(other.cookies_opened).for_each(|(sum, count)| *sum += count);
         self.responses.iter_mut().zip(other.responses).for_each(|(sum, count)| *sum += count);
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }
@@ -141,7 +153,9 @@ impl ServerCounters {
     #[must_use]
     pub fn to_array(&self) -> [u64; Self::LENGTH] {
         let mut array = [0; Self::LENGTH];
-        let counts = self.responses.iter().chain(&self.silences).chain([&self.received, &self.interleaved]);
+        let counts = self.responses.iter().chain(&self.silences).chain(&self.cookies_opened);
+        let others = [&self.received, &self.interleaved, &self.old_versions, &self.cookies_made];
+        let counts = counts.chain(others);
         array.iter_mut().zip(counts).for_each(|(to, count)| *to = *count);
         array
     }
@@ -150,14 +164,26 @@ impl ServerCounters {
     #[must_use]
     pub fn from_array(array: &[u64; Self::LENGTH]) -> Self {
         let mut counters = Self::default();
-        let others = [&mut counters.received, &mut counters.interleaved];
-        let counts = counters.responses.iter_mut().chain(&mut counters.silences).chain(others);
+        let others = [
+            &mut counters.received,
+            &mut counters.interleaved,
+            &mut counters.old_versions,
+            &mut counters.cookies_made,
+        ];
+        let counts = counters.responses.iter_mut().chain(&mut counters.silences);
+        let counts = counts.chain(&mut counters.cookies_opened).chain(others);
         counts.zip(array).for_each(|(to, count)| *to = *count);
         counters
     }
 
     pub(crate) const fn count_response(&mut self, kind: ResponseKind) {
         self.responses[kind as usize] += 1;
+    }
+
+    /// A good cookie, sealed with the key that was current `age` keys ago, and how many came back for it.
+    pub(crate) const fn count_cookies(&mut self, age: usize, made: usize) {
+        self.cookies_opened[if age < COOKIE_AGES { age } else { COOKIE_AGES - 1 }] += 1;
+        self.cookies_made += made as u64;
     }
 
     pub(crate) const fn count_silence(&mut self, reason: SilenceReason) {

@@ -16,7 +16,7 @@ mod subnet;
 mod transmit_times;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
-pub use counters::{ResponseKind, ServerCounters, SilenceReason};
+pub use counters::{COOKIE_AGES, ResponseKind, ServerCounters, SilenceReason};
 pub use policy::{KeyTable, Policy, RequireNts, Versions};
 pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateLimitSettings};
 pub use responder::{

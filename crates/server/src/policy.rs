@@ -118,6 +118,18 @@ impl KeyTable {
         Self(keys)
     }
 
+    /// How many keys there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The key with this number.
     #[must_use]
     pub fn get(&self, id: u32) -> Option<&SymmetricKey> {

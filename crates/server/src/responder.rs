@@ -218,6 +218,7 @@ impl Responder {
         let desk = nts::Desk {
             batch: &mut self.nts,
             nak_clients: &mut self.nak_clients,
+            counters: &mut self.counters,
             transmit_times: self.transmit_times.as_deref(),
         };
         let results = nts::respond(pending, desk, published, environment);
@@ -261,6 +262,7 @@ impl Responder {
         environment: &mut E,
     ) -> Result<Prepared<'a>, SilenceReason> {
         check_request(request, &self.policy)?;
+        self.counters.old_versions += u64::from(request[0] >> 3 & 7 < 4);
         let message = self.admit(arrival, environment)?;
         let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
         if request.len() == HEADER_OCTETS {

@@ -31,6 +31,8 @@ pub struct BatchedRequest<'a> {
     pub from: SocketAddr,
     /// When it arrived; the kernel's stamp where there is one.
     pub received: Timestamped,
+    /// What an answer has to be sent from, where the kernel told.
+    pub destination: Option<LocalAddress>,
 }
 
 /// Requests that were received together, and their answers.
@@ -179,6 +181,7 @@ impl ServerBatch {
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 from,
                 received: best_stamp(&control, now),
+                destination: source,
             };
             Some((number, request, room))
         })

@@ -151,6 +151,11 @@ impl UdpSocket {
         Self::bound_to(SocketAddr::new(any, 0), options)
     }
 
+    /// The same socket once more, for somebody who only sends.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, timestamps: self.timestamps })
+    }
+
     /// The local address and port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         name_of(self.fd.as_raw_fd(), libc::getsockname)

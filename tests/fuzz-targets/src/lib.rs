@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod ke;
 pub mod nts;
@@ -20,6 +21,8 @@ pub const TARGETS: &[Target] = &[
     ("packet", wire::packet),
     ("control_message", wire::control_message),
     ("chrony_command", wire::chrony_command),
+    ("mode6_answer", control::mode6_answer),
+    ("chrony_answer", control::chrony_answer),
     ("key_file", wire::key_file),
     ("symmetric_mac", wire::symmetric_mac),
     ("ke_records", nts::ke_records),

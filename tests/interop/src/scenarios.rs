@@ -7,6 +7,7 @@ mod harness;
 mod keys;
 mod middle;
 mod ntp_ctl;
+mod ntpq;
 mod our_client;
 mod our_server;
 mod refusals;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         tools::SCENARIOS,
         chronyc::SCENARIOS,
         ntp_ctl::SCENARIOS,
+        ntpq::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()

@@ -3,10 +3,11 @@
 use super::follow_up::FollowUps;
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
+use crate::mode6_host::HandOver;
 use arrayvec::ArrayVec;
 use chime_server::{
     AnswerMark, Arrival, Begun, ClientRecord, Environment, NTS_REQUESTS_MAX, PendingNts, Policy, Published,
-    Responder, ResponseKind, ServerTime, TransmitTimes, Verdict, restamp_transmit,
+    Responder, ResponseKind, ServerTime, SilenceReason, TransmitTimes, Verdict, restamp_transmit,
 };
 use chime_sys::TimestampSource;
 use chime_sys::batch::ServerBatch;
@@ -44,6 +45,7 @@ pub struct Worker {
 
 /// A socket and who answers there.
 struct Desk {
+    number: usize,
     socket: UdpSocket,
     responder: Responder,
     follow_ups: FollowUps,
@@ -78,12 +80,12 @@ impl Worker {
         (seed, number): ([u8; 32], u64),
     ) -> Self {
         let mut random = random(seed, number);
-        let desk = |(socket, policy)| {
+        let desk = |(number, (socket, policy))| {
             let hash_key = [random.next_u64(), random.next_u64()];
             let responder = Responder::new(policy, hash_key).with_transmit_times(times.clone());
-            Desk { socket, responder, follow_ups: FollowUps::new(times.clone()) }
+            Desk { number, socket, responder, follow_ups: FollowUps::new(times.clone()) }
         };
-        let desks = listeners.map(desk).collect();
+        let desks = listeners.enumerate().map(desk).collect();
         Self {
             desks,
             shared,
@@ -206,6 +208,7 @@ impl Worker {
         let time = **self.shared.time.load();
         let keys = self.shared.keys.load();
         let published = Published { time: &time, keys: keys.as_deref() };
+        let control = self.shared.control.get().map(|control| (control, desk.number));
         let (mut next, mut sealed) = (0, 0);
         while next < received {
             let (answers, end) = answer(
@@ -215,6 +218,7 @@ impl Worker {
                 &published,
                 &mut self.outside,
                 &mut self.stats,
+                control,
             );
             next = end;
             for Answer { number, octets, kind, follow_up } in answers {
@@ -259,6 +263,7 @@ fn answer(
     published: &Published<'_>,
     outside: &mut Outside,
     stats: &mut ServingStats,
+    control: Option<(&HandOver, usize)>,
 ) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
     let mono = batch.now().mono;
     let (mut answers, mut next) = (ArrayVec::new(), batch.capacity());
@@ -275,6 +280,11 @@ fn answer(
         match responder.begin(request.octets, &arrival, published, outside, room) {
             Begun::Done(Verdict::Respond { octets, kind }) => {
                 answers.push(Answer { number, octets, kind, follow_up: responder.take_follow_up() });
+            }
+            Begun::Done(Verdict::Silence(SilenceReason::Control)) => {
+                if let Some((control, listener)) = control {
+                    control.take(listener, request.octets, request.from, request.destination);
+                }
             }
             Begun::Done(Verdict::Silence(_)) => {}
             Begun::Nts(request) => {

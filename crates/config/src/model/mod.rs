@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use address::parse_address;
 pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, LogChange};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
-pub use process::{LogLevel, Observability, Process, Threads};
+pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
 pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{

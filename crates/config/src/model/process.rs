@@ -1,6 +1,6 @@
 //! The daemon as a process, and what it shows of itself.
 
-use chime_server::AccessRule;
+use chime_server::{AccessRule, Subnet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -51,6 +51,8 @@ pub struct Observability {
     pub chrony_socket: Option<PathBuf>,
     /// The same over UDP at these addresses, with reports only.
     pub chrony_listen: Vec<SocketAddr>,
+    /// NTP mode 6, for ntpq.
+    pub ntpq: Ntpq,
     /// ntpd-rs's observation socket, for its tools; `None`: not.
     pub ntpd_rs_socket: Option<PathBuf>,
     /// Permission bits of that socket, which only shows.
@@ -59,6 +61,30 @@ pub struct Observability {
     pub chrony_rules: Vec<AccessRule>,
     /// The only interface over which UDP is answered.
     pub chrony_interface: Option<String>,
+}
+
+/// NTP mode 6, for ntpq: off without an address.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ntpq {
+    /// Addresses and ports. Where an NTP server has them already, it takes the requests.
+    pub listen: Vec<SocketAddr>,
+    /// Who may ask beside this machine; the longest network decides, and who is in none may not.
+    pub rules: Vec<NtpqRule>,
+    /// The number of the key that permits changes and the lists of addresses; `None`: nobody may.
+    pub control_key: Option<u32>,
+}
+
+/// What a network may do with mode 6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NtpqRule {
+    /// The network.
+    pub subnet: Subnet,
+    /// Ask: not with `noquery`.
+    pub query: bool,
+    /// Change sources, with the control key: not with `nomodify`.
+    pub modify: bool,
+    /// See the server's clients: not with `nomrulist`.
+    pub clients: bool,
 }
 
 impl Default for Observability {
@@ -70,6 +96,7 @@ impl Default for Observability {
             metrics_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9975))),
             chrony_socket: None,
             chrony_listen: Vec::new(),
+            ntpq: Ntpq::default(),
             ntpd_rs_socket: None,
             ntpd_rs_socket_mode: 0o666,
             chrony_rules: Vec::new(),

@@ -1,9 +1,9 @@
 //! Requests with NTS fields: answered in time with NTS, with an NTS NAK, or not at all. RFC 8915 §5.7.
 
 use super::{Answered, Asked, Environment, Interleaving, Message, NTS_REQUESTS_MAX, Published};
-use crate::{ClientTable, RateDecision, ResponseKind, SilenceReason, TransmitTimes};
+use crate::{ClientTable, RateDecision, ResponseKind, ServerCounters, SilenceReason, TransmitTimes};
 use arrayvec::ArrayVec;
-use chime_nts::{BatchAnswer, NtsBatch, NtsRequest, NtsRequestError, write_nts_nak};
+use chime_nts::{BatchAnswer, COOKIES_MAX, NtsBatch, NtsRequest, NtsRequestError, write_nts_nak};
 use chime_wire::{FieldWriter, HEADER_OCTETS, KissCode};
 
 type Results = ArrayVec<Result<Answered, SilenceReason>, NTS_REQUESTS_MAX>;
@@ -36,13 +36,14 @@ impl<'a> PendingNts<'a> {
 pub(super) struct Desk<'a> {
     pub(super) batch: &'a mut NtsBatch,
     pub(super) nak_clients: &'a mut ClientTable,
+    pub(super) counters: &'a mut ServerCounters,
     pub(super) transmit_times: Option<&'a TransmitTimes>,
 }
 
 /// Verifies all, then writes all answers; the clock is read once for them, when the last step is all that is left to do.
 pub(super) fn respond<E: Environment>(
     pending: &mut [PendingNts<'_>],
-    Desk { batch, nak_clients, transmit_times }: Desk<'_>,
+    Desk { batch, nak_clients, counters, transmit_times }: Desk<'_>,
     published: &Published<'_>,
     environment: &mut E,
 ) -> Results {
@@ -60,6 +61,7 @@ pub(super) fn respond<E: Environment>(
     for (number, (pending, outcome)) in pending.iter_mut().zip(outcomes).enumerate() {
         results.push(match outcome {
             Ok(cookies) => {
+                counters.count_cookies(ring.age_of(pending.request.cookie), cookies.min(COOKIES_MAX));
                 let identifier = pending.request.unique_identifier;
                 answers.push(BatchAnswer::new(number, identifier, cookies, pending.response));
                 asked.push((number, pending.asked, pending.message, Interleaving::default()));

@@ -7,9 +7,9 @@ use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, fault, integer, list, one_or_list, socket_address, string, text, word, wrong_type,
+    access_rule, fault, integer, list, one_or_list, socket_address, string, subnet, text, word, wrong_type,
 };
-use crate::{LogLevel, Observability, Process, Threads};
+use crate::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 
 /// Keys at the top level.
 pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
@@ -58,6 +58,7 @@ pub(in crate::dialects) fn read_observability(
     {
         observability.chrony_listen = listen.unwrap_or_default();
     }
+    read_ntpq(table, &mut observability.ntpq);
     if let Some(socket) = table.read("ntpd-rs-observation-path", string_or_off) {
         observability.ntpd_rs_socket = socket.map(PathBuf::from);
     }
@@ -65,6 +66,26 @@ pub(in crate::dialects) fn read_observability(
     let journal = "the log goes to standard error, for the journal";
     table.ignore(&["log-path", "log-path-metrics-exporter"], journal);
     table.ignore(&["ansi-colors"], "the log has no colours");
+}
+
+/// Mode 6.
+fn read_ntpq(table: &mut TableReader<'_, '_, '_, '_>, ntpq: &mut Ntpq) {
+    let listen = table.read("ntpq-listen", |value| off_or(value, |value| one_or_list(socket_address)(value)));
+    if let Some(listen) = listen {
+        ntpq.listen = listen.unwrap_or_default();
+    }
+    if let Some(subnets) = table.read("ntpq-allow", list(subnet)) {
+        let rule = |subnet| NtpqRule { subnet, query: true, modify: true, clients: true };
+        ntpq.rules = subnets.into_iter().map(rule).collect();
+        if !ntpq.rules.is_empty() {
+            let message = "answers to ntpq are longer than its questions, and senders can be forged: what other \
+                           machines get is limited to 8 KiB per second";
+            table.warn_at("ntpq-allow", message.to_owned());
+        }
+    }
+    if let Some(key) = table.read("ntpq-control-key", integer(1..=u32::MAX)) {
+        ntpq.control_key = Some(key);
+    }
 }
 
 /// An address and a port to listen on for this machine alone.
