@@ -32,11 +32,12 @@ pub(crate) fn frame(server_mac: [u8; 6], client: u16, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// The payload of a frame that a server sent us, if it is UDP over IPv4 from the NTP port.
-pub(crate) fn payload(frame: &[u8]) -> Option<&[u8]> {
+/// Client and payload of a frame that a server sent us, if it is UDP over IPv4 from the NTP port to one of our addresses.
+pub(crate) fn payload(frame: &[u8]) -> Option<(u16, &[u8])> {
     let is_ntp =
         frame.get(12..14)? == [8, 0] && *frame.get(23)? == 17 && frame.get(34..36)? == NTP_PORT.to_be_bytes();
-    if is_ntp { frame.get(HEADERS_OCTETS..) } else { None }
+    let client = frame.get(30..34)?.strip_prefix(&SOURCES)?.try_into().map(u16::from_be_bytes).ok()?;
+    if is_ntp { Some((client, frame.get(HEADERS_OCTETS..)?)) } else { None }
 }
 
 /// RFC 1071.
@@ -60,7 +61,8 @@ mod tests {
         assert_eq!(frame[26..30], [10, 98, 0x12, 0x34]);
         let mut answer = frame.clone();
         answer[34..36].copy_from_slice(&NTP_PORT.to_be_bytes());
-        assert_eq!(payload(&answer), Some(&[7; 48][..]));
+        answer[30..34].copy_from_slice(&[10, 98, 0x12, 0x34]);
+        assert_eq!(payload(&answer), Some((0x1234, &[7; 48][..])));
         assert_eq!(payload(&frame), None);
         assert_eq!(payload(&answer[..20]), None);
     }

@@ -5,6 +5,9 @@
 //! served; answers are counted at the interface ([`load`]). Compare the servers of one run: absolute figures belong to
 //! the machine. docs/benchmarks.md says how to read them.
 
+mod arithmetic;
+mod echo;
+mod footprint;
 mod frames;
 mod key_establishment;
 mod load;
@@ -23,6 +26,9 @@ use std::time::Duration;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "truechimer-benches", max_term_width = 100)]
 struct Options {
+    /// What is measured; everything when nothing is named
+    #[arg(value_enum)]
+    topics: Vec<Topic>,
     /// Prints the figures as JSON
     #[arg(long)]
     json: bool,
@@ -47,9 +53,47 @@ struct Options {
     /// Runs in namespaces that were made already
     #[arg(long, hide = true)]
     inside: bool,
+    /// Is the ceiling: sends back what comes to UDP port 123, so many datagrams at a time
+    #[arg(long, hide = true)]
+    echo: Option<usize>,
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Topic {
+    /// Plain NTP requests
+    Ntp,
+    /// NTS requests with both AEADs, and their arithmetic alone
+    Nts,
+    /// NTS key establishments
+    Ke,
+    /// What a client takes of a machine: memory and wake-ups
+    Footprint,
+}
+
+impl Topic {
+    const fn subjects(self) -> &'static [Subject] {
+        match self {
+            Self::Ntp => &[Subject::Plain],
+            Self::Nts => &[Subject::Nts15, Subject::Nts30],
+            Self::Ke => &[Subject::Ke],
+            Self::Footprint => &[],
+        }
+    }
 }
 
 impl Options {
+    /// Whether a topic is asked for: by name, or because none is.
+    fn is_about(&self, topic: Topic) -> bool {
+        self.topics.contains(&topic) || (self.topics.is_empty() && self.only.is_empty())
+    }
+
+    /// What is measured against chronyd.
+    fn subjects(&self) -> Vec<Subject> {
+        let topics = Topic::value_variants().iter().filter(|topic| self.is_about(**topic));
+        topics.flat_map(|topic| topic.subjects()).chain(&self.only).copied().collect()
+    }
+
     /// Requests offered per second.
     fn offer(&self) -> f64 {
         self.offer.unwrap_or(match self.placement {
@@ -75,8 +119,6 @@ enum Subject {
 }
 
 impl Subject {
-    const ALL: [Self; 4] = [Self::Plain, Self::Nts15, Self::Nts30, Self::Ke];
-
     const fn text(self) -> &'static str {
         match self {
             Self::Plain => "plain NTP",
@@ -99,7 +141,11 @@ enum Placement {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = if options.inside { run(&options).map(|()| true) } else { sandbox::reenter() };
+    let result = match options.echo {
+        Some(at_once) => echo::run(at_once).map(|()| true),
+        None if options.inside => run(&options).map(|()| true),
+        None => sandbox::reenter(),
+    };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -114,14 +160,14 @@ fn run(options: &Options) -> Result<()> {
     ensure!(options.seconds > 0.0 && options.seconds <= 600.0, "--seconds: more than 0, at most 600");
     ensure!(options.offer() > 0.0, "--offer: more than 0");
     ensure!((1..=99).contains(&options.runs), "--runs: 1 to 99");
-    let subjects = if options.only.is_empty() { Subject::ALL.to_vec() } else { options.only.clone() };
     let programs = if options.server.is_empty() { Program::ALL.to_vec() } else { options.server.clone() };
     sandbox::go_before_others();
     let network = sandbox::Network::new(options.placement)?;
     let identity = servers::Identity::new(&sandbox::folder())?;
     let mut report = report::Report::new(options.placement);
-    for subject in subjects {
-        let mut figures: Vec<_> = programs.iter().map(|program| (*program, Vec::new())).collect();
+    for subject in options.subjects() {
+        let programs = programs.iter().filter(|program| program.can(subject));
+        let mut figures: Vec<_> = programs.map(|program| (*program, Vec::new())).collect();
         // Turn by turn, so that whatever else the machine does hits all of them alike.
         for _ in 0..options.runs {
             for (program, figures) in &mut figures {
@@ -136,6 +182,12 @@ fn run(options: &Options) -> Result<()> {
         for (program, figures) in figures {
             report.add(subject, program, &figures);
         }
+    }
+    if options.is_about(Topic::Nts) {
+        report.arithmetic = arithmetic::measure()?;
+    }
+    if options.is_about(Topic::Footprint) {
+        report.footprint = Some(footprint::measure()?);
     }
     report.print(options.json)
 }

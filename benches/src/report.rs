@@ -1,5 +1,7 @@
 //! Figures for people and for programs.
 
+use crate::arithmetic::Line;
+use crate::footprint::Footprint;
 use crate::measure::{Figure, median};
 use crate::servers::Program;
 use crate::{Placement, Subject};
@@ -10,7 +12,22 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     placement: Placement,
+    /// Ours by chronyd's, per second, in the same run.
+    ratios_vs_chronyd: Ratios,
     rows: Vec<Row>,
+    /// The ciphers of one NTS request alone.
+    pub(crate) arithmetic: Vec<Line>,
+    pub(crate) footprint: Option<Footprint>,
+}
+
+/// What was not measured, or is not there, has no ratio. There is no way around the sockets yet, so nothing is fast here.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+struct Ratios {
+    ntp_sockets: Option<f64>,
+    ntp_fast: Option<f64>,
+    nts_sockets: Option<f64>,
+    nts_fast: Option<f64>,
+    ke: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -26,8 +43,14 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) const fn new(placement: Placement) -> Self {
-        Self { placement, rows: Vec::new() }
+    pub(crate) fn new(placement: Placement) -> Self {
+        Self {
+            placement,
+            ratios_vs_chronyd: Ratios::default(),
+            rows: Vec::new(),
+            arithmetic: Vec::new(),
+            footprint: None,
+        }
     }
 
     pub(crate) fn add(&mut self, subject: Subject, program: Program, figures: &[Figure]) {
@@ -45,10 +68,50 @@ impl Report {
         });
     }
 
-    pub(crate) fn print(&self, json: bool) -> Result<()> {
+    /// Ours by chronyd's.
+    fn ratio(&self, subject: Subject) -> Option<f64> {
+        let rate = |program: Program| {
+            let row = self.rows.iter().find(|row| row.subject == subject && row.server == program.name())?;
+            Some(row.per_second)
+        };
+        Some(rate(Program::Chimed)? / rate(Program::Chronyd)?)
+    }
+
+    pub(crate) fn print(&mut self, json: bool) -> Result<()> {
+        self.ratios_vs_chronyd = Ratios {
+            ntp_sockets: self.ratio(Subject::Plain),
+            nts_sockets: self.ratio(Subject::Nts15),
+            ke: self.ratio(Subject::Ke),
+            ..Ratios::default()
+        };
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
             return Ok(());
+        }
+        self.print_rows();
+        for subject in [Subject::Plain, Subject::Nts15, Subject::Nts30, Subject::Ke] {
+            if let Some(ratio) = self.ratio(subject) {
+                println!("{:<14} {ratio:.2} times chronyd", subject.text());
+            }
+        }
+        for line in &self.arithmetic {
+            println!(
+                "arithmetic of a request, AEAD {}, {} together, {}: {:.0} ns",
+                line.aead, line.batch, line.arithmetic, line.nanos
+            );
+        }
+        if let Some(footprint) = self.footprint {
+            println!(
+                "a client alone: {} KiB resident, {} KiB private and dirty, {} threads, {:.3} wake-ups per second",
+                footprint.resident, footprint.private_dirty, footprint.threads, footprint.wake_ups
+            );
+        }
+        Ok(())
+    }
+
+    fn print_rows(&self) {
+        if self.rows.is_empty() {
+            return;
         }
         let placement = match self.placement {
             Placement::Split => "the way into the sockets is on the load's core",
@@ -71,6 +134,21 @@ impl Report {
                 row.cpu_microseconds
             );
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_ours_by_chronyds_and_none_where_one_is_missing() {
+        let mut report = Report::new(Placement::Split);
+        let figure = |per_second| Figure { per_second, cpu_microseconds: 1.0, offered_per_second: None };
+        report.add(Subject::Plain, Program::Chimed, &[figure(300.0)]);
+        report.add(Subject::Plain, Program::Chronyd, &[figure(200.0)]);
+        report.add(Subject::Ke, Program::Chimed, &[figure(9.0)]);
+        assert_eq!(report.ratio(Subject::Plain), Some(1.5));
+        assert_eq!((report.ratio(Subject::Ke), report.ratio(Subject::Nts15)), (None, None));
     }
 }

@@ -1,5 +1,6 @@
 //! The servers that are measured: ours, and chronyd of Debian 13 as `truechimer-interop install` unpacks it.
 
+use crate::Subject;
 use crate::sandbox::{folder, on_server};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -17,15 +18,29 @@ pub(crate) enum Program {
     Chimed,
     /// chronyd 4.6.1 of Debian 13
     Chronyd,
+    /// The ceiling of one datagram to a system call: recvfrom, sendto
+    Echo,
+    /// The ceiling of batches: recvmmsg, sendmmsg of 64
+    EchoBatch,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 2] = [Self::Chimed, Self::Chronyd];
+    pub(crate) const ALL: [Self; 4] = [Self::Chimed, Self::Chronyd, Self::Echo, Self::EchoBatch];
+
+    /// Whether it answers such requests.
+    pub(crate) const fn can(self, subject: Subject) -> bool {
+        match self {
+            Self::Chimed | Self::Chronyd => true,
+            Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Chimed => "chimed",
             Self::Chronyd => "chronyd",
+            Self::Echo => "bare echo",
+            Self::EchoBatch => "echo by 64",
         }
     }
 }
@@ -58,12 +73,14 @@ pub(crate) struct Server {
 
 /// Starts a server on its core and in its network.
 pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
-    let folder = folder().join(program.name());
+    let folder = folder().join(program.name().replace(' ', "-"));
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     let mut command = match program {
         Program::Chimed => chimed(&folder, identity)?,
         Program::Chronyd => chronyd(&folder, identity)?,
+        Program::Echo => echo(1)?,
+        Program::EchoBatch => echo(64)?,
     };
     let log = folder.join("log");
     let output = File::create(&log)?;
@@ -79,6 +96,11 @@ pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
 impl Server {
     pub(crate) const fn name(&self) -> &'static str {
         self.program.name()
+    }
+
+    /// Whether it answers with the time, and not with the question.
+    pub(crate) const fn tells_time(&self) -> bool {
+        matches!(self.program, Program::Chimed | Program::Chronyd)
     }
 
     /// The process, whose children are the server's, too.
@@ -127,6 +149,12 @@ fn chimed(folder: &Path, identity: &Identity) -> Result<Command> {
     );
     let mut command = on_server(&program);
     command.args(["-x", "-d", "-c"]).arg(configuration);
+    Ok(command)
+}
+
+fn echo(at_once: usize) -> Result<Command> {
+    let mut command = on_server(&std::env::current_exe()?);
+    command.args(["--echo", &at_once.to_string()]);
     Ok(command)
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Outcome> {
     };
     let steps: [(&[&str], &[String]); 3] = [
         // Both programs in one folder: the benchmarks look for the daemon beside themselves.
-        (&["build", "--quiet", "--release", "--bin", "chimed", "--bin", "truechimer-benches"], &[]),
+        (&["build", "--quiet", "--release", "--package", "chimed", "--package", "truechimer-benches"], &[]),
         (&["run", "--quiet", "--package", "truechimer-interop", "--", "install"], &[]),
         (&["run", "--quiet", "--release", "--package", "truechimer-benches", "--"], arguments),
     ];

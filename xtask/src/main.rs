@@ -51,7 +51,11 @@ const COMMANDS: &[Command] = &[
     Command { name: "deny", help: "licences, bans and sources of the dependencies", run: deny::run },
     Command { name: "rfc", help: "lists the RFC sections cited in code and in tests", run: rfc::run },
     Command { name: "vectors", help: "FOLDER: recorded exchanges with real daemons", run: vectors::run },
-    Command { name: "bench", help: "requests per second, next to chronyd", run: bench::run },
+    Command {
+        name: "bench",
+        help: "requests per second, next to chronyd; or only: ntp nts ke footprint",
+        run: bench::run,
+    },
     Command {
         name: "accuracy",
         help: "error in steady state, next to chrony's: [--json] [--quick] [--seeds COUNT] [--world FILE]",

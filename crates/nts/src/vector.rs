@@ -32,7 +32,7 @@ enum Kind {
     #[cfg(target_arch = "x86_64")]
     AesNi(Instructions),
     #[cfg(target_arch = "x86_64")]
-    Vaes(Instructions),
+    Avx512(Instructions),
 }
 
 /// The processor has them: a value of this type is made after asking, and nowhere else.
@@ -52,7 +52,7 @@ impl Arithmetic {
 
     /// All that this processor has, the slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Some(Kind::Portable), aes_ni(), vaes()].into_iter().flatten().map(Self)
+        [Some(Kind::Portable), aes_ni(), avx512()].into_iter().flatten().map(Self)
     }
 
     /// A name for people.
@@ -63,7 +63,7 @@ impl Arithmetic {
             #[cfg(target_arch = "x86_64")]
             Kind::AesNi(_) => "AES-NI",
             #[cfg(target_arch = "x86_64")]
-            Kind::Vaes(_) => "VAES",
+            Kind::Avx512(_) => "AES-NI and VPCLMULQDQ",
         }
     }
 
@@ -86,11 +86,11 @@ fn aes_ni() -> Option<Kind> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn vaes() -> Option<Kind> {
+fn avx512() -> Option<Kind> {
     let here = aes_ni().is_some()
-        && std::arch::is_x86_feature_detected!("vaes")
+        && std::arch::is_x86_feature_detected!("vpclmulqdq")
         && std::arch::is_x86_feature_detected!("avx512f");
-    here.then_some(Kind::Vaes(Instructions(())))
+    here.then_some(Kind::Avx512(Instructions(())))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -99,7 +99,7 @@ const fn aes_ni() -> Option<Kind> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-const fn vaes() -> Option<Kind> {
+const fn avx512() -> Option<Kind> {
     None
 }
 
@@ -168,11 +168,21 @@ pub(crate) struct Vector(
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "functions for instructions that not every processor has")]
 impl Vector {
-    /// Expands keys, four at a time.
+    /// Expands keys, eight at a time.
     pub(crate) fn expand(self, keys: &mut [(&Block, &mut Schedule)]) {
-        for four in keys.chunks_mut(4) {
+        let (eights, rest) = keys.as_chunks_mut::<LANES>();
+        for eight in eights {
             // SAFETY: a `Vector` is made from `Instructions`, which shows that the processor has AES and AVX.
-            unsafe { x86::expand(four) }
+            unsafe { x86::expand(eight) }
+        }
+        let (twos, rest) = rest.as_chunks_mut::<2>();
+        for two in twos {
+            // SAFETY: as above.
+            unsafe { x86::expand(two) }
+        }
+        for one in rest {
+            // SAFETY: as above.
+            unsafe { x86::expand(core::array::from_mut(one)) }
         }
     }
 
@@ -196,22 +206,27 @@ impl Vector {
         unsafe { x86::derive(schedules, nonces, keys) }
     }
 
-    /// The key stream from a counter on.
-    fn key_stream(self, schedule: &Schedule, counter: &Counter) -> [Block; LANES] {
+    /// The first blocks of the key stream from a counter on, at least `blocks` of them ([`LANES`] at most).
+    fn key_stream(self, schedule: &Schedule, counter: &Counter, blocks: usize) -> [Block; LANES] {
         let mut stream = [[0; 16]; LANES];
-        match self.0 {
-            // SAFETY: the variant shows that the processor has VAES and AVX-512.
-            Kind::Vaes(_) => unsafe { x86::key_stream_vaes(schedule, counter, &mut stream) },
+        match stream.first_chunk_mut::<4>().filter(|_| blocks <= 4) {
             // SAFETY: as in `expand`.
-            _ => unsafe { x86::key_stream(schedule, counter, &mut stream) },
+            Some(four) => unsafe { x86::key_stream(schedule, counter, four) },
+            // SAFETY: as in `expand`.
+            None => unsafe { x86::key_stream(schedule, counter, &mut stream) },
         }
         stream
     }
 
     /// Brings each state to the end of its octets.
     pub(crate) fn polyval(self, lanes: &mut [Polyval<'_>]) {
+        let done = match (self.0, <&mut [Polyval<'_>; LANES]>::try_from(&mut *lanes)) {
+            // SAFETY: the variant shows that the processor has VPCLMULQDQ and AVX-512.
+            (Kind::Avx512(_), Ok(lanes)) => unsafe { x86::polyval_vectors(lanes) },
+            _ => 0,
+        };
         // SAFETY: as in `expand`; carry-less multiplication was asked for, too.
-        unsafe { x86::polyval(lanes) }
+        unsafe { x86::polyval(lanes, done) }
     }
 }
 
@@ -234,7 +249,7 @@ impl Vector {
         unreachable!("no arithmetic gives a Vector here");
     }
 
-    fn key_stream(self, _schedule: &Schedule, _counter: &Counter) -> [Block; LANES] {
+    fn key_stream(self, _schedule: &Schedule, _counter: &Counter, _blocks: usize) -> [Block; LANES] {
         unreachable!("no arithmetic gives a Vector here");
     }
 
@@ -247,7 +262,7 @@ impl Vector {
     /// Adds the key stream from `counter` on to `text`.
     pub(crate) fn add_key_stream(self, schedule: &Schedule, mut counter: Counter, text: &mut [u8]) {
         for chunk in text.chunks_mut(LANES * 16) {
-            add(chunk, self.key_stream(schedule, &counter).as_flattened());
+            add(chunk, self.key_stream(schedule, &counter, chunk.len().div_ceil(16)).as_flattened());
             counter.advance();
         }
     }

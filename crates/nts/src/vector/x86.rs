@@ -1,4 +1,7 @@
-//! The instructions of x86-64: AES-NI, PCLMULQDQ, VAES.
+//! The instructions of x86-64: AES-NI, PCLMULQDQ, VPCLMULQDQ.
+//!
+//! Key streams by VAES, four blocks to a vector, were tried and took longer: it is the putting together of counter blocks
+//! and the waiting for the last message that counts, and not the rounds.
 //!
 //! Every function here is compiled for instructions that its callers know to be there. None branches on, or indexes by,
 //! what is secret: the time depends on lengths only.
@@ -6,11 +9,12 @@
 
 use super::{Block, Chain, Counter, LANES, Place, Polyval, RoundKey, Schedule};
 use core::arch::x86_64::{
-    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_clmulepi64_si128,
-    _mm_insert_epi32, _mm_loadu_si128, _mm_set_epi32, _mm_set_epi64x, _mm_setzero_si128, _mm_shuffle_epi32,
-    _mm_slli_si128, _mm_srli_si128, _mm_storeu_si128, _mm_unpacklo_epi64, _mm_xor_si128,
-    _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_castsi128_si512,
-    _mm512_inserti32x4, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
+    __m128i, __m512i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128,
+    _mm_clmulepi64_si128, _mm_insert_epi32, _mm_loadu_si128, _mm_set_epi32, _mm_set_epi64x,
+    _mm_setzero_si128, _mm_shuffle_epi32, _mm_slli_si128, _mm_srli_si128, _mm_storeu_si128,
+    _mm_unpacklo_epi64, _mm_xor_si128, _mm512_broadcast_i32x4, _mm512_castsi128_si512,
+    _mm512_clmulepi64_epi128, _mm512_inserti32x4, _mm512_maskz_mov_epi64, _mm512_shuffle_epi32,
+    _mm512_storeu_si512, _mm512_xor_si512,
 };
 
 /// AES-128 has ten rounds; the last is another instruction.
@@ -44,19 +48,20 @@ fn store(block: &mut Block, value: __m128i) {
     unsafe { _mm_storeu_si128(block.as_mut_ptr().cast(), value) }
 }
 
-/// FIPS 197 §5.2, up to four keys side by side.
+/// FIPS 197 §5.2, so many keys side by side.
 #[target_feature(enable = "aes,avx")]
-pub(super) fn expand(keys: &mut [(&Block, &mut Schedule)]) {
-    let mut round_keys = [_mm_setzero_si128(); 4];
-    for (round_key, (key, schedule)) in round_keys.iter_mut().zip(keys.iter_mut()) {
-        *round_key = load(key);
-        store_key(&mut schedule.0[0], *round_key);
+pub(super) fn expand<const KEYS: usize>(keys: &mut [(&Block, &mut Schedule); KEYS]) {
+    let mut round_keys = [_mm_setzero_si128(); KEYS];
+    for lane in 0..KEYS {
+        round_keys[lane] = load(keys[lane].0);
+        store_key(&mut keys[lane].1.0[0], round_keys[lane]);
     }
     macro_rules! round {
         ($number:literal, $constant:literal) => {
-            for (round_key, (_, schedule)) in round_keys.iter_mut().zip(keys.iter_mut()) {
-                *round_key = next_round_key(*round_key, _mm_aeskeygenassist_si128::<$constant>(*round_key));
-                store_key(&mut schedule.0[$number], *round_key);
+            for lane in 0..KEYS {
+                let assist = _mm_aeskeygenassist_si128::<$constant>(round_keys[lane]);
+                round_keys[lane] = next_round_key(round_keys[lane], assist);
+                store_key(&mut keys[lane].1.0[$number], round_keys[lane]);
             }
         };
     }
@@ -170,43 +175,96 @@ macro_rules! counter_block {
     }};
 }
 
+/// The first blocks of the stream, as many as `stream` has room for: those of the next messages go on meanwhile, the
+/// sooner the fewer these are.
 #[target_feature(enable = "aes,avx")]
-pub(super) fn key_stream(schedule: &Schedule, counter: &Counter, stream: &mut [Block; LANES]) {
-    let mut states = [_mm_setzero_si128(); LANES];
+pub(super) fn key_stream<const BLOCKS: usize>(
+    schedule: &Schedule,
+    counter: &Counter,
+    stream: &mut [Block; BLOCKS],
+) {
+    let mut states = [_mm_setzero_si128(); BLOCKS];
     for (ahead, state) in (0..).zip(&mut states) {
-        *state = counter_block!(counter, ahead);
+        *state = _mm_xor_si128(counter_block!(counter, ahead), load_key(&schedule.0[0]));
     }
-    encrypt!([schedule; LANES], states);
-    for lane in 0..LANES {
-        store(&mut stream[lane], states[lane]);
+    for round in 1..LAST {
+        let key = load_key(&schedule.0[round]);
+        for state in &mut states {
+            *state = _mm_aesenc_si128(*state, key);
+        }
+    }
+    let last = load_key(&schedule.0[LAST]);
+    for (room, state) in stream.iter_mut().zip(states) {
+        store(room, _mm_aesenclast_si128(state, last));
     }
 }
 
-#[target_feature(enable = "vaes,avx512f")]
-pub(super) fn key_stream_vaes(schedule: &Schedule, counter: &Counter, stream: &mut [Block; LANES]) {
-    let first = _mm512_broadcast_i32x4(load_key(&schedule.0[0]));
-    let mut states = [_mm512_setzero_si512(); 2];
-    let mut ahead = 0;
-    for state in &mut states {
-        let mut block = _mm512_castsi128_si512(counter_block!(counter, ahead));
-        block = _mm512_inserti32x4::<1>(block, counter_block!(counter, ahead + 1));
-        block = _mm512_inserti32x4::<2>(block, counter_block!(counter, ahead + 2));
-        block = _mm512_inserti32x4::<3>(block, counter_block!(counter, ahead + 3));
-        *state = _mm512_xor_si512(block, first);
-        ahead += 4;
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_four(blocks: &mut [Block; 4], value: __m512i) {
+    // SAFETY: four blocks are the 64 octets that are written, and exclusively borrowed; this store needs no alignment.
+    unsafe { _mm512_storeu_si512(blocks.as_mut_ptr().cast(), value) }
+}
+
+/// Four blocks from four places in one vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather(blocks: [&Block; 4]) -> __m512i {
+    let two = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(load(blocks[0])), load(blocks[1]));
+    _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(two, load(blocks[2])), load(blocks[3]))
+}
+
+/// What all lanes have in whole blocks, four lanes to a vector; the rest is for [`polyval`]. Gives how many blocks that was.
+#[target_feature(enable = "avx512f,vpclmulqdq")]
+pub(super) fn polyval_vectors(lanes: &mut [Polyval<'_>; LANES]) -> usize {
+    let mut blocks = [&[][..]; LANES];
+    let mut common = usize::MAX;
+    for (blocks, lane) in blocks.iter_mut().zip(lanes.iter()) {
+        *blocks = lane.octets.as_chunks::<16>().0;
+        common = common.min(blocks.len());
     }
-    for round in 1..LAST {
-        let key = _mm512_broadcast_i32x4(load_key(&schedule.0[round]));
-        for state in &mut states {
-            *state = _mm512_aesenc_epi128(*state, key);
+    for half in 0..2 {
+        let [a, b, c, d] = [4 * half, 4 * half + 1, 4 * half + 2, 4 * half + 3];
+        let key = gather([&lanes[a].key, &lanes[b].key, &lanes[c].key, &lanes[d].key]);
+        let mut state = gather([&lanes[a].state, &lanes[b].state, &lanes[c].state, &lanes[d].state]);
+        #[expect(clippy::needless_range_loop, reason = "one index for four slices")]
+        for at in 0..common {
+            let block = gather([&blocks[a][at], &blocks[b][at], &blocks[c][at], &blocks[d][at]]);
+            state = multiply_four(_mm512_xor_si512(state, block), key);
+        }
+        let mut states = [[0; 16]; 4];
+        store_four(&mut states, state);
+        for (lane, state) in lanes[4 * half..][..4].iter_mut().zip(states) {
+            lane.state = state;
         }
     }
-    let last = _mm512_broadcast_i32x4(load_key(&schedule.0[LAST]));
-    for (room, state) in stream.as_chunks_mut::<4>().0.iter_mut().zip(states) {
-        // SAFETY: four blocks are the 64 octets that are written, and exclusively borrowed; this store needs no alignment.
-        unsafe { _mm512_storeu_si512(room.as_mut_ptr().cast(), _mm512_aesenclast_epi128(state, last)) }
-    }
+    common
 }
+
+/// As [`multiply`], four times.
+#[inline]
+#[target_feature(enable = "avx512f,vpclmulqdq")]
+fn multiply_four(a: __m512i, b: __m512i) -> __m512i {
+    let low = _mm512_clmulepi64_epi128::<0x00>(a, b);
+    let high = _mm512_clmulepi64_epi128::<0x11>(a, b);
+    let middle =
+        _mm512_xor_si512(_mm512_clmulepi64_epi128::<0x01>(a, b), _mm512_clmulepi64_epi128::<0x10>(a, b));
+    // Each half of the middle goes to the other place, where a zero is in its stead.
+    let swapped = _mm512_shuffle_epi32::<0x4e>(middle);
+    let low = _mm512_xor_si512(low, _mm512_maskz_mov_epi64(0b1010_1010, swapped));
+    let high = _mm512_xor_si512(high, _mm512_maskz_mov_epi64(0b0101_0101, swapped));
+    _mm512_xor_si512(high, reduce_half_four(reduce_half_four(low)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,vpclmulqdq")]
+fn reduce_half_four(value: __m512i) -> __m512i {
+    let polynomial = _mm512_broadcast_i32x4(_mm_set_epi64x(POLYNOMIAL, 1));
+    _mm512_xor_si512(_mm512_shuffle_epi32::<0x4e>(value), _mm512_clmulepi64_epi128::<0x10>(value, polynomial))
+}
+
+/// The high half of x¹²⁸ + x¹²⁷ + x¹²⁶ + x¹²¹ + 1 without its highest term.
+const POLYNOMIAL: i64 = 0xc200_0000_0000_0000_u64.cast_signed();
 
 /// RFC 8452 §4 for two messages: authentication and encryption key of each.
 #[target_feature(enable = "aes,avx")]
@@ -241,10 +299,11 @@ pub(super) fn derive(schedules: [&Schedule; 2], nonces: [&[u8; 12]; 2], keys: &m
     }
 }
 
+/// Each lane from its block number `first` to its end.
 #[target_feature(enable = "avx,pclmulqdq")]
-pub(super) fn polyval(lanes: &mut [Polyval<'_>]) {
+pub(super) fn polyval(lanes: &mut [Polyval<'_>], first: usize) {
     let blocks = lanes.iter().map(|lane| lane.octets.len().div_ceil(16)).max().unwrap_or(0);
-    for at in 0..blocks {
+    for at in first..blocks {
         for lane in lanes.iter_mut() {
             let (whole, rest) = lane.octets.as_chunks::<16>();
             let mut padded = [0; 16];
@@ -277,8 +336,7 @@ fn multiply(a: __m128i, b: __m128i) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx,pclmulqdq")]
 fn reduce_half(value: __m128i) -> __m128i {
-    // x¹²⁸ + x¹²⁷ + x¹²⁶ + x¹²¹ + 1 without its highest term; the high half is what counts here.
-    let polynomial = _mm_set_epi64x(0xc200_0000_0000_0000_u64.cast_signed(), 1);
+    let polynomial = _mm_set_epi64x(POLYNOMIAL, 1);
     let swapped = _mm_shuffle_epi32::<0x4e>(value);
     _mm_xor_si128(swapped, _mm_clmulepi64_si128::<0x10>(value, polynomial))
 }
