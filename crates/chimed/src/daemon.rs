@@ -306,7 +306,13 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
         Habits::Ours => listeners(model)?,
         Habits::Chronyd => serving::bindable(listeners(model)?)?,
     };
-    let settings = ServingSettings { listeners, workers: workers(model.process.threads), seed };
+    let process = &model.process;
+    let workers = match process.threads {
+        Threads::PerCore if !process.cpus.is_empty() => process.cpus.len(),
+        threads => workers(threads),
+    };
+    let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
+    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, seed };
     serving::bind(&settings, shared)
 }
 

@@ -16,7 +16,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
         ("[observability]", running.observability != read.observability),
-        ("user, threads or [state]", running.process != read.process),
+        ("user, threads, cpus, busy-poll or [state]", running.process != read.process),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -73,6 +73,10 @@ pub struct ServingSettings {
     pub listeners: Vec<Listener>,
     /// How many workers; at least 1, at most [`WORKERS_MAX`].
     pub workers: usize,
+    /// Processors that the workers are pinned to, one after the other; none: wherever the kernel puts them.
+    pub cpus: Vec<u16>,
+    /// Microseconds for which sockets look for packets before they wait for an interrupt.
+    pub busy_poll_micros: Option<u32>,
     /// Secret and random; every worker makes its own random numbers from it.
     pub seed: [u8; 32],
 }
@@ -143,7 +147,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let mut spread = worker::random(settings.seed, u64::MAX);
     let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let group = bind_group(listener, count, spread.next_u32())
+        let group = bind_group(listener, count, settings.busy_poll_micros, spread.next_u32())
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
@@ -152,7 +156,8 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
         let listeners =
             sockets.into_iter().zip(settings.listeners.iter().map(|listener| listener.policy.clone()));
-        Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64))
+        let cpu = settings.cpus.get(number % settings.cpus.len().max(1)).copied();
+        Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64)).pinned_to(cpu)
     });
     Ok(workers.collect())
 }
@@ -164,7 +169,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
 /// When there are some, and none can be bound.
 pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
     let is_bindable = |listener: &Listener| {
-        let bound = bind_group(listener, 1, 0);
+        let bound = bind_group(listener, 1, None, 0);
         bound
             .inspect_err(|error| error!("Could not open NTP socket on {} : {error:#}", listener.address))
             .is_ok()
@@ -178,7 +183,12 @@ pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
 }
 
 /// The sockets of all workers for one address.
-fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec<UdpSocket>> {
+fn bind_group(
+    listener: &Listener,
+    count: usize,
+    busy_poll_micros: Option<u32>,
+    spread_seed: u32,
+) -> Result<Vec<UdpSocket>> {
     let options = UdpOptions {
         packet_info: true,
         stamps_on_request: true,
@@ -186,6 +196,7 @@ fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec
         free_bind: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
         interface: listener.interface.clone(),
+        busy_poll_micros,
         ..UdpOptions::default()
     };
     if count > 1 {
@@ -205,9 +216,9 @@ fn bind_group(listener: &Listener, count: usize, spread_seed: u32) -> Result<Vec
     Ok(group)
 }
 
-/// Octets of requests that may wait in a socket: some thousand requests, a few milliseconds of full load. More would
-/// only make answers late.
-const RECEIVE_QUEUE_OCTETS: u32 = 4 << 20;
+/// Octets of requests that may wait in a socket: one or two thousand requests, some ten milliseconds of full load. More would
+/// only make answers late; the kernel drops what does not fit.
+const RECEIVE_QUEUE_OCTETS: u32 = 1 << 20;
 
 /// Opens the sockets and starts the workers.
 ///

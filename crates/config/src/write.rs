@@ -131,6 +131,11 @@ impl Writer {
             Threads::Single => quoted("single"),
             Threads::Count(count) => count.to_string(),
         });
+        self.set("cpus", &model.process.cpus, &default.cpus, |cpus| {
+            let cpus: Vec<String> = cpus.iter().map(u16::to_string).collect();
+            format!("[{}]", cpus.join(", "))
+        });
+        self.some("busy-poll", model.process.busy_poll_micros.as_ref(), u32::to_string);
     }
 
     fn source(&mut self, source: &Source, global: AuthenticationPolicy) {

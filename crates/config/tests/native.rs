@@ -150,6 +150,8 @@ fn our_own_keys_mean_what_they_say() {
 authentication = "required"
 user = false
 threads = 4
+cpus = [2, 0]
+busy-poll = 50
 [[source]]
 mode = "nts"
 address = "192.0.2.1"
@@ -195,6 +197,7 @@ fallback-drift = { min = 16, max = 19 }
     assert_eq!(model.client_sockets.v6, "2001:db8::9".parse().ok());
     assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
     assert_eq!(model.process.threads, Threads::Count(4));
+    assert_eq!((&model.process.cpus[..], model.process.busy_poll_micros), (&[2, 0][..], Some(50)));
     let Authentication::Nts(trust) = &model.sources[0].authentication else {
         panic!("an NTS source");
     };
@@ -339,6 +342,8 @@ error: `log-level`: must be one of "error", "warn", "info", "debug", "trace", an
 fn wrong_values_say_what_would_be_right() {
     let cases = [
         ("threads = 0", "0 is out of range; give an integer from 1 to 1024"),
+        ("cpus = [1024]", "1024 is out of range; give an integer from 0 to 1023"),
+        ("busy-poll = 0", "0 is out of range; give an integer from 1 to 1000000"),
         ("threads = true", "must be \"per-core\", \"single\" or a number of threads"),
         ("[keyset]\nkey-rotation-interval = 5", "give an integer from 60 to 31622400"),
         ("[[server]]\nlisten = \"0.0.0.0\"", "add a port: \"0.0.0.0:123\""),

@@ -65,6 +65,8 @@ counted! {
         AccessDenied => "access_denied",
         /// Too many requests from this address.
         RateLimited => "rate_limited",
+        /// It waited for so long that its answer would be too late.
+        Late => "late",
         /// Only NTS is served.
         NtsRequired => "nts_required",
         /// What follows the header is neither extension fields nor a MAC.

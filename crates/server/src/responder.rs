@@ -207,6 +207,12 @@ impl Responder {
         Begun::Done(verdict)
     }
 
+    /// Counts a request that is not answered, as it waited for too long.
+    pub fn refuse_late(&mut self) {
+        self.counters.received += 1;
+        self.counters.count_silence(SilenceReason::Late);
+    }
+
     /// Finishes requests with NTS fields, at most [`NTS_REQUESTS_MAX`]; gives a verdict for each, and what
     /// [`Self::take_follow_up`] gives for a single one.
     pub fn finish<E: Environment>(

@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod adjust;
+pub mod affinity;
 pub mod background;
 pub mod batch;
 pub mod clock;

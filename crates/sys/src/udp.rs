@@ -59,6 +59,9 @@ pub struct UdpOptions {
     pub free_bind: bool,
     /// Octets of the receive queue.
     pub receive_buffer: Option<u32>,
+    /// Look for datagrams at the network card for so many microseconds before waiting for its interrupt (`SO_BUSY_POLL`);
+    /// more than `net.core.busy_read` takes CAP_NET_ADMIN.
+    pub busy_poll_micros: Option<u32>,
     /// The DSCP of outgoing datagrams: 0 to 63.
     pub dscp: Option<u8>,
     /// The interface to use.
@@ -236,6 +239,9 @@ impl UdpSocket {
         }
         if let Some(interface) = &options.interface {
             bind_to_device(&fd, interface)?;
+        }
+        if let Some(micros) = options.busy_poll_micros {
+            set_option(&fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros)?;
         }
         let timestamps = enable_timestamps(&fd, options);
         enable_extras(&fd, address.is_ipv4(), options);

@@ -13,7 +13,8 @@ fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettin
         interface: None,
         policy: policy.clone(),
     };
-    ServingSettings { listeners: addresses.iter().map(listener).collect(), workers, seed: [7; 32] }
+    let listeners = addresses.iter().map(listener).collect();
+    ServingSettings { listeners, workers, cpus: Vec::new(), busy_poll_micros: None, seed: [7; 32] }
 }
 
 fn shared() -> Arc<Shared> {
@@ -175,4 +176,17 @@ fn clients_in_interleaved_mode_are_known_to_every_worker() {
     assert_eq!(serving.stats().requests.interleaved, interleaved);
     // The stamps are the kernel's, unless it gives none.
     assert!(serving.stats().transmit_stamps > 0, "{:?}", serving.stats());
+}
+
+#[test]
+fn workers_are_pinned_in_turn_and_serve_where_they_cannot_be() {
+    // The last one is a processor that no machine of ours has.
+    let settings = ServingSettings { cpus: vec![0, 1023], ..settings(&["127.0.0.1:0"], 2, Policy::open()) };
+    let serving = spawn(&settings, &shared()).expect("it starts");
+    let server = serving.addresses()[0];
+    for _ in 0..8 {
+        // Another port each time, so that both workers answer.
+        assert_eq!(ask(&client("127.0.0.1:0"), server, &request()).len(), HEADER_OCTETS);
+    }
+    serving.stop();
 }

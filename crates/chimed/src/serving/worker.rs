@@ -9,12 +9,13 @@ use chime_server::{
     AnswerMark, Arrival, Begun, ClientRecord, Environment, NTS_REQUESTS_MAX, PendingNts, Policy, Published,
     Responder, ResponseKind, ServerTime, SilenceReason, TransmitTimes, Verdict, restamp_transmit,
 };
-use chime_sys::TimestampSource;
+use chime_sys::affinity::pin_this_thread;
 use chime_sys::batch::ServerBatch;
 use chime_sys::poll::{Interest, PollSet, Wake};
 use chime_sys::udp::UdpSocket;
+use chime_sys::{TimestampSource, Timestamped};
 use chime_sys::{clock, signals};
-use chime_time::NtpTimestamp;
+use chime_time::{ClockReading, NtpDuration, NtpTimestamp};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
@@ -28,6 +29,9 @@ const REQUEST_OCTETS_MAX: usize = 2048;
 /// Answers with something sealed in that are held back to be sent together. Their transmit timestamp cannot be
 /// corrected any more, so the first of them goes out that much later than it says: about half a microsecond for each.
 const SEALED_HELD_MAX: usize = 16;
+/// A request that waited longer than this is not answered: its client has given up, or will take the answer for that of a
+/// server far away, and another one can be answered in time meanwhile.
+const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(100_000_000);
 /// Batches from one socket before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;
 
@@ -41,6 +45,8 @@ pub struct Worker {
     kinds: [ResponseKind; BATCH_REQUESTS],
     stats: ServingStats,
     counters: Arc<WorkerCounters>,
+    /// The processor to be pinned to.
+    cpu: Option<u16>,
 }
 
 /// A socket and who answers there.
@@ -94,7 +100,13 @@ impl Worker {
             kinds: [ResponseKind::Plain; BATCH_REQUESTS],
             stats: ServingStats::default(),
             counters: Arc::default(),
+            cpu: None,
         }
+    }
+
+    /// Has the worker's thread pinned to a processor.
+    pub(super) fn pinned_to(self, cpu: Option<u16>) -> Self {
+        Self { cpu, ..self }
     }
 
     /// The addresses that are served, in the order of the listeners.
@@ -158,6 +170,10 @@ impl Worker {
         // Signals are the time plane's.
         if let Err(error) = signals::block_in_this_thread() {
             tracing::debug!("signals cannot be blocked: {error}");
+        }
+        if let Some(Err(error)) = self.cpu.map(pin_this_thread) {
+            let cpu = self.cpu.unwrap_or_default();
+            tracing::error!("cpus: a thread that serves NTP cannot be pinned to processor {cpu}: {error}");
         }
         let mut set = PollSet::new();
         for (index, socket) in self.sockets().enumerate() {
@@ -265,13 +281,18 @@ fn answer(
     stats: &mut ServingStats,
     control: Option<(&HandOver, usize)>,
 ) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
-    let mono = batch.now().mono;
+    let now = batch.now();
+    let mono = now.mono;
     let (mut answers, mut next) = (ArrayVec::new(), batch.capacity());
     let mut numbers = ArrayVec::<usize, NTS_REQUESTS_MAX>::new();
     let mut pending = ArrayVec::<PendingNts<'_>, NTS_REQUESTS_MAX>::new();
     for (number, request, room) in batch.exchanges(first) {
         if request.truncated {
             stats.oversized += 1;
+            continue;
+        }
+        if is_late(&request.received, now) {
+            responder.refuse_late();
             continue;
         }
         stats.kernel_timestamps += u64::from(request.received.source != TimestampSource::Daemon);
@@ -307,6 +328,13 @@ fn answer(
     (answers, next)
 }
 
+/// Whether a request waited for too long, as after a stop of the whole machine or when its queue was larger than what is
+/// answered in that time. Only the kernel knows when it came.
+fn is_late(received: &Timestamped, now: ClockReading) -> bool {
+    let waited = now.system - received.at.system;
+    received.source != TimestampSource::Daemon && waited > LATENESS_MAX
+}
+
 /// Sends what is queued, with the time of now where that can still be written; gives how many were refused.
 fn send(batch: &mut ServerBatch, desk: &mut Desk, kinds: &[ResponseKind], time: &ServerTime) -> u64 {
     if batch.queued() == 0 {
@@ -325,4 +353,24 @@ fn send(batch: &mut ServerBatch, desk: &mut Desk, kinds: &[ResponseKind], time: 
     let refused = batch.send(&desk.socket);
     desk.follow_ups.sent(&desk.socket, before, refused, time);
     refused as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chime_time::MonoTime;
+
+    #[test]
+    fn requests_are_late_after_a_tenth_of_a_second_by_the_kernels_stamp() {
+        let at = |millis: i64| {
+            let system = chime_time::NtpDate::from_unix(1_800_000_000, 0)
+                + NtpDuration::from_nanos(millis * 1_000_000);
+            ClockReading { mono: MonoTime::ZERO, system }
+        };
+        let stamp = |millis, source| Timestamped { at: at(millis), source };
+        for (came, now, late) in [(0, 0, false), (0, 100, false), (0, 101, true), (50, 0, false)] {
+            assert_eq!(is_late(&stamp(came, TimestampSource::Kernel), at(now)), late, "{came} {now}");
+            assert!(!is_late(&stamp(came, TimestampSource::Daemon), at(now)));
+        }
+    }
 }

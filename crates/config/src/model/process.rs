@@ -11,6 +11,10 @@ pub struct Process {
     pub user: Option<String>,
     /// Threads that answer requests.
     pub threads: Threads,
+    /// Processors that the threads answering NTP are pinned to, one after the other; none: wherever the kernel puts them.
+    pub cpus: Vec<u16>,
+    /// Microseconds for which their sockets look for packets before they wait for an interrupt; `None`: not.
+    pub busy_poll_micros: Option<u32>,
     /// Where drift, keys and associations are kept.
     pub state_directory: PathBuf,
 }
@@ -20,6 +24,8 @@ impl Default for Process {
         Self {
             user: Some("truechimer".to_owned()),
             threads: Threads::PerCore,
+            cpus: Vec::new(),
+            busy_poll_micros: None,
             state_directory: PathBuf::from("/var/lib/truechimer"),
         }
     }

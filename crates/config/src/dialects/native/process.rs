@@ -17,6 +17,13 @@ pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, pro
         process.user = user;
     }
     table.set("threads", threads, &mut process.threads);
+    if let Some(cpus) = table.read("cpus", list(integer(0..=1023_u16))) {
+        if process.threads == Threads::Single && !cpus.is_empty() {
+            table.warn_at("cpus", "with threads = \"single\" no thread is pinned".to_owned());
+        }
+        process.cpus = cpus;
+    }
+    process.busy_poll_micros = table.read("busy-poll", integer(1..=1_000_000_u32));
 }
 
 /// `[observability]`.
