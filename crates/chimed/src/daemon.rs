@@ -13,6 +13,7 @@ use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
 use crate::mode6_host::{self, Mode6};
 use crate::observation_host::Observation;
+use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
 use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
@@ -175,6 +176,7 @@ impl Daemon {
         let store = open_store(options, &model);
         let mode6 = open_mode6(&model, &shared, &workers)?;
         let clock = take_clock(options, now)?;
+        let inheritance = Inheritance::read(&model);
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, path.as_deref());
         let chrony = ChronyShell::new(&model, options, now.mono);
@@ -182,7 +184,8 @@ impl Daemon {
         let mut state = StateKeeper::new(store, shared.clone(), now.mono);
         let remembered = state.remembered();
         config.known_time = remembered.known_time(config.known_time);
-        config.saved_frequency = chrony.saved_frequency().or(remembered.frequency);
+        config.saved_frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
+        state.inherit(inheritance.cookie_keys);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
             let interval_seconds =
                 u32::try_from(model.keyset.rotation_interval.as_secs()).unwrap_or(u32::MAX);

@@ -22,6 +22,7 @@ pub mod ntp_daemon;
 pub mod ntpd;
 pub mod observation_host;
 pub mod once;
+pub mod predecessor;
 pub mod publish;
 pub mod restart_only;
 pub mod rivals;

@@ -9,7 +9,7 @@ use crate::store::{Report, StateFile, Store};
 use crate::store_writer::StoreWriter;
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, KnownTime, decode_nts_state, encode_nts_state};
-use chime_nts::{CookieKey, KeyRing};
+use chime_nts::{CookieKey, KeyRing, PredecessorKeys};
 use chime_time::{ClockReading, MonoTime, NtpDate};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -48,6 +48,8 @@ pub struct StateKeeper {
     /// Writes what may be written late; started with the first of that, when privileges are given up already.
     writer: Option<StoreWriter>,
     ring: Option<(KeyRing, Rotation)>,
+    /// What opens the cookies of the program that served here before.
+    predecessor: Option<Arc<PredecessorKeys>>,
     shared: Arc<Shared>,
     names: BTreeMap<String, Vec<IpAddr>>,
     names_changed: bool,
@@ -74,6 +76,7 @@ impl StateKeeper {
             store,
             writer: None,
             ring: None,
+            predecessor: None,
             names: BTreeMap::new(),
             names_changed: false,
             shared,
@@ -112,6 +115,11 @@ impl StateKeeper {
         self.log_reports();
     }
 
+    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on.
+    pub fn inherit(&mut self, predecessor: Option<Arc<PredecessorKeys>>) {
+        self.predecessor = predecessor;
+    }
+
     /// Loads the cookie keys, or makes the first one, and publishes them.
     ///
     /// # Errors
@@ -123,7 +131,7 @@ impl StateKeeper {
             Some(ring) => ring,
             None => KeyRing::new(fresh_key(now)?),
         };
-        self.ring = Some((ring, rotation));
+        self.ring = Some((ring.with_predecessor(self.predecessor.clone()), rotation));
         if is_new {
             self.save_ring();
         }
@@ -143,7 +151,7 @@ impl StateKeeper {
                     loaded.current_id()
                 );
             }
-            *ring = loaded;
+            *ring = loaded.with_predecessor(self.predecessor.clone());
             self.publish_ring();
         } else if self.store.as_ref().is_some_and(|store| !store.path(StateFile::CookieKeys).exists()) {
             // Damaged and set aside, or removed: without a file the keys in use would end with this run.

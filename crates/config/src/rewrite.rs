@@ -22,14 +22,17 @@ pub fn rewrite(loaded: &Loaded, texts: &[Text], dialect: Dialect) -> Rewritten {
     let mut comments: Vec<Comment> = texts.iter().flat_map(|text| comments_of(text, dialect)).collect();
     let body = write(&loaded.model, Detail::Differences, &mut |origin| take(&mut comments, origin));
     let names: Vec<&str> = texts.iter().map(|text| text.name.as_str()).collect();
-    let mut text =
-        format!("# Made by `chime config convert` from {}, {}.\n", dialect.description(), names.join(", "));
+    let mut text = format!(
+        "# Made by `chime config convert` from {}, {}.\n",
+        dialect.description(),
+        clean(&names.join(", "))
+    );
     if !comments.is_empty() {
         text.push_str("#\n# Comments that belong to no source:\n");
     }
     for comment in &comments {
         if let Some(about) = &comment.about {
-            text.push_str(&format!("#\n# at `{about}`:\n"));
+            text.push_str(&format!("#\n# at `{}`:\n", clean(about)));
         }
         for line in &comment.lines {
             text.push_str(&format!("# {line}\n"));
@@ -43,7 +46,7 @@ pub fn rewrite(loaded: &Loaded, texts: &[Text], dialect: Dialect) -> Rewritten {
         text.push_str("\n# Not in this file, or different from the original:\n");
     }
     for sentence in &lost {
-        text.push_str(&format!("# - {sentence}\n"));
+        text.push_str(&format!("# - {}\n", clean(sentence)));
     }
     Rewritten { text, lost }
 }

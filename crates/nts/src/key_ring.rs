@@ -4,11 +4,13 @@ mod file;
 
 pub use file::KeyRingError;
 
+use crate::predecessor::PredecessorKeys;
 use crate::vector::siv::SivKey;
 use crate::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadKey, Arithmetic, Cookie, NtsKeys};
 use arrayvec::ArrayVec;
 use chime_time::NtpDate;
 use core::fmt;
+use std::sync::Arc;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The most keys that a ring holds.
@@ -75,6 +77,8 @@ pub struct KeyRing {
     /// Newest first; never empty.
     keys: ArrayVec<RingKey, KEYS_MAX>,
     arithmetic: Arithmetic,
+    /// Keys of the program that served here before.
+    predecessor: Option<Arc<PredecessorKeys>>,
 }
 
 /// A key with its schedules computed.
@@ -107,7 +111,19 @@ impl KeyRing {
         let arithmetic = Arithmetic::best();
         let mut keys = ArrayVec::new();
         keys.push(RingKey::new(first, arithmetic));
-        Self { keys, arithmetic }
+        Self { keys, arithmetic, predecessor: None }
+    }
+
+    /// The same ring, which opens the cookies of another program, too. They are not in the ring's file.
+    #[must_use]
+    pub fn with_predecessor(self, predecessor: Option<Arc<PredecessorKeys>>) -> Self {
+        Self { predecessor, ..self }
+    }
+
+    /// The keys of another program whose cookies are opened.
+    #[must_use]
+    pub const fn predecessor(&self) -> Option<&Arc<PredecessorKeys>> {
+        self.predecessor.as_ref()
     }
 
     /// How [`crate::NtsBatch`] computes with this ring; [`Arithmetic::best`] unless it was changed.
@@ -120,7 +136,7 @@ impl KeyRing {
     #[must_use]
     pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
         let keys = self.keys.into_iter().map(|key| RingKey::new(key.key, arithmetic)).collect();
-        Self { keys, arithmetic }
+        Self { keys, arithmetic, predecessor: self.predecessor }
     }
 
     /// Makes cookies with `fresh` from now on and keeps at most `keep` older keys ([`KEYS_MAX`] in all).
@@ -197,21 +213,26 @@ impl KeyRing {
         let (head, sealed) = octets.split_at_mut(COOKIE_HEAD_OCTETS);
         head[..KEY_ID_OCTETS].copy_from_slice(&key.id.to_be_bytes());
         head[KEY_ID_OCTETS..].copy_from_slice(&nonce);
-        let text = &mut sealed[AEAD_TAG_OCTETS..];
-        text[..2].copy_from_slice(&algorithm.id().to_be_bytes());
-        let (c2s, s2c) = text[PLAINTEXT_HEAD_OCTETS..].split_at_mut(algorithm.key_octets());
-        c2s.copy_from_slice(keys.c2s.expose_secret());
-        s2c.copy_from_slice(keys.s2c.expose_secret());
+        write_plaintext(keys, &mut sealed[AEAD_TAG_OCTETS..]);
         aead.seal_in_place(&nonce, &key.id.to_be_bytes(), sealed)
             .expect("the nonce and the room fit AES-SIV");
         Cookie::new(octets).expect("a multiple of four below the maximum")
     }
 
-    /// The keys that a cookie of ours carries.
+    /// The keys that a cookie carries: one of ours, or of the program that served here before.
     ///
     /// # Errors
-    /// [`CookieError`] when it is not ours, too old, or garbled.
+    /// [`CookieError`] when it is neither, too old, or garbled.
     pub fn open_cookie(&self, cookie: &[u8]) -> Result<NtsKeys, CookieError> {
+        self.open_own_cookie(cookie).or_else(|error| self.open_foreign_cookie(cookie).ok_or(error))
+    }
+
+    /// The keys in a cookie of the program that served here before.
+    pub(crate) fn open_foreign_cookie(&self, cookie: &[u8]) -> Option<NtsKeys> {
+        self.predecessor.as_ref()?.open_cookie(cookie)
+    }
+
+    fn open_own_cookie(&self, cookie: &[u8]) -> Result<NtsKeys, CookieError> {
         if !Self::is_cookie_length(cookie.len()) {
             return Err(CookieError::Length);
         }
@@ -228,6 +249,19 @@ impl KeyRing {
         room.zeroize();
         keys
     }
+}
+
+/// Writes the plaintext of a cookie at the start of `room`, which has the octets for it; gives how many they are.
+pub(crate) fn write_plaintext(keys: &NtsKeys, room: &mut [u8]) -> usize {
+    let algorithm = keys.algorithm();
+    let octets = PLAINTEXT_HEAD_OCTETS + 2 * algorithm.key_octets();
+    let (head, text) = room[..octets].split_at_mut(PLAINTEXT_HEAD_OCTETS);
+    let [high, low] = algorithm.id().to_be_bytes();
+    head.copy_from_slice(&[high, low, 0, 0]);
+    let (c2s, s2c) = text.split_at_mut(algorithm.key_octets());
+    c2s.copy_from_slice(keys.c2s.expose_secret());
+    s2c.copy_from_slice(keys.s2c.expose_secret());
+    octets
 }
 
 /// Algorithm, C2S and S2C key of a cookie's plaintext; `None` for what a later version may have sealed with the same key.

@@ -13,6 +13,7 @@ pub mod client;
 mod cookie;
 mod key_ring;
 mod keys;
+mod predecessor;
 pub mod record;
 pub mod request;
 mod siv;
@@ -26,5 +27,6 @@ pub use key_ring::{CookieError, CookieKey, KEYS_KEPT_DEFAULT, KEYS_MAX, KeyRing,
 pub use keys::{
     Direction, EXPORTER_CONTEXT_OCTETS, EXPORTER_LABEL, NTP_PROTOCOL_ID, NtsKeys, exporter_context,
 };
+pub use predecessor::{PREDECESSOR_KEYS_MAX, PredecessorError, PredecessorFormat, PredecessorKeys};
 pub use request::{NakReason, NtsRequest, NtsRequestError, NtsSilence, write_nts_nak, write_nts_response};
 pub use vector::Arithmetic;

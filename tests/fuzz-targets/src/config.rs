@@ -1,7 +1,7 @@
 //! Targets for what operators write: the configuration file and commands.
 
-use chime_config::Text;
-use chime_config::dialects::native;
+use chime_config::dialects::{chrony, native, ntpd_rs, ntpsec};
+use chime_config::{Diagnostics, Dialect, Loaded, Text, explain, recognise, rewrite};
 use chime_control::Command;
 
 /// A configuration file in TOML, with itself as a drop-in.
@@ -12,6 +12,42 @@ pub fn toml_config(octets: &[u8]) {
             Ok(loaded) => drop(format!("{:?}", loaded.warnings)),
             Err(diagnostics) => assert!(!format!("{diagnostics}").is_empty()),
         }
+    }
+}
+
+/// An ntp.conf, without what it includes.
+pub fn ntp_conf(octets: &[u8]) {
+    let text = Text::new("ntp.conf", String::from_utf8_lossy(octets));
+    converted(ntpsec::parse(&text, &[], &|_| Ok(Vec::new())), &text, Dialect::Ntpsec);
+}
+
+/// An ntp.toml.
+pub fn ntp_toml(octets: &[u8]) {
+    let text = Text::new("ntp.toml", String::from_utf8_lossy(octets));
+    converted(ntpd_rs::parse(&text), &text, Dialect::NtpdRs);
+}
+
+/// A chrony.conf, without what it includes.
+pub fn chrony_conf(octets: &[u8]) {
+    let text = Text::new("chrony.conf", String::from_utf8_lossy(octets));
+    converted(chrony::parse(&text, &|_| Ok(Vec::new())), &text, Dialect::Chrony);
+}
+
+/// What was read can be explained and written as our own, and that is read again; a mistake has a message.
+fn converted(result: Result<Loaded, Diagnostics>, text: &Text, dialect: Dialect) {
+    let _ = recognise(text);
+    match result {
+        Ok(loaded) => {
+            let _ = explain(&loaded.model);
+            let rewritten = rewrite(&loaded, std::slice::from_ref(text), dialect);
+            let unread = rewritten.lost.iter().find(|lost| lost.starts_with("this file is not read"));
+            // Values that only the other program takes are said to be lost; nothing else may keep it from being read.
+            let is_range = |lost: &String| {
+                ["out of range", "must be", "nothing is trusted"].iter().any(|known| lost.contains(known))
+            };
+            assert!(unread.is_none_or(is_range), "{unread:?}");
+        }
+        Err(diagnostics) => assert!(!format!("{diagnostics}").is_empty()),
     }
 }
 

@@ -41,6 +41,10 @@ pub const TARGETS: &[Target] = &[
     ("saved_state", engine::saved_state),
     ("engine", engine::engine),
     ("toml_config", config::toml_config),
+    ("ntp_conf", config::ntp_conf),
+    ("ntp_toml", config::ntp_toml),
+    ("chrony_conf", config::chrony_conf),
+    ("predecessor_keys", nts::predecessor_keys),
     ("control_command", config::control_command),
 ];
 

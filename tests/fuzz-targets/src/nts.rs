@@ -4,7 +4,8 @@ use arrayvec::ArrayVec;
 use chime_nts::record::{MessageReader, Records};
 use chime_nts::{
     AeadAlgorithm, AeadKey, COOKIES_MAX, CookieKey, KeyRing, NtsKeys, NtsRequest, NtsRequestError,
-    is_nts_nak, verify_nts_response, write_nts_response,
+    PREDECESSOR_KEYS_MAX, PredecessorFormat, PredecessorKeys, is_nts_nak, verify_nts_response,
+    write_nts_response,
 };
 use chime_time::NtpDate;
 use chime_wire::{DATAGRAM_OCTETS_MAX, FieldWriter, HEADER_OCTETS, field_type};
@@ -147,4 +148,15 @@ fn seal(packet: &mut Vec<u8>, key: &AeadKey, text: &[u8]) {
 /// What a request with NTS fields may come to.
 pub(crate) fn is_plain(octets: &[u8]) -> bool {
     matches!(NtsRequest::parse(octets), Err(NtsRequestError::NotNts))
+}
+
+/// A file of another program's cookie keys, and a cookie: no octets are taken for a cookie that nobody made.
+pub fn predecessor_keys(octets: &[u8]) {
+    let (choice, octets) = crate::first(octets);
+    let (cut, octets) = crate::first(octets);
+    let format = [PredecessorFormat::Chrony, PredecessorFormat::Ntpsec, PredecessorFormat::NtpdRs];
+    let (cookie, file) = octets.split_at(octets.len().min(usize::from(cut)));
+    let Ok(keys) = PredecessorKeys::decode(format[usize::from(choice) % 3], file) else { return };
+    assert!((1..=PREDECESSOR_KEYS_MAX).contains(&keys.len()));
+    let _ = keys.open_cookie(cookie);
 }

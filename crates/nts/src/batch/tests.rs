@@ -1,6 +1,7 @@
 //! Batches against one request after the other, for every arithmetic of this processor.
 
 use super::{BATCH_REQUESTS_MAX, BatchAnswer, NtsBatch};
+use crate::predecessor::{PredecessorFormat, PredecessorKeys, seal_as_predecessor};
 use crate::{
     AeadAlgorithm, AeadKey, Arithmetic, Cookie, CookieKey, KeyRing, NtsKeys, NtsRequest, NtsRequestError,
     authenticator, verify_nts_response, write_nts_response,
@@ -9,6 +10,7 @@ use arrayvec::ArrayVec;
 use chime_time::NtpDate;
 use chime_wire::{FieldWriter, HEADER_OCTETS, field_type};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const OCTETS_MAX: usize = 2048;
 
@@ -149,6 +151,50 @@ fn a_full_batch_of_every_algorithm_is_answered_and_verified_by_its_clients() {
                     assert_eq!(ring.open_cookie(cookie.as_bytes()).as_ref(), Ok(keys));
                 }
             }
+        }
+    }
+}
+
+/// A request with this cookie.
+fn request_with(cookie: &[u8], keys: &NtsKeys, placeholders: usize) -> Vec<u8> {
+    let mut octets = [0; OCTETS_MAX];
+    octets[0] = 0x23;
+    let mut writer = FieldWriter::new(&mut octets, HEADER_OCTETS);
+    writer.put_field(field_type::UNIQUE_IDENTIFIER, &[9; 32], 0).expect("it fits");
+    writer.put_field(field_type::NTS_COOKIE, cookie, 0).expect("it fits");
+    for _ in 0..placeholders {
+        writer.put_field(field_type::NTS_COOKIE_PLACEHOLDER, &vec![0; cookie.len()], 0).expect("it fits");
+    }
+    let nonce = &[3; 16][..keys.algorithm().nonce_octets()];
+    authenticator::write(&mut writer, &keys.c2s.expand(), nonce, core::iter::empty()).expect("it fits");
+    writer.written().to_vec()
+}
+
+#[test]
+fn cookies_of_a_predecessor_are_exchanged_for_ours_and_never_with_a_longer_answer() {
+    let file = "NKS1\n1.0\n0F2C0684 000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F 15\n";
+    let chrony = PredecessorKeys::decode(PredecessorFormat::Chrony, file.as_bytes()).expect("good");
+    let master: Vec<u8> = (0..32).collect();
+    let master = AeadKey::new(AeadAlgorithm::AesSivCmac256, &master).expect("right length");
+    for arithmetic in Arithmetic::available() {
+        let ring = ring().with_arithmetic(arithmetic).with_predecessor(Some(Arc::new(chrony.clone())));
+        for (algorithm, placeholders) in [(15, 0), (15, 1), (15, 7), (30, 3)] {
+            let keys = keys(AeadAlgorithm::from_id(algorithm).expect("known"), 5);
+            let cookie =
+                seal_as_predecessor(PredecessorFormat::Chrony, (0x0f2c_0684, &master), &keys, &[1; 16]);
+            let (ours, _) = request(AeadAlgorithm::AesSivCmac256, 1, 32, 0);
+            let octets = [request_with(&cookie, &keys, placeholders), ours];
+            let requests: Vec<_> =
+                octets.iter().map(|octets| NtsRequest::parse(octets).expect("good")).collect();
+            let answers = answer_together(&ring, &mut NtsBatch::new(), &requests);
+            assert_eq!(answers, answer_alone(&ring, &requests), "{arithmetic:?}");
+            let answer = answers[0].as_ref().expect("an answer");
+            assert!(answer.len() <= octets[0].len(), "{} to {}", answer.len(), octets[0].len());
+            let mut cookies = ArrayVec::new();
+            verify_nts_response(answer, &[9; 32], &keys.s2c, &mut cookies).expect("it verifies");
+            // Theirs are 4 octets shorter than ours: one in 26 does not fit.
+            assert!(cookies.len() >= placeholders, "{} for {placeholders}", cookies.len());
+            assert!(cookies.iter().all(|cookie| ring.open_cookie(cookie.as_bytes()) == Ok(keys.clone())));
         }
     }
 }
