@@ -397,6 +397,10 @@ impl Discipline {
         let source = &self.sources[choice.selected.index];
         let mut reference = Reference::new(now, source, choice, combined, self.reference.as_ref());
         reference.residual_frequency = combined.frequency - self.clock.frequency;
+        if !self.settings.steer {
+            // The clock stays as wrong as it is known to be: what is new is the difference from that.
+            reference.last_offset -= self.clock.offset(now).unwrap_or(0.0);
+        }
         self.reference = Some(reference);
         self.clock.adopt(now, combined, source.filter.interval().unwrap_or(0.0), &self.settings);
         self.fallback.note(now, self.clock.frequency);

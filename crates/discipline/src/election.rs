@@ -109,7 +109,13 @@ fn truechimers(sources: &mut [Source], candidates: &[Candidate]) -> Option<Vec<C
     let mut truechimers = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let source = &mut sources[candidate.index];
-        if candidate.interval.overlaps(&agreed) {
+        // Who has no vote must agree entirely: one that only touches what the trusted ones say would pull them away.
+        let agrees = if votes(source) {
+            candidate.interval.overlaps(&agreed)
+        } else {
+            candidate.interval.covers(&agreed) || agreed.covers(&candidate.interval)
+        };
+        if agrees {
             truechimers.push(*candidate);
         } else {
             let voted = votes(source);

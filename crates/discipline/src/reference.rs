@@ -26,7 +26,7 @@ pub(crate) struct Reference {
     root_delay: f64,
     /// At `at`, without what remains to be corrected.
     root_dispersion: f64,
-    last_offset: f64,
+    pub(crate) last_offset: f64,
     mean_square_offset: f64,
     update_interval: f64,
     /// By how much the estimate of the frequency differed from the frequency in use, s per s.

@@ -13,6 +13,11 @@ impl CorrectnessInterval {
         Self { low: middle - distance, high: middle + distance }
     }
 
+    /// Whether every offset of the other is one of this, too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.low <= other.low && other.high <= self.high
+    }
+
     /// Whether the two have an offset in common.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.low <= other.high && other.low <= self.high
@@ -75,6 +80,14 @@ mod tests {
     fn one_source_is_its_own_majority_and_none_is_not() {
         assert_eq!(intersect(&around(&[0.5], 0.1)).unwrap(), CorrectnessInterval::around(0.5, 0.1));
         assert!(intersect(&[]).is_none());
+    }
+
+    #[test]
+    fn an_interval_covers_itself_and_what_is_inside_but_not_what_sticks_out() {
+        let wide = CorrectnessInterval::around(0.0, 1.0);
+        assert!(wide.covers(&wide) && wide.covers(&CorrectnessInterval::around(0.4, 0.5)));
+        assert!(!wide.covers(&CorrectnessInterval::around(0.6, 0.5)));
+        assert!(!CorrectnessInterval::around(0.0, 0.1).covers(&wide));
     }
 
     #[test]

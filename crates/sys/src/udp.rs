@@ -201,6 +201,15 @@ impl UdpSocket {
         })
     }
 
+    /// Whether the error queue has a report, or an error waits on the socket.
+    #[must_use]
+    pub fn has_report(&self) -> bool {
+        let mut one = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+        // SAFETY: the pointer is to one pollfd, alive during the call; nothing is waited for.
+        let ready = unsafe { libc::poll(&raw mut one, 1, 0) };
+        ready > 0 && one.revents & (libc::POLLPRI | libc::POLLERR) != 0
+    }
+
     /// Takes one report from the error queue; call it once for each time that poll tells of errors.
     /// `WouldBlock` when there is none.
     pub fn recv_error(&self) -> io::Result<ErrorReport> {

@@ -43,6 +43,19 @@ fn wait_for_timestamps() -> UdpSocket {
     panic!("the kernel makes no receive timestamps");
 }
 
+#[test]
+fn a_report_is_announced_until_it_is_taken() {
+    let _hold = wait_for_timestamps();
+    let server = UdpSocket::bound_to(loopback(false), &all()).unwrap();
+    let client = UdpSocket::connected_to(server.local_addr().unwrap(), None, &all()).unwrap();
+    assert!(!client.has_report());
+    client.send(b"x").unwrap();
+    wait_for(&client, Interest::ERRORS);
+    assert!(client.has_report());
+    assert!(matches!(client.recv_error(), Ok(ErrorReport::Transmitted { .. })));
+    assert!(!client.has_report());
+}
+
 fn exchange(ipv6: bool) {
     let _hold = wait_for_timestamps();
     let server = UdpSocket::bound_to(loopback(ipv6), &all()).unwrap();

@@ -75,9 +75,18 @@ impl FollowUps {
     /// Takes what the error queue has; to be called whenever the socket reports errors, or it would do so for ever.
     pub(super) fn take_stamps(&mut self, socket: &UdpSocket, time: &ServerTime) {
         for _ in 0..REPORTS_MAX {
+            // Simulators answer with a datagram when there is no report.
+            if !socket.has_report() {
+                return;
+            }
             let Ok(report) = socket.recv_error() else { return };
-            let ErrorReport::Transmitted { number: Some(number), sent, .. } = report else { continue };
-            let Some(at) = self.awaited.iter().position(|(awaited, ..)| *awaited == number) else { continue };
+            let ErrorReport::Transmitted { number, sent, .. } = report else { continue };
+            let at = match number {
+                Some(number) => self.awaited.iter().position(|(awaited, ..)| *awaited == number),
+                // Who does not number them has one at a time.
+                None => self.awaited.len().checked_sub(1),
+            };
+            let Some(at) = at else { continue };
             let (_, mark, before) = self.awaited.remove(at);
             let is_from_kernel = sent.source != chime_sys::TimestampSource::Daemon;
             let lateness = sent.at.system - before;
