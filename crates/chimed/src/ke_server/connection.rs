@@ -28,7 +28,8 @@ const DROPPED_OCTETS_MAX: usize = 64 * 1024;
 /// A client's connection.
 pub(super) struct Connection {
     stream: TcpStream,
-    session: ServerSession,
+    /// None until the client has said something: whoever only connects costs a place, and not the kilobytes of TLS.
+    session: Option<Box<ServerSession>>,
     desk: Arc<Desk>,
     deadline: MonoTime,
     unsent: Vec<u8>,
@@ -37,6 +38,10 @@ pub(super) struct Connection {
     counted: bool,
     _ticket: Ticket,
 }
+
+/// Octets that a client costs before it says something, beside what the kernel has of it.
+const SILENT_OCTETS_MAX: usize = 256;
+const _: () = assert!(size_of::<Option<Connection>>() <= SILENT_OCTETS_MAX);
 
 /// Whether a connection goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,10 +53,9 @@ pub(super) enum Fate {
 impl Connection {
     pub(super) fn new(stream: TcpStream, desk: Arc<Desk>, ticket: Ticket, now: MonoTime) -> Self {
         let deadline = now.saturating_add(desk.timeout);
-        let session = ServerSession::new(&desk.certificates.config());
         Self {
             stream,
-            session,
+            session: None,
             desk,
             deadline,
             unsent: Vec::new(),
@@ -80,24 +84,33 @@ impl Connection {
         if self.lingering.is_some() {
             return self.linger();
         }
-        if readiness.readable && self.receive() == Fate::Close {
-            self.session.read_eof();
+        if !readiness.readable && self.session.is_none() {
+            return Fate::Continue;
         }
-        if let Some(request) = self.session.take_request() {
+        let desk = &self.desk;
+        let session =
+            self.session.get_or_insert_with(|| Box::new(ServerSession::new(&desk.certificates.config())));
+        if readiness.readable && receive(&mut self.stream, session) == Fate::Close {
+            session.read_eof();
+        }
+        if let Some(request) = session.take_request() {
             match make_cookies(shared.keys.load().as_deref(), &request.keys) {
                 Some(cookies) => {
                     add(&counters.cookies, cookies.len() as u64);
-                    self.session.respond(&cookies, self.desk.ntp_server.as_deref(), self.desk.ntp_port);
+                    session.respond(&cookies, desk.ntp_server.as_deref(), desk.ntp_port);
                 }
-                None => self.session.refuse(),
+                None => session.refuse(),
             }
         }
-        let sent = self.send();
-        self.count(counters);
+        let sent = send(&mut self.stream, session, &mut self.unsent);
+        if let (Some(result), false) = (session.result(), self.counted) {
+            counters.count(result);
+            self.counted = true;
+        }
         if sent == Fate::Close {
             return Fate::Close;
         }
-        if self.session.is_finished() && self.unsent.is_empty() {
+        if session.is_finished() && self.unsent.is_empty() {
             return self.begin_to_linger(now);
         }
         Fate::Continue
@@ -108,41 +121,6 @@ impl Connection {
         if self.lingering.is_none() && !self.counted {
             add(&counters.timed_out, 1);
         }
-    }
-
-    fn count(&mut self, counters: &KeCounters) {
-        if let (Some(result), false) = (self.session.result(), self.counted) {
-            counters.count(result);
-            self.counted = true;
-        }
-    }
-
-    fn receive(&mut self) -> Fate {
-        let mut piece = [0; 8192];
-        for _ in 0..READS_PER_TURN_MAX {
-            match self.stream.read(&mut piece) {
-                Ok(0) => return Fate::Close,
-                Ok(octets) => self.session.read(&piece[..octets]),
-                Err(error) if is_not_now(&error) => break,
-                Err(_) => return Fate::Close,
-            }
-        }
-        Fate::Continue
-    }
-
-    fn send(&mut self) -> Fate {
-        self.session.write(&mut self.unsent);
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(octets) => drop(self.unsent.drain(..octets)),
-                Err(error) if is_not_now(&error) => break,
-                Err(_) => {
-                    self.session.read_eof();
-                    return Fate::Close;
-                }
-            }
-        }
-        Fate::Continue
     }
 
     fn begin_to_linger(&mut self, now: MonoTime) -> Fate {
@@ -172,6 +150,34 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+fn receive(stream: &mut TcpStream, session: &mut ServerSession) -> Fate {
+    let mut piece = [0; 8192];
+    for _ in 0..READS_PER_TURN_MAX {
+        match stream.read(&mut piece) {
+            Ok(0) => return Fate::Close,
+            Ok(octets) => session.read(&piece[..octets]),
+            Err(error) if is_not_now(&error) => break,
+            Err(_) => return Fate::Close,
+        }
+    }
+    Fate::Continue
+}
+
+fn send(stream: &mut TcpStream, session: &mut ServerSession, unsent: &mut Vec<u8>) -> Fate {
+    session.write(unsent);
+    while !unsent.is_empty() {
+        match stream.write(unsent) {
+            Ok(octets) => drop(unsent.drain(..octets)),
+            Err(error) if is_not_now(&error) => break,
+            Err(_) => {
+                session.read_eof();
+                return Fate::Close;
+            }
+        }
+    }
+    Fate::Continue
 }
 
 /// Eight cookies that nobody can link, or none when there are no keys or no random octets.

@@ -267,6 +267,24 @@ fn slow_clients_are_cut_and_counted() {
 }
 
 #[test]
+fn hundreds_of_silent_clients_do_not_keep_others_out() {
+    let lab = Lab::new(|listener| {
+        listener.connections_max = 400;
+        listener.connections_per_address_max = 400;
+        listener.timeout = Duration::from_secs(20);
+    });
+    // Descriptors are what limits the test: each connection has two of them here.
+    let silent: Vec<_> = (0..300).map(|_| lab.connect()).collect();
+    lab.wait_for(|stats| stats.connections == 300);
+    for _ in 0..3 {
+        lab.establish("nts.test").expect("served beside them");
+    }
+    drop(silent);
+    lab.wait_for(|stats| stats.connections == 0);
+    assert_eq!((lab.serving.stats().timed_out, lab.serving.stats().over_limit), (0, 0));
+}
+
+#[test]
 fn one_address_cannot_take_all_connections() {
     let lab = Lab::new(|listener| listener.connections_per_address_max = 2);
     let _held = [lab.connect(), lab.connect()];
