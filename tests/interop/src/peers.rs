@@ -18,17 +18,24 @@ pub(crate) struct ClientOf<'a> {
     pub(crate) nts: bool,
     /// A symmetric key's number, from [`KEYS_CHRONY`].
     pub(crate) key: Option<u32>,
+    /// In interleaved mode (chimed and chronyd).
+    pub(crate) interleaved: bool,
 }
 
 impl<'a> ClientOf<'a> {
     /// Plain NTP.
     pub(crate) fn plain(server: &'a str) -> Self {
-        Self { server, nts: false, key: None }
+        Self { server, nts: false, key: None, interleaved: false }
     }
 
     /// NTS.
     pub(crate) fn nts(server: &'a str) -> Self {
         Self { nts: true, ..Self::plain(server) }
+    }
+
+    /// The same in interleaved mode.
+    pub(crate) fn interleaved(self) -> Self {
+        Self { interleaved: true, ..self }
     }
 
     /// A symmetric key.

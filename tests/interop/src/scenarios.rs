@@ -6,6 +6,7 @@ mod garbage;
 mod harness;
 mod keys;
 mod middle;
+mod modes;
 mod ntp_ctl;
 mod ntpq;
 mod our_client;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         garbage::SCENARIOS,
         our_client::SCENARIOS,
         our_server::SCENARIOS,
+        modes::SCENARIOS,
         tools::SCENARIOS,
         chronyc::SCENARIOS,
         ntp_ctl::SCENARIOS,

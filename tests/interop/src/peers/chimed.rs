@@ -93,6 +93,9 @@ fn client_text(stage: &Stage, options: &ClientOf, trust: TrustLines) -> String {
     if let Some(key) = options.key {
         text += &format!("key = {key}\n");
     }
+    if options.interleaved {
+        text += "interleaved = true\n";
+    }
     text
 }
 

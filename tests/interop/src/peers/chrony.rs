@@ -70,11 +70,15 @@ pub(crate) fn client_named(
     if let Some(key) = options.key {
         line += &format!(" key {key}");
     }
+    if options.interleaved {
+        line += " xleave";
+    }
     let ca = stage.pki().ca.display();
     start(stage, node, suite, name, &format!("{line}\nnosystemcert\nntstrustedcerts {ca}\nport 0\n"))
 }
 
-fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Chrony> {
+/// Any configuration, by a name of its own.
+pub(crate) fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Chrony> {
     let folder = stage.folder().join(name);
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
