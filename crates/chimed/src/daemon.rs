@@ -315,7 +315,8 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
         threads => workers(threads),
     };
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
-    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, seed };
+    let share_ports = model.has_peers();
+    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
     serving::bind(&settings, shared)
 }
 

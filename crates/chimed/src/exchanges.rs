@@ -78,8 +78,9 @@ impl Exchanges {
     pub fn transmit(&mut self, transmit: Transmit) -> Input<'static> {
         let exchange = transmit.token.exchange();
         let (to, octets) = (transmit.to, &transmit.octets[..]);
-        let sent = match self.local.port.filter(|_| !self.port_refused) {
-            Some(port) => self.send_shared(exchange, to, octets, port).or_else(|error| {
+        let sent = match (transmit.from_port, self.local.port.filter(|_| !self.port_refused)) {
+            (Some(port), _) => self.send_to_peer(exchange, to, octets, port),
+            (None, Some(port)) => self.send_shared(exchange, to, octets, port).or_else(|error| {
                 if self.shared[family(to)].is_some() {
                     return Err(error);
                 }
@@ -87,7 +88,7 @@ impl Exchanges {
                 warn!("requests cannot leave from port {port}: {error}; each leaves from a random one");
                 self.send_own(exchange, to, octets)
             }),
-            None => self.send_own(exchange, to, octets).or_else(|error| {
+            (None, None) => self.send_own(exchange, to, octets).or_else(|error| {
                 if is_out_of_descriptors(&error) {
                     self.send_shared(exchange, to, octets, 0)
                 } else {
@@ -107,6 +108,24 @@ impl Exchanges {
         Ok(sent)
     }
 
+    /// From a peer's socket on the server's port, which stays open.
+    fn send_to_peer(
+        &mut self,
+        exchange: ExchangeId,
+        to: SocketAddr,
+        octets: &[u8],
+        port: u16,
+    ) -> io::Result<Stamp> {
+        if let Some(socket) = self.sockets.get(&exchange) {
+            return socket.send(octets);
+        }
+        let local = SocketAddr::new(self.local.address_for(to).unwrap_or(any_of(to)), port);
+        let socket = UdpSocket::connected_from(local, to, &self.options)?;
+        let sent = socket.send(octets)?;
+        self.sockets.insert(exchange, socket);
+        Ok(sent)
+    }
+
     /// From the shared socket of the family, which is opened when it is not yet.
     fn send_shared(
         &mut self,
@@ -115,15 +134,11 @@ impl Exchanges {
         octets: &[u8],
         port: u16,
     ) -> io::Result<Stamp> {
-        let any = match to {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
         let place = &mut self.shared[family(to)];
         let shared = match place {
             Some(shared) => shared,
             None => {
-                let address = SocketAddr::new(self.local.address_for(to).unwrap_or(any), port);
+                let address = SocketAddr::new(self.local.address_for(to).unwrap_or(any_of(to)), port);
                 place.insert(Shared {
                     socket: UdpSocket::bound_to(address, &self.options)?,
                     waiting: BTreeMap::new(),
@@ -255,6 +270,14 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     /// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM`.
     const ERRNOS: [i32; 4] = [24, 23, 105, 12];
     error.raw_os_error().is_some_and(|errno| ERRNOS.contains(&errno))
+}
+
+/// Any address of the same family.
+const fn any_of(to: SocketAddr) -> IpAddr {
+    match to {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// The same stamp in the engine's words.

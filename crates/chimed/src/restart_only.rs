@@ -12,6 +12,10 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
             "addresses, interfaces and rate-limiting-cache-size of [[server]], or that it has a rate limit",
             ntp(running) != ntp(read),
         ),
+        (
+            "the first source with mode \"peer\" beside a server",
+            !running.servers.is_empty() && !running.has_peers() && read.has_peers(),
+        ),
         ("[[nts-ke-server]]", ke(running) != ke(read)),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),

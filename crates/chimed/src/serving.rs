@@ -77,6 +77,8 @@ pub struct ServingSettings {
     pub cpus: Vec<u16>,
     /// Microseconds for which sockets look for packets before they wait for an interrupt.
     pub busy_poll_micros: Option<u32>,
+    /// Whether the ports are shared with sockets of peers in symmetric mode.
+    pub share_ports: bool,
     /// Secret and random; every worker makes its own random numbers from it.
     pub seed: [u8; 32],
 }
@@ -147,7 +149,8 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let mut spread = worker::random(settings.seed, u64::MAX);
     let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let group = bind_group(listener, count, settings.busy_poll_micros, spread.next_u32())
+        let sharing = (settings.share_ports, settings.busy_poll_micros);
+        let group = bind_group(listener, count, sharing, spread.next_u32())
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
@@ -169,7 +172,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
 /// When there are some, and none can be bound.
 pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
     let is_bindable = |listener: &Listener| {
-        let bound = bind_group(listener, 1, None, 0);
+        let bound = bind_group(listener, 1, (false, None), 0);
         bound
             .inspect_err(|error| error!("Could not open NTP socket on {} : {error:#}", listener.address))
             .is_ok()
@@ -186,22 +189,24 @@ pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
 fn bind_group(
     listener: &Listener,
     count: usize,
-    busy_poll_micros: Option<u32>,
+    (share_port, busy_poll_micros): (bool, Option<u32>),
     spread_seed: u32,
 ) -> Result<Vec<UdpSocket>> {
     let options = UdpOptions {
         packet_info: true,
         stamps_on_request: true,
         reuse_port: count > 1,
+        share_port,
         free_bind: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
         interface: listener.interface.clone(),
         busy_poll_micros,
         ..UdpOptions::default()
     };
-    if count > 1 {
+    if count > 1 || share_port {
         // Sockets that may share a port would share it with another daemon's, too, without a word.
-        drop(UdpSocket::bound_to(listener.address, &UdpOptions { reuse_port: false, ..options.clone() })?);
+        let alone = UdpOptions { reuse_port: false, share_port: false, ..options.clone() };
+        drop(UdpSocket::bound_to(listener.address, &alone)?);
     }
     let first = UdpSocket::bound_to(listener.address, &options)?;
     let address = first.local_addr()?;

@@ -3,7 +3,7 @@
 use crate::trust::Trusts;
 use anyhow::{Context, Result};
 use chime_config::{AddressFamily, Authentication, AuthenticationPolicy, Model, Source, SourceKind};
-use chime_engine::{Config, KnownTime, NtsSource, SourceConfig, SourceMode};
+use chime_engine::{Config, KnownTime, NTP_PORT, NtsSource, SourceConfig, SourceMode};
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,7 +30,10 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     discipline.steer = steer;
     discipline.precision = chime_sys::clock::measure_precision();
     Ok(Config {
-        sources: model.sources.iter().map(|source| source_config(source, trusts)).collect(),
+        sources: {
+            let port = peer_port(model);
+            model.sources.iter().map(|source| source_config(source, trusts, port)).collect()
+        },
         authentication: match model.authentication {
             AuthenticationPolicy::Required => chime_engine::AuthenticationPolicy::Required,
             AuthenticationPolicy::Mixed => chime_engine::AuthenticationPolicy::Mixed,
@@ -46,14 +49,21 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     })
 }
 
-/// One source.
+/// The port from which we send to peers: that of our server.
 #[must_use]
-pub fn source_config(source: &Source, trusts: &Trusts) -> SourceConfig {
+pub fn peer_port(model: &Model) -> u16 {
+    model.servers.first().map_or(NTP_PORT, |server| server.listen.port())
+}
+
+/// One source; `local_port`: see [`peer_port`].
+#[must_use]
+pub fn source_config(source: &Source, trusts: &Trusts, local_port: u16) -> SourceConfig {
     let exponent = PollExponent::new;
     SourceConfig {
         port: source.port,
         mode: match &source.kind {
             SourceKind::Server => SourceMode::Server,
+            SourceKind::Peer => SourceMode::Symmetric { local_port },
             SourceKind::Pool { count, ignore } => {
                 SourceMode::Pool { count: u8::try_from(*count).unwrap_or(u8::MAX), ignore: ignore.clone() }
             }

@@ -278,7 +278,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "server a extfield F323",
         "server a mindelay 0.001",
         "server a maxsources 3",
-        "peer a",
         "local orphan",
         "ntsaeads 15",
         "ntsrotate 0",
@@ -481,6 +480,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn peers_are_peers() {
+    let model = model("peer a key 3 minpoll 5 xleave\nserver b\n");
+    let peer = &model.sources[0];
+    assert_eq!((&peer.kind, peer.poll.min, peer.interleaved), (&SourceKind::Peer, 5, true));
+    assert_eq!(peer.authentication, Authentication::Key(3));
+    assert!(model.has_peers());
 }
 
 #[test]

@@ -102,6 +102,16 @@ fn a_client_file_means_what_it_says() {
 }
 
 #[test]
+fn a_peer_is_a_source_of_its_own_mode() {
+    let model = load("[[source]]\nmode = \"peer\"\naddress = \"a\"\nkey = 7\ninterleaved = true\n").model;
+    let peer = &model.sources[0];
+    assert_eq!((&peer.kind, peer.iburst), (&SourceKind::Peer, false));
+    assert_eq!(peer.authentication, Authentication::Key(7));
+    let said = errors("[[source]]\nmode = \"peer\"\naddress = \"a\"\nsystem-cas = true\n");
+    assert!(said.contains("`system-cas` belongs to"), "{said}");
+}
+
+#[test]
 fn interleaved_mode_is_asked_for_by_its_key() {
     let file = "[[source]]\nmode = \"server\"\naddress = \"a\"\ninterleaved = true\n\
                 [[source]]\nmode = \"nts\"\naddress = \"b\"\n";
@@ -290,7 +300,7 @@ error: [[source]] needs `address`
   | ^^^^^^^^^^
   = help: `adress` may be meant as `address`
 
-error: `mode`: "ntp" is not one of "server", "nts", "pool", "nts-pool"
+error: `mode`: "ntp" is not one of "server", "nts", "pool", "nts-pool", "peer"
  --> main.toml:3:8
   |
 3 | mode = "ntp"

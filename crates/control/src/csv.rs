@@ -6,9 +6,9 @@ use chime_engine::SourceReport;
 
 use crate::text::number::{positive_zero, whole_seconds};
 use crate::text::{
-    Layout, authenticated_letter, leap_of, leap_words, local_reference_id, mode_letters, mode_words,
-    option_letters, poll_seconds, reference_id_hex, reference_letters, reference_name, server_counts, sign,
-    test_groups, timestamping_words,
+    Layout, authenticated_letter, kind_letter, leap_of, leap_words, local_reference_id, mode_letters,
+    mode_words, option_letters, poll_seconds, reference_id_hex, reference_letters, reference_name,
+    server_counts, sign, test_groups, timestamping_words,
 };
 use crate::{Snapshot, visible};
 
@@ -39,7 +39,7 @@ pub fn tracking(snapshot: &Snapshot, layout: Layout) -> String {
 pub fn sources(snapshot: &Snapshot, layout: Layout) -> String {
     each(snapshot, layout, |source| {
         vec![
-            "^".to_owned(),
+            kind_letter(source).to_string(),
             sign(source.state).to_string(),
             layout.names.of(source).into_owned(),
             source.stratum.to_string(),

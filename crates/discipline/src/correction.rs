@@ -7,8 +7,9 @@
 use chime_time::MonoTime;
 use std::collections::VecDeque;
 
-/// Changes remembered: enough for every change made while one exchange is in flight.
-const SEGMENTS_MAX: usize = 32;
+/// Changes remembered: enough for every change made while one exchange is in flight, and during the interval by which
+/// samples of interleaved mode and of peers are late, with dozens of sources.
+const SEGMENTS_MAX: usize = 256;
 
 /// The free oscillator and our correction at one instant.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -106,11 +107,11 @@ mod tests {
     #[test]
     fn the_record_is_bounded_and_time_does_not_run_backward() {
         let mut correction = Correction::new(at(0.0), false);
-        for second in 0..100 {
+        for second in 0..1000 {
             correction.set_frequency(at(f64::from(second)), 1e-6);
         }
         correction.set_frequency(at(5.0), 0.0);
         assert_eq!(correction.segments.len(), SEGMENTS_MAX);
-        assert!((correction.at(at(99.0)).correction - 99e-6).abs() < 1e-12);
+        assert!((correction.at(at(999.0)).correction - 999e-6).abs() < 1e-12);
     }
 }

@@ -7,10 +7,11 @@ use crate::association::{Association, Credentials};
 use crate::engine::Engine;
 use crate::resolution::ADDRESSES_MAX;
 use crate::source::Source;
+use crate::symmetric::Peer;
 use crate::timers::Timer;
 use crate::{
-    Authentication, Event, LookupId, POOL_ASSOCIATIONS_MAX, RemovalReason, Request, ResolveFailure,
-    SourceConfig, SourceKey, SourceRefusal, policy,
+    Authentication, Event, ExchangeId, LookupId, POOL_ASSOCIATIONS_MAX, RemovalReason, Request,
+    ResolveFailure, SourceConfig, SourceKey, SourceRefusal, policy,
 };
 use chime_discipline::SourceId;
 use chime_time::MonoTime;
@@ -175,8 +176,10 @@ impl Engine {
         }
         let id = SourceId(self.next_association);
         self.next_association = self.next_association.wrapping_add(1);
+        let socket = ExchangeId(self.number());
         let source = &self.sources[index];
-        let association = Association::new(id, source.key, &source.config, remote, credentials);
+        let mut association = Association::new(id, source.key, &source.config, remote, credentials);
+        association.peer = source.is_peer().then(|| Peer::new(socket));
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
@@ -192,6 +195,9 @@ impl Engine {
         let association = self.associations.remove(index);
         if let Some(exchange) = association.exchange {
             self.requests.push_back(Request::CloseExchange(exchange.id));
+        }
+        if let Some(peer) = association.peer {
+            self.requests.push_back(Request::CloseExchange(peer.socket));
         }
         self.timers.cancel(Timer::Poll(id));
         self.timers.cancel(Timer::ExchangeDeadline(id));

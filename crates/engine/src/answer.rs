@@ -9,11 +9,11 @@ use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
-    DelayLimits, Measurement, PacketTests, Test, is_own_server, measure, reference_id, test_delay,
+    DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, reference_id, test_delay,
     test_header, test_loop,
 };
 use crate::timers::Timer;
-use crate::{DiscardReason, Event, ExchangeId, RemovalReason, Timestamped};
+use crate::{DiscardReason, Event, ExchangeId, RemovalReason, SourceConfig, Timestamped};
 use arrayvec::ArrayVec;
 use chime_discipline::{Leap, Sample, SelectionState, SourceId};
 use chime_nts::client::{NtsResponseError, is_nts_nak, verify_nts_response};
@@ -51,6 +51,12 @@ impl Engine {
         let association = &mut self.associations[index];
         let id = association.id;
         association.counters.count_received(datagram.received.source);
+        if association.peer.is_some() {
+            if let Err(reason) = self.handle_peer_datagram(now, index, datagram) {
+                self.discard(exchange, id, datagram.from, reason);
+            }
+            return;
+        }
         let verdict = match &association.exchange {
             Some(open) => authenticate(open, association.remote, datagram, &self.config.keys),
             None => Err(DiscardReason::UnknownExchange),
@@ -190,14 +196,27 @@ impl Engine {
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
-        let Timestamps { header, sent, received, mode, sampled } = timestamps;
+        let Timestamps { header, sent, received, .. } = timestamps;
         let measurement = measure(header, sent.at, received.at, pivot, precision);
-        let tests = self.run_tests(now, id, header, &measurement, local);
+        self.judge(now, id, timestamps, &measurement, local)
+    }
+
+    /// The packet tests of a measurement, and what they lead to.
+    pub(crate) fn judge(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        timestamps: &Timestamps,
+        measurement: &Measurement,
+        local: Option<IpAddr>,
+    ) -> Result<(), DiscardReason> {
+        let Timestamps { header, sent, received, mode, sampled } = timestamps;
+        let tests = self.run_tests(now, id, header, measurement, local);
         let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
         let association = &mut self.associations[index];
         association.last = Some(LastAnswer {
             header: *header,
-            measurement,
+            measurement: *measurement,
             local,
             mode: *mode,
             tests,
@@ -214,10 +233,10 @@ impl Engine {
             self.missed(now, id);
         }
         if let Some(reason) = tests.failure() {
-            self.discipline_hears_of_unsynchronised(now, id, header, &measurement, reason);
+            self.discipline_hears_of_unsynchronised(now, id, header, measurement, reason);
             return Err(reason);
         }
-        if let Err(reason) = self.admit(now, id, &measurement, header) {
+        if let Err(reason) = self.admit(now, id, measurement, header) {
             self.discipline.update(now);
             return Err(reason);
         }
@@ -225,7 +244,7 @@ impl Engine {
             // The first interleaved answer after a basic one tells more of an exchange that counted already.
             return Ok(());
         }
-        self.sample(now, id, header, &measurement)
+        self.sample(now, id, header, measurement)
     }
 
     fn run_tests(
@@ -256,6 +275,12 @@ impl Engine {
             max: config.map_or(3.0, |config| config.max_delay_seconds),
             ratio: config.map_or(0.0, |config| config.max_delay_ratio),
             deviation_ratio: config.map_or(0.0, |config| config.max_delay_deviation_ratio),
+            // A peer answers when its own poll comes.
+            response_max: if config.is_some_and(SourceConfig::is_peer) {
+                f64::INFINITY
+            } else {
+                RESPONSE_SECONDS_MAX
+            },
             recent,
             standard_deviation: enough.map(|statistics| statistics.standard_deviation),
         };
@@ -346,7 +371,8 @@ impl Engine {
     fn next_poll_follows_interval(&mut self, now: MonoTime, id: SourceId) {
         let Some(index) = self.association_index(id) else { return };
         let association = &mut self.associations[index];
-        if association.polling.burst().is_some() {
+        // A peer's packets come at its own pace, which is not ours.
+        if association.polling.burst().is_some() || association.peer.is_some() {
             return;
         }
         if association.polling.offline_after_burst {
@@ -419,7 +445,7 @@ fn nts_reason(error: NtsResponseError, header: &Header) -> DiscardReason {
     }
 }
 
-fn verify_mac(octets: &[u8], number: u32, keys: &[SymmetricKey]) -> Result<(), DiscardReason> {
+pub(crate) fn verify_mac(octets: &[u8], number: u32, keys: &[SymmetricKey]) -> Result<(), DiscardReason> {
     let packet = Packet::parse(octets).map_err(|_| DiscardReason::Malformed)?;
     let mac = packet.mac().ok_or(DiscardReason::NoMac)?;
     if mac.is_crypto_nak() {

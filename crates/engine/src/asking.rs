@@ -37,7 +37,11 @@ impl Engine {
         if self.source_index(key).is_none_or(|source| !self.sources[source].is_active()) {
             return;
         }
-        self.ask(now, index);
+        if self.associations[index].peer.is_some() {
+            self.poll_peer(now, id);
+        } else {
+            self.ask(now, index);
+        }
         self.drive_source(now, key);
     }
 
@@ -62,7 +66,12 @@ impl Engine {
                 let interval = association.polling.sent();
                 let (id, to) = (association.id, association.remote);
                 let deadline = (interval * ANSWER_INTERVAL_PART).min(ANSWER_SECONDS_MAX);
-                self.transmits.push_back(Transmit { token: TxToken { exchange }, to, octets });
+                self.transmits.push_back(Transmit {
+                    token: TxToken { exchange },
+                    to,
+                    octets,
+                    from_port: None,
+                });
                 self.timers.set(Timer::ExchangeDeadline(id), now.add_secs_f64(deadline));
                 // Never less than the operator allows.
                 let jitter = self.random.jitter(1.0, 1.0 + INTERVAL_JITTER);
@@ -183,6 +192,9 @@ impl Engine {
         let Some(index) = self.exchange_owner(exchange) else { return };
         let association = &mut self.associations[index];
         association.counters.count_sent(sent.source);
+        if association.peer.is_some() {
+            return self.peer_packet_left(index, sent);
+        }
         let is_better = |old: Timestamped| {
             old.source == TimestampSource::Daemon || sent.source != TimestampSource::Daemon
         };
@@ -205,6 +217,11 @@ impl Engine {
         let Some(index) = self.exchange_owner(exchange) else { return };
         let association = &mut self.associations[index];
         let (id, to) = (association.id, association.remote);
+        if association.peer.is_some() {
+            association.last_error = Some(failure.to_string());
+            self.peer_packet_failed(index);
+            return self.event(Event::SendFailed { association: id, to, failure });
+        }
         let proof = association.exchange.take().map(|exchange| exchange.proof);
         if let (Some(Proof::Nts(proof)), Some(nts)) = (proof, association.nts_mut()) {
             nts.put_back(proof.cookie);

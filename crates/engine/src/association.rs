@@ -7,6 +7,7 @@ use crate::interleaved::{AnswerMode, Completed};
 use crate::nts_state::NtsState;
 use crate::packet_tests::{Measurement, PacketTests};
 use crate::polling::Polling;
+use crate::symmetric::Peer;
 use crate::{ExchangeId, RecentReport, SourceConfig, SourceKey, TimestampSource, Timestamped};
 use arrayvec::ArrayVec;
 use chime_discipline::SourceId;
@@ -41,6 +42,8 @@ pub(crate) struct Association {
     pub(crate) exchange: Option<Exchange>,
     /// The last answered exchange, for interleaved mode.
     pub(crate) completed: Option<Completed>,
+    /// Instead of exchanges: what symmetric mode remembers.
+    pub(crate) peer: Option<Peer>,
     /// Whether any good answer ever came.
     pub(crate) confirmed: bool,
     /// Whether another address should take its place as soon as there is one.
@@ -178,6 +181,7 @@ impl Association {
             polling: Polling::new(config),
             exchange: None,
             completed: None,
+            peer: None,
             confirmed: false,
             replace: false,
             denied_until: None,

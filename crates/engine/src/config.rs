@@ -171,11 +171,17 @@ impl SourceConfig {
         }
     }
 
+    /// Whether this is a peer in symmetric mode.
+    #[must_use]
+    pub const fn is_peer(&self) -> bool {
+        matches!(self.mode, SourceMode::Symmetric { .. })
+    }
+
     /// How many associations the source wants.
     #[must_use]
     pub fn wanted(&self) -> usize {
         match &self.mode {
-            SourceMode::Server => 1,
+            SourceMode::Server | SourceMode::Symmetric { .. } => 1,
             SourceMode::Pool { count, .. } => usize::from(*count).clamp(1, POOL_ASSOCIATIONS_MAX),
         }
     }
@@ -189,6 +195,11 @@ pub const POOL_ASSOCIATIONS_MAX: usize = 16;
 pub enum SourceMode {
     /// One association, with one of the name's addresses at a time.
     Server,
+    /// A peer, in symmetric mode: either may follow the other. RFC 5905 §9.
+    Symmetric {
+        /// The port from which packets leave and at which the peer's arrive: that of our server.
+        local_port: u16,
+    },
     /// Several associations with different addresses of one name.
     Pool {
         /// How many; 1 to [`POOL_ASSOCIATIONS_MAX`].

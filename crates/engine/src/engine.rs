@@ -246,9 +246,10 @@ impl Engine {
     }
 
     pub(crate) fn exchange_owner(&self, exchange: ExchangeId) -> Option<usize> {
-        self.associations
-            .iter()
-            .position(|association| association.exchange.as_ref().is_some_and(|open| open.id == exchange))
+        self.associations.iter().position(|association| {
+            association.exchange.as_ref().is_some_and(|open| open.id == exchange)
+                || association.peer.is_some_and(|peer| peer.socket == exchange)
+        })
     }
 
     /// Interfaces come up in several steps, and a bad cable changes the network all the time: the first change counts at
@@ -288,6 +289,9 @@ impl Engine {
                 exchange.disturbed = true;
             }
             association.completed = None;
+            if let Some(peer) = &mut association.peer {
+                peer.forget();
+            }
             if let Some(claim) = &mut association.claim {
                 claim.offset -= by.as_secs_f64();
             }

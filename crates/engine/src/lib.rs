@@ -34,6 +34,7 @@ mod reporting;
 mod resolution;
 mod saving;
 mod source;
+mod symmetric;
 mod timers;
 
 pub use chime_ke::KeOutcome;

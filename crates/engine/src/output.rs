@@ -4,7 +4,8 @@ use crate::{AddressFamily, EstablishmentId, ExchangeId, LookupId, SourceKey, TxT
 use chime_nts::AeadAlgorithm;
 use std::net::{IpAddr, SocketAddr};
 
-/// A datagram to send from a fresh socket on a random port, connected to `to` (RFC 9109).
+/// A datagram to send from a fresh socket on a random port, connected to `to` (RFC 9109); or from a given port, and then from
+/// the socket of that exchange, which stays open.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Names the exchange, and reports when it left.
@@ -13,6 +14,9 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// The request.
     pub octets: Vec<u8>,
+    /// Peers in symmetric mode: the local port. Their packets come from there to the same socket, which is to share the port
+    /// with the server's sockets.
+    pub from_port: Option<u16>,
 }
 
 /// Something that takes a while and reports back as [`crate::Input`].

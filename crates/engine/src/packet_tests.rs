@@ -13,7 +13,7 @@ const ROOT_DISTANCE_SECONDS_MAX: f64 = 16.0;
 /// The highest stratum of a synchronised server. RFC 5905 §7.2, `MAXSTRAT`.
 const STRATUM_MAX: u8 = 15;
 /// A server that holds a request for longer is not measuring anything; seconds.
-const RESPONSE_SECONDS_MAX: f64 = 4.0;
+pub(crate) const RESPONSE_SECONDS_MAX: f64 = 4.0;
 
 /// Results of the ten tests; bit 9 is test 1, bit 0 is test D; 1 = passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -145,6 +145,32 @@ pub(crate) fn measure(
     }
 }
 
+/// The same for two packets that crossed the network at quite different times: ours, and one of the peer's before or after
+/// it. `change` says by how much the offset is expected to change from one instant to another, in seconds: our clock was
+/// steered in between, and its frequency is known; and the standard error of that.
+pub(crate) fn measure_apart(
+    header: &Header,
+    (sent, received): (ClockReading, ClockReading),
+    pivot: NtpDate,
+    precision: Precision,
+    change: impl Fn(MonoTime, MonoTime) -> (f64, f64),
+) -> Measurement {
+    let plain = measure(header, sent, received, pivot, precision);
+    let middle = sent.mono.add_secs_f64(received.mono.seconds_since(sent.mono) / 2.0);
+    let (apart, error) = change(received.mono, sent.mono);
+    let bend = (change(middle, sent.mono).0 + change(middle, received.mono).0) / 2.0;
+    let shortest = NtpDuration::from_secs_f64(precision.seconds());
+    let delay = (received.system - sent.system) - plain.response - NtpDuration::from_secs_f64(apart);
+    let resolution = Precision::new(header.precision).seconds() + precision.seconds();
+    Measurement {
+        at: middle,
+        offset: (plain.offset - NtpDuration::from_secs_f64(bend)).clamp(-OFFSET_MAX, OFFSET_MAX),
+        delay: delay.max(shortest),
+        dispersion: NtpDuration::from_secs_f64(resolution + error),
+        ..plain
+    }
+}
+
 /// What the delay of one measurement is compared with.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct DelayLimits {
@@ -154,6 +180,9 @@ pub(crate) struct DelayLimits {
     pub(crate) ratio: f64,
     /// The greatest half increase of the delay over the shortest, in standard deviations; 0 = no such test.
     pub(crate) deviation_ratio: f64,
+    /// How long the other side may hold our packet; seconds. Infinite for peers, whose timestamps need not even follow each
+    /// other in this order.
+    pub(crate) response_max: f64,
     /// The shortest and the median of the recent delays; seconds, `None` = there are none.
     pub(crate) recent: Option<(f64, f64)>,
     /// Standard deviation of the source's offsets; seconds, `None` = not known yet.
@@ -182,7 +211,7 @@ pub(crate) fn test_delay(
     let dispersion = measured.dispersion.as_secs_f64();
     let response = measured.response.as_secs_f64();
     let possible = delay <= limits.max
-        && (0.0..=RESPONSE_SECONDS_MAX).contains(&response)
+        && (limits.response_max.is_infinite() || (0.0..=limits.response_max).contains(&response))
         && Precision::new(header.precision).seconds() <= limits.max
         && header.precision <= 0;
     tests.record(Test::Delay, possible);
@@ -326,8 +355,14 @@ mod tests {
         format!("{:010b}", tests.bits())
     }
 
-    const LIMITS: DelayLimits =
-        DelayLimits { max: 3.0, ratio: 0.0, deviation_ratio: 10.0, recent: None, standard_deviation: None };
+    const LIMITS: DelayLimits = DelayLimits {
+        max: 3.0,
+        ratio: 0.0,
+        deviation_ratio: 10.0,
+        response_max: RESPONSE_SECONDS_MAX,
+        recent: None,
+        standard_deviation: None,
+    };
 
     #[test]
     fn a_good_answer_passes_every_test() {

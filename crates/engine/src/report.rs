@@ -93,6 +93,8 @@ pub enum SourceKind {
     Server,
     /// A member of a pool.
     Pool,
+    /// A peer in symmetric mode.
+    Peer,
 }
 
 /// One association, or the place of one that is still wanted.

@@ -8,7 +8,7 @@ use crate::source::{EstablishmentState, Source};
 use crate::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardCounters, DiscardReport,
     EngineReport, EstablishmentReport, LeapReport, NtpReport, SelectionOptionsReport, SelectionReport,
-    SourceKind, SourceReport, StatisticsReport, TrackingReport,
+    SourceKind, SourceMode, SourceReport, StatisticsReport, TrackingReport,
 };
 use chime_discipline::{Leap, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
@@ -180,7 +180,11 @@ fn source_base(source: &Source) -> SourceReport {
     SourceReport {
         source: source.key.0,
         name: source.config.name.clone(),
-        kind: if source.is_pool() { SourceKind::Pool } else { SourceKind::Server },
+        kind: match &source.config.mode {
+            SourceMode::Server => SourceKind::Server,
+            SourceMode::Symmetric { .. } => SourceKind::Peer,
+            SourceMode::Pool { .. } => SourceKind::Pool,
+        },
         online: source.online,
         state: if source.effective.options.no_select { 'N' } else { 'M' },
         statistics: unknown_statistics(),

@@ -84,7 +84,7 @@ impl Establishment {
 impl Source {
     pub(crate) fn new(key: SourceKey, config: SourceConfig, effective: Effective) -> Self {
         let ignore = match &config.mode {
-            SourceMode::Server => &[][..],
+            SourceMode::Server | SourceMode::Symmetric { .. } => &[][..],
             SourceMode::Pool { ignore, .. } => ignore,
         };
         let resolution = Resolution::new(&config.name, config.address_family, ignore);
@@ -100,6 +100,10 @@ impl Source {
             last_error: None,
             config,
         }
+    }
+
+    pub(crate) const fn is_peer(&self) -> bool {
+        matches!(self.config.mode, SourceMode::Symmetric { .. })
     }
 
     pub(crate) const fn is_pool(&self) -> bool {

@@ -10,4 +10,5 @@ mod plain;
 mod pools;
 mod properties;
 mod restart;
+mod symmetric;
 mod world;

@@ -370,7 +370,7 @@ impl World {
     }
 
     fn transmit(&mut self, transmit: Transmit) {
-        let Transmit { token, to, octets } = transmit;
+        let Transmit { token, to, octets, .. } = transmit;
         let exchange = token.exchange();
         let (reading, stamp) = (self.clock.read(), self.clock.stamp(&mut self.chance));
         let sent = if self.network_up {

@@ -53,6 +53,9 @@ pub struct UdpOptions {
     pub stamps_on_request: bool,
     /// Ask for the address each datagram was sent to, needed to answer from it.
     pub packet_info: bool,
+    /// Let the port be shared with connected sockets ([`UdpSocket::connected_from`]), which get what their peers send; both
+    /// sides must want it (`SO_REUSEADDR`).
+    pub share_port: bool,
     /// Let several sockets share the port, the kernel spreading clients over them (`SO_REUSEPORT`).
     pub reuse_port: bool,
     /// Bind although the address is not there yet (`IP_FREEBIND`).
@@ -142,6 +145,19 @@ impl UdpSocket {
         if let Some(local) = local {
             socket.bind(SocketAddr::new(local, 0))?;
         }
+        let raw = RawAddress::from(remote);
+        // SAFETY: the pointer and the length describe `raw`, alive during the call.
+        check(unsafe { libc::connect(socket.fd.as_raw_fd(), raw.as_ptr(), raw.octets) })?;
+        Ok(socket)
+    }
+
+    /// Opens a socket that exchanges datagrams with `remote` only, from the given local address and port, which other sockets
+    /// may serve for everybody else: those with [`UdpOptions::share_port`], also of other users.
+    pub fn connected_from(local: SocketAddr, remote: SocketAddr, options: &UdpOptions) -> io::Result<Self> {
+        let options = UdpOptions { share_port: true, reuse_port: false, ..options.clone() };
+        let socket = Self::open(&remote, &options)?;
+        socket.report_icmp(remote.is_ipv4());
+        socket.bind(local)?;
         let raw = RawAddress::from(remote);
         // SAFETY: the pointer and the length describe `raw`, alive during the call.
         check(unsafe { libc::connect(socket.fd.as_raw_fd(), raw.as_ptr(), raw.octets) })?;
@@ -242,6 +258,9 @@ impl UdpSocket {
         let fd = socket(family_of(address), libc::SOCK_DGRAM, 0)?;
         if address.is_ipv6() {
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+        }
+        if options.share_port {
+            set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         }
         if options.reuse_port {
             set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;

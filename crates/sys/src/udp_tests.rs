@@ -139,3 +139,46 @@ fn two_sockets_share_a_port_when_both_ask() {
     let error = UdpSocket::bound_to(address, &UdpOptions::default()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
+
+#[test]
+fn a_peer_has_a_socket_of_its_own_on_the_servers_port() {
+    for (any, peer_at, other_at) in
+        [("0.0.0.0:0", "127.0.0.2:0", "127.0.0.3:0"), ("[::]:0", "[::1]:0", "[::1]:0")]
+    {
+        let Ok(other) = std::net::UdpSocket::bind(other_at) else { continue };
+        let options =
+            UdpOptions { packet_info: true, share_port: true, reuse_port: true, ..UdpOptions::default() };
+        let group: Vec<UdpSocket> = {
+            let first = UdpSocket::bound_to(any.parse().unwrap(), &options).unwrap();
+            let address = first.local_addr().unwrap();
+            let second = UdpSocket::bound_to(address, &options).unwrap();
+            vec![first, second]
+        };
+        let port = group[0].local_addr().unwrap().port();
+        let peer = std::net::UdpSocket::bind(peer_at).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let local = SocketAddr::new(group[0].local_addr().unwrap().ip(), port);
+        let ours = UdpSocket::connected_from(local, peer.local_addr().unwrap(), &options).unwrap();
+        assert_eq!(ours.local_addr().unwrap().port(), port);
+        ours.send(&[1]).unwrap();
+        let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!(from.port(), port);
+        // What the peer sends comes to its socket, whichever socket of the group it would have met; what others send does not.
+        for _ in 0..8 {
+            peer.send_to(&[2], from).unwrap();
+            other.send_to(&[3], from).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let count = |socket: &UdpSocket, wanted: u8| {
+            let mut buffer = [0; 8];
+            let mut count = 0;
+            while socket.recv(&mut buffer).is_ok() {
+                assert_eq!(buffer[0], wanted);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(count(&ours, 2), 8);
+        assert_eq!(count(&group[0], 3) + count(&group[1], 3), 8);
+    }
+}

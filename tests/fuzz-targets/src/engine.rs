@@ -4,8 +4,8 @@ use crate::nts::keys;
 use chime_discipline::{ClockCommand, ClockFailure};
 use chime_engine::{
     Authentication, Command, Config, Engine, EstablishmentId, ExchangeId, Input, KeFailure, LookupId,
-    Request, ResolveFailure, SendFailure, SourceConfig, SourceMatch, Timestamped, Transmit, decode_clock,
-    decode_nts_state, encode_nts_state,
+    Request, ResolveFailure, SendFailure, SourceConfig, SourceMatch, SourceMode, Timestamped, Transmit,
+    decode_clock, decode_nts_state, encode_nts_state,
 };
 use chime_ke::KeOutcome;
 use chime_nts::{AeadAlgorithm, Cookie};
@@ -35,8 +35,8 @@ pub fn saved_state(octets: &[u8]) {
 /// The most that an engine may ask for after one input before it must wait.
 const WISHES_MAX: usize = 4096;
 
-/// Reads octets as a course of events in the life of an engine with a plain source, and a keyed and an NTS source in
-/// interleaved mode.
+/// Reads octets as a course of events in the life of an engine with a plain source, a keyed and an NTS source in
+/// interleaved mode, and a peer.
 pub fn engine(octets: &[u8]) {
     let mut world = World::new();
     let mut rest = octets;
@@ -66,9 +66,14 @@ impl World {
             interleaved: true,
             ..SourceConfig::server("192.0.2.2")
         };
+        let peer = SourceConfig {
+            mode: SourceMode::Symmetric { local_port: 123 },
+            interleaved: true,
+            ..SourceConfig::server("192.0.2.4")
+        };
         let nts = SourceConfig { interleaved: true, ..SourceConfig::nts("nts.example.org") };
         let config = Config {
-            sources: vec![SourceConfig::server("192.0.2.1"), keyed, nts],
+            sources: vec![SourceConfig::server("192.0.2.1"), keyed, nts, peer],
             keys: Arc::new(vec![key]),
             ..Config::default()
         };
@@ -151,7 +156,9 @@ impl World {
         let Some((exchange, from, request)) = self.exchange(argument) else { return rest };
         let mut octets = octets.to_vec();
         if event.is_multiple_of(12) && octets.len() >= 48 {
-            octets[0] = octets[0] & 0xc0 | request[0] & 0x38 | 4;
+            // To a peer a packet of its own mode, 1.
+            let mode = if request[0] & 7 == 1 { 1 } else { 4 };
+            octets[0] = octets[0] & 0xc0 | request[0] & 0x38 | mode;
             // The argument's high bit: an interleaved answer, if that was asked for.
             let echo = if argument & 0x80 != 0 && request[24..32] != [0; 8] { 32..40 } else { 40..48 };
             octets[24..32].copy_from_slice(&request[echo]);
@@ -236,11 +243,12 @@ impl World {
     fn drain(&mut self) {
         for wishes in 0.. {
             assert!(wishes < WISHES_MAX, "the engine never stops wishing");
-            if let Some(Transmit { token, to, octets }) = self.engine.poll_transmit() {
+            if let Some(Transmit { token, to, octets, .. }) = self.engine.poll_transmit() {
                 assert!(octets.len() >= 48);
                 let exchange = token.exchange();
                 let sent = Ok(self.reading());
                 self.engine.handle_input(self.now, Input::Transmitted { token, sent });
+                self.exchanges.retain(|(open, ..)| *open != exchange);
                 self.exchanges.push((exchange, to, octets));
             } else if let Some(request) = self.engine.poll_request() {
                 match request {

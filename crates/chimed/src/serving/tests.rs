@@ -14,7 +14,14 @@ fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettin
         policy: policy.clone(),
     };
     let listeners = addresses.iter().map(listener).collect();
-    ServingSettings { listeners, workers, cpus: Vec::new(), busy_poll_micros: None, seed: [7; 32] }
+    ServingSettings {
+        listeners,
+        workers,
+        cpus: Vec::new(),
+        busy_poll_micros: None,
+        share_ports: false,
+        seed: [7; 32],
+    }
 }
 
 fn shared() -> Arc<Shared> {

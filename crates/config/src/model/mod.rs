@@ -88,6 +88,12 @@ impl Model {
         Self { sources, authentication: AuthenticationPolicy::Required, ..Self::default() }
     }
 
+    /// Whether some of the sources are peers in symmetric mode.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        self.sources.iter().any(|source| source.kind == SourceKind::Peer)
+    }
+
     /// How many associations the sources ask for: a pool counts each of its members.
     #[must_use]
     pub fn wanted_associations(&self) -> usize {
@@ -95,7 +101,7 @@ impl Model {
             .iter()
             .filter(|source| !source.no_select)
             .map(|source| match &source.kind {
-                SourceKind::Server => 1,
+                SourceKind::Server | SourceKind::Peer => 1,
                 SourceKind::Pool { count, .. } => *count,
             })
             .sum()

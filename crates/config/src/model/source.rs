@@ -139,6 +139,8 @@ pub struct Origin {
 pub enum SourceKind {
     /// One association with one address of the name.
     Server,
+    /// A peer, in symmetric mode: either may follow the other. RFC 5905 §9.
+    Peer,
     /// Several associations with different addresses of the name.
     Pool {
         /// How many associations are kept, 1 to 16.

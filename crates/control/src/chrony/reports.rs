@@ -1,8 +1,8 @@
 //! The payloads of the reports, from the snapshot. Signs of offsets are those of the snapshot, which are chrony's.
 
 use chime_engine::{
-    ActivityReport, AuthenticationMode, LeapReport, SelectionOptionsReport, SourceReport, TimestampSource,
-    TrackingReport,
+    ActivityReport, AuthenticationMode, LeapReport, SelectionOptionsReport, SourceKind, SourceReport,
+    TimestampSource, TrackingReport,
 };
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ pub(super) fn source_data(source: &SourceReport) -> Answer {
             .half(i16::from(source.poll).cast_unsigned())
             .half(u16::from(source.stratum))
             .half(state)
-            .half(0) // A client of servers, always.
+            .half(u16::from(source.kind == SourceKind::Peer))
             .half(0)
             .half(u16::from(source.reach))
             .age(source.last_sample_age_seconds)

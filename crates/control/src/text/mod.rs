@@ -16,7 +16,7 @@ pub(crate) use ntpdata::{
     is_called, leap_of, local_reference_id, mode_words, poll_seconds, reference_letters, test_groups,
 };
 pub use sources::{authdata, selectdata, sources, sourcestats};
-pub(crate) use sources::{authenticated_letter, mode_letters, option_letters, sign};
+pub(crate) use sources::{authenticated_letter, kind_letter, mode_letters, option_letters, sign};
 pub(crate) use tracking::reference_name;
 pub use tracking::tracking;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use chime_engine::{AuthenticationMode, LeapReport, SelectionOptionsReport, SourceReport};
+use chime_engine::{AuthenticationMode, LeapReport, SelectionOptionsReport, SourceKind, SourceReport};
 
 use super::number::{frequency, interval, magnitude, offset, signed_frequency};
 use super::{Layout, header};
@@ -15,7 +15,8 @@ pub fn sources(snapshot: &Snapshot, layout: Layout) -> String {
     for source in visible(&snapshot.engine.sources, layout.all) {
         let _ = writeln!(
             out,
-            "^{} {:<27}  {:2}  {:2}   {:3o}  {}  {}[{}] +/- {}",
+            "{}{} {:<27}  {:2}  {:2}   {:3o}  {}  {}[{}] +/- {}",
+            kind_letter(source),
             painted_sign(source, layout.paint),
             layout.names.of(source),
             source.stratum,
@@ -111,6 +112,14 @@ pub(crate) const fn sign(state: char) -> char {
         '*' | '+' | 'x' | '~' => state,
         'W' | 'P' | 'D' | 'L' => '-',
         _ => '?',
+    }
+}
+
+/// A server, `^`, or a peer, `=`.
+pub(crate) const fn kind_letter(source: &SourceReport) -> char {
+    match source.kind {
+        SourceKind::Server | SourceKind::Pool => '^',
+        SourceKind::Peer => '=',
     }
 }
 

@@ -6,6 +6,8 @@ use chime_time::{Frequency, MonoTime};
 
 /// A frequency less certain than this is not worth saving, s per s.
 const SKEW_SAVE_MAX: f64 = 1e-5;
+/// An oscillator's frequency is never known better than this, s per s.
+const FREQUENCY_ERROR_MIN: f64 = 1e-7;
 /// Samples in a straight line from which on a source may be asked less often.
 const SAMPLES_STRAIGHT: usize = 24;
 /// Samples left after bent ones were dropped below which a source should be asked more often.
@@ -42,6 +44,16 @@ impl Discipline {
         }
         state.finish(self.settings.local.as_ref(), self.may_be_local);
         state
+    }
+
+    /// By how much the offset of a good source is expected to change from one instant to another, seconds, and the standard
+    /// error of that: the clock was steered in between, and its frequency is known. Either may be the earlier one.
+    #[must_use]
+    pub fn expected_change(&self, from: MonoTime, to: MonoTime) -> (f64, f64) {
+        let (first, last) = (self.clock.correction.at(from), self.clock.correction.at(to));
+        let elapsed = last.free - first.free;
+        let change = self.clock.frequency * elapsed - (last.correction - first.correction);
+        (change, self.clock.skew.abs().max(FREQUENCY_ERROR_MIN) * elapsed.abs())
     }
 
     /// What is known about one source, at `now`.

@@ -315,7 +315,7 @@ impl World {
     }
 
     fn transmit(&mut self, transmit: Transmit) {
-        let Transmit { token, to, octets } = transmit;
+        let Transmit { token, to, octets, .. } = transmit;
         let exchange = token.exchange();
         self.open_sockets += 1;
         if self.network_is_down {

@@ -2,6 +2,7 @@
 
 use super::PATIENCE;
 use crate::install::Suite::{self, Bookworm, Trixie};
+use crate::network::v4;
 use crate::peers::{ClientOf, ServerOf, chimed, chrony};
 use crate::stage::Stage;
 use anyhow::{Result, ensure};
@@ -30,6 +31,16 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
         chrony_interleaved(stage, Trixie, &ClientOf::keyed("server6.test", 3))
     }),
     ("modes/our-client-and-server-interleaved-nts", ours_with_ours),
+    ("modes/peer-follows-chrony-4.3-with-key", |stage| peer_of_chrony(stage, Bookworm, "key 2", false, "")),
+    ("modes/peer-follows-chrony-4.6.1-with-aes-key-interleaved", |stage| {
+        peer_of_chrony(stage, Trixie, "key 4", true, "")
+    }),
+    ("modes/peer-follows-chrony-4.3-beside-a-server-of-ours", |stage| {
+        peer_of_chrony(stage, Bookworm, "key 3", true, OUR_SERVER)
+    }),
+    ("modes/chrony-4.3-follows-peer", |stage| chrony_as_peer(stage, Bookworm, false)),
+    ("modes/chrony-4.6.1-follows-peer-interleaved", |stage| chrony_as_peer(stage, Trixie, true)),
+    ("modes/peer-without-the-key-is-not-believed", peer_without_key),
 ];
 
 fn number(value: &Value, pointer: &str) -> u64 {
@@ -94,4 +105,99 @@ fn ours_with_ours(stage: &mut Stage) -> Result<()> {
     let text = server.report_text("serverstats")?;
     ensure!(count(&text, "Interleaved NTP packets") >= 10, "chime serverstats: {text}");
     client.stop()
+}
+
+/// Lines for a daemon of ours that serves on the port which its peers use.
+const OUR_SERVER: &str = "[[server]]\nlisten = \"0.0.0.0:123\"\n\n[[server]]\nlisten = \"[::]:123\"\n";
+
+/// A source of ours: the peer at `v4(host)`.
+fn peer_table(host: u8, key: u32, interleaved: bool) -> String {
+    format!(
+        "[[source]]\nmode = \"peer\"\naddress = \"{}\"\nkey = {key}\ninterleaved = {interleaved}\n\
+         poll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n",
+        v4(host)
+    )
+}
+
+fn peer_line(host: u8, key: &str, interleaved: bool) -> String {
+    let xleave = if interleaved { " xleave" } else { "" };
+    format!("peer {} minpoll 0 maxpoll 0 {key}{xleave}\n", v4(host))
+}
+
+/// chronyd has time and our daemon has not.
+fn peer_of_chrony(stage: &mut Stage, suite: Suite, key: &str, interleaved: bool, extra: &str) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let lines = format!("local stratum 8\n{}", peer_line(2, key, interleaved));
+    let theirs = chrony::start(stage, &one, suite, "chronyd-peer", &lines)?;
+    let key_number = key.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let table = peer_table(1, key_number, interleaved);
+    let ours = chimed::client_of_sources(stage, &two, &format!("{table}\n{extra}"))?;
+    stage.until("the peer is followed", PATIENCE, || {
+        // Packets that cross each other are not about each other, so that now and then a poll goes without.
+        ours.view()?.expect_selected(0x03)?;
+        let source = ours.source()?;
+        let is_interleaved = source.pointer("/ntp/interleaved") == Some(&Value::Bool(true));
+        ensure!(is_interleaved == interleaved, "interleaved: {source}");
+        ensure!(source.pointer("/ntp/authenticated") == Some(&Value::Bool(true)), "without key: {source}");
+        ensure!(number(&source, "/ntp/mode") == 1, "not in symmetric mode: {source}");
+        let offset = source.pointer("/ntp/offset_seconds").and_then(Value::as_f64).unwrap_or(1.0);
+        ensure!(offset.abs() < 2e-3, "an offset of {offset} s");
+        Ok(())
+    })?;
+    let text = ours.report_text("sources")?;
+    ensure!(text.contains("=* 10.77.0.1"), "chime sources: {text}");
+    // It hears from us as well, and notices that we follow it.
+    stage.until("chronyd hears us", PATIENCE, || {
+        let data = theirs.chronyc(&["ntpdata"])?;
+        ensure!(
+            data.contains("Symmetric active") && count(&data, "Total valid RX") > 5,
+            "chronyc ntpdata: {data}"
+        );
+        ensure!(data.contains("111 111 1110"), "no loop is seen: {data}");
+        Ok(())
+    })?;
+    if !extra.is_empty() {
+        // Strangers are served beside the peer, and the peer's packets do not get lost among theirs.
+        let four = stage.node(4)?;
+        let client = chrony::client(stage, &four, suite, &ClientOf::plain(&v4(2).to_string()))?;
+        stage.until("a client is served", PATIENCE, || client.view()?.expect_selected(0x0f))?;
+        ours.view()?.expect_selected(0)?;
+    }
+    ours.stop()
+}
+
+/// Our daemon has time and chronyd has not.
+fn chrony_as_peer(stage: &mut Stage, suite: Suite, interleaved: bool) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let table = format!("[local-clock]\nstratum = 8\nactivate = 0\n\n{}", peer_table(2, 2, interleaved));
+    let ours = chimed::client_of_sources(stage, &one, &table)?;
+    let theirs = chrony::start(stage, &two, suite, "chronyd-peer", &peer_line(1, "key 2", interleaved))?;
+    stage.until("chronyd follows us", PATIENCE, || {
+        let sources = theirs.chronyc(&["-c", "sources"])?;
+        ensure!(sources.starts_with("=,*,"), "chronyc sources: {sources}");
+        let data = theirs.chronyc(&["ntpdata"])?;
+        let wanted = if interleaved { "Interleaved     : Yes" } else { "Interleaved     : No" };
+        ensure!(data.contains(wanted) && data.contains("111 111 1111"), "chronyc ntpdata: {data}");
+        ensure!(data.contains("Authenticated   : Yes"), "chronyc ntpdata: {data}");
+        ensure!(count(&data, "Total good RX") >= 8, "chronyc ntpdata: {data}");
+        Ok(())
+    })?;
+    ensure!(ours.discards("loop")? > 0, "we do not see that it follows us");
+    ours.stop()
+}
+
+/// A peer with another key is heard and not believed.
+fn peer_without_key(stage: &mut Stage) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let lines = format!("local stratum 8\n{}", peer_line(2, "", false));
+    let _theirs = chrony::start(stage, &one, Bookworm, "chronyd-peer", &lines)?;
+    let ours = chimed::client_of_sources(stage, &two, &peer_table(1, 2, false))?;
+    stage.until("ten packets without a MAC", PATIENCE, || {
+        let discards = ours.discards("no-mac")?;
+        ensure!(discards >= 10, "{discards}");
+        Ok(())
+    })?;
+    let source = ours.source()?;
+    ensure!(number(&source, "/ntp/total_valid_rx") == 0 && number(&source, "/reach") == 0, "{source}");
+    ours.stop()
 }

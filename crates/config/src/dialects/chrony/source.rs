@@ -128,8 +128,8 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
         draft.source.kind = SourceKind::Pool { count: draft.count.min(POOL_MAX), ignore: Vec::new() };
     }
     if kind == "peer" {
-        let word = line.directive;
-        reader.warn(line, &word, "symmetric mode is not supported: the peer is asked as a server would be");
+        draft.source.kind = SourceKind::Peer;
+        draft.source.iburst = false;
     }
     if kind == "peer" && draft.nts {
         return Err(Fault::new(&line.directive, "a peer cannot be authenticated with NTS"));

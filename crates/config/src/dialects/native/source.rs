@@ -181,14 +181,15 @@ struct Mode {
     pool: bool,
     nts: bool,
     plain: bool,
+    peer: bool,
 }
 
 impl Mode {
-    const ANY: Self = Self { pool: true, nts: true, plain: true };
+    const ANY: Self = Self { pool: true, nts: true, plain: true, peer: false };
 
     const fn of(pool: bool, nts: bool) -> Self {
         let plain = !nts;
-        Self { pool, nts, plain }
+        Self { pool, nts, plain, peer: false }
     }
 }
 
@@ -197,6 +198,7 @@ const MODES: &[(&str, Mode)] = &[
     ("nts", Mode::of(false, true)),
     ("pool", Mode::of(true, false)),
     ("nts-pool", Mode::of(true, true)),
+    ("peer", Mode { peer: true, ..Mode::of(false, false) }),
 ];
 
 fn mode(value: &Value<'_>) -> Parsed<Mode> {
@@ -225,6 +227,11 @@ fn read_kind(table: &mut TableReader<'_, '_, '_, '_>, mode: Mode, source: &mut S
         let ignore = table.read("ignore", list(ip_address)).unwrap_or_default();
         source.kind = SourceKind::Pool { count, ignore };
     } else {
+        if mode.peer {
+            // Each of two peers sends at its own pace; a burst would only be heard.
+            source.kind = SourceKind::Peer;
+            source.iburst = false;
+        }
         belongs(table, &["count", "ignore"], "a source with mode \"pool\" or \"nts-pool\"");
     }
 }
@@ -265,7 +272,7 @@ fn read_authentication(
             source.authentication = Authentication::Key(key);
         }
     } else {
-        belongs(table, &["key"], "a source with mode \"server\" or \"pool\"");
+        belongs(table, &["key"], "a source with mode \"server\", \"pool\" or \"peer\"");
     }
 }
 
