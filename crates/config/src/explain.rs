@@ -43,6 +43,7 @@ pub fn explain(model: &Model) -> Explanation {
 fn source(source: &Source) -> String {
     let mut text = match &source.kind {
         SourceKind::Server => source.name.clone(),
+        SourceKind::Peer => format!("{}, a peer: either may follow the other", source.name),
         SourceKind::Pool { count, .. } => format!("{}, up to {count} servers of that name", source.name),
     };
     if source.port != 123 {
@@ -62,6 +63,7 @@ fn source(source: &Source) -> String {
     let remarks = [
         (source.address_family == AddressFamily::V4, "Over IPv4 only."),
         (source.address_family == AddressFamily::V6, "Over IPv6 only."),
+        (source.interleaved, "In interleaved mode where it knows that."),
         (!source.online, "Only when it is told to go online."),
         (source.prefer, "Preferred over the others."),
         (source.no_select, "Measured and shown, never believed."),

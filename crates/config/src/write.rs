@@ -141,15 +141,15 @@ impl Writer {
     fn source(&mut self, source: &Source, global: AuthenticationPolicy) {
         let default = Source::new("");
         let trust = source.authentication.nts_trust();
-        let is_pool = source.kind != SourceKind::Server;
         self.item("[[source]]");
         self.put(
             "mode",
-            match (is_pool, trust.is_some()) {
-                (false, false) => "\"server\"",
-                (false, true) => "\"nts\"",
-                (true, false) => "\"pool\"",
-                (true, true) => "\"nts-pool\"",
+            match (&source.kind, trust.is_some()) {
+                (SourceKind::Peer, _) => "\"peer\"",
+                (SourceKind::Server, false) => "\"server\"",
+                (SourceKind::Server, true) => "\"nts\"",
+                (SourceKind::Pool { .. }, false) => "\"pool\"",
+                (SourceKind::Pool { .. }, true) => "\"nts-pool\"",
             },
         );
         let port = trust.map(|trust| trust.port).filter(|port| *port != 4460);

@@ -9,8 +9,8 @@ use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
-    DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, reference_id, test_delay,
-    test_header, test_loop,
+    DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, reference_id,
+    test_delay, test_header, test_loop,
 };
 use crate::timers::Timer;
 use crate::{DiscardReason, Event, ExchangeId, RemovalReason, SourceConfig, Timestamped};
