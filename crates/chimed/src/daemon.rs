@@ -232,6 +232,7 @@ impl Daemon {
             state,
             publisher,
             exchanges,
+            peer_port: wiring::peer_port(&model),
             trusts,
             inline,
             desks: inline_desks,

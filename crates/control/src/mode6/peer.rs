@@ -166,7 +166,7 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
         "dstadr" => put(&ntp.local.unwrap_or(IpAddr::from([0; 4])).to_canonical()),
         "dstport" => put(&0),
         "leap" => put(&if ntp.answered { ntp.leap } else { 3 }),
-        "hmode" => put(&3),
+        "hmode" => put(&if source.kind == SourceKind::Peer { 1 } else { 3 }),
         "pmode" => put(&ntp.mode),
         "stratum" => put(&if ntp.answered { stratum(ntp.stratum) } else { 16 }),
         "ppoll" => put(&if ntp.answered && (1..=17).contains(&ntp.poll) { ntp.poll } else { POLL_UNKNOWN }),
@@ -250,7 +250,7 @@ fn refid(source: &SourceReport) -> String {
     match (source.remote, source.kind) {
         (None, SourceKind::Pool) => "POOL".to_owned(),
         (None, SourceKind::Server) if is_nts => "NTS".to_owned(),
-        (None, SourceKind::Server) => "DNS".to_owned(),
+        (None, SourceKind::Server | SourceKind::Peer) => "DNS".to_owned(),
         (Some(_), _) if source.ntp.answered => {
             reference_id(source.ntp.stratum, source.ntp.reference_id, "INIT")
         }
