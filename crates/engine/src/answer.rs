@@ -224,7 +224,7 @@ impl Engine {
             received_by: received.source,
             received: received.at.system.timestamp(),
         });
-        association.note_recent(&measurement);
+        association.note_recent(measurement);
         association.counters.valid += u64::from(tests.is_valid());
         association.counters.interleaved += u64::from(*mode == AnswerMode::Interleaved);
         if tests.is_synchronized() {
