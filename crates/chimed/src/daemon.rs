@@ -226,13 +226,14 @@ impl Daemon {
             .transpose()
             .context("the control plane cannot be started")?;
         let alone = control.is_none() && desks.is_none();
+        let peer_port = wiring::peer_port(&model);
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
             state,
             publisher,
             exchanges,
-            peer_port: wiring::peer_port(&model),
+            peer_port,
             trusts,
             inline,
             desks: inline_desks,

@@ -77,6 +77,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         state: StateKeeper::new(None, shared.clone(), now.mono),
         publisher: Publisher::new(shared, now.mono, set),
         exchanges: Exchanges::new(model.client_sockets.clone()),
+        peer_port: crate::wiring::peer_port(&model),
         trusts,
         inline: Inline::default(),
         desks: InlineDesks::default(),
