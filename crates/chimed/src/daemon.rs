@@ -200,7 +200,7 @@ impl Daemon {
         let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
-        let exchanges = Exchanges::new(model.client_sockets.clone());
+        let exchanges = Exchanges::of(&model);
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let view = View {
@@ -226,14 +226,12 @@ impl Daemon {
             .transpose()
             .context("the control plane cannot be started")?;
         let alone = control.is_none() && desks.is_none();
-        let peer_port = wiring::peer_port(&model);
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
             state,
             publisher,
             exchanges,
-            peer_port,
             trusts,
             inline,
             desks: inline_desks,

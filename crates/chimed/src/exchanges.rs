@@ -1,7 +1,8 @@
 //! The sockets of requests under way: one for each exchange, on a random port (RFC 9109), unless a port is configured.
 
-use chime_config::ClientSockets;
-use chime_engine::{ExchangeId, Input, SendFailure, TimestampSource, Timestamped, Transmit};
+use crate::wiring;
+use chime_config::{ClientSockets, Model};
+use chime_engine::{ExchangeId, Input, NTP_PORT, SendFailure, TimestampSource, Timestamped, Transmit};
 use chime_sys::Timestamped as Stamp;
 use chime_sys::poll::{Interest, PollSet, Readiness};
 use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
@@ -28,6 +29,7 @@ pub struct Exchanges {
     _hold: Option<UdpSocket>,
     options: UdpOptions,
     local: ClientSockets,
+    peer_port: u16,
     buffer: Box<[u8; DATAGRAM_OCTETS_MAX]>,
     /// The same trouble with the configured port is told once.
     port_refused: bool,
@@ -69,9 +71,22 @@ impl Exchanges {
                 ..UdpOptions::default()
             },
             local,
+            peer_port: NTP_PORT,
             buffer: Box::new([0; DATAGRAM_OCTETS_MAX]),
             port_refused: false,
         }
+    }
+
+    /// The same, as a whole configuration says.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        Self { peer_port: wiring::peer_port(model), ..Self::new(model.client_sockets.clone()) }
+    }
+
+    /// The port from which packets to peers leave.
+    #[must_use]
+    pub const fn peer_port(&self) -> u16 {
+        self.peer_port
     }
 
     /// Opens a socket for the request and sends it; gives the fact to report to the engine.

@@ -90,8 +90,6 @@ pub struct Parts {
     pub publisher: Publisher,
     /// Sockets.
     pub exchanges: Exchanges,
-    /// From where peers that are added later are sent to: [`wiring::peer_port`].
-    pub peer_port: u16,
     /// Whom the sources trust.
     pub trusts: Trusts,
     /// Servers that have no threads of their own (`threads = "single"`).
@@ -151,7 +149,6 @@ pub struct TimePlane {
     /// What others read.
     pub publisher: Publisher,
     exchanges: Exchanges,
-    peer_port: u16,
     inline: Inline,
     desks: InlineDesks,
     chrony: Option<ChronyShell>,
@@ -182,8 +179,7 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, peer_port, trusts, inline, desks, chrony, alone } =
-            parts;
+        let Parts { clock, state, publisher, exchanges, trusts, inline, desks, chrony, alone } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
@@ -207,7 +203,6 @@ impl TimePlane {
             publisher,
             establishments: KeClients::new(exchanges.local().clone()),
             exchanges,
-            peer_port,
             inline,
             desks,
             chrony,
@@ -575,7 +570,7 @@ impl TimePlane {
             // Without these certificates it trusts nobody, and says so at each attempt.
             error!("{}: {error:#}", source.name);
         }
-        let config = wiring::source_config(source, &self.trusts, self.peer_port);
+        let config = wiring::source_config(source, &self.trusts, self.exchanges.peer_port());
         self.engine.handle_input(clock::mono_now(), Input::Control(Command::AddSource(Box::new(config))));
     }
 
