@@ -109,6 +109,16 @@ impl ClockShell {
         Ok(Frequency::from_ppm(set.as_ppm() - self.compensation.as_ppm()))
     }
 
+    /// Leaves the clock without a slew, at the frequency to rest at.
+    pub fn leave(&mut self) {
+        if let Some(rest) = self.rest.filter(|rest| self.driver.steers() && *rest != self.frequency) {
+            match self.set_frequency(rest) {
+                Ok(set) => (self.frequency, self.rest) = (set, None),
+                Err(error) => tracing::error!("the clock was left with a slew: {error}"),
+            }
+        }
+    }
+
     /// Carries a command out; gives what was really done.
     ///
     /// # Errors
@@ -207,11 +217,7 @@ fn base(now: ClockReading) -> NtpDate {
 impl Drop for ClockShell {
     /// Also when the daemon ends by an error or a panic.
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.filter(|rest| self.driver.steers() && *rest != self.frequency)
-            && let Err(error) = self.set_frequency(rest)
-        {
-            tracing::error!("the clock was left with a slew: {error}");
-        }
+        self.leave();
     }
 }
 

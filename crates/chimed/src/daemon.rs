@@ -195,6 +195,7 @@ impl Daemon {
         let known_time = config.known_time;
         let mut engine = Engine::new(config, seed, now);
         state.restore_nts_state(&mut engine, now.mono);
+        state.restore_samples(&mut engine, model.process.sample_history);
 
         let publisher = Publisher::new(shared, now.mono, options.steers());
         let reports = publisher.reports();

@@ -27,6 +27,7 @@ pub mod publish;
 pub mod restart_only;
 pub mod rivals;
 mod runtime_config;
+pub mod sample_history;
 pub mod service_manager;
 pub mod serving;
 pub mod state;

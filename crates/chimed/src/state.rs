@@ -1,5 +1,6 @@
 //! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
 
+use crate::sample_history::{self, ClockIdentity};
 use crate::serving::Shared;
 use crate::state_files::{
     NAMES_MAX, decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
@@ -53,6 +54,8 @@ pub struct StateKeeper {
     shared: Arc<Shared>,
     names: BTreeMap<String, Vec<IpAddr>>,
     names_changed: bool,
+    /// Whether samples are kept over a restart.
+    keeps_samples: bool,
     nts_due: Option<MonoTime>,
     nts_written: Option<MonoTime>,
     clock_due: MonoTime,
@@ -79,6 +82,7 @@ impl StateKeeper {
             predecessor: None,
             names: BTreeMap::new(),
             names_changed: false,
+            keeps_samples: false,
             shared,
             nts_due: None,
             nts_written: None,
@@ -118,6 +122,36 @@ impl StateKeeper {
     /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on.
     pub fn inherit(&mut self, predecessor: Option<Arc<PredecessorKeys>>) {
         self.predecessor = predecessor;
+    }
+
+    /// Gives the engine the samples of an earlier run, when the clock has run on since as it was left, and has them
+    /// kept when this one ends; nothing of that unless `wanted`.
+    pub fn restore_samples(&mut self, engine: &mut Engine, wanted: bool) {
+        self.keeps_samples = wanted;
+        let Some(store) = self.store.as_mut().filter(|_| wanted) else { return };
+        if let Some((before, saved)) = store.load(StateFile::Samples, sample_history::decode) {
+            match ClockIdentity::read().map(|now| (differs(&now, &before, engine), now)) {
+                Some((None, now)) => {
+                    let sources = saved.len();
+                    engine.restore_samples(now.now.mono, saved);
+                    info!("measurements of {sources} sources of the last run are taken over");
+                }
+                Some((Some(reason), _)) => info!("measurements of the last run are not taken over: {reason}"),
+                None => {}
+            }
+        }
+        self.log_reports();
+    }
+
+    /// Writes the samples: at the end, when the clock has been left as it is to run on.
+    pub fn save_samples(&mut self, engine: &Engine) {
+        let Some(store) = self.store.as_mut().filter(|_| self.keeps_samples) else { return };
+        if let Some(clock) = ClockIdentity::read() {
+            let saved = engine.samples(clock.now.mono);
+            let text = sample_history::encode(&clock, &saved);
+            store.save(StateFile::Samples, text.as_bytes());
+        }
+        self.log_reports();
     }
 
     /// Loads the cookie keys, or makes the first one, and publishes them.
@@ -304,6 +338,16 @@ impl StateKeeper {
             log(&report);
         }
     }
+}
+
+/// Why samples taken with the clock as it was left `before` are of no use for this engine.
+fn differs(now: &ClockIdentity, before: &ClockIdentity, engine: &Engine) -> Option<&'static str> {
+    /// Frequencies that differ by no more are the same, rounded; ppm.
+    const FREQUENCY_PPM_MAX: f64 = 0.001;
+    let starts_at = engine.discipline().system(now.now.mono).frequency_ppm;
+    let starts_elsewhere = engine.discipline().settings().steer
+        && (starts_at - now.frequency.as_ppm()).abs() > FREQUENCY_PPM_MAX;
+    now.differs_from(before).or_else(|| starts_elsewhere.then_some("the frequency was not known well enough"))
 }
 
 fn log(report: &Report) {

@@ -125,14 +125,14 @@ fn body_of<'a>(octets: &'a [u8], head: &str) -> Result<&'a str, TextError> {
 }
 
 /// Adds the check line.
-fn checked(mut text: String) -> String {
+pub(crate) fn checked(mut text: String) -> String {
     let check = check_of(text.as_bytes());
     let _infallible = writeln!(text, "# check {check:016x}");
     text
 }
 
 /// What is between the first line, which must be `head`, and the check line, which must match.
-fn checked_body_of<'a>(octets: &'a [u8], head: &str) -> Result<&'a str, TextError> {
+pub(crate) fn checked_body_of<'a>(octets: &'a [u8], head: &str) -> Result<&'a str, TextError> {
     const CHECK_LINE_OCTETS: usize = "# check 0123456789abcdef\n".len();
     let body = body_of(octets, head)?;
     let end = body.len().checked_sub(CHECK_LINE_OCTETS).ok_or(TextError::Truncated)?;

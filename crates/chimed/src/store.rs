@@ -38,12 +38,20 @@ pub enum StateFile {
     LastGoodTime,
     /// The addresses that names had, for starts without a name service.
     ServerNames,
+    /// The last samples of each source, for a restart while the clock runs on.
+    Samples,
 }
 
 impl StateFile {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::CookieKeys, Self::Associations, Self::Drift, Self::LastGoodTime, Self::ServerNames];
+    pub const ALL: [Self; 6] = [
+        Self::CookieKeys,
+        Self::Associations,
+        Self::Drift,
+        Self::LastGoodTime,
+        Self::ServerNames,
+        Self::Samples,
+    ];
 
     /// The file's name in the state directory.
     #[must_use]
@@ -54,6 +62,7 @@ impl StateFile {
             Self::Drift => "drift",
             Self::LastGoodTime => "last-good-time",
             Self::ServerNames => "server-names",
+            Self::Samples => "samples",
         }
     }
 

@@ -264,6 +264,9 @@ impl TimePlane {
             chrony.finish(&self.engine, now.mono);
         }
         self.state.save_all(&self.engine, now);
+        // With the clock as it stays.
+        self.clock.leave();
+        self.state.save_samples(&self.engine);
     }
 
     /// Carries out everything that the engine wants, until it wants nothing more, and publishes the result.

@@ -73,12 +73,14 @@ pub(crate) struct ClockDiscipline {
 impl ClockDiscipline {
     pub(crate) fn new(settings: &Settings, frequency: f64, skew: f64, now: MonoTime) -> Self {
         let limit = settings.max_drift.as_ratio().abs();
+        let frequency = if frequency.is_finite() { frequency.clamp(-limit, limit) } else { 0.0 };
+        let in_use = if settings.steer { frequency } else { 0.0 };
         Self {
-            correction: Correction::new(now, settings.mono_is_slewed),
+            correction: Correction::new(now, settings.mono_is_slewed, in_use),
             estimate: None,
             refused: None,
             foreign_steps: 0.0,
-            frequency: if frequency.is_finite() { frequency.clamp(-limit, limit) } else { 0.0 },
+            frequency,
             skew,
             slew: None,
             interval: 0.0,

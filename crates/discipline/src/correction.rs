@@ -36,9 +36,10 @@ pub(crate) struct Correction {
 }
 
 impl Correction {
-    /// Starts with a free clock. `mono_is_slewed`: see [`crate::Settings::mono_is_slewed`].
-    pub(crate) fn new(now: MonoTime, mono_is_slewed: bool) -> Self {
-        let first = Segment { at: now, point: ClockPoint::default(), frequency: 0.0 };
+    /// Starts with a clock that has been running at `frequency`, s per s. `mono_is_slewed`: see
+    /// [`crate::Settings::mono_is_slewed`].
+    pub(crate) fn new(now: MonoTime, mono_is_slewed: bool, frequency: f64) -> Self {
+        let first = Segment { at: now, point: ClockPoint::default(), frequency };
         Self { segments: VecDeque::from([first]), mono_is_slewed }
     }
 
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_correction_is_the_integral_of_the_frequency() {
-        let mut correction = Correction::new(at(10.0), false);
+        let mut correction = Correction::new(at(10.0), false, 0.0);
         correction.set_frequency(at(20.0), 1e-3);
         correction.set_frequency(at(30.0), -1e-3);
         assert!(correction.at(at(15.0)).correction.abs() < 1e-15);
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_slewed_scale_is_converted_to_oscillator_time() {
-        let mut correction = Correction::new(at(0.0), true);
+        let mut correction = Correction::new(at(0.0), true, 0.0);
         correction.set_frequency(at(0.0), 0.08);
         let point = correction.at(at(1.08));
         assert!((point.free - 1.0).abs() < 1e-9);
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_record_is_bounded_and_time_does_not_run_backward() {
-        let mut correction = Correction::new(at(0.0), false);
+        let mut correction = Correction::new(at(0.0), false, 0.0);
         for second in 0..1000 {
             correction.set_frequency(at(f64::from(second)), 1e-6);
         }

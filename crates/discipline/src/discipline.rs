@@ -196,8 +196,37 @@ impl Discipline {
         }
         let correction = source.options.offset_correction;
         let verdict = source.filter.add(&sample, correction, &self.clock.correction, floor, belief);
-        source.fresh |= verdict.is_stored();
+        if verdict.is_stored() {
+            source.fresh = true;
+            source.history.note(sample, self.clock.correction.at(sample.at));
+        }
         verdict
+    }
+
+    /// The last samples of a source, oldest first, for [`restore_samples`](Self::restore_samples) in the next run: as if the
+    /// clock had always run at the frequency that it is left with.
+    #[must_use]
+    pub fn samples(&self, now: MonoTime, id: SourceId) -> Vec<Sample> {
+        let clock = self.clock.correction.at(now);
+        let frequency = if self.settings.steer { self.clock.frequency } else { 0.0 };
+        self.source(id).map_or_else(Vec::new, |source| {
+            source.history.rebased(now, clock, frequency, self.settings.mono_is_slewed)
+        })
+    }
+
+    /// Gives a source without samples those of an earlier run, oldest first; gives how many were taken. They count once it
+    /// has answered in this run. The clock must have run since then as it was left, at the frequency that this run starts
+    /// with.
+    pub fn restore_samples(&mut self, now: MonoTime, id: SourceId, samples: &[Sample]) -> usize {
+        if self.source(id).is_none_or(|source| source.filter.len() > 0) {
+            return 0;
+        }
+        let past = samples.iter().filter(|sample| sample.at < now);
+        let taken = past.filter(|sample| self.add_sample(now, id, **sample).is_stored()).count();
+        if let Some(source) = self.source_mut(id) {
+            (source.reach, source.fresh) = (0, false);
+        }
+        taken
     }
 
     /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
@@ -516,6 +545,7 @@ impl Discipline {
             ClockCommand::Step { by } => {
                 for source in &mut self.sources {
                     source.filter.step(by);
+                    source.history.step(by);
                 }
                 self.clock.stepped(by);
                 if let Some(evidence) = self.step.take() {

@@ -23,6 +23,7 @@ mod discipline;
 mod election;
 mod event;
 mod fallback;
+mod history;
 mod patience;
 mod reference;
 mod regression;

@@ -2,6 +2,7 @@
 
 use crate::clock_filter::{ClockFilter, FilterEstimate, SAMPLES_MIN};
 use crate::correction::ClockPoint;
+use crate::history::History;
 use crate::selection::CorrectnessInterval;
 use crate::{Leap, SelectionState, Settings, SourceId, SourceOptions, SourceStatistics};
 use chime_time::MonoTime;
@@ -18,6 +19,7 @@ pub(crate) struct Source {
     pub(crate) id: SourceId,
     pub(crate) options: SourceOptions,
     pub(crate) filter: ClockFilter,
+    pub(crate) history: History,
     pub(crate) reach: u8,
     pub(crate) stratum: u8,
     pub(crate) leap: Leap,
@@ -49,6 +51,7 @@ impl Source {
             id,
             options,
             filter: ClockFilter::default(),
+            history: History::default(),
             reach: 0,
             stratum: 0,
             leap: Leap::Unsynchronized,
@@ -111,6 +114,7 @@ impl Source {
     /// Forgets the samples.
     pub(crate) fn clear(&mut self) {
         self.filter.clear();
+        self.history.clear();
         self.score = 1.0;
         self.fresh = false;
         self.state = SelectionState::MissingSamples;

@@ -183,6 +183,7 @@ impl Engine {
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
+        self.give_samples(now, self.associations.len() - 1);
         let start = now.add_secs_f64(self.random.jitter(0.0, START_SPREAD_SECONDS));
         self.timers.set(Timer::Poll(id), start);
         self.event(Event::AssociationAdded { association: id, source: key, name, remote });

@@ -2,6 +2,7 @@
 
 use crate::association::Association;
 use crate::random::Random;
+use crate::sample_history::SavedSamples;
 use crate::source::Source;
 use crate::timers::{Timer, Timers, WAIT_SECONDS_MIN};
 use crate::{
@@ -40,6 +41,8 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) sources: Vec<Source>,
     pub(crate) associations: Vec<Association>,
+    /// Samples of an earlier run, of sources that are not found yet.
+    pub(crate) waiting_samples: Vec<SavedSamples>,
     pub(crate) discipline: Discipline,
     pub(crate) timers: Timers,
     pub(crate) random: Random,
@@ -72,6 +75,7 @@ impl Engine {
         let mut engine = Self {
             sources: Vec::new(),
             associations: Vec::new(),
+            waiting_samples: Vec::new(),
             discipline,
             timers: Timers::default(),
             random: Random::new(seed),

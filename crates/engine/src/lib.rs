@@ -32,6 +32,7 @@ mod random;
 mod report;
 mod reporting;
 mod resolution;
+mod sample_history;
 mod saving;
 mod source;
 mod symmetric;
@@ -58,6 +59,7 @@ pub use report::{
     EstablishmentReport, LeapReport, NtpReport, RecentReport, SelectionOptionsReport, SelectionReport,
     SourceKind, SourceReport, StatisticsReport, TrackingReport,
 };
+pub use sample_history::SavedSamples;
 
 #[cfg(test)]
 mod tests;

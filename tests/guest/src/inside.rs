@@ -1,10 +1,12 @@
 //! The guest's first process: sets the clock wrong, starts the daemon, compares, and halts the machine.
 
 use crate::exercise;
-use crate::lab::{GUEST_ADDRESS, PROBE};
+use crate::lab::PROBE;
 use crate::probe::{self, compare};
-use crate::report::{Event, Plan};
+use crate::report::{Event, Meddling, Plan};
 use anyhow::{Context, Result, bail, ensure};
+use chime_sys::adjust::{ClockDriver, KernelClock};
+use chime_time::Frequency;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +15,7 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -50,11 +53,17 @@ fn mount_basics() -> Result<()> {
 }
 
 fn follow(plan: &Plan) -> Result<()> {
-    set_up_network()?;
+    set_up_network(plan.address)?;
     for folder in &plan.folders {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
+    for (path, text) in &plan.files {
+        fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
     set_wrong(plan.wrong_by_seconds)?;
+    if let Some(ppm) = plan.frequency_ppm {
+        meddle(Meddling::Frequency(ppm))?;
+    }
     if plan.daemon.is_empty() {
         return exercise::run();
     }
@@ -68,8 +77,8 @@ fn follow(plan: &Plan) -> Result<()> {
     watched.and(stopped)
 }
 
-fn set_up_network() -> Result<()> {
-    let address = format!("{GUEST_ADDRESS}/24");
+fn set_up_network(address: Ipv4Addr) -> Result<()> {
+    let address = format!("{address}/24");
     for words in [
         &["link", "set", "lo", "up"][..],
         &["address", "add", &address, "dev", "vec0"],
@@ -95,6 +104,22 @@ fn set_wrong(seconds: f64) -> Result<()> {
     clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(Duration::from_secs_f64(wanted)))
         .context("setting the guest's clock")?;
     Event::ClockSet { error: compare(PROBE)?.error }.print();
+    Ok(())
+}
+
+/// Does to the clock what a program does that does not care who else steers it.
+fn meddle(what: Meddling) -> Result<()> {
+    match what {
+        Meddling::Step(seconds) => {
+            let wanted = probe::now_nanos() as f64 * 1e-9 + seconds;
+            let wanted = TimeSpec::from_duration(Duration::from_secs_f64(wanted));
+            clock_settime(ClockId::CLOCK_REALTIME, wanted).context("stepping the guest's clock")?;
+        }
+        Meddling::Frequency(ppm) => {
+            KernelClock::take_over()?.set_frequency(Frequency::from_ppm(ppm))?;
+        }
+    }
+    Event::Meddled { what }.print();
     Ok(())
 }
 
@@ -128,12 +153,17 @@ fn copy_lines(output: impl Read + Send + 'static) {
 /// Compares the clocks again and again, until the time is over or the clock has settled.
 fn watch(plan: &Plan, daemon: &mut Child) -> Result<()> {
     let started = Instant::now();
+    let mut deeds = plan.deeds.iter().peekable();
     let mut good_since: Option<Instant> = None;
     while started.elapsed().as_secs_f64() < plan.watch_seconds {
         thread::sleep(COMPARISON_INTERVAL);
         if let Some(status) = daemon.try_wait()? {
             Event::DaemonExited { status: status.to_string(), clean: false }.print();
             bail!("the daemon ended by itself: {status}");
+        }
+        if let Some(deed) = deeds.next_if(|deed| started.elapsed().as_secs_f64() >= deed.at) {
+            meddle(deed.what)?;
+            continue;
         }
         let comparison = compare(PROBE)?;
         Event::Offset { error: comparison.error, round_trip: comparison.round_trip }.print();

@@ -24,6 +24,33 @@ pub(crate) const PROBE: SocketAddr = SocketAddr::new(IpAddr::V4(HOST_ADDRESS), 5
 /// How long a guest may take beyond what it is to watch: to boot, to stop the daemon, to halt.
 const GUEST_SLACK: Duration = Duration::from_secs(60);
 
+/// The end of the second guest's wire, when there are two.
+pub(crate) const SECOND_GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
+
+/// The taps of the guests.
+pub(crate) const TAPS: [&str; 2] = ["tap0", "tap1"];
+
+/// Makes wires for two guests and joins them with the host's end, in the network namespace of this process.
+pub(crate) fn set_up_network_for_two() -> Result<()> {
+    let address = format!("{HOST_ADDRESS}/24");
+    ip(&["link", "set", "lo", "up"])?;
+    ip(&["link", "add", "bridge0", "type", "bridge"])?;
+    ip(&["address", "add", &address, "dev", "bridge0"])?;
+    for tap in TAPS {
+        ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
+        ip(&["link", "set", tap, "master", "bridge0"])?;
+        ip(&["link", "set", tap, "up"])?;
+    }
+    ip(&["link", "set", "bridge0", "up"])
+}
+
+fn ip(words: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(words).output().context("running ip")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", words.join(" "), said.trim());
+    Ok(())
+}
+
 /// Makes the wire, in the network namespace of this process, which must be a fresh one.
 pub(crate) fn set_up_network() -> Result<()> {
     let address = format!("{HOST_ADDRESS}/24");
@@ -33,9 +60,7 @@ pub(crate) fn set_up_network() -> Result<()> {
         &["address", "add", &address, "dev", "tap0"],
         &["link", "set", "tap0", "up"],
     ] {
-        let output = Command::new("ip").args(words).output().context("running ip")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {}: {}", words.join(" "), said.trim());
+        ip(words)?;
     }
     Ok(())
 }
@@ -48,9 +73,14 @@ pub(crate) struct Heard {
 }
 
 /// Runs a guest to its end, and returns what it told. The console is kept in `folder`.
-pub(crate) fn run_guest(plan: &Plan, folder: &Path, mut each: impl FnMut(&Heard)) -> Result<Vec<Heard>> {
+pub(crate) fn run_guest(
+    plan: &Plan,
+    tap: &str,
+    folder: &Path,
+    mut each: impl FnMut(&Heard),
+) -> Result<Vec<Heard>> {
     let limit = Duration::from_secs_f64(plan.watch_seconds) + GUEST_SLACK;
-    let mut guest = Guest::start(plan, folder)?;
+    let mut guest = Guest::start(plan, tap, folder)?;
     let lines = guest.console(folder)?;
     let (started, mut daemon_started) = (Instant::now(), None);
     let mut events = Vec::new();
@@ -82,7 +112,7 @@ pub(crate) fn run_guest(plan: &Plan, folder: &Path, mut each: impl FnMut(&Heard)
 struct Guest(Child);
 
 impl Guest {
-    fn start(plan: &Plan, folder: &Path) -> Result<Self> {
+    fn start(plan: &Plan, tap: &str, folder: &Path) -> Result<Self> {
         let (plan_file, init, uml) = (folder.join("plan.json"), folder.join("init.sh"), folder.join("uml"));
         fs::create_dir_all(&uml)?;
         fs::write(&plan_file, serde_json::to_vec_pretty(plan)?)?;
@@ -91,7 +121,8 @@ impl Guest {
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
         let child = Command::new("linux.uml")
             .args(["rootfstype=hostfs", "rootflags=/", "rw", "mem=256M", "con=null", "con0=fd:0,fd:1"])
-            .args(["vec0:transport=tap,ifname=tap0,depth=64,gro=0", "panic=-1", "quiet"])
+            .arg(format!("vec0:transport=tap,ifname={tap},depth=64,gro=0"))
+            .args(["panic=-1", "quiet"])
             .arg(format!("init={}", init.display()))
             .arg(format!("uml_dir={}/", uml.display()))
             .stdin(Stdio::null())

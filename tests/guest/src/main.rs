@@ -20,9 +20,11 @@ mod lab;
 mod pki;
 mod probe;
 mod report;
+mod rivals;
 mod run;
 mod scenario;
 mod server;
+mod turncoat;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! What the two sides of the console tell each other: the plan goes in as a file, events come out as lines.
 
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// What the guest is to do.
@@ -14,8 +15,34 @@ pub(crate) struct Plan {
     pub(crate) watch_seconds: f64,
     /// End earlier, once the clock has been this near to the truth for so long.
     pub(crate) settled: Option<Settled>,
-    /// A folder to make before the daemon starts, under /run.
+    /// Folders to make before the daemon starts, under /run.
     pub(crate) folders: Vec<PathBuf>,
+    /// Files to write there, and their contents.
+    pub(crate) files: Vec<(PathBuf, String)>,
+    /// The guest's address.
+    pub(crate) address: Ipv4Addr,
+    /// A frequency that the kernel's clock has been left with, in ppm.
+    pub(crate) frequency_ppm: Option<f64>,
+    /// What others do to the clock while the daemon runs; in order of time.
+    pub(crate) deeds: Vec<Deed>,
+}
+
+/// Something that another program does to the clock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Deed {
+    /// When, in seconds after the daemon's start.
+    pub(crate) at: f64,
+    pub(crate) what: Meddling,
+}
+
+/// What it does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Meddling {
+    /// Steps it by so many seconds.
+    Step(f64),
+    /// Sets its frequency, in ppm.
+    Frequency(f64),
 }
 
 /// When the clock counts as right.
@@ -40,6 +67,11 @@ pub(crate) enum Event {
     },
     /// The daemon has been started.
     DaemonStarted,
+    /// Another program did something to the clock.
+    Meddled {
+        /// What.
+        what: Meddling,
+    },
     /// The daemon wrote a line.
     Log {
         /// The line.

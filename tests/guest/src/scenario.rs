@@ -1,10 +1,11 @@
 //! The scenarios, and one of them run: inside namespaces of its own, with everything that belongs to it.
 
 use crate::forger::{self, Genuine, HIDDEN_SERVER};
-use crate::lab::{self, HOST_ADDRESS, Heard, PROBE};
-use crate::report::{Event, Plan, Settled};
+use crate::lab::{self, GUEST_ADDRESS, HOST_ADDRESS, Heard, PROBE, TAPS};
+use crate::report::{Deed, Event, Meddling, Plan, Settled};
 use crate::server::{Daemon, INSIDE_FOLDER, Programs, Server};
-use crate::{pki, probe, server};
+use crate::turncoat::{self, Lie};
+use crate::{pki, probe, rivals, server};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -21,8 +22,27 @@ pub(crate) struct Scenario {
     /// Guest minus truth at the start, in seconds.
     wrong_by: f64,
     forger: Option<Genuine>,
+    /// Instead of the NTS server one without NTS, that lies for a while.
+    lie: Option<Lie>,
+    /// The frequency that the kernel's clock was left with, and that the drift file claims; in ppm.
+    wrong_frequency_ppm: Option<f64>,
+    /// What others do to the clock.
+    deeds: &'static [Deed],
     expected: Expected,
 }
+
+/// Ours against a right server, with nothing strange about it.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    about: "",
+    daemon: Daemon::Chimed,
+    wrong_by: 0.0,
+    forger: None,
+    lie: None,
+    wrong_frequency_ppm: None,
+    deeds: &[],
+    expected: PROMISED,
+};
 
 /// What the guest's clock must do.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +51,11 @@ enum Expected {
     Settles { error_max: f64, within: f64 },
     /// Do as it is told: every check holds.
     Obeys { seconds: f64 },
+    /// Be within `error_max` seconds of the truth in each of these spans of time, in seconds after the daemon's start; and
+    /// the daemon says each of these things.
+    Endures { error_max: f64, right: &'static [(f64, f64)], says: &'static [&'static str] },
+    /// Be kept at least as well as by chronyd in another guest, at the same time.
+    Rivals { settle: f64, seconds: f64 },
     /// Not move for `seconds`, but for the drift of its oscillator.
     Stays { seconds: f64 },
 }
@@ -54,49 +79,81 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "no daemon, but our clock driver: steps, frequencies up to ten per cent, the kernel's status",
         daemon: Daemon::None,
         wrong_by: -0.5,
-        forger: None,
         expected: Expected::Obeys { seconds: 60.0 },
+        ..PLAIN
     },
     Scenario {
         name: "day-behind",
         about: "a clock that is a day behind, certificates that are not yet valid for it",
-        daemon: Daemon::Chimed,
         wrong_by: -DAY,
-        forger: None,
-        expected: PROMISED,
+        ..PLAIN
     },
     Scenario {
         name: "day-ahead",
         about: "a clock that is a day ahead, certificates that have expired for it",
-        daemon: Daemon::Chimed,
         wrong_by: DAY,
-        forger: None,
-        expected: PROMISED,
+        ..PLAIN
     },
     Scenario {
         name: "forger",
         about: "a man in the middle who holds back every true answer and forges others: the clock never moves",
-        daemon: Daemon::Chimed,
         wrong_by: 0.25,
         forger: Some(Genuine::Withheld),
         expected: Expected::Stays { seconds: 45.0 },
+        ..PLAIN
     },
     Scenario {
         name: "forger-first",
         about: "a man in the middle whose forgeries come before every true answer: the true ones count",
-        daemon: Daemon::Chimed,
         wrong_by: -30.0,
         forger: Some(Genuine::AfterForgeries),
         // The forger adds delays of its own to one direction.
         expected: Expected::Settles { error_max: 5e-3, within: 60.0 },
+        ..PLAIN
     },
     Scenario {
         name: "reference",
         about: "chronyd in our place, to check the harness (only when named; TRUECHIMER_CHRONYD is its path)",
         daemon: Daemon::Chronyd,
         wrong_by: -DAY,
-        forger: None,
-        expected: PROMISED,
+        ..PLAIN
+    },
+    Scenario {
+        name: "meddler",
+        about: "another program steps the clock by an hour and retunes it: noticed, said and repaired",
+        deeds: &[
+            Deed { at: 15.0, what: Meddling::Step(3600.25) },
+            Deed { at: 30.0, what: Meddling::Step(-0.004) },
+            Deed { at: 45.0, what: Meddling::Frequency(2_000.0) },
+        ],
+        expected: Expected::Endures {
+            error_max: 1e-3,
+            // Steps are noticed at once; a pace when the daemon next wakes up, at the latest for its next request.
+            right: &[(8.0, 14.5), (19.0, 29.5), (34.0, 44.5), (75.0, 85.0)],
+            says: &[
+                "another program stepped the system clock by +3600.2",
+                "another program stepped the system clock by -0.00",
+                "another program changed the pace of the system clock",
+            ],
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "turncoat",
+        about: "the only server goes wrong by hours for half a minute: not followed, kept, and followed again",
+        lie: Some(Lie { from: 20.0, until: 50.0, by: 10_000.0 }),
+        expected: Expected::Endures {
+            error_max: 2e-3,
+            right: &[(8.0, 85.0)],
+            says: &["refused. The clock is not steered", "corrections are within the thresholds again"],
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "rivals",
+        about: "chronyd and ours in two guests at the same time, with the same server: ours is not further off",
+        expected: Expected::Rivals { settle: 40.0, seconds: 110.0 },
+        ..PLAIN
     },
 ];
 
@@ -116,21 +173,30 @@ impl Scenario {
     pub(crate) fn watch_seconds(&self) -> f64 {
         match self.expected {
             Expected::Settles { within, .. } => within + SETTLED_SECONDS,
-            Expected::Stays { seconds } | Expected::Obeys { seconds } => seconds,
+            Expected::Endures { right, .. } => right.iter().map(|span| span.1).fold(0.0, f64::max),
+            Expected::Stays { seconds } | Expected::Obeys { seconds } | Expected::Rivals { seconds, .. } => {
+                seconds
+            }
         }
     }
 
-    fn plan(&self, daemon: Vec<String>) -> Plan {
+    pub(crate) fn plan(&self, daemon: Vec<String>) -> Plan {
         let settled = match self.expected {
             Expected::Settles { error_max, .. } => Some(Settled { error_max, seconds: SETTLED_SECONDS }),
-            Expected::Stays { .. } | Expected::Obeys { .. } => None,
+            _ => None,
         };
+        let state = Path::new(INSIDE_FOLDER).join("state");
+        let drift = self.wrong_frequency_ppm.map(|ppm| (state.join("drift"), server::drift_file(ppm)));
         Plan {
             wrong_by_seconds: self.wrong_by,
             daemon,
             watch_seconds: self.watch_seconds(),
             settled,
-            folders: vec![INSIDE_FOLDER.into()],
+            folders: vec![INSIDE_FOLDER.into(), state],
+            files: drift.into_iter().collect(),
+            address: GUEST_ADDRESS,
+            frequency_ppm: self.wrong_frequency_ppm,
+            deeds: self.deeds.to_vec(),
         }
     }
 }
@@ -144,14 +210,20 @@ pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
 pub(crate) fn run(name: &str, folder: &Path) -> Result<bool> {
     let scenario = find(name).with_context(|| format!("there is no scenario {name}"))?;
     let programs = Programs::from_environment()?;
+    if let Expected::Rivals { settle, .. } = scenario.expected {
+        return rivals::run(scenario, settle, &programs, folder);
+    }
     lab::set_up_network()?;
     probe::serve(PROBE)?;
     let pki = pki::make(folder)?;
     let server_address = if scenario.forger.is_some() { HIDDEN_SERVER } else { HOST_ADDRESS };
-    let _server = Server::start(scenario.daemon, &programs, server_address, &pki, folder)?;
+    let kind = if scenario.lie.is_some() { Daemon::None } else { scenario.daemon };
+    let _server = Server::start(kind, &programs, server_address, &pki, folder)?;
+    scenario.lie.map(turncoat::start).transpose()?;
     let deeds = scenario.forger.map(forger::start).transpose()?;
-    let plan = scenario.plan(server::inside(scenario.daemon, &programs, &pki, folder)?);
-    let events = lab::run_guest(&plan, folder, print_progress)?;
+    let pki = scenario.lie.is_none().then_some(&pki);
+    let plan = scenario.plan(server::inside(scenario.daemon, &programs, pki, folder)?);
+    let events = lab::run_guest(&plan, TAPS[0], folder, print_progress)?;
     let mut complaints = judge(scenario, &events);
     if let Some(deeds) = deeds {
         let (requests, forgeries) =
@@ -201,6 +273,12 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
                 complaints.push("the kernel does not say that its clock is synchronised".to_owned());
             }
         }
+        Expected::Endures { error_max, right, says } => {
+            complaints.extend(judge_spans(&errors, error_max, right));
+            complaints.extend(judge_sayings(events, says));
+        }
+        // Judged by itself, as there are two.
+        Expected::Rivals { .. } => {}
         Expected::Obeys { .. } => {
             let checks = events.iter().filter(|heard| matches!(heard.event, Event::Check { .. })).count();
             println!("  checked: {checks} things that the clock driver did");
@@ -251,6 +329,35 @@ fn judge_settling(errors: &[(f64, f64)], error_max: f64, within: f64) -> Option<
     (*seconds >= within).then(|| format!("that took {seconds:.1} s, longer than {within} s"))
 }
 
+/// What is wrong in the spans in which the clock has to be right.
+fn judge_spans(errors: &[(f64, f64)], error_max: f64, right: &[(f64, f64)]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (from, until) in right {
+        let within: Vec<f64> = errors
+            .iter()
+            .filter(|(at, _)| (*from..=*until).contains(at))
+            .map(|(_, error)| error.abs())
+            .collect();
+        let worst = within.iter().copied().fold(0.0, f64::max);
+        println!("  from {from} s to {until} s at most {:.1} µs off", worst * 1e6);
+        if within.len() < 3 {
+            complaints.push(format!("only {} comparisons from {from} s to {until} s", within.len()));
+        }
+        if worst > error_max {
+            complaints.push(format!("off by {worst:.6} s between {from} s and {until} s"));
+        }
+    }
+    complaints
+}
+
+/// What the daemon should have said and did not.
+fn judge_sayings(events: &[Heard], says: &[&str]) -> Vec<String> {
+    let said = |words: &str| {
+        events.iter().any(|heard| matches!(&heard.event, Event::Log { line } if line.contains(words)))
+    };
+    says.iter().filter(|words| !said(words)).map(|words| format!("the daemon did not say: {words}")).collect()
+}
+
 fn judge_staying(errors: &[(f64, f64)], wrong_by: f64) -> Option<String> {
     let Some((last, _)) = errors.last() else {
         return Some("the clocks were never compared".to_owned());
@@ -262,7 +369,7 @@ fn judge_staying(errors: &[(f64, f64)], wrong_by: f64) -> Option<String> {
 }
 
 /// Shows the daemon's lines as they come; the comparisons are summed up at the end.
-fn print_progress(heard: &Heard) {
+pub(crate) fn print_progress(heard: &Heard) {
     match &heard.event {
         Event::Log { line } => println!("  {:7.3}  | {line}", heard.seconds),
         Event::Offset { error, round_trip } => {
@@ -287,6 +394,19 @@ mod tests {
         assert_eq!(judge_settling(&good, 1e-4, 60.0), None);
         assert!(judge_settling(&good[..1], 1e-4, 60.0).is_some());
         assert!(judge_settling(&[], 1e-4, 60.0).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_endures_is_right_in_each_span_and_its_daemon_says_why() {
+        let errors: Vec<(f64, f64)> =
+            (0..20).map(|second| (f64::from(second), if second == 10 { 0.5 } else { 1e-5 })).collect();
+        assert!(judge_spans(&errors, 1e-3, &[(0.0, 9.0), (11.0, 19.0)]).is_empty());
+        assert_eq!(judge_spans(&errors, 1e-3, &[(0.0, 9.0), (9.5, 19.0)]).len(), 1);
+        assert_eq!(judge_spans(&errors, 1e-3, &[(30.0, 40.0)]).len(), 1, "nothing was compared");
+        let events =
+            [Heard { seconds: 1.0, event: Event::Log { line: "WARN it was stepped by others".to_owned() } }];
+        assert!(judge_sayings(&events, &["stepped by others"]).is_empty());
+        assert_eq!(judge_sayings(&events, &["stepped", "retuned"]).len(), 1);
     }
 
     #[test]

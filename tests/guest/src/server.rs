@@ -1,5 +1,6 @@
 //! The daemons of a scenario: an NTS server outside, which does not touch the clock, and the one inside.
 
+use crate::build;
 use crate::lab::HOST_ADDRESS;
 use crate::pki::Pki;
 use anyhow::{Context, Result, bail};
@@ -16,19 +17,44 @@ pub(crate) struct Programs {
     /// Our daemon.
     pub(crate) chimed: PathBuf,
     /// The daemon that the harness is checked with.
-    pub(crate) chronyd: Option<PathBuf>,
+    pub(crate) chronyd: Option<Vec<String>>,
 }
 
 impl Programs {
     /// From the environment, as [`crate::run`] set it.
     pub(crate) fn from_environment() -> Result<Self> {
         let chimed = std::env::var_os("TRUECHIMER_CHIMED").context("TRUECHIMER_CHIMED is not set")?;
-        Ok(Self { chimed: chimed.into(), chronyd: std::env::var_os("TRUECHIMER_CHRONYD").map(Into::into) })
+        let named = std::env::var("TRUECHIMER_CHRONYD").ok().map(|path| vec![path]);
+        Ok(Self { chimed: chimed.into(), chronyd: named.or_else(unpacked_chronyd) })
     }
 
-    fn chronyd(&self) -> Result<PathBuf> {
-        self.chronyd.clone().context("no chronyd: set TRUECHIMER_CHRONYD to one")
+    fn chronyd(&self) -> Result<Vec<String>> {
+        self.chronyd
+            .clone()
+            .context("no chronyd: `cargo xtask install-peers`, or set TRUECHIMER_CHRONYD to one")
     }
+}
+
+/// The newest chronyd that the interop tests have unpacked, with the loader and the libraries of its own suite.
+fn unpacked_chronyd() -> Option<Vec<String>> {
+    let lab = build::root().ok()?.join(".lab");
+    ["trixie", "bookworm"].iter().find_map(|suite| {
+        let root = lab.join(suite).join("root");
+        let program = root.join("usr/sbin/chronyd");
+        let libraries = root.join("usr/lib/x86_64-linux-gnu");
+        let loader = libraries.join("ld-linux-x86-64.so.2");
+        let text = |path: &Path| path.display().to_string();
+        (program.is_file() && loader.is_file())
+            .then(|| vec![text(&loader), "--library-path".to_owned(), text(&libraries), text(&program)])
+    })
+}
+
+/// A drift file of ours that is very sure of a frequency.
+pub(crate) fn drift_file(ppm: f64) -> String {
+    format!(
+        "# Truechimer drift 1: frequency correction in ppm (positive speeds the clock up), and its skew in ppm\n\
+         {ppm:.6} 0.010000\n"
+    )
 }
 
 /// Where the daemon inside keeps its things: on a file system of the guest's own.
@@ -46,17 +72,26 @@ pub(crate) enum Daemon {
 }
 
 /// Writes the configuration of the daemon inside; returns its command line.
-pub(crate) fn inside(daemon: Daemon, programs: &Programs, pki: &Pki, folder: &Path) -> Result<Vec<String>> {
+///
+/// Without a public key infrastructure it asks without NTS.
+pub(crate) fn inside(
+    daemon: Daemon,
+    programs: &Programs,
+    pki: Option<&Pki>,
+    folder: &Path,
+) -> Result<Vec<String>> {
     let (program, name, text, options): (_, _, _, &[&str]) = match daemon {
         Daemon::None => return Ok(Vec::new()),
-        Daemon::Chimed => (programs.chimed.clone(), "inside.toml", chimed_client(pki), &["-d", "-c"]),
+        Daemon::Chimed => {
+            (vec![programs.chimed.display().to_string()], "inside.toml", chimed_client(pki), &["-d", "-c"])
+        }
         Daemon::Chronyd => {
             (programs.chronyd()?, "inside.conf", chronyd_client(pki), &["-d", "-u", "root", "-f"])
         }
     };
     let file = folder.join(name);
     fs::write(&file, text)?;
-    let words = [program.display().to_string()]
+    let words = program
         .into_iter()
         .chain(options.iter().map(|option| (*option).to_owned()))
         .chain([file.display().to_string()]);
@@ -82,7 +117,7 @@ impl Server {
             Daemon::None => return Ok(None),
             Daemon::Chimed => {
                 let text = chimed_server(address, pki, &own);
-                (programs.chimed.clone(), text, &["-x", "--keep-user", "-c"])
+                (vec![programs.chimed.display().to_string()], text, &["-x", "--keep-user", "-c"])
             }
             Daemon::Chronyd => {
                 (programs.chronyd()?, chronyd_server(address, pki, &own), &["-x", "-d", "-u", "root", "-f"])
@@ -90,14 +125,15 @@ impl Server {
         };
         fs::write(&file, text)?;
         let mut server = Self(
-            Command::new(&program)
+            Command::new(&program[0])
+                .args(&program[1..])
                 .args(options)
                 .arg(&file)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(File::create(&log)?))
                 .spawn()
-                .with_context(|| format!("starting {}", program.display()))?,
+                .with_context(|| format!("starting {}", program.join(" ")))?,
         );
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(20) {
@@ -121,16 +157,21 @@ impl Drop for Server {
     }
 }
 
-fn chimed_client(pki: &Pki) -> String {
+fn chimed_client(pki: Option<&Pki>) -> String {
+    let source = pki.map_or_else(
+        || "mode = \"server\"".to_owned(),
+        |pki| {
+            let authority = pki.authority.display();
+            format!("mode = \"nts\"\ncertificate-authority = \"{authority}\"\nsystem-cas = false")
+        },
+    );
     format!(
-        r#"# The guest's daemon: one NTS server, polled as often as it may be; steered by an unprivileged user.
+        r#"# The guest's daemon: one server, polled as often as it may be; steered by an unprivileged user.
 user = "nobody"
 
 [[source]]
-mode = "nts"
+{source}
 address = "{HOST_ADDRESS}"
-certificate-authority = "{authority}"
-system-cas = false
 poll-interval-limits = {{ min = 2, max = 4 }}
 initial-poll-interval = 2
 
@@ -144,7 +185,6 @@ directory = "{INSIDE_FOLDER}/state"
 observation-path = "{INSIDE_FOLDER}/control"
 metrics-exporter-listen = false
 "#,
-        authority = pki.authority.display(),
     )
 }
 
@@ -175,11 +215,14 @@ metrics-exporter-listen = false
     )
 }
 
-fn chronyd_client(pki: &Pki) -> String {
+fn chronyd_client(pki: Option<&Pki>) -> String {
+    let (option, trust) = pki.map_or_else(Default::default, |pki| {
+        let authority = pki.authority.display();
+        (" nts", format!("ntstrustedcerts {authority}\nnosystemcert\nnocerttimecheck 1\n"))
+    });
     format!(
-        "server {HOST_ADDRESS} nts iburst minpoll 2 maxpoll 4\nntstrustedcerts {}\nnosystemcert\nnocerttimecheck 1\n\
-         makestep 1 3\nrtcsync\nport 0\ncmdport 0\npidfile {INSIDE_FOLDER}/chronyd.pid\nbindcmdaddress /\n",
-        pki.authority.display()
+        "server {HOST_ADDRESS}{option} iburst minpoll 2 maxpoll 4\n{trust}makestep 1 3\nrtcsync\nport 0\ncmdport 0\n\
+         pidfile {INSIDE_FOLDER}/chronyd.pid\nbindcmdaddress /\n",
     )
 }
 

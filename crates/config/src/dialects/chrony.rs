@@ -263,6 +263,8 @@ fn defaults() -> Model {
     // It waits for three samples even where it may step.
     model.synchronization.tuning.first_samples_min = model.synchronization.tuning.samples_min;
     model.synchronization.minimum_agreeing_sources = Some(1);
+    // Its own files of samples are not read or written.
+    model.process.sample_history = false;
     model.keyset.rotation_interval = Duration::from_secs(604_800);
     model.keyset.stale_keys = 2;
     model

@@ -146,6 +146,7 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     });
     top.table("state", "[state]", |table| {
         table.set("directory", values::path, &mut draft.model.process.state_directory);
+        table.set("sample-history", values::boolean, &mut draft.model.process.sample_history);
     });
     top.finish();
 }

@@ -17,6 +17,8 @@ pub struct Process {
     pub busy_poll_micros: Option<u32>,
     /// Where drift, keys and associations are kept.
     pub state_directory: PathBuf,
+    /// Whether the measurements of a run are kept for the next one, as long as the clock runs on as it was left.
+    pub sample_history: bool,
 }
 
 impl Default for Process {
@@ -27,6 +29,7 @@ impl Default for Process {
             cpus: Vec::new(),
             busy_poll_micros: None,
             state_directory: PathBuf::from("/var/lib/truechimer"),
+            sample_history: true,
         }
     }
 }

@@ -491,6 +491,44 @@ fn the_saved_frequency_is_used_at_once_and_offered_again() {
 }
 
 #[test]
+fn samples_of_an_earlier_run_count_as_soon_as_the_source_answers() {
+    for steers in [true, false] {
+        let settings = Settings { steer: steers, ..Settings::default() };
+        let mut world = World::new(3, settings, &[Server::default()]);
+        (world.oscillator, world.clock_error) = (3e-5, if steers { 0.3 } else { 0.0 });
+        world.run(700.0, |_| {});
+        let saved = world.discipline.frequency_to_save().expect("known by now");
+        // What the shell leaves behind.
+        if steers {
+            world.frequency = world.discipline.system(world.now()).frequency_ppm * 1e-6;
+        }
+        let samples = world.discipline.samples(world.now(), id(0));
+        assert!(samples.len() > 30, "{}", samples.len());
+        world.discipline = Discipline::new(settings, Some(saved), world.now());
+        world.delay_polls(0, 800.0);
+        world.run(799.0, |_| {});
+        // The next run begins.
+        world.discipline = Discipline::new(settings, Some(saved), world.now());
+        world.discipline.add_source(id(0), SourceOptions::default());
+        world.drain();
+        assert_eq!(world.discipline.restore_samples(world.now(), id(7), &samples), 0, "no such source");
+        let taken = world.discipline.restore_samples(world.now(), id(0), &samples);
+        assert_eq!(taken, samples.len());
+        assert_eq!(world.discipline.restore_samples(world.now(), id(0), &samples), 0, "only once");
+        world.discipline.update(world.now());
+        assert!(!world.discipline.system(world.now()).synchronized, "not before it answers");
+        world.run(800.5, |_| {});
+        let state = world.discipline.system(world.now());
+        assert!(state.synchronized && state.skew_ppm < 0.1, "{steers}: {state:?}");
+        let report = world.discipline.source_report(world.now(), id(0)).expect("it is there");
+        assert!(
+            report.samples > 20 && (report.offset + world.clock_error).abs() < 2e-5,
+            "{steers}: {report:?}"
+        );
+    }
+}
+
+#[test]
 fn the_kernel_is_told_the_truth() {
     let mut world = one_server(8);
     world.clock_error = 10.0;

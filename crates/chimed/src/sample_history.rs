@@ -1,0 +1,268 @@
+//! The file with the samples of an earlier run: for a restart of the daemon, while the machine and its clock run on.
+//!
+//! Samples say something only as long as the clock runs as it was left. That is so in the same boot, when nobody has
+//! stepped the clock, suspended the machine or changed its frequency since; otherwise they are not taken.
+
+use crate::state_files::{TextError, checked, checked_body_of};
+use chime_discipline::{Leap, Sample};
+use chime_engine::SavedSamples;
+use chime_sys::clock;
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
+use std::fmt::Write;
+use std::str::FromStr;
+use std::time::Duration;
+
+const HEAD: &str = "# Truechimer samples 1: the clock as it was left, and the last samples of each source";
+
+/// Older ones are not worth the doubt.
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Within this nobody stepped the clock and nobody suspended the machine.
+const MOVED_MAX: NtpDuration = NtpDuration::from_nanos(100_000);
+const SLEPT_MAX: Duration = Duration::from_millis(10);
+
+/// Frequencies that differ by no more are the same, rounded; ppm.
+const FREQUENCY_PPM_MAX: f64 = 0.001;
+
+/// Sources and samples read; the daemon writes fewer.
+const SOURCES_MAX: usize = 256;
+const SAMPLES_MAX: usize = 64;
+
+/// What must be the same for samples to mean the same.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClockIdentity {
+    /// The boot.
+    pub boot: String,
+    /// Both clocks.
+    pub now: ClockReading,
+    /// Time spent suspended since the boot.
+    pub slept: Duration,
+    /// The frequency correction in force.
+    pub frequency: Frequency,
+}
+
+impl ClockIdentity {
+    /// The clock as it is now; `None` where boots cannot be told apart or the boot clock is missing.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        let frequency = chime_sys::adjust::kernel_state().ok()?.frequency;
+        Some(Self { boot, now: clock::read(), slept: clock::suspended()?, frequency })
+    }
+
+    /// Why samples taken with the clock as it was left `before` say nothing about this one.
+    #[must_use]
+    pub fn differs_from(&self, before: &Self) -> Option<&'static str> {
+        let age = self.now.mono.saturating_since(before.now.mono);
+        let passed = NtpDuration::from_nanos(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+        let moved = self.now.system - (before.now.system + passed);
+        if self.boot != before.boot || self.now.mono < before.now.mono {
+            Some("the machine was started again")
+        } else if age > AGE_MAX {
+            Some("they are more than an hour old")
+        } else if self.slept.saturating_sub(before.slept) > SLEPT_MAX {
+            Some("the machine was suspended")
+        } else if moved.abs() > MOVED_MAX {
+            Some("the clock was stepped")
+        } else if (self.frequency.as_ppm() - before.frequency.as_ppm()).abs() > FREQUENCY_PPM_MAX {
+            Some("the clock's frequency was changed")
+        } else {
+            None
+        }
+    }
+}
+
+/// The contents of the file.
+#[must_use]
+pub fn encode(clock: &ClockIdentity, sources: &[SavedSamples]) -> String {
+    let mut text = format!(
+        "{HEAD}\nclock {} {} {} {} {} {:.6}\n",
+        clock.boot,
+        clock.now.mono.as_nanos(),
+        clock.now.system.unix_seconds(),
+        clock.now.system.subsec_nanos(),
+        clock.slept.as_nanos(),
+        clock.frequency.as_ppm(),
+    );
+    for source in sources.iter().take(SOURCES_MAX) {
+        let _infallible = writeln!(text, "source {} {}", source.remote, u8::from(source.authenticated));
+        for sample in &source.samples {
+            let _infallible = writeln!(
+                text,
+                "{} {} {} {} {} {} {} {} {}",
+                sample.at.as_nanos(),
+                sample.offset.to_bits(),
+                sample.delay.to_bits(),
+                sample.dispersion.to_bits(),
+                sample.root_delay.to_bits(),
+                sample.root_dispersion.to_bits(),
+                sample.stratum,
+                leap_number(sample.leap),
+                u32::from_be_bytes(sample.reference_id),
+            );
+        }
+    }
+    checked(text)
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(octets: &[u8]) -> Result<(ClockIdentity, Vec<SavedSamples>), TextError> {
+    let mut lines = checked_body_of(octets, HEAD)?.lines();
+    let clock = lines.next().and_then(decode_clock).ok_or(TextError::Contents)?;
+    let mut sources: Vec<SavedSamples> = Vec::new();
+    for line in lines {
+        if let Some(source) = line.strip_prefix("source ") {
+            sources.push(decode_source(source).ok_or(TextError::Contents)?);
+        } else {
+            let source = sources.last_mut().ok_or(TextError::Contents)?;
+            source.samples.push(decode_sample(line).ok_or(TextError::Contents)?);
+        }
+        if sources.len() > SOURCES_MAX || sources.last().is_some_and(|last| last.samples.len() > SAMPLES_MAX)
+        {
+            return Err(TextError::Contents);
+        }
+    }
+    Ok((clock, sources))
+}
+
+fn decode_clock(line: &str) -> Option<ClockIdentity> {
+    let mut words = line.strip_prefix("clock ")?.split(' ');
+    let boot = words.next()?.to_owned();
+    let mono = MonoTime::from_nanos(number(words.next())?);
+    let (seconds, nanos): (i64, u32) = (number(words.next())?, number(words.next())?);
+    let system = NtpDate::from_unix(seconds, Some(nanos).filter(|nanos| *nanos < 1_000_000_000)?);
+    let slept = Duration::from_nanos(number(words.next())?);
+    let ppm: f64 = number(words.next())?;
+    let frequency = Frequency::from_ppm(Some(ppm).filter(|ppm| ppm.is_finite())?);
+    words.next().is_none().then_some(ClockIdentity {
+        boot,
+        now: ClockReading { mono, system },
+        slept,
+        frequency,
+    })
+}
+
+fn decode_source(words: &str) -> Option<SavedSamples> {
+    let (remote, authenticated) = words.split_once(' ')?;
+    let authenticated = match authenticated {
+        "0" => false,
+        "1" => true,
+        _ => return None,
+    };
+    Some(SavedSamples { remote: remote.parse().ok()?, authenticated, samples: Vec::new() })
+}
+
+fn decode_sample(line: &str) -> Option<Sample> {
+    let mut words = line.split(' ');
+    let at = MonoTime::from_nanos(number(words.next())?);
+    let mut duration = || number(words.next()).map(NtpDuration::from_bits);
+    let (offset, delay, dispersion) = (duration()?, duration()?, duration()?);
+    let (root_delay, root_dispersion) = (duration()?, duration()?);
+    let stratum = number(words.next())?;
+    let leap = LEAPS.get(number::<usize>(words.next())?).copied()?;
+    let reference_id = number::<u32>(words.next())?.to_be_bytes();
+    let sample =
+        Sample { at, offset, delay, dispersion, root_delay, root_dispersion, stratum, leap, reference_id };
+    words.next().is_none().then_some(sample)
+}
+
+fn number<T: FromStr>(word: Option<&str>) -> Option<T> {
+    word?.parse().ok()
+}
+
+const LEAPS: [Leap; 4] = [Leap::NoWarning, Leap::Insert, Leap::Delete, Leap::Unsynchronized];
+
+fn leap_number(leap: Leap) -> usize {
+    LEAPS.iter().position(|one| *one == leap).unwrap_or(LEAPS.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> ClockIdentity {
+        ClockIdentity {
+            boot: "0c0ffee0-0000".to_owned(),
+            now: ClockReading {
+                mono: MonoTime::from_nanos(5_000_000_000),
+                system: NtpDate::from_unix(1_795_000_000, 250_000_000),
+            },
+            slept: Duration::from_secs(7),
+            frequency: Frequency::from_ppm(-12.5),
+        }
+    }
+
+    fn sources() -> Vec<SavedSamples> {
+        let sample = Sample {
+            at: MonoTime::from_nanos(4_000_000_000),
+            offset: NtpDuration::from_nanos(-1_500),
+            delay: NtpDuration::from_nanos(120_000),
+            dispersion: NtpDuration::from_nanos(100),
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::from_nanos(5_000),
+            stratum: 1,
+            leap: Leap::Insert,
+            reference_id: [192, 0, 2, 1],
+        };
+        let source = |remote: &str, authenticated, count| SavedSamples {
+            remote: remote.parse().expect("an address"),
+            authenticated,
+            samples: vec![sample; count],
+        };
+        vec![source("192.0.2.1:123", true, 2), source("[2001:db8::1]:123", false, 64)]
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let text = encode(&clock(), &sources());
+        let (read, samples) = decode(text.as_bytes()).expect("it is ours");
+        assert_eq!((read.differs_from(&clock()), &samples), (None, &sources()));
+        assert!(((read.now.system - clock().now.system).as_secs_f64()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn whatever_is_cut_off_or_flipped_is_refused() {
+        let text = encode(&clock(), &sources()[..1]);
+        for length in 0..text.len() {
+            assert!(decode(&text.as_bytes()[..length]).is_err(), "{length}");
+        }
+        for bit in 0..text.len() * 8 {
+            let mut octets = text.clone().into_bytes();
+            octets[bit / 8] ^= 1 << (bit % 8);
+            let same = String::from_utf8(octets.clone()).is_ok_and(|other| other.eq_ignore_ascii_case(&text));
+            assert!(decode(&octets).is_err() || same, "{bit}");
+        }
+        let many = SavedSamples { samples: vec![sources()[0].samples[0]; 65], ..sources()[0].clone() };
+        assert_eq!(decode(encode(&clock(), &[many]).as_bytes()), Err(TextError::Contents));
+    }
+
+    #[test]
+    fn another_clock_makes_samples_worthless() {
+        let later = |seconds: i64, system_nanos: i64| ClockIdentity {
+            now: ClockReading {
+                mono: clock().now.mono.saturating_add(Duration::from_secs(seconds.unsigned_abs())),
+                system: clock().now.system
+                    + NtpDuration::from_seconds(seconds)
+                    + NtpDuration::from_nanos(system_nanos),
+            },
+            ..clock()
+        };
+        assert_eq!(later(3_000, 50_000).differs_from(&clock()), None);
+        let reasons = [
+            (later(3_601, 0), "they are more than an hour old"),
+            (later(10, 200_000), "the clock was stepped"),
+            (ClockIdentity { boot: "another".to_owned(), ..later(10, 0) }, "the machine was started again"),
+            (ClockIdentity { slept: Duration::from_secs(8), ..later(10, 0) }, "the machine was suspended"),
+            (
+                ClockIdentity { frequency: Frequency::from_ppm(-12.4), ..later(10, 0) },
+                "the clock's frequency was changed",
+            ),
+        ];
+        for (now, reason) in reasons {
+            assert_eq!(now.differs_from(&clock()), Some(reason));
+        }
+    }
+}
