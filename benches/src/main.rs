@@ -3,7 +3,7 @@
 //! Server and load sit in network namespaces of their own with a veth pair between them, each pinned to a core; all of
 //! it ends with the run, however that ends ([`sandbox`]). Load is made of raw frames from many addresses, more than is
 //! served; answers are counted at the interface ([`load`]). Compare the servers of one run: absolute figures belong to
-//! the machine. docs/benchmarks.md says how to read them.
+//! the machine. docs/performance.md says how to read them.
 
 mod arithmetic;
 mod echo;

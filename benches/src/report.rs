@@ -12,7 +12,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     placement: Placement,
-    /// Ours by chronyd's, per second, in the same run.
+    /// What a core of ours does by what one of chronyd's does, in the same run.
     ratios_vs_chronyd: Ratios,
     rows: Vec<Row>,
     /// The ciphers of one NTS request alone.
@@ -68,11 +68,11 @@ impl Report {
         });
     }
 
-    /// Ours by chronyd's.
+    /// Ours by chronyd's: by answers per second, or, where it is the clients who limit these, by processor time.
     fn ratio(&self, subject: Subject) -> Option<f64> {
         let rate = |program: Program| {
             let row = self.rows.iter().find(|row| row.subject == subject && row.server == program.name())?;
-            Some(row.per_second)
+            Some(if subject == Subject::Ke { 1.0 / row.cpu_microseconds } else { row.per_second })
         };
         Some(rate(Program::Chimed)? / rate(Program::Chronyd)?)
     }
@@ -147,8 +147,12 @@ mod tests {
         let figure = |per_second| Figure { per_second, cpu_microseconds: 1.0, offered_per_second: None };
         report.add(Subject::Plain, Program::Chimed, &[figure(300.0)]);
         report.add(Subject::Plain, Program::Chronyd, &[figure(200.0)]);
-        report.add(Subject::Ke, Program::Chimed, &[figure(9.0)]);
+        report.add(Subject::Nts30, Program::Chimed, &[figure(9.0)]);
+        let busy = |cpu_microseconds| Figure { per_second: 9.0, cpu_microseconds, offered_per_second: None };
+        report.add(Subject::Ke, Program::Chimed, &[busy(100.0)]);
+        report.add(Subject::Ke, Program::Chronyd, &[busy(200.0)]);
         assert_eq!(report.ratio(Subject::Plain), Some(1.5));
-        assert_eq!((report.ratio(Subject::Ke), report.ratio(Subject::Nts15)), (None, None));
+        assert_eq!(report.ratio(Subject::Ke), Some(2.0), "what a core could do, not what was asked for");
+        assert_eq!((report.ratio(Subject::Nts30), report.ratio(Subject::Nts15)), (None, None));
     }
 }
