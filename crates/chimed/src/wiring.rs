@@ -2,7 +2,9 @@
 
 use crate::trust::Trusts;
 use anyhow::{Context, Result};
-use chime_config::{AddressFamily, Authentication, AuthenticationPolicy, Model, Source, SourceKind};
+use chime_config::{
+    AddressFamily, Authentication, AuthenticationPolicy, KeyFormat, Model, Source, SourceKind,
+};
 use chime_engine::{Config, KnownTime, NTP_PORT, NtsSource, SourceConfig, SourceMode};
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
@@ -145,15 +147,19 @@ pub fn symmetric_keys(model: &Model) -> Result<Vec<SymmetricKey>> {
         warn!("{}: there is no such key file, and no source needs it", path.display());
         return Ok(Vec::new());
     }
-    read_keys(path)
+    read_keys(path, model.key_format)
 }
 
 /// The keys of a key file in chrony's format. A line with a mistake is reported and left out, as chrony does.
-fn read_keys(path: &Path) -> Result<Vec<SymmetricKey>> {
+fn read_keys(path: &Path, format: KeyFormat) -> Result<Vec<SymmetricKey>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{}: the keys cannot be read", path.display()))?;
     let mut keys = Vec::new();
-    for key in chime_wire::keyfile::parse(&text) {
+    let found = match format {
+        KeyFormat::Chrony => chime_wire::keyfile::parse(&text),
+        KeyFormat::Ntpsec => chime_wire::keyfile::parse_ntpsec(&text),
+    };
+    for key in found {
         match key {
             Ok(key) => keys.push(key),
             Err(error) => warn!("{}: {error}", path.display()),

@@ -7,9 +7,9 @@ use chime_discipline::CorrectionTime;
 use chime_time::Frequency;
 
 use crate::{
-    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Model, NtpServer,
-    NtpVersion, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits, ReferenceClock, Refusal,
-    RequireNts, Source, SourceKind, Threads,
+    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, KeyFormat, Model,
+    NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits, ReferenceClock,
+    Refusal, RequireNts, Source, SourceKind, TemperatureCompensation, TemperatureCurve, Threads,
 };
 
 /// How much is written.
@@ -136,6 +136,29 @@ impl Writer {
             format!("[{}]", cpus.join(", "))
         });
         self.some("busy-poll", model.process.busy_poll_micros.as_ref(), u32::to_string);
+    }
+
+    fn ntpq(&mut self, ntpq: &Ntpq) {
+        let addresses = |listen: &Vec<std::net::SocketAddr>| {
+            if listen.is_empty() {
+                "false".to_owned()
+            } else {
+                list(listen.iter().map(|it| quoted(&it.to_string())))
+            }
+        };
+        self.set("ntpq-listen", &ntpq.listen, &Vec::new(), addresses);
+        self.set("ntpq-rules", &ntpq.rules, &Vec::new(), |rules| {
+            list(rules.iter().map(|rule| {
+                let mut text = rule.subnet.to_string();
+                for (allowed, word) in
+                    [(rule.query, " noquery"), (rule.modify, " nomodify"), (rule.clients, " nomrulist")]
+                {
+                    text.push_str(if allowed { "" } else { word });
+                }
+                quoted(&text)
+            }))
+        });
+        self.some("ntpq-control-key", ntpq.control_key.as_ref(), ToString::to_string);
     }
 
     fn source(&mut self, source: &Source, global: AuthenticationPolicy) {
@@ -305,6 +328,7 @@ impl Writer {
     fn keys(&mut self, model: &Model) {
         self.table("[keys]");
         self.some("key-file", model.key_file.as_ref(), |file| path(file));
+        self.set("key-file-format", &model.key_format, &KeyFormat::Chrony, |format| quoted(format.name()));
         self.table("[keyset]");
         let default = Model::default().keyset;
         let seconds = model.keyset.rotation_interval.as_secs();
@@ -404,6 +428,7 @@ impl Writer {
             access_rules(rules)
         });
         self.some("chrony-command-interface", own.chrony_interface.as_ref(), |name| quoted(name));
+        self.ntpq(&own.ntpq);
         self.set("ntpd-rs-observation-path", &own.ntpd_rs_socket, &default.ntpd_rs_socket, socket);
         let (mode, usual) = (&own.ntpd_rs_socket_mode, &default.ntpd_rs_socket_mode);
         self.set("ntpd-rs-observation-permissions", mode, usual, octal);
@@ -427,6 +452,7 @@ impl Writer {
             list(kinds.iter().map(|kind| quoted(kind.word())))
         });
         self.set("log-banner", &files.logs.banner, &default.logs.banner, ToString::to_string);
+        self.some("temperature-compensation", files.temperature.as_ref(), temperature);
         self.number("log-change", files.log_change.0, default.log_change.0);
     }
 
@@ -441,6 +467,22 @@ impl Writer {
             self.put("cookie-key-format", &quoted(keys.format.name()));
         }
     }
+}
+
+fn temperature(compensation: &TemperatureCompensation) -> String {
+    let curve = match &compensation.curve {
+        TemperatureCurve::PointsFile(file) => format!("points-file = {}", path(file)),
+        TemperatureCurve::Points(points) => {
+            let points = points.iter().map(|(t, ppm)| format!("[{}, {}]", float(*t), float(*ppm)));
+            format!("points = {}", list(points))
+        }
+        TemperatureCurve::Quadratic { t0, k0, k1, k2 } => {
+            let [t0, k0, k1, k2] = [t0, k0, k1, k2].map(|number| float(*number));
+            format!("t0 = {t0}, k0 = {k0}, k1 = {k1}, k2 = {k2}")
+        }
+    };
+    let interval = float(compensation.interval.as_secs_f64());
+    format!("{{ sensor = {}, interval = {interval}, {curve} }}", path(&compensation.sensor))
 }
 
 /// A string as TOML has it.

@@ -499,3 +499,18 @@ fn xleave_asks_for_interleaved_mode() {
         [true, true, false]
     );
 }
+
+/// Every directive and option of the specification's tables, one a line. Each is read, with one warning at most.
+#[test]
+fn every_form_of_the_specification_is_understood() {
+    const FORMS: &str = include_str!("../testdata/spec/chrony-forms.conf");
+    for (number, line) in FORMS.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        let text = Text::new("chrony.conf", line);
+        match parse(&text, &nothing) {
+            Ok(loaded) => {
+                assert!(loaded.warnings.0.len() <= 1, "line {}: {line}: {}", number + 1, loaded.warnings)
+            }
+            Err(errors) => panic!("line {}: {line}: {errors}", number + 1),
+        }
+    }
+}

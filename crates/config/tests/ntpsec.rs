@@ -363,6 +363,37 @@ fn the_dialect_is_told_by_what_only_ntpd_has() {
     assert_eq!(recognise(&Text::new("any", "server a.example:4461 nts\n")), Dialect::Ntpsec);
 }
 
+#[test]
+fn ntpq_may_ask_where_restrictions_let_it() {
+    let ntpq = load("restrict 10.0.0.0/8 nomodify\ncontrolkey 7\n").model.observability.ntpq;
+    let shown: Vec<(String, bool, bool)> =
+        ntpq.rules.iter().map(|rule| (rule.subnet.to_string(), rule.query, rule.modify)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("0.0.0.0/0".to_owned(), false, true),
+            ("10.0.0.0/8".to_owned(), true, false),
+            ("::/0".to_owned(), false, true)
+        ]
+    );
+    assert_eq!((ntpq.listen.len(), ntpq.control_key), (2, Some(7)));
+}
+
+/// Every form that the tables of the specification have, one a line. None may be called unknown or a mistake.
+#[test]
+fn every_form_of_the_specification_is_understood() {
+    const FORMS: &str = include_str!("../testdata/spec/ntpsec-forms.conf");
+    for (number, line) in FORMS.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        let loaded = load(line);
+        let refused = loaded
+            .warnings
+            .0
+            .iter()
+            .find(|it| it.message.contains("ignored") && !it.message.contains("no effect"));
+        assert!(refused.is_none(), "line {}: {line}: {}", number + 1, loaded.warnings);
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_strange(contents in "(?s).{0,400}") {

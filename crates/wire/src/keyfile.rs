@@ -51,7 +51,14 @@ pub enum KeyFileReason {
 /// Reads the keys of a file; see the module's description.
 #[must_use]
 pub fn parse(text: &str) -> KeyFile<'_> {
-    KeyFile { text, lines: text.lines().enumerate() }
+    KeyFile { text, lines: text.lines().enumerate(), parse_line }
+}
+
+/// Reads the keys of NTPsec's `ntp.keys`: `NUMBER TYPE KEY`, and `#` begins a comment anywhere. A key of up to 20 letters is
+/// meant as it is, a longer one is hexadecimal. `AES` is AES-128; its keys are filled up with zeros.
+#[must_use]
+pub fn parse_ntpsec(text: &str) -> KeyFile<'_> {
+    KeyFile { text, lines: text.lines().enumerate(), parse_line: parse_ntpsec_line }
 }
 
 /// The keys and errors of a file, line by line.
@@ -59,6 +66,7 @@ pub fn parse(text: &str) -> KeyFile<'_> {
 pub struct KeyFile<'a> {
     text: &'a str,
     lines: Enumerate<Lines<'a>>,
+    parse_line: fn(&str) -> Result<SymmetricKey, KeyFileReason>,
 }
 
 impl Iterator for KeyFile<'_> {
@@ -66,6 +74,7 @@ impl Iterator for KeyFile<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (index, line) = self.lines.by_ref().find(|(_, line)| has_key(line))?;
+        let parse_line = self.parse_line;
         let key = parse_line(line).and_then(|key| {
             let mut earlier =
                 self.text.lines().take(index).filter(|line| has_key(line) && first_word_is(line, key.id()));
@@ -104,6 +113,32 @@ fn parse_line(line: &str) -> Result<SymmetricKey, KeyFileReason> {
     SymmetricKey::new(id, algorithm, secret).map_err(KeyFileReason::Key)
 }
 
+fn parse_ntpsec_line(line: &str) -> Result<SymmetricKey, KeyFileReason> {
+    const LITERAL_OCTETS_MAX: usize = 20;
+    let line = line.split('#').next().unwrap_or("");
+    let mut words = line.split_whitespace();
+    let (Some(id), Some(name), Some(secret)) = (words.next(), words.next(), words.next()) else {
+        return Err(KeyFileReason::Words);
+    };
+    let id = id.parse().ok().filter(|id| (1..=u32::from(u16::MAX)).contains(id)).ok_or(KeyFileReason::Id)?;
+    let algorithm = match name {
+        "AES" | "AES-128" | "AES128CMAC" => MacAlgorithm::Aes128,
+        "AES-256" | "AES256CMAC" => MacAlgorithm::Aes256,
+        "SHA-1" => MacAlgorithm::Sha1,
+        name => name.parse().map_err(|_| KeyFileReason::Type)?,
+    };
+    let mut room = Zeroizing::new([0; SECRET_OCTETS_MAX]);
+    let given = if secret.len() <= LITERAL_OCTETS_MAX {
+        room[..secret.len()].copy_from_slice(secret.as_bytes());
+        secret.len()
+    } else {
+        decode_hex(secret.as_bytes(), &mut room)?.len()
+    };
+    // What is behind the key in the room is zero.
+    let octets = algorithm.secret_octets().unwrap_or(given);
+    SymmetricKey::new(id, algorithm, &room[..octets]).map_err(KeyFileReason::Key)
+}
+
 fn decode_hex<'r>(digits: &[u8], room: &'r mut [u8; SECRET_OCTETS_MAX]) -> Result<&'r [u8], KeyFileReason> {
     let octets = digits.len() / 2;
     let out = room.get_mut(..octets).ok_or(KeyFileReason::Key(KeyError::Length(octets)))?;
@@ -130,6 +165,30 @@ mod tests {
             Err(error) => error.to_string(),
         };
         parse(text).map(one).collect()
+    }
+
+    #[test]
+    fn keys_of_ntpsec_are_literal_when_short_and_hexadecimal_when_long() {
+        let text = include_str!("../testdata/ntp.keys");
+        let keys: Vec<_> = parse_ntpsec(text).map(|key| key.expect("each is good")).collect();
+        let shown: Vec<String> = keys.iter().map(|key| std::format!("{key:?}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "SymmetricKey(1, AES128, 128 bits)",
+                "SymmetricKey(2, SHA1, 128 bits)",
+                "SymmetricKey(10, AES128, 128 bits)",
+                "SymmetricKey(11, MD5, 112 bits)",
+                "SymmetricKey(12, SHA256, 120 bits)",
+                "SymmetricKey(13, AES256, 256 bits)",
+                "SymmetricKey(14, SHA1, 160 bits)",
+            ]
+        );
+        let wrong: Vec<String> =
+            parse_ntpsec("70000 MD5 x\n1 AES-CMAC x\n2 MD5\n# 3 MD5 x\n4 SHA1 000102030405060708090a0b0c\n")
+                .filter_map(|key| key.err().map(|error| std::format!("{}", error.line)))
+                .collect();
+        assert_eq!(wrong, ["1", "2", "3"]);
     }
 
     #[test]

@@ -39,14 +39,16 @@ pub fn chrony_command(octets: &[u8]) {
 /// A key file: every line is a key, an error with its number, a comment or blank; no number is given twice.
 pub fn key_file(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
-    let mut ids = Vec::new();
-    for key in keyfile::parse(&text) {
-        match key {
-            Ok(key) => {
-                assert!(!ids.contains(&key.id()), "key {} twice", key.id());
-                ids.push(key.id());
+    for keys in [keyfile::parse(&text), keyfile::parse_ntpsec(&text)] {
+        let mut ids = Vec::new();
+        for key in keys {
+            match key {
+                Ok(key) => {
+                    assert!(!ids.contains(&key.id()), "key {} twice", key.id());
+                    ids.push(key.id());
+                }
+                Err(error) => assert!((1..=text.lines().count()).contains(&error.line)),
             }
-            Err(error) => assert!((1..=text.lines().count()).contains(&error.line)),
         }
     }
 }

@@ -19,7 +19,7 @@ use table::{Sink, TableReader};
 use toml::de::DeTable;
 
 use self::source::{SourceDefaults, SourceDraft};
-use crate::{AuthenticationPolicy, Diagnostics, Loaded, Model, Severity, Text};
+use crate::{AuthenticationPolicy, Diagnostics, KeyFormat, Loaded, Model, Severity, Text};
 
 /// Reads a configuration: the main file and its drop-ins, in the order in which they are given.
 ///
@@ -134,6 +134,8 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     top.table("keys", "[keys]", |table| {
         let key_file = table.read("key-file", values::path);
         draft.model.key_file = key_file.or(draft.model.key_file.take());
+        let format = values::word(&[("chrony", KeyFormat::Chrony), ("ntpsec", KeyFormat::Ntpsec)]);
+        table.set("key-file-format", format, &mut draft.model.key_format);
     });
     top.table("synchronization", "[synchronization]", |table| {
         synchronization::read(table, &mut draft.model.synchronization);

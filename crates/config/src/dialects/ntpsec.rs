@@ -281,6 +281,10 @@ impl<'f> Reader<'f> {
                 servers.push(server);
             }
         }
+        let ntpq = &mut self.model.observability.ntpq;
+        ntpq.listen =
+            servers.iter().filter(|server| server.interface.is_none()).map(|it| it.listen).collect();
+        ntpq.rules = self.restrictions.ntpq_rules();
         self.model.servers = servers;
         let mut diagnostics = std::mem::take(&mut self.diagnostics);
         self.model.nts_ke_servers = self.nts.servers(self.extra_port, &mut diagnostics);

@@ -32,6 +32,27 @@ pub const DEFAULT_CONFIGURATION_PATH: &str = "/etc/truechimer/truechimer.toml";
 /// The directory beside the main file whose `*.toml` files are read after it, in name order.
 pub const DROP_IN_DIRECTORY: &str = "conf.d";
 
+/// How a file of symmetric keys is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KeyFormat {
+    /// As chrony has it.
+    #[default]
+    Chrony,
+    /// As NTPsec's ntp.keys.
+    Ntpsec,
+}
+
+impl KeyFormat {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chrony => "chrony",
+            Self::Ntpsec => "ntpsec",
+        }
+    }
+}
+
 /// A complete configuration: defaults are filled in, and what can be checked without the world is.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Model {
@@ -45,8 +66,10 @@ pub struct Model {
     pub refresh: Refresh,
     /// Where requests to sources leave from.
     pub client_sockets: ClientSockets,
-    /// Symmetric keys in chrony's format; `None`: there are none.
+    /// Symmetric keys; `None`: there are none.
     pub key_file: Option<PathBuf>,
+    /// How they are written.
+    pub key_format: KeyFormat,
     /// NTP servers, one per listening socket.
     pub servers: Vec<NtpServer>,
     /// NTS key establishment servers, one per listening socket.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::table::TableReader;
 use super::values::{integer, list, number, path, word};
-use crate::{ChronyFiles, ChronyLog, DriftRecord, LogChange};
+use crate::{ChronyFiles, ChronyLog, DriftRecord, LogChange, TemperatureCompensation, TemperatureCurve};
 
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFiles) {
     const INTERVAL: u64 = 3600;
@@ -21,9 +21,44 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFi
         files.logs.kinds = kinds.into_iter().collect();
     }
     table.set("log-banner", integer(0..=u32::MAX), &mut files.logs.banner);
+    files.temperature = read_temperature(table).or(files.temperature.take());
     if let Some(seconds) = table.read("log-change", number(0.0..=1e9, " seconds")) {
         files.log_change = LogChange(seconds);
     }
+}
+
+/// `temperature-compensation`: by a polynomial around `t0`, or by points.
+fn read_temperature(table: &mut TableReader<'_, '_, '_, '_>) -> Option<TemperatureCompensation> {
+    let any = || number(f64::MIN..=f64::MAX, "");
+    let mut found = None;
+    table.table("temperature-compensation", "temperature-compensation", |table| {
+        let sensor = table.require("sensor", path);
+        let interval = table.require("interval", number(0.0..=1e9, " seconds"));
+        let file = table.read("points-file", path).map(TemperatureCurve::PointsFile);
+        let points = table.read("points", list(list(any())));
+        let points: Option<Vec<(f64, f64)>> = points
+            .and_then(|points| points.iter().map(|point| Some((*point.first()?, *point.get(1)?))).collect());
+        let mut read = |key| table.read(key, any());
+        let numbers = (read("t0"), read("k0"), read("k1"), read("k2"));
+        let quadratic = match numbers {
+            (Some(t0), Some(k0), Some(k1), Some(k2)) => Some(TemperatureCurve::Quadratic { t0, k0, k1, k2 }),
+            _ => None,
+        };
+        match file.or(points.map(TemperatureCurve::Points)).or(quadratic) {
+            Some(curve) => {
+                found = sensor.zip(interval).map(|(sensor, interval)| TemperatureCompensation {
+                    sensor,
+                    interval: Duration::from_secs_f64(interval),
+                    curve,
+                });
+            }
+            None => {
+                let message = "needs `points-file`, `points`, or `t0`, `k0`, `k1` and `k2`".to_owned();
+                table.error_at("sensor", message, None);
+            }
+        }
+    });
+    found
 }
 
 const LOGS: &[(&str, ChronyLog)] = &[

@@ -90,6 +90,9 @@ fn read_ntpq(table: &mut TableReader<'_, '_, '_, '_>, ntpq: &mut Ntpq) {
             table.warn_at("ntpq-allow", message.to_owned());
         }
     }
+    if let Some(rules) = table.read("ntpq-rules", list(ntpq_rule)) {
+        ntpq.rules.extend(rules);
+    }
     if let Some(key) = table.read("ntpq-control-key", integer(1..=u32::MAX)) {
         ntpq.control_key = Some(key);
     }
@@ -103,6 +106,24 @@ fn loopback(value: &Value<'_>) -> Parsed<SocketAddr> {
     }
     let message = "chronyc is answered on this machine only: give \"127.0.0.1:323\" or \"[::1]:323\"";
     Err(fault(value, message))
+}
+
+/// `NETWORK [noquery] [nomodify] [nomrulist]`, as ntpd's `restrict` has it.
+fn ntpq_rule(value: &Value<'_>) -> Parsed<NtpqRule> {
+    let given = string(value)?;
+    let mut words = given.split_ascii_whitespace();
+    let wrong = || fault(value, format!("\"{given}\" is not \"NETWORK [noquery] [nomodify] [nomrulist]\""));
+    let subnet = words.next().and_then(|word| word.parse().ok()).ok_or_else(wrong)?;
+    let mut rule = NtpqRule { subnet, query: true, modify: true, clients: true };
+    for word in words {
+        match word {
+            "noquery" => rule.query = false,
+            "nomodify" => rule.modify = false,
+            "nomrulist" => rule.clients = false,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(rule)
 }
 
 /// Octal permission bits; decimal ones are always a slip.

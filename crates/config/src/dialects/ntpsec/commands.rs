@@ -7,12 +7,17 @@ use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::{Reader, association, interfaces, nts, reference_clock, restrict, unsupported};
-use crate::{DriftFile, PanicThreshold};
+use crate::{DriftFile, KeyFormat, PanicThreshold};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
 /// Every command with a meaning.
 const COMMANDS: &[(&str, Handler)] = &[
+    ("controlkey", |reader, line| {
+        let number = line.integer_in(&(1..=65_535))?;
+        reader.model.observability.ntpq.control_key = u32::try_from(number).ok();
+        line.end()
+    }),
     ("disable", |reader, line| switch(reader, line, false)),
     ("driftfile", drift_file),
     ("enable", |reader, line| switch(reader, line, true)),
@@ -30,6 +35,7 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("interface", interfaces::read),
     ("keys", |reader, line| {
         reader.model.key_file = Some(PathBuf::from(line.require("a path")?.text));
+        reader.model.key_format = KeyFormat::Ntpsec;
         line.end()
     }),
     ("limit", limit),

@@ -7,7 +7,7 @@ use chime_server::Subnet;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use crate::{AccessRule, AddressFamily, RequireNts};
+use crate::{AccessRule, AddressFamily, NtpqRule, RequireNts};
 
 const FLAGS: &[&str] = &[
     "flake",
@@ -220,6 +220,17 @@ impl Restrictions {
 
     pub(super) fn require_nts(&self) -> RequireNts {
         if self.distrusts_all() { RequireNts::Ignore } else { RequireNts::No }
+    }
+
+    /// Who may ask with ntpq, by the longest prefix.
+    pub(super) fn ntpq_rules(&self) -> Vec<NtpqRule> {
+        let rule = |(network, flags): (&Subnet, &BTreeSet<&str>)| NtpqRule {
+            subnet: *network,
+            query: !flags.contains("noquery") && !flags.contains("ignore"),
+            modify: !flags.contains("nomodify"),
+            clients: !flags.contains("nomrulist"),
+        };
+        self.networks.iter().map(rule).collect()
     }
 
     /// Who gets the time, by the longest prefix.

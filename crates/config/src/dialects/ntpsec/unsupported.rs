@@ -21,7 +21,6 @@ const STATISTICS: &str = "statistics are not written; measurements are in the me
 
 /// Name, arguments, and what is different without it.
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
-    ("controlkey", Shape::Integer, "the configuration is not changed over the network"),
     ("dscp", Shape::Integer, "packets are sent without a DSCP"),
     ("filegen", Shape::Words(1), STATISTICS),
     ("leapfile", Shape::Words(1), "leap seconds are learnt from the sources only"),
