@@ -1,11 +1,11 @@
-//! The clock filter of one source: its recent samples and the line through them. RFC 5905 §10.
+//! The clock filter of one source: its recent samples, for reports, and what the estimator makes of all of them.
+//! RFC 5905 §10.
 //!
 //! Deviation: RFC 5905 keeps eight samples and believes the one with the shortest round trip. Here every sample
-//! counts, weighted by how much longer than the shortest its round trip was, and the line through them gives offset
-//! and frequency with their uncertainties. Old samples leave as soon as the line is no longer straight.
+//! counts, each direction for itself; see [`crate::estimator`].
 
 use crate::correction::{ClockPoint, Correction};
-use crate::regression::{self, Line, RegressionPoint, SlopePrior};
+use crate::estimator::{Estimator, Exchange, FrequencyPrior};
 use crate::{Sample, SampleVerdict};
 use chime_time::{MonoTime, NtpDuration};
 use std::collections::VecDeque;
@@ -14,18 +14,17 @@ use std::collections::VecDeque;
 pub(crate) const SAMPLES_MAX: usize = 64;
 /// Samples below which no estimate is believed.
 pub(crate) const SAMPLES_MIN: usize = 3;
-/// Samples that are kept even when the line through them is not straight.
-const SAMPLES_KEPT_MIN: usize = 6;
-/// Residuals with a mean square below this share of what the queues may cause do not show a bend: when all queueing is on
-/// one direction and its share is known, what is left is small and smooth.
-const SCATTER_NEGLIGIBLE: f64 = 0.01;
 
-/// Samples in a row that contradict the line until the line is given up for them.
+/// Samples in a row that contradict the estimate until it is given up for them.
 const CONTRADICTIONS_MAX: usize = SAMPLES_MIN;
 /// By how much the frequency of an oscillator may change from one sample to the next, s per s: a change of temperature.
 const OSCILLATOR_CHANGE: f64 = 2e-6;
-/// Contradictions smaller than this are left to the run test, seconds.
+/// Contradictions smaller than this are left to the estimator, seconds.
 const CONTRADICTION_MARGIN: f64 = 5e-5;
+/// Time stamps are uncertain by this share of the clock's precision: the standard deviation of what rounding to it does.
+const PRECISION_SHARE: f64 = 0.25;
+/// Standard errors of the estimate that the error bound contains.
+const ERROR_SIGMAS: f64 = 5.0;
 
 /// A sample, relative to the free oscillator.
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +39,8 @@ struct StoredSample {
     dispersion: f64,
     root_delay: f64,
     root_dispersion: f64,
-}
-
-/// The line through the samples.
-#[derive(Clone, Copy, Debug)]
-struct Fit {
-    line: Line,
-    /// The newest sample: the origin of the line.
-    origin: StoredSample,
-    samples: usize,
-    span: f64,
-    delay_min: f64,
-    /// Mean queueing delay on one way.
-    jitter: f64,
+    /// By how much it differed from what was expected, seconds.
+    residual: f64,
 }
 
 /// What the filter knows at one instant; seconds.
@@ -68,7 +56,7 @@ pub(crate) struct FilterEstimate {
     pub(crate) skew: f64,
     /// Standard deviation of the samples.
     pub(crate) standard_deviation: f64,
-    /// Samples in the regression, runs of their residuals, time between oldest and newest.
+    /// Samples in memory, runs of their residuals, time between oldest and newest.
     pub(crate) samples: usize,
     pub(crate) runs: usize,
     pub(crate) span: f64,
@@ -96,34 +84,34 @@ pub(crate) struct FrequencyBelief {
     pub(crate) frequency: f64,
     /// Standard error of it; positive.
     pub(crate) skew: f64,
-    pub(crate) at: MonoTime,
 }
 
-/// How fast an old belief about the frequency loses its worth, s per s per second: 36 ppm in an hour.
-const BELIEF_FADING: f64 = 1e-8;
-
-impl FrequencyBelief {
-    fn prior(&self, now: MonoTime) -> SlopePrior {
-        let fading = BELIEF_FADING * now.seconds_since(self.at).max(0.0);
-        SlopePrior { slope: self.frequency, variance: self.skew * self.skew + fading * fading }
+impl From<FrequencyBelief> for FrequencyPrior {
+    fn from(belief: FrequencyBelief) -> Self {
+        Self { frequency: belief.frequency, variance: belief.skew * belief.skew }
     }
+}
+
+/// The estimator, with the value that its offsets are relative to: those of a clock that nobody has set yet are too large
+/// for it.
+#[derive(Clone, Debug)]
+struct Tracking {
+    estimator: Estimator,
+    anchor: NtpDuration,
 }
 
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClockFilter {
     samples: VecDeque<StoredSample>,
-    /// Samples that contradict the line, the newest ones of all.
+    /// Samples that contradict the estimate, the newest ones of all.
     contradictions: Vec<StoredSample>,
-    fit: Option<Fit>,
-    bent: bool,
-    /// What was believed before the first sample; later beliefs would contain these very samples.
-    belief: Option<FrequencyBelief>,
+    tracking: Option<Tracking>,
 }
 
 impl ClockFilter {
-    /// Stores a sample and renews the line. `floor`: what a single time stamp is uncertain by, seconds. `belief`: what
-    /// is known about the frequency without this source; counts with the first sample only.
+    /// Stores a sample and renews the estimate. `floor`: precision of the clock, seconds. `belief`: what is known about the
+    /// frequency without this source; counts with the first sample only.
     pub(crate) fn add(
         &mut self,
         sample: &Sample,
@@ -145,111 +133,77 @@ impl ClockFilter {
             if self.contradictions.len() < CONTRADICTIONS_MAX {
                 return SampleVerdict::Stored;
             }
-            // Now it is the line that is wrong: somebody stepped a clock, or the path changed.
-            self.samples = std::mem::take(&mut self.contradictions).into();
+            // Now it is the estimate that is wrong: somebody stepped a clock, or the path changed.
+            self.samples.clear();
+            let belief = self.tracking.take().map_or(belief, |tracking| tracking.belief());
+            for sample in std::mem::take(&mut self.contradictions) {
+                self.take(sample, floor, belief);
+            }
         } else {
             self.contradictions.clear();
-            if self.samples.len() == SAMPLES_MAX {
-                self.samples.pop_front();
-            }
-            self.samples.push_back(sample);
+            self.take(sample, floor, belief);
         }
-        let belief = *self.belief.get_or_insert(belief);
-        self.renew(floor, belief.prior(sample.at));
         SampleVerdict::Stored
     }
 
-    /// Whether a sample cannot be true if the line is: the line's value lies outside of what the round trip leaves
-    /// possible, half of it to each side, by more than the line and the oscillator are uncertain.
-    fn contradicts(&self, sample: &StoredSample) -> bool {
-        let Some(fit) = self.fit.as_ref().filter(|fit| fit.samples >= SAMPLES_MIN) else { return false };
-        let elapsed = sample.point.free - fit.origin.point.free;
-        let expected = fit.line.offset + fit.line.slope * elapsed
-            - (sample.point.correction - fit.origin.point.correction);
-        let difference = (sample.measured - fit.origin.measured).as_secs_f64() - expected;
-        let uncertainty = 2.0 * error_sigmas(fit.samples) * fit.line.variance_at(elapsed).sqrt()
-            + elapsed.abs() * OSCILLATOR_CHANGE
-            + CONTRADICTION_MARGIN;
-        difference.abs() > sample.delay / 2.0 + sample.dispersion + uncertainty
-    }
-
-    /// Fits the line, dropping the oldest samples until it is straight.
-    fn renew(&mut self, floor: f64, prior: SlopePrior) {
-        self.bent = false;
-        loop {
-            self.fit = self.fit_all(floor, prior);
-            let Some(fit) = &self.fit else { return };
-            let is_bent =
-                fit.line.scatter > SCATTER_NEGLIGIBLE && regression::is_bent(fit.samples, fit.line.runs);
-            if fit.samples <= SAMPLES_KEPT_MIN || !is_bent {
-                return;
+    fn take(&mut self, mut sample: StoredSample, floor: f64, belief: FrequencyBelief) {
+        let exchange = |anchor| Exchange {
+            point: sample.point,
+            offset: (sample.measured - anchor).as_secs_f64(),
+            delay: sample.delay,
+        };
+        match &mut self.tracking {
+            Some(tracking) => {
+                sample.residual = tracking.residual(&sample);
+                tracking.estimator.add(exchange(tracking.anchor));
             }
-            self.bent = true;
+            None => {
+                let anchor = sample.measured;
+                let estimator = Estimator::new(exchange(anchor), belief.into(), floor * PRECISION_SHARE);
+                self.tracking = Some(Tracking { estimator, anchor });
+            }
+        }
+        if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
+        self.samples.push_back(sample);
     }
 
-    fn fit_all(&self, floor: f64, prior: SlopePrior) -> Option<Fit> {
-        let origin = *self.samples.back()?;
-        let oldest = self.samples.front()?;
-        let count = self.samples.len() as f64;
-        let delay_min = self.samples.iter().map(|sample| sample.delay).fold(f64::INFINITY, f64::min);
-        let typical = typical(self.samples.iter().map(|sample| sample.delay - delay_min));
-        // Of an excess e the offset gets anything between -e/2 and e/2: variance e²/12. The shortest round trip has an
-        // excess of its own: with queues of mean j on both ways, e² is about 2j²/n for the shortest of n, and the
-        // typical excess is 1.83j. Few samples may all have come through like queues, and then look better than they are.
-        let base = floor * floor + typical * typical / (20.0 * count) * (1.0 + 10.0 / count);
-        let mut points: Vec<RegressionPoint> = self
-            .samples
-            .iter()
-            .map(|sample| {
-                let excess = sample.delay - delay_min;
-                let x = sample.point.free - origin.point.free;
-                RegressionPoint {
-                    x,
-                    y: (sample.measured - origin.measured).as_secs_f64()
-                        + (sample.point.correction - origin.point.correction),
-                    excess,
-                    variance: base + excess * excess / 12.0 + wander_variance(WANDER_GOOD, x),
-                }
-            })
-            .collect();
-        let mut line = regression::fit(&points, prior)?;
-        // Scatter that queues do not explain is the oscillator's own, and alike in all samples.
-        if line.unexplained_variance > 0.0 {
-            points.iter_mut().for_each(|point| point.variance += line.unexplained_variance);
-            line = regression::fit(&points, prior)?;
-        }
-        let span = origin.at.seconds_since(oldest.at);
-        Some(Fit { line, origin, samples: points.len(), span, delay_min, jitter: typical / 1.83 })
+    /// Whether a sample cannot be true if the estimate is: its value lies outside of what the round trip leaves
+    /// possible, half of it to each side, by more than estimate and oscillator are uncertain.
+    fn contradicts(&self, sample: &StoredSample) -> bool {
+        let Some(tracking) = self.tracking.as_ref().filter(|_| self.samples.len() >= SAMPLES_MIN) else {
+            return false;
+        };
+        let elapsed = sample.point.free - tracking.estimator.point().free;
+        let uncertainty = ERROR_SIGMAS * tracking.estimator.moments().offset_variance_after(elapsed).sqrt()
+            + elapsed.abs() * OSCILLATOR_CHANGE
+            + CONTRADICTION_MARGIN;
+        tracking.residual(sample).abs() > sample.delay / 2.0 + sample.dispersion + uncertainty
     }
 
     /// What is known at `now`; `clock` is the correction at that time. `None` without samples.
     pub(crate) fn estimate(&self, now: MonoTime, clock: ClockPoint, drift: f64) -> Option<FilterEstimate> {
-        let fit = self.fit.as_ref()?;
-        let (line, origin) = (&fit.line, &fit.origin);
-        let elapsed = clock.free - origin.point.free;
-        let offset = origin.measured.as_secs_f64() + line.offset + line.slope * elapsed
-            - (clock.correction - origin.point.correction);
-        let offset_error = line.variance_at(elapsed).sqrt();
-        let age = now.seconds_since(origin.at).max(0.0);
-        let skew = line.slope_variance.sqrt();
+        let (tracking, newest) = (self.tracking.as_ref()?, self.samples.back()?);
+        let moments = tracking.estimator.moments();
+        let elapsed = clock.free - tracking.estimator.point().free;
+        let offset_error = moments.offset_variance_after(elapsed).sqrt();
+        let age = now.seconds_since(newest.at).max(0.0);
+        let base = tracking.estimator.path().base.0.max(0.0);
         Some(FilterEstimate {
-            offset,
+            offset: tracking.offset(clock),
             offset_error,
-            frequency: line.slope,
-            skew,
-            standard_deviation: line.standard_deviation,
-            samples: fit.samples,
-            runs: line.runs,
-            span: fit.span,
-            // Of a round trip up to a half may be in the offset: of the shortest one certainly, and of what longer ones
-            // took as far as they have a say in the line.
-            root_delay: origin.root_delay + fit.delay_min + line.excess,
-            root_dispersion: origin.root_dispersion
-                + origin.dispersion
-                + error_sigmas(fit.samples) * offset_error
-                + 3.0 * wander_variance(WANDER_POOR, age.max(fit.span / fit.samples as f64)).sqrt()
+            frequency: moments.frequency,
+            skew: moments.frequency_variance.sqrt(),
+            standard_deviation: tracking.estimator.offset_deviation(),
+            samples: self.samples.len(),
+            runs: self.runs(),
+            span: newest.at.seconds_since(self.samples.front()?.at),
+            // Of a round trip without queues up to a half may be in the offset.
+            root_delay: newest.root_delay + 2.0 * base,
+            root_dispersion: newest.root_dispersion
+                + newest.dispersion
+                + error_sigmas(self.samples.len()) * offset_error
                 + age * drift,
         })
     }
@@ -281,20 +235,21 @@ impl ClockFilter {
         !self.contradictions.is_empty()
     }
 
-    /// Number of samples in use.
+    /// Number of samples in memory.
     pub(crate) fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// Whether the newest sample showed that the line was not straight.
-    pub(crate) const fn is_bent(&self) -> bool {
-        self.bent
+    /// Runs of residuals with the same sign.
+    fn runs(&self) -> usize {
+        let signs = self.samples.iter().map(|sample| sample.residual > 0.0);
+        let changes = signs.clone().zip(signs.skip(1)).filter(|(a, b)| a != b).count();
+        if self.samples.is_empty() { 0 } else { changes + 1 }
     }
 
-    /// The interval between samples at which the wander of a poor oscillator matters about as much as the queues, seconds:
-    /// longer ones lose accuracy, shorter ones gain little.
-    pub(crate) fn balanced_interval(&self) -> Option<f64> {
-        self.fit.as_ref().map(|fit| (0.4 * fit.jitter / WANDER_POOR).powf(2.0 / 3.0))
+    /// The estimator, once there is a sample.
+    pub(crate) fn estimator(&self) -> Option<&Estimator> {
+        self.tracking.as_ref().map(|tracking| &tracking.estimator)
     }
 
     /// The clock was stepped forward by `by`: every offset is smaller by that.
@@ -302,8 +257,8 @@ impl ClockFilter {
         for sample in self.samples.iter_mut().chain(&mut self.contradictions) {
             sample.measured -= by;
         }
-        if let Some(fit) = &mut self.fit {
-            fit.origin.measured -= by;
+        if let Some(tracking) = &mut self.tracking {
+            tracking.anchor -= by;
         }
     }
 
@@ -313,36 +268,35 @@ impl ClockFilter {
     }
 }
 
-/// Random walk of the frequency, s per s in each second, that even good oscillators have: old samples say less about
-/// now than new ones at least by this.
-const WANDER_GOOD: f64 = 1e-9;
-/// The same for an oscillator that bears changes of temperature badly: error bounds and poll intervals assume it.
-const WANDER_POOR: f64 = 1e-8;
-
-/// Variance of what such a random walk does to the offset in so many seconds, seconds².
-fn wander_variance(wander: f64, seconds: f64) -> f64 {
-    wander * wander * seconds.abs().powi(3) / 3.0
-}
-
-/// The geometric mean of mean and median, 0 without values: one datagram that was overtaken by others counts little, and
-/// three that happen to be alike do not hide that the fourth was not. Sums of two exponential delays of mean 1 have mean
-/// 2 and median 1.68, which makes 1.83.
-fn typical(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    let middle = values.len() / 2;
-    if values.is_empty() {
-        return 0.0;
+impl Tracking {
+    /// The estimate of the offset when the clock is at `clock`, seconds.
+    fn offset(&self, clock: ClockPoint) -> f64 {
+        self.anchor.as_secs_f64() + self.relative(clock)
     }
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let median = *values.select_nth_unstable_by(middle, f64::total_cmp).1;
-    (mean * median).sqrt()
+
+    fn relative(&self, clock: ClockPoint) -> f64 {
+        let (moments, from) = (self.estimator.moments(), self.estimator.point());
+        moments.offset + moments.frequency * (clock.free - from.free) - (clock.correction - from.correction)
+    }
+
+    /// By how much a sample differs from what was expected, seconds.
+    fn residual(&self, sample: &StoredSample) -> f64 {
+        (sample.measured - self.anchor).as_secs_f64() - self.relative(sample.point)
+    }
+
+    /// What it knows about the frequency, for one that starts again.
+    fn belief(&self) -> FrequencyBelief {
+        let moments = self.estimator.moments();
+        let skew = moments.frequency_variance.sqrt().max(OSCILLATOR_CHANGE);
+        FrequencyBelief { frequency: moments.frequency, skew }
+    }
 }
 
 /// Standard errors of the estimate that the error bound contains: with few samples more, as their scatter may look
-/// smaller than it is (the quantiles of Student's distribution grow about like this).
+/// smaller than it is.
 fn error_sigmas(samples: usize) -> f64 {
     let freedom = (samples as f64 - 2.0).max(1.0);
-    3.0 + 12.0 / freedom
+    ERROR_SIGMAS + 10.0 / (freedom * freedom)
 }
 
 impl StoredSample {
@@ -366,6 +320,7 @@ impl StoredSample {
             dispersion: seconds(sample.dispersion),
             root_delay: seconds(sample.root_delay),
             root_dispersion: seconds(sample.root_dispersion),
+            residual: 0.0,
         }
     }
 }

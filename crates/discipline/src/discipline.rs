@@ -179,7 +179,6 @@ impl Discipline {
         let belief = FrequencyBelief {
             frequency: self.clock.frequency,
             skew: self.clock.skew.clamp(1e-7, SKEW_UNKNOWN),
-            at: sample.at,
         };
         let floor = self.settings.precision.seconds();
         let Some(source) = self.sources.iter_mut().find(|source| source.id == id) else {

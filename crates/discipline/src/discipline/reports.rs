@@ -70,17 +70,7 @@ impl Discipline {
         if filter.is_contradicted() {
             return PollAdvice::Shortest;
         }
-        let (Some(interval), Some(balanced)) = (filter.interval(), filter.balanced_interval()) else {
-            return PollAdvice::Keep;
-        };
-        let is_too_long = filter.len() >= SAMPLES_SHORTEN && interval > 3.0 * balanced;
-        if is_too_long || (filter.is_bent() && filter.len() < SAMPLES_BENT) {
-            PollAdvice::Shorter
-        } else if !filter.is_bent() && filter.len() >= SAMPLES_STRAIGHT && 1.5 * interval <= balanced {
-            PollAdvice::Longer
-        } else {
-            PollAdvice::Keep
-        }
+        PollAdvice::Keep
     }
 
     /// What is worth saving for the next run, once the frequency is known well enough.

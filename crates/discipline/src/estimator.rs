@@ -1,0 +1,382 @@
+//! What the exchanges with one source say about our clock: offset and frequency, and how sure that is.
+//!
+//! Each exchange is *two* measurements, one for each direction, of delays that cannot be negative: the request's is
+//! base + queue + offset, the answer's base + queue − offset. The shortest ones of each direction confine the clock far
+//! better than the mean of all offsets does, and better the more there are (by 1/n rather than by 1/√n). The base delays
+//! are states like offset and frequency, so that queues on one direction only need no special case.
+//!
+//! - [`truncated`]: one delay; exponential queues make it a Kalman filter with closed formulas.
+//! - [`gaussian`]: the states of one filter, in factors that stay sound.
+//! - [`bank`]: eleven filters that differ in how much the oscillator wanders.
+//! - Here: four banks that differ in how sharp the edge of the delays is, one of which is believed; the mean delays; the
+//!   start; changes of the path.
+//! - [`correlation`]: slow queues, in which exchanges are no independent witnesses.
+//!
+//! docs/estimator.md has the derivation, what else was tried, and the figures.
+
+pub(crate) mod bank;
+mod correlation;
+mod gaussian;
+mod truncated;
+
+use crate::correction::ClockPoint;
+use bank::{Bank, Leg, Moments, Outcome};
+use correlation::Correlation;
+use gaussian::Gaussian;
+
+/// Exchanges with which the filters are begun anew each time: the first ones say what the delays are like.
+const START_EXCHANGES: usize = 8;
+/// The softness of an edge, as a share of the mean queueing delay: from exponential to nearly normal.
+const SOFTNESS: [f64; 4] = [0.0, 0.15, 0.5, 2.0];
+/// Natural logarithm of what is believed of each softness beforehand.
+const SOFTNESS_PRIOR: [f64; 4] = [0.0, -5.0, -7.0, -10.0];
+/// Share of the evidence for a softness that is left after another exchange.
+const EVIDENCE_KEPT: f64 = 0.999;
+/// Evidence against a softness never counts more than this, so that it can come back.
+const EVIDENCE_MIN: f64 = -40.0;
+/// Advantage that another softness must have before it is believed.
+const HYSTERESIS: f64 = 3.0;
+/// Exchanges over which mean queueing delays are averaged.
+const JITTER_MEMORY: f64 = 100.0;
+/// An excess counts at most as so many mean ones: a burst is not the mean.
+const JITTER_CLIP: f64 = 6.0;
+/// Exchanges for which the shortest delays are remembered.
+const BASE_MEMORY: f64 = 1000.0;
+/// A mean queueing delay is not believed to be less than this, seconds.
+const JITTER_MIN: f64 = 2e-9;
+/// Beyond its uncertainty a base delay sinks by this share of the mean queueing delay before the path is said to have
+/// changed.
+const DROP_MARGIN: f64 = 0.5;
+/// Standard errors of the base delay that are no change of the path.
+const DROP_SIGMAS: f64 = 6.0;
+/// Uncertainty of base and asymmetry after a change of the path, as a multiple of the change.
+const CHANGE_SPREAD: f64 = 1.5;
+/// Standard errors of the belief about the frequency beyond which the first exchanges overrule it.
+const BELIEF_SIGMAS: f64 = 5.0;
+
+/// A round trip that was timed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Exchange {
+    /// The clock in the middle of it.
+    pub(crate) point: ClockPoint,
+    /// Remote minus local, relative to a fixed value; positive: our clock is behind; seconds.
+    pub(crate) offset: f64,
+    /// Round trip, seconds.
+    pub(crate) delay: f64,
+}
+
+impl Exchange {
+    /// What the request took by the two clocks.
+    fn forward(&self) -> f64 {
+        self.delay / 2.0 + self.offset
+    }
+
+    /// What the answer took by the two clocks.
+    fn backward(&self) -> f64 {
+        self.delay / 2.0 - self.offset
+    }
+}
+
+/// What is believed about the frequency before the first exchange.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct FrequencyPrior {
+    /// Frequency that the oscillator lacks, s per s.
+    pub(crate) frequency: f64,
+    /// Its variance.
+    pub(crate) variance: f64,
+}
+
+/// Mean queueing delays, seconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Jitter {
+    forward: f64,
+    backward: f64,
+}
+
+/// The bank of one softness.
+#[derive(Clone, Debug)]
+struct Variant {
+    bank: Bank<4>,
+    jitter: Jitter,
+    /// Evidence, not more than 0.
+    score: f64,
+}
+
+/// The properties of a path that a filter over several sources needs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct PathBelief {
+    /// Expected base delay on one way and its variance; seconds, seconds².
+    pub(crate) base: (f64, f64),
+    /// The same of the asymmetry.
+    pub(crate) asymmetry: (f64, f64),
+    /// Tails of the excess delays there and back, seconds.
+    pub(crate) tails: (f64, f64),
+    /// Softness of their edges, as variances.
+    pub(crate) softness: (f64, f64),
+    /// Share of an exchange's evidence that is its own.
+    pub(crate) share: f64,
+    /// Variance that the last exchange added to base and asymmetry, as the path had changed.
+    pub(crate) changed: f64,
+}
+
+/// The estimator of one source.
+#[derive(Clone, Debug)]
+pub(crate) struct Estimator {
+    variants: [Variant; SOFTNESS.len()],
+    chosen: usize,
+    /// The first exchanges, until there are enough of them.
+    start: Vec<Exchange>,
+    prior: FrequencyPrior,
+    last: Exchange,
+    count: u64,
+    correlation: Correlation,
+    /// What a single time stamp is uncertain by, seconds.
+    floor: f64,
+    changed: f64,
+}
+
+impl Estimator {
+    /// Starts with one exchange. `floor`: what a single time stamp is uncertain by, seconds.
+    pub(crate) fn new(exchange: Exchange, prior: FrequencyPrior, floor: f64) -> Self {
+        let belief = Gaussian::independent(&[(0.0, 0.0)]);
+        let variant = Variant {
+            bank: Bank::new(belief),
+            jitter: Jitter { forward: JITTER_MIN, backward: JITTER_MIN },
+            score: 0.0,
+        };
+        let mut this = Self {
+            variants: std::array::from_fn(|_| variant.clone()),
+            chosen: 0,
+            start: vec![exchange],
+            prior,
+            last: exchange,
+            count: 1,
+            correlation: Correlation::default(),
+            floor,
+            changed: 0.0,
+        };
+        this.correlation.add(exchange.delay);
+        this.begin();
+        this
+    }
+
+    /// Takes over an exchange.
+    pub(crate) fn add(&mut self, exchange: Exchange) {
+        self.count += 1;
+        self.correlation.add(exchange.delay);
+        self.changed = 0.0;
+        if self.start.len() < START_EXCHANGES && !self.start.is_empty() {
+            self.start.push(exchange);
+            self.begin();
+        } else {
+            self.start.clear();
+            self.process(exchange);
+        }
+        if !self.variants.iter().all(|variant| variant.bank.is_sound()) {
+            *self = Self::new(exchange, self.prior, self.floor);
+        }
+    }
+
+    /// Begins with what all exchanges so far say about the delays, and takes them over again.
+    fn begin(&mut self) {
+        let start = std::mem::take(&mut self.start);
+        let first = start[0];
+        let count = start.len() as f64;
+        let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
+        let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
+        // The shortest of n is about mean/n above the base; one or two say little about how much that is.
+        let unknown = if start.len() < 3 { shortest / 10.0 / (count * count) } else { 0.0 };
+        let jitter = ((mean - shortest) * count / (count - 0.6)).max(unknown).max(self.jitter_min());
+        let base = shortest - 0.9 * jitter / count.sqrt();
+        let own_excess = first.delay / 2.0 - shortest;
+        let offset_error = mean - shortest + 3.0 * jitter + own_excess / 2.0;
+        let states = [
+            (first.offset, offset_error * offset_error),
+            (self.prior.frequency, self.frequency_variance(&start, offset_error)),
+            (base, (0.7 * jitter).powi(2)),
+            (0.0, 0.0),
+        ];
+        let bank = Bank::new(Gaussian::independent(&states));
+        for variant in &mut self.variants {
+            variant.bank = bank.clone();
+            variant.jitter = Jitter { forward: jitter, backward: jitter };
+            variant.score = 0.0;
+        }
+        self.chosen = 0;
+        self.last = first;
+        for exchange in &start {
+            self.process(*exchange);
+        }
+        self.start = start;
+    }
+
+    /// That of the belief, or more when the first exchanges contradict it.
+    fn frequency_variance(&self, start: &[Exchange], offset_error: f64) -> f64 {
+        let (first, last) = (start[0], start[start.len() - 1]);
+        let elapsed = last.point.free - first.point.free;
+        if elapsed <= 0.0 {
+            return self.prior.variance;
+        }
+        let moved = last.offset + last.point.correction - first.offset - first.point.correction;
+        let difference = (moved / elapsed - self.prior.frequency).abs();
+        let error = BELIEF_SIGMAS * (self.prior.variance.sqrt() + 2.0 * offset_error / elapsed);
+        if difference > error {
+            self.prior.variance.max(difference * difference)
+        } else {
+            self.prior.variance
+        }
+    }
+
+    fn jitter_min(&self) -> f64 {
+        JITTER_MIN.max(self.floor / 2.0)
+    }
+
+    /// One exchange through all banks.
+    fn process(&mut self, exchange: Exchange) {
+        let elapsed = exchange.point.free - self.last.point.free;
+        let corrected = exchange.point.correction - self.last.point.correction;
+        self.last = exchange;
+        let share = self.correlation.share();
+        self.changed = self.change(exchange);
+        let weight = 1.0 / (self.count as f64).min(JITTER_MEMORY + 1.0);
+        let (jitter_min, floor) = (self.jitter_min(), self.floor);
+        for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
+            variant.advance(elapsed, corrected, self.changed);
+            let outcome = variant.observe(exchange, share, softness, floor);
+            variant.learn(outcome.excess, weight, jitter_min);
+        }
+        self.choose();
+    }
+
+    /// The variance that a change of the path adds to base and asymmetry; 0 when there was none. No error of any clock
+    /// can make a round trip shorter: when it is, the path is.
+    fn change(&self, exchange: Exchange) -> f64 {
+        if self.count <= START_EXCHANGES as u64 {
+            return 0.0;
+        }
+        let variant = &self.variants[self.chosen];
+        let (base, error) = variant.base();
+        let jitter = variant.jitter.mean();
+        let softness = variant.softness(SOFTNESS[self.chosen], self.floor);
+        let margin = DROP_SIGMAS * (error + softness.0.max(softness.1).sqrt()) + DROP_MARGIN * jitter;
+        let drop = base - exchange.delay / 2.0;
+        if drop > margin { (CHANGE_SPREAD * drop).powi(2) } else { 0.0 }
+    }
+
+    /// Believes in the softness for which there is most evidence.
+    fn choose(&mut self) {
+        let best = self.variants.iter().map(|variant| variant.score).fold(f64::NEG_INFINITY, f64::max);
+        for variant in &mut self.variants {
+            variant.score = (variant.score - best).max(EVIDENCE_MIN);
+        }
+        let total = |index: usize| self.variants[index].score + SOFTNESS_PRIOR[index];
+        let best = (0..SOFTNESS.len()).max_by(|&a, &b| total(a).total_cmp(&total(b))).unwrap_or(0);
+        if total(best) > total(self.chosen) + HYSTERESIS {
+            self.chosen = best;
+        }
+    }
+
+    /// What is known about the clock at the last exchange.
+    pub(crate) fn moments(&self) -> Moments {
+        self.variants[self.chosen].bank.moments()
+    }
+
+    /// The clock at the last exchange.
+    pub(crate) const fn point(&self) -> ClockPoint {
+        self.last.point
+    }
+
+    /// Whether the first exchanges are over.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.count > START_EXCHANGES as u64
+    }
+
+    /// Mean queueing delay on one way, seconds.
+    pub(crate) fn jitter(&self) -> f64 {
+        self.variants[self.chosen].jitter.mean()
+    }
+
+    /// Standard deviation that queues give to offsets, seconds.
+    pub(crate) fn offset_deviation(&self) -> f64 {
+        let jitter = self.variants[self.chosen].jitter;
+        jitter.forward.hypot(jitter.backward) / 2.0
+    }
+
+    /// What is known about the path.
+    pub(crate) fn path(&self) -> PathBelief {
+        let variant = &self.variants[self.chosen];
+        let share = self.correlation.share();
+        let (base, asymmetry) = (bank::base(0), bank::asymmetry(0));
+        PathBelief {
+            base: (variant.bank.mean(base), variant.bank.covariance(base, base)),
+            asymmetry: (variant.bank.mean(asymmetry), variant.bank.covariance(asymmetry, asymmetry)),
+            tails: (variant.jitter.forward / share, variant.jitter.backward / share),
+            softness: variant.softness(SOFTNESS[self.chosen], self.floor),
+            share,
+            changed: self.changed,
+        }
+    }
+
+    /// The bank that is believed.
+    pub(crate) const fn bank(&self) -> &Bank<4> {
+        &self.variants[self.chosen].bank
+    }
+}
+
+impl Jitter {
+    fn mean(self) -> f64 {
+        f64::midpoint(self.forward, self.backward)
+    }
+}
+
+/// Variance that a base delay gains with each exchange: what is remembered of it is about [`BASE_MEMORY`] exchanges.
+pub(crate) fn base_noise(jitter: f64) -> f64 {
+    2.0 * jitter * jitter / (BASE_MEMORY * BASE_MEMORY * BASE_MEMORY)
+}
+
+impl Variant {
+    fn advance(&mut self, elapsed: f64, corrected: f64, changed: f64) {
+        let unit = |state: usize| std::array::from_fn(|i| if i == state { 1.0 } else { 0.0 });
+        let noise = [
+            (base_noise(self.jitter.mean()) + changed, unit(bank::base(0))),
+            (changed, unit(bank::asymmetry(0))),
+        ];
+        self.bank.advance(elapsed, corrected, &noise);
+    }
+
+    fn observe(&mut self, exchange: Exchange, share: f64, softness: f64, floor: f64) -> Outcome {
+        let soft = self.softness(softness, floor);
+        let legs = [
+            Leg::forward(0, exchange.forward(), self.jitter.forward / share, soft.0),
+            Leg::backward(0, exchange.backward(), self.jitter.backward / share, soft.1),
+            Leg::not_negative(0, 1.0),
+            Leg::not_negative(0, -1.0),
+        ];
+        let asymmetry = bank::asymmetry(0);
+        let is_asymmetric = self.bank.covariance(asymmetry, asymmetry) > 0.0;
+        let outcome = self.bank.observe(&legs[..if is_asymmetric { 4 } else { 2 }], share);
+        self.score = EVIDENCE_KEPT * self.score + outcome.log_evidence;
+        outcome
+    }
+
+    /// Follows the mean queueing delays.
+    fn learn(&mut self, excess: [f64; 2], weight: f64, least: f64) {
+        let follow = |mean: &mut f64, excess: f64| {
+            *mean = (*mean + weight * (excess.min(JITTER_CLIP * *mean) - *mean)).max(least);
+        };
+        follow(&mut self.jitter.forward, excess[0]);
+        follow(&mut self.jitter.backward, excess[1]);
+    }
+
+    /// Variances of the edges there and back.
+    fn softness(&self, share: f64, floor: f64) -> (f64, f64) {
+        let of = |jitter: f64| (share * jitter).powi(2) + floor * floor;
+        (of(self.jitter.forward), of(self.jitter.backward))
+    }
+
+    /// Expected base delay and its standard error.
+    fn base(&self) -> (f64, f64) {
+        let state = bank::base(0);
+        (self.bank.mean(state), self.bank.covariance(state, state).sqrt())
+    }
+}
