@@ -9,6 +9,8 @@ use crate::correction::{ClockPoint, Correction};
 use crate::{ClockCommand, CorrectionTime, Settings, StepPolicy};
 use chime_time::{Frequency, MonoTime, NtpDuration};
 
+/// Bounds of the share of the interval between updates that a slew takes by itself.
+const BALANCED_SHARE: (f64, f64) = (0.125, 0.75);
 /// Bounds of the length of a slew, seconds: shorter ones would end before the timer that ends them can be trusted, and
 /// what takes longer is planned anew long before.
 const SLEW_SECONDS: (f64, f64) = (0.5, 1e4);
@@ -28,9 +30,24 @@ pub(crate) struct Estimate {
     pub(crate) error: f64,
     /// Frequency that the free oscillator lacks, s per s.
     frequency: f64,
+    /// Random walk of that frequency, squared, (s per s)² in each second.
+    wander_square: f64,
 }
 
+/// Corrections of more than so many standard errors are urgent.
+const URGENT_SIGMAS: f64 = 10.0;
+
 impl Estimate {
+    /// Share of the interval between updates that a slew by `remaining` seconds takes, see [`CorrectionTime::Balanced`]: a
+    /// quarter where the oscillator's wander in one interval is as large as the estimate is uncertain.
+    fn balanced_share(&self, interval: f64, remaining: f64) -> f64 {
+        if remaining.abs() > URGENT_SIGMAS * self.error {
+            return BALANCED_SHARE.0;
+        }
+        let wander = (self.wander_square * interval * interval * interval).sqrt();
+        (0.25 * self.error / wander).clamp(BALANCED_SHARE.0, BALANCED_SHARE.1)
+    }
+
     /// Remote minus local when the clock is at `point`, seconds.
     pub(crate) fn offset_at(&self, point: ClockPoint) -> f64 {
         self.offset + self.frequency * (point.free - self.point.free)
@@ -133,6 +150,7 @@ impl ClockDiscipline {
             offset: combined.offset,
             error: combined.offset_error,
             frequency: self.frequency,
+            wander_square: combined.wander_square,
         }
     }
 
@@ -179,6 +197,10 @@ impl ClockDiscipline {
     /// How long it takes to work off what remains, if the rate allows.
     fn slew_seconds(&self, remaining: f64, settings: &Settings) -> f64 {
         let seconds = match settings.correction_time {
+            CorrectionTime::Balanced => {
+                let share = |estimate: Estimate| estimate.balanced_share(self.interval, remaining);
+                self.interval * self.estimate.map_or(BALANCED_SHARE.0, share)
+            }
             CorrectionTime::Share(share) => self.interval * share,
             CorrectionTime::Ratio(ratio) => {
                 let error = self.estimate.map_or(0.0, |estimate| estimate.error);
@@ -278,12 +300,13 @@ mod tests {
     }
 
     fn discipline() -> (ClockDiscipline, Settings) {
-        let settings = Settings { mono_is_slewed: false, ..Settings::default() };
+        let correction_time = CorrectionTime::Share(0.25);
+        let settings = Settings { mono_is_slewed: false, correction_time, ..Settings::default() };
         (ClockDiscipline::new(&settings, 0.0, 1e-4, at(0.0)), settings)
     }
 
     fn combined(offset: f64, frequency: f64) -> Combined {
-        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8 }
+        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8, wander_square: 1e-18 }
     }
 
     fn frequency_of(command: ClockCommand) -> f64 {
@@ -328,6 +351,19 @@ mod tests {
         assert_eq!(clock.decide(9.0, false, &policy), Decision::Step(9.0));
         clock.stepped(NtpDuration::from_seconds(9));
         assert_eq!(clock.decide(2.0, false, &policy), Decision::Refuse { by: 2.0, accumulated: true });
+    }
+
+    #[test]
+    fn slews_are_slow_where_queues_dominate_and_quick_where_the_oscillator_does() {
+        let at_wander = |wander: f64| {
+            let (clock, _) = discipline();
+            let estimate = Combined { wander_square: wander * wander, ..combined(1e-6, 0.0) };
+            clock.estimate_of(at(0.0), &estimate)
+        };
+        assert!((at_wander(1e-10).balanced_share(16.0, 1e-6) - 0.75).abs() < 1e-12);
+        assert!((at_wander(1e-7).balanced_share(16.0, 1e-6) - 0.125).abs() < 1e-12);
+        assert!((at_wander(1e-6 / 64.0).balanced_share(16.0, 1e-6) - 0.25).abs() < 1e-12);
+        assert!((at_wander(1e-10).balanced_share(16.0, 1e-4) - 0.125).abs() < 1e-12, "urgent");
     }
 
     #[test]

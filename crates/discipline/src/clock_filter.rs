@@ -54,6 +54,8 @@ pub(crate) struct FilterEstimate {
     pub(crate) frequency: f64,
     /// Standard error of the frequency.
     pub(crate) skew: f64,
+    /// Random walk of the frequency, squared, (s per s)² in each second.
+    pub(crate) wander_square: f64,
     /// Standard deviation of the samples.
     pub(crate) standard_deviation: f64,
     /// Samples in memory, runs of their residuals, time between oldest and newest.
@@ -195,6 +197,7 @@ impl ClockFilter {
             offset_error,
             frequency: moments.frequency,
             skew: moments.frequency_variance.sqrt(),
+            wander_square: moments.wander_square,
             standard_deviation: tracking.estimator.offset_deviation(),
             samples: self.samples.len(),
             runs: self.runs(),
@@ -250,6 +253,22 @@ impl ClockFilter {
     /// The estimator, once there is a sample.
     pub(crate) fn estimator(&self) -> Option<&Estimator> {
         self.tracking.as_ref().map(|tracking| &tracking.estimator)
+    }
+
+    /// What the offsets of the estimator are relative to, seconds.
+    pub(crate) fn anchor(&self) -> f64 {
+        self.tracking.as_ref().map_or(0.0, |tracking| tracking.anchor.as_secs_f64())
+    }
+
+    /// The newest sample as the estimator saw it; `None` while it is held back.
+    pub(crate) fn newest_exchange(&self) -> Option<Exchange> {
+        let (tracking, newest) = (self.tracking.as_ref()?, self.samples.back()?);
+        let offset = (newest.measured - tracking.anchor).as_secs_f64();
+        self.contradictions.is_empty().then_some(Exchange {
+            point: newest.point,
+            offset,
+            delay: newest.delay,
+        })
     }
 
     /// The clock was stepped forward by `by`: every offset is smaller by that.

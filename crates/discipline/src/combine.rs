@@ -21,6 +21,8 @@ pub(crate) struct Combined {
     pub(crate) frequency: f64,
     /// Standard error of the frequency.
     pub(crate) skew: f64,
+    /// Random walk of the frequency, squared, (s per s)² in each second.
+    pub(crate) wander_square: f64,
 }
 
 /// Combines offsets weighted by the inverse of the distance, as a near source has less asymmetry to hide, and
@@ -35,12 +37,18 @@ pub(crate) fn combine(contributions: &[Contribution]) -> Option<Combined> {
         contributions.iter().map(|c| value(c) / c.distance).sum::<f64>() / weight
     };
     let offset = mean(&|c| c.estimate.offset);
-    let error_square: f64 =
-        contributions.iter().map(|c| (c.estimate.offset_error / c.distance / weight).powi(2)).sum();
+    // Errors of sources that see the same oscillator are not independent, but nearly where queues dominate.
+    let certainty: f64 = contributions.iter().map(|c| 1.0 / variance(c.estimate.offset_error)).sum();
     let frequency =
         contributions.iter().map(|c| c.estimate.frequency / variance(c.estimate.skew)).sum::<f64>()
             / precision;
-    Some(Combined { offset, offset_error: error_square.sqrt(), frequency, skew: (1.0 / precision).sqrt() })
+    Some(Combined {
+        offset,
+        offset_error: certainty.sqrt().recip(),
+        frequency,
+        skew: (1.0 / precision).sqrt(),
+        wander_square: mean(&|c| c.estimate.wander_square),
+    })
 }
 
 /// The square of a standard error, never zero.
@@ -58,6 +66,7 @@ mod tests {
             offset_error: 1e-6,
             frequency,
             skew,
+            wander_square: 1e-18,
             standard_deviation: 1e-6,
             samples: 8,
             runs: 4,

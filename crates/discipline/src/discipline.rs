@@ -1,13 +1,15 @@
 //! The discipline as the engine sees it: samples in, commands and reports out.
 
+mod joining;
 mod operator;
 mod reports;
 
 use crate::clock_discipline::{ClockDiscipline, Decision};
 use crate::clock_filter::FrequencyBelief;
-use crate::combine::{self, Combined, Contribution};
+use crate::combine::Combined;
 use crate::command_queue::CommandQueue;
 use crate::election::{self, Choice, Outcome};
+use crate::estimator::joint::Joint;
 use crate::fallback::Fallback;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
@@ -64,6 +66,8 @@ pub struct Discipline {
     patience: Patience,
     /// The clock was set by fewer samples than usual, and not all sources have more by now.
     young: bool,
+    /// The estimate over several sources, when several are combined.
+    joint: Option<Joint>,
     commands: CommandQueue,
     step: Option<StepEvidence>,
     can_step: bool,
@@ -121,6 +125,7 @@ impl Discipline {
             dirty: false,
             patience: Patience::Unasked,
             young: false,
+            joint: None,
             commands: CommandQueue::default(),
             step: None,
             can_step: true,
@@ -390,12 +395,7 @@ impl Discipline {
         if !is_fresh && self.clock.estimate.is_some() {
             return UpdateSummary::default();
         }
-        let contributions: Vec<Contribution> = choice
-            .combined
-            .iter()
-            .map(|&(candidate, distance)| Contribution { estimate: candidate.estimate, distance })
-            .collect();
-        let Some(combined) = combine::combine(&contributions) else { return UpdateSummary::default() };
+        let Some(combined) = self.combine(now, choice) else { return UpdateSummary::default() };
         let startup = !self.was_synchronized;
         let mut decision = self.clock.decide(combined.offset, startup, &self.settings.step);
         if !self.settings.steer || (matches!(decision, Decision::Step(_)) && !self.can_step) {
@@ -546,6 +546,9 @@ impl Discipline {
                     source.filter.step(by);
                     source.history.step(by);
                 }
+                if let Some(joint) = &mut self.joint {
+                    joint.step(by.as_secs_f64());
+                }
                 self.clock.stepped(by);
                 if let Some(evidence) = self.step.take() {
                     self.push_event(DisciplineEvent::Stepped(StepEvidence {
@@ -640,6 +643,7 @@ impl Discipline {
         self.now = self.now.max(now);
         self.sources.iter_mut().for_each(Source::clear);
         self.clock.reset();
+        self.joint = None;
         self.reference = None;
         self.selected = None;
         self.patience = Patience::Unasked;

@@ -17,6 +17,7 @@
 pub(crate) mod bank;
 mod correlation;
 mod gaussian;
+pub(crate) mod joint;
 mod truncated;
 
 use crate::correction::ClockPoint;
@@ -44,9 +45,9 @@ const JITTER_CLIP: f64 = 6.0;
 const BASE_MEMORY: f64 = 1000.0;
 /// A mean queueing delay is not believed to be less than this, seconds.
 const JITTER_MIN: f64 = 2e-9;
-/// Beyond its uncertainty a base delay sinks by this share of the mean queueing delay before the path is said to have
-/// changed.
-const DROP_MARGIN: f64 = 0.5;
+/// Beyond its uncertainty a base delay sinks by this multiple of the mean queueing delay before the path is said to have
+/// changed; and by the second divided by the number of exchanges, as a few may all have had long queues.
+const DROP_MARGIN: (f64, f64) = (1.0, 20.0);
 /// Standard errors of the base delay that are no change of the path.
 const DROP_SIGMAS: f64 = 6.0;
 /// Uncertainty of base and asymmetry after a change of the path, as a multiple of the change.
@@ -186,14 +187,16 @@ impl Estimator {
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
         // The shortest of n is about mean/n above the base; one or two say little about how much that is.
         let unknown = if start.len() < 3 { shortest / 10.0 / (count * count) } else { 0.0 };
-        let jitter = ((mean - shortest) * count / (count - 0.6)).max(unknown).max(self.jitter_min());
-        let base = shortest - 0.9 * jitter / count.sqrt();
+        let typical = typical_excess(&start, shortest, mean);
+        let jitter = (typical * count / (count - 0.6)).max(unknown).max(self.jitter_min());
+        // The base is not far below the shortest delay, and never negative.
+        let margin = (0.9 * jitter / count.sqrt()).min(shortest / 2.0);
         let own_excess = first.delay / 2.0 - shortest;
-        let offset_error = mean - shortest + 3.0 * jitter + own_excess / 2.0;
+        let offset_error = 4.0 * jitter + own_excess / 2.0;
         let states = [
             (first.offset, offset_error * offset_error),
             (self.prior.frequency, self.frequency_variance(&start, offset_error)),
-            (base, (0.7 * jitter).powi(2)),
+            (shortest - margin, (0.7 * margin).powi(2)),
             (0.0, 0.0),
         ];
         let bank = Bank::new(Gaussian::independent(&states));
@@ -204,8 +207,9 @@ impl Estimator {
         }
         self.chosen = 0;
         self.last = first;
-        for exchange in &start {
-            self.process(*exchange);
+        // One exchange alone is what the states were made of.
+        if start.len() > 1 {
+            start.iter().for_each(|exchange| self.process(*exchange));
         }
         self.start = start;
     }
@@ -258,7 +262,8 @@ impl Estimator {
         let (base, error) = variant.base();
         let jitter = variant.jitter.mean();
         let softness = variant.softness(SOFTNESS[self.chosen], self.floor);
-        let margin = DROP_SIGMAS * (error + softness.0.max(softness.1).sqrt()) + DROP_MARGIN * jitter;
+        let queues = (DROP_MARGIN.0 + DROP_MARGIN.1 / self.count as f64) * jitter;
+        let margin = DROP_SIGMAS * (error + softness.0.max(softness.1).sqrt()) + queues;
         let drop = base - exchange.delay / 2.0;
         if drop > margin { (CHANGE_SPREAD * drop).powi(2) } else { 0.0 }
     }
@@ -291,15 +296,25 @@ impl Estimator {
         self.count > START_EXCHANGES as u64
     }
 
-    /// Mean queueing delay on one way, seconds.
-    pub(crate) fn jitter(&self) -> f64 {
-        self.variants[self.chosen].jitter.mean()
+    /// Mean queueing delay on one way, seconds, of the way with the shorter queues, and less the more they differ: one way
+    /// without queues is enough for an accurate clock, but only frequent samples can show that it has none.
+    pub(crate) fn sharper_jitter(&self) -> f64 {
+        let Jitter { forward, backward } = self.variants[self.chosen].jitter;
+        let (short, long) = (forward.min(backward), forward.max(backward));
+        // Small differences are chance.
+        let ratio = (1.25 * short / long).min(1.0);
+        f64::midpoint(forward, backward) * ratio * ratio
     }
 
     /// Standard deviation that queues give to offsets, seconds.
     pub(crate) fn offset_deviation(&self) -> f64 {
         let jitter = self.variants[self.chosen].jitter;
         jitter.forward.hypot(jitter.backward) / 2.0
+    }
+
+    /// Which softness is believed.
+    pub(crate) const fn softness_in_use(&self) -> usize {
+        self.chosen
     }
 
     /// What is known about the path.
@@ -323,6 +338,21 @@ impl Estimator {
     }
 }
 
+/// Excess delay of one way that is typical of the first exchanges: their mean, unless a few were so slow that it is
+/// theirs alone. Sums of two exponential delays of mean 1 have mean 2 and median 1.68.
+fn typical_excess(start: &[Exchange], shortest: f64, mean: f64) -> f64 {
+    const MEAN_BY_MEDIAN: f64 = 2.0 / 1.68;
+    const MEDIANS_MAX: f64 = 2.0;
+    let mean = mean - shortest;
+    if start.len() < 3 {
+        return mean;
+    }
+    let mut delays: Vec<f64> = start.iter().map(|exchange| exchange.delay / 2.0 - shortest).collect();
+    let middle = delays.len() / 2;
+    let median = *delays.select_nth_unstable_by(middle, f64::total_cmp).1;
+    mean.min(MEDIANS_MAX * MEAN_BY_MEDIAN * median)
+}
+
 impl Jitter {
     fn mean(self) -> f64 {
         f64::midpoint(self.forward, self.backward)
@@ -331,7 +361,7 @@ impl Jitter {
 
 /// Variance that a base delay gains with each exchange: what is remembered of it is about [`BASE_MEMORY`] exchanges.
 pub(crate) fn base_noise(jitter: f64) -> f64 {
-    2.0 * jitter * jitter / (BASE_MEMORY * BASE_MEMORY * BASE_MEMORY)
+    2.0 * jitter * jitter / BASE_MEMORY.powi(3)
 }
 
 impl Variant {

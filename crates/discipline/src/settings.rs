@@ -78,20 +78,18 @@ impl Default for Settings {
 }
 
 /// How long it takes to work an offset off.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub enum CorrectionTime {
+    /// Most of the interval between updates where queues make the estimate uncertain, as haste would only disturb the
+    /// frequency; an eighth of it where the oscillator wanders off from one update to the next.
+    #[default]
+    Balanced,
     /// This share of the interval between updates, whatever the offset is: short enough to be over before the next
     /// update, long enough to hardly disturb the frequency.
     Share(f64),
     /// For an offset as large as its standard error this many times the interval between updates, for a larger one
     /// proportionally less (chrony's `corrtimeratio`).
     Ratio(f64),
-}
-
-impl Default for CorrectionTime {
-    fn default() -> Self {
-        Self::Share(0.25)
-    }
 }
 
 /// Which long-term averages of the frequency are kept: over 2^`min` seconds, twice that, and so on up to 2^`max`. When the

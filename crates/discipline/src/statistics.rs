@@ -234,15 +234,16 @@ impl SystemState {
     }
 }
 
-/// What the regression of a source would like its poll interval to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a source's poll interval should be.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum PollAdvice {
     /// The newest samples contradict the others: what is true must be known soon.
     Shortest,
-    /// The line bends: samples are needed more often.
-    Shorter,
-    /// As it is.
+    /// As it is: too little is known.
     Keep,
-    /// The line is straight over many samples: fewer would do.
-    Longer,
+    /// This interval buys accuracy best.
+    Interval {
+        /// Seconds; positive and finite.
+        seconds: f64,
+    },
 }

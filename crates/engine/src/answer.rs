@@ -4,6 +4,7 @@
 //! identifier, authenticator. What does not fit is counted by its reason and ignored; the wait for the right answer goes
 //! on until the exchange's deadline.
 
+use crate::asking::INTERVAL_LATENESS;
 use crate::association::{Association, Exchange, LastAnswer, Outcome, Proof};
 use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
@@ -380,7 +381,8 @@ impl Engine {
         }
         let association = &self.associations[index];
         let asked_at = association.exchange.as_ref().map_or(now, |exchange| exchange.asked_at);
-        let interval = association.polling.interval_seconds() * self.random.jitter(1.0, 1.02);
+        let interval =
+            association.polling.interval_seconds() * self.random.jitter(1.0, 1.0 + INTERVAL_LATENESS);
         self.timers.set(Timer::Poll(id), asked_at.add_secs_f64(interval));
     }
 }

@@ -18,8 +18,9 @@ use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator,
 const ANSWER_SECONDS_MAX: f64 = 5.0;
 /// The part of the poll interval after which the wait ends, so that one exchange is over before the next begins.
 const ANSWER_INTERVAL_PART: f64 = 0.95;
-/// How much longer than asked for intervals are at most, so that clients do not march in step.
-const INTERVAL_JITTER: f64 = 0.02;
+/// Share of the interval by which requests are late at random, so that clients do not march in step. Never early: the
+/// interval is what the operator and the server agreed to.
+pub(crate) const INTERVAL_LATENESS: f64 = 1.0 / 32.0;
 /// Room for a request: one with placeholders is at most [`REQUEST_OCTETS_MAX`], and one long cookie always fits.
 const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX;
 
@@ -73,9 +74,8 @@ impl Engine {
                     from_port: None,
                 });
                 self.timers.set(Timer::ExchangeDeadline(id), now.add_secs_f64(deadline));
-                // Never less than the operator allows.
-                let jitter = self.random.jitter(1.0, 1.0 + INTERVAL_JITTER);
-                self.timers.set(Timer::Poll(id), now.add_secs_f64(interval * jitter));
+                let pause = interval * self.random.jitter(1.0, 1.0 + INTERVAL_LATENESS);
+                self.timers.set(Timer::Poll(id), now.add_secs_f64(pause));
             }
             Ok(None) => {}
             Err(error) => {

@@ -136,7 +136,7 @@ impl SourceConfig {
             authentication: Authentication::None,
             iburst: true,
             iburst_requests: 4,
-            poll_min: PollExponent::new(4),
+            poll_min: PollExponent::new(6),
             poll_max: PollExponent::new(10),
             poll_initial: None,
             options: SourceOptions::default(),

@@ -91,7 +91,7 @@ mod tests {
     fn poll_limits_push_each_other() {
         let config = SourceConfig::server("a.example");
         let exponents = |config: &SourceConfig| (config.poll_min.exponent(), config.poll_max.exponent());
-        assert_eq!(exponents(&config), (4, 10));
+        assert_eq!(exponents(&config), (6, 10));
         let change = |change: SourceChange| exponents(&change.applied_to(config.clone()));
         assert_eq!(change(SourceChange::PollMin(PollExponent::new(11))), (11, 11));
         assert_eq!(change(SourceChange::PollMin(PollExponent::new(5))), (5, 10));

@@ -11,8 +11,9 @@ pub(crate) const UNREACHABLE_POLLS: u32 = 8;
 /// Servers with a longer round trip than this are asked once a second at most, however short the interval that is allowed:
 /// only a server in the same network is to be asked more often, as with chronyd.
 const NEAR_SECONDS_MAX: f64 = 0.01;
-/// How far the adaptation's counter goes before the interval changes. RFC 5905 §11.3, `LIMIT`.
-const ADAPTATION_LIMIT: i32 = 30;
+/// By how much an interval grows with each measurement at the most: what the estimator believes early may be wrong, and an
+/// interval that is too long takes long to notice.
+const GROWTH: f64 = 1.05;
 
 /// Requests in quick succession.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,17 +27,19 @@ pub(crate) struct Burst {
 /// The polling of one association.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Polling {
-    exponent: PollExponent,
+    /// Between requests outside of bursts, seconds.
+    interval: f64,
     min: PollExponent,
     max: PollExponent,
     /// Raised by RATE: the interval never goes below this again while the association lives.
     floor: PollExponent,
     reach: u8,
     unanswered: u32,
-    adaptation: i32,
     /// Whether the last answer came from near by, or there was none yet.
     near: bool,
     burst: Option<Burst>,
+    /// Seconds to the next request while the interval opens up after a burst.
+    ramp: Option<f64>,
     /// Whether polling stops after the burst.
     pub(crate) offline_after_burst: bool,
 }
@@ -46,15 +49,15 @@ impl Polling {
         let max = config.poll_max.max(config.poll_min);
         let exponent = config.poll_initial.unwrap_or(config.poll_min).clamp(config.poll_min, max);
         let mut polling = Self {
-            exponent,
+            interval: exponent.seconds(),
             min: config.poll_min,
             max,
             floor: config.poll_min,
             reach: 0,
             unanswered: 0,
-            adaptation: 0,
             near: true,
             burst: None,
+            ramp: None,
             offline_after_burst: false,
         };
         if config.iburst {
@@ -63,9 +66,10 @@ impl Polling {
         polling
     }
 
-    /// The exponent in use; log2 seconds.
-    pub(crate) const fn exponent(&self) -> PollExponent {
-        self.exponent
+    /// The interval in use as the nearest power of two; log2 seconds. The intervals themselves have no steps.
+    pub(crate) fn exponent(&self) -> PollExponent {
+        #[expect(clippy::cast_possible_truncation, reason = "a logarithm of a finite number")]
+        PollExponent::new(self.interval.log2().round() as i8).clamp(self.min, self.max)
     }
 
     pub(crate) const fn limits(&self) -> (PollExponent, PollExponent) {
@@ -74,7 +78,7 @@ impl Polling {
 
     pub(crate) fn set_limits(&mut self, min: PollExponent, max: PollExponent) {
         (self.min, self.max) = (min, max);
-        self.set(self.exponent.exponent());
+        self.set(self.interval);
     }
 
     pub(crate) const fn reach(&self) -> u8 {
@@ -96,8 +100,12 @@ impl Polling {
         }
     }
 
-    pub(crate) const fn end_burst(&mut self) {
-        self.burst = None;
+    /// Ends the burst. The interval opens up from its pace: what a burst says about the frequency is soon worth nothing, and
+    /// four requests more than make up for it.
+    pub(crate) fn end_burst(&mut self) {
+        if self.burst.take().is_some() {
+            self.ramp = Some(2.0 * BURST_SECONDS).filter(|&seconds| seconds < self.interval);
+        }
     }
 
     /// A request leaves: how long until the next one, before jitter; seconds.
@@ -105,17 +113,19 @@ impl Polling {
         if let Some(burst) = &mut self.burst {
             burst.total = burst.total.saturating_sub(1);
             if burst.total == 0 {
-                self.burst = None;
+                self.end_burst();
             }
+        } else {
+            self.ramp = self.ramp.map(|seconds| 2.0 * seconds).filter(|&seconds| seconds < self.interval);
         }
         self.interval_seconds()
     }
 
     /// The interval that is in force; seconds.
     pub(crate) fn interval_seconds(&self) -> f64 {
-        let allowed = self.exponent.seconds();
-        let regular = if self.near { allowed } else { allowed.max(1.0) };
-        if self.burst.is_some() { regular.min(BURST_SECONDS) } else { regular }
+        let regular = if self.near { self.interval } else { self.interval.max(1.0) };
+        let at_most = if self.burst.is_some() { Some(BURST_SECONDS) } else { self.ramp };
+        at_most.map_or(regular, |seconds| seconds.min(regular))
     }
 
     /// An exchange ended with an authentic answer of a synchronised server. Gives whether it was unreachable before.
@@ -132,11 +142,11 @@ impl Polling {
     }
 
     /// A measurement was accepted.
-    pub(crate) const fn measured(&mut self) {
+    pub(crate) fn measured(&mut self) {
         if let Some(burst) = &mut self.burst {
             burst.good = burst.good.saturating_sub(1);
             if burst.good == 0 {
-                self.burst = None;
+                self.end_burst();
             }
         }
     }
@@ -146,34 +156,20 @@ impl Polling {
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
         // It may just be too far away for its answer to come before the next request.
-        self.near &= self.exponent.exponent() >= 0;
-        self.adaptation = 0;
+        self.near &= self.interval >= 1.0;
         // A server that is gone is asked less and less often, one step for each time the register runs empty.
         if self.reach == 0 && self.unanswered.is_multiple_of(UNREACHABLE_POLLS) && self.burst.is_none() {
-            self.set(self.exponent.exponent() + 1);
+            self.set(self.interval * 2.0);
         }
         self.unanswered == UNREACHABLE_POLLS
     }
 
-    /// Adapts the interval to what the source's regression advises. The counter and its limit are those of RFC 5905
-    /// §11.3: one step of advice is not enough, and shortening is quicker than lengthening.
+    /// Adapts the interval to what the discipline advises: shorter at once, longer little by little.
     pub(crate) fn adapt(&mut self, advice: PollAdvice) {
-        let step = i32::from(self.exponent.exponent()).max(1);
-        self.adaptation += match advice {
-            PollAdvice::Shortest => {
-                self.set(self.min.exponent());
-                -self.adaptation
-            }
-            PollAdvice::Longer => step,
-            PollAdvice::Keep => 0,
-            PollAdvice::Shorter => -2 * step,
-        };
-        if self.adaptation > ADAPTATION_LIMIT {
-            self.adaptation = 0;
-            self.set(self.exponent.exponent() + 1);
-        } else if self.adaptation < -ADAPTATION_LIMIT {
-            self.adaptation = 0;
-            self.set(self.exponent.exponent() - 1);
+        match advice {
+            PollAdvice::Shortest => self.set(0.0),
+            PollAdvice::Keep => {}
+            PollAdvice::Interval { seconds } => self.set(seconds.min(self.interval * GROWTH)),
         }
     }
 
@@ -182,26 +178,25 @@ impl Polling {
     pub(crate) fn rate_limited(&mut self, server_poll: i8) {
         // What the server names is believed up to the usual longest interval, so that it cannot silence us for days.
         const BELIEVED_MAX: i8 = 13;
-        let wanted = (self.exponent.exponent() + 1).max(server_poll.min(BELIEVED_MAX));
+        let wanted = (self.exponent().exponent() + 1).max(server_poll.min(BELIEVED_MAX));
         self.floor = PollExponent::new(wanted.min(BELIEVED_MAX.max(self.max.exponent())));
         self.max = self.max.max(self.floor);
-        self.burst = None;
-        self.adaptation = 0;
-        self.exponent = self.exponent.max(self.floor);
+        (self.burst, self.ramp) = (None, None);
+        self.set(self.interval);
     }
 
     /// The network or the clock changed: ask soon and often again.
     pub(crate) fn restart(&mut self, burst: Option<Burst>) {
-        self.adaptation = 0;
         self.unanswered = 0;
-        self.set(self.min.exponent());
+        self.set(0.0);
         if let Some(burst) = burst {
             self.start_burst(burst);
         }
     }
 
-    fn set(&mut self, exponent: i8) {
-        self.exponent = PollExponent::new(exponent).clamp(self.min.max(self.floor), self.max);
+    /// Sets the interval, within its limits.
+    fn set(&mut self, seconds: f64) {
+        self.interval = seconds.clamp(self.min.max(self.floor).seconds(), self.max.seconds());
     }
 }
 
@@ -242,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_burst_ends_after_four_good_answers_or_eight_requests() {
+    fn the_first_burst_ends_after_four_good_answers_or_eight_requests_and_opens_up() {
         let mut good = Polling::new(&config());
         for _ in 0..3 {
             assert!((good.sent() - 2.0).abs() < 1e-9);
@@ -250,10 +245,10 @@ mod tests {
         }
         good.sent();
         good.measured();
-        assert!((good.interval_seconds() - 16.0).abs() < 1e-9);
+        assert!((good.interval_seconds() - 4.0).abs() < 1e-9);
         let mut lost = Polling::new(&config());
-        let intervals: Vec<f64> = (0..9).map(|_| lost.sent()).collect();
-        assert_eq!(intervals, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 16.0, 16.0]);
+        let intervals: Vec<f64> = (0..11).map(|_| lost.sent()).collect();
+        assert_eq!(intervals, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 4.0, 8.0, 16.0, 16.0]);
     }
 
     #[test]
@@ -267,30 +262,26 @@ mod tests {
         assert_eq!(polling.reach(), 0);
     }
 
+    fn advise(polling: &mut Polling, seconds: f64, times: u32) {
+        (0..times).for_each(|_| polling.adapt(PollAdvice::Interval { seconds }));
+    }
+
     #[test]
-    fn the_interval_follows_repeated_advice() {
+    fn the_interval_grows_slowly_and_shrinks_at_once() {
         let mut polling = Polling::new(&config());
-        for _ in 0..8 {
-            polling.adapt(PollAdvice::Longer);
-        }
+        advise(&mut polling, 40.0, 1);
+        assert!((polling.interval - 16.8).abs() < 1e-9);
+        advise(&mut polling, 40.0, 20);
+        assert!((polling.interval - 40.0).abs() < 1e-9);
         assert_eq!(polling.exponent().exponent(), 5);
-        for _ in 0..100 {
-            polling.adapt(PollAdvice::Longer);
-        }
-        assert_eq!(polling.exponent().exponent(), 6);
-        for _ in 0..5 {
-            polling.adapt(PollAdvice::Shorter);
-        }
-        assert_eq!(polling.exponent().exponent(), 5);
-        for _ in 0..100 {
-            polling.adapt(PollAdvice::Shorter);
-        }
-        assert_eq!(polling.exponent().exponent(), 4);
-        for _ in 0..100 {
-            polling.adapt(PollAdvice::Longer);
-        }
+        advise(&mut polling, 1e9, 100);
+        assert_eq!((polling.interval, polling.exponent().exponent()), (64.0, 6));
+        advise(&mut polling, 20.0, 1);
+        assert!((polling.interval - 20.0).abs() < 1e-9);
+        polling.adapt(PollAdvice::Keep);
+        assert!((polling.interval - 20.0).abs() < 1e-9);
         polling.adapt(PollAdvice::Shortest);
-        assert_eq!(polling.exponent().exponent(), 4, "at once");
+        assert_eq!(polling.interval, 16.0);
     }
 
     #[test]
@@ -300,9 +291,7 @@ mod tests {
         assert_eq!(polling.exponent().exponent(), 5);
         polling.rate_limited(8);
         assert_eq!((polling.exponent().exponent(), polling.limits().1.exponent()), (8, 8));
-        for _ in 0..100 {
-            polling.adapt(PollAdvice::Shorter);
-        }
+        advise(&mut polling, 1.0, 10);
         polling.restart(None);
         assert_eq!(polling.exponent().exponent(), 8);
         for _ in 0..300 {

@@ -18,12 +18,12 @@ fn the_first_requests_of_an_nts_client() {
     insta::assert_snapshot!(ladder(&Scenario::client_of(1).nts(), 0.0, 8.0, None), @r"
     0.028  c>s  request   v4 unique-id cookie authenticator  (196 octets)
     0.030  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
-    2.012  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    2.014  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
-    3.989  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    3.991  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
-    6.010  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    6.012  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
+    2.047  c>s  request   v4 unique-id cookie authenticator  (196 octets)
+    2.049  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
+    4.060  c>s  request   v4 unique-id cookie authenticator  (196 octets)
+    4.062  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
+    6.108  c>s  request   v4 unique-id cookie authenticator  (196 octets)
+    6.110  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
     ");
 }
 
@@ -31,14 +31,10 @@ fn the_first_requests_of_an_nts_client() {
 fn a_server_that_lost_its_keys() {
     let scenario = Scenario::client_of(1).nts();
     insta::assert_snapshot!(ladder(&scenario, 100.0, minutes(2.5), Some(Action::LoseKeys(0))), @r"
-    103.292  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    103.294  s>c  response  v4 kiss=NTSN unique-id  (84 octets)
-    108.320  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    108.322  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
-    124.005  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    124.007  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
-    139.887  c>s  request   v4 unique-id cookie authenticator  (196 octets)
-    139.889  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
+    133.253  c>s  request   v4 unique-id cookie authenticator  (196 octets)
+    133.255  s>c  response  v4 kiss=NTSN unique-id  (84 octets)
+    138.281  c>s  request   v4 unique-id cookie authenticator  (196 octets)
+    138.283  s>c  response  v4 stratum=1 unique-id authenticator  (196 octets)
     ");
 }
 
@@ -47,7 +43,7 @@ fn a_plain_client() {
     insta::assert_snapshot!(ladder(&Scenario::client_of(1), 0.0, 4.0, None), @r"
     0.072  c>s  request   v4  (48 octets)
     0.074  s>c  response  v4 stratum=1  (48 octets)
-    2.109  c>s  request   v4  (48 octets)
-    2.111  s>c  response  v4 stratum=1  (48 octets)
+    2.132  c>s  request   v4  (48 octets)
+    2.134  s>c  response  v4 stratum=1  (48 octets)
     ");
 }

@@ -8,12 +8,16 @@ use chime_time::{Frequency, MonoTime};
 const SKEW_SAVE_MAX: f64 = 1e-5;
 /// An oscillator's frequency is never known better than this, s per s.
 const FREQUENCY_ERROR_MIN: f64 = 1e-7;
-/// Samples in a straight line from which on a source may be asked less often.
-const SAMPLES_STRAIGHT: usize = 24;
-/// Samples left after bent ones were dropped below which a source should be asked more often.
-const SAMPLES_BENT: usize = 8;
-/// Samples from which on their jitter is known well enough to shorten the interval for it.
-const SAMPLES_SHORTEN: usize = 5;
+/// Exchanges before the poll interval is anything but the shortest.
+const SAMPLES_ADVICE_MIN: usize = 16;
+/// Intervals grow with this power of (mean queueing delay / wander), and with this factor before the power is taken: where
+/// longer ones save requests but are all wander, and shorter ones gain with the square root of their number at best.
+const INTERVAL_LAW: (f64, f64) = (1.3, 0.6);
+/// Long queues excuse long intervals only up to so much of a wander from one sample to the next: seconds, and a share of
+/// the queues.
+const WANDER_TOLERATED: (f64, f64) = (1.7e-4, 0.032);
+/// Longest interval that is ever advised, seconds: the temperature of a room changes within a quarter of an hour.
+const INTERVAL_MAX: f64 = 850.0;
 
 impl Discipline {
     /// What the server serves and what `tracking` shows, at `now`.
@@ -70,7 +74,15 @@ impl Discipline {
         if filter.is_contradicted() {
             return PollAdvice::Shortest;
         }
-        PollAdvice::Keep
+        let Some(estimator) = filter.estimator().filter(|_| filter.len() >= SAMPLES_ADVICE_MIN) else {
+            return PollAdvice::Keep;
+        };
+        let (wander, jitter) = (estimator.moments().log_wander.exp(), estimator.sharper_jitter());
+        let balanced = (INTERVAL_LAW.0 * jitter / wander).powf(INTERVAL_LAW.1);
+        // A random walk of the frequency moves the offset by wander·T^1.5 in T seconds.
+        let tolerated = ((WANDER_TOLERATED.0 + WANDER_TOLERATED.1 * jitter) / wander).powf(2.0 / 3.0);
+        let seconds = balanced.min(tolerated).min(INTERVAL_MAX);
+        if seconds.is_finite() { PollAdvice::Interval { seconds } } else { PollAdvice::Keep }
     }
 
     /// What is worth saving for the next run, once the frequency is known well enough.

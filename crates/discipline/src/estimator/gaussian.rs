@@ -42,11 +42,6 @@ impl<const N: usize> Gaussian<N> {
         this
     }
 
-    /// Number of states in use.
-    pub(crate) const fn states(&self) -> usize {
-        self.states
-    }
-
     /// The covariance of two states.
     pub(crate) fn covariance(&self, a: usize, b: usize) -> f64 {
         (a.max(b)..self.states).map(|k| self.factor(a, k) * self.factor(b, k) * self.diagonal[k]).sum()
@@ -89,12 +84,12 @@ impl<const N: usize> Gaussian<N> {
             let share = -factor / before;
             self.diagonal[k] *= before / total;
             gain[k] = weighted;
-            for i in 0..k {
-                let upper = self.upper[i][k];
+            for (row, gain) in self.upper.iter_mut().zip(&mut gain).take(k) {
+                let upper = row[k];
                 if before > 0.0 {
-                    self.upper[i][k] = upper + gain[i] * share;
+                    row[k] = upper + *gain * share;
                 }
-                gain[i] += weighted * upper;
+                *gain += weighted * upper;
             }
         }
         if total > 0.0 {
@@ -131,6 +126,16 @@ impl<const N: usize> Gaussian<N> {
         mean[0] += elapsed * mean[1];
         let (upper, diagonal) = columns.factorize(n);
         Self { states: n, mean, upper, diagonal }
+    }
+
+    /// The same belief in a distribution that has room for more states.
+    pub(crate) fn widened<const M: usize>(&self) -> Gaussian<M> {
+        let mut wide = Gaussian::independent(&[(0.0, 0.0); N][..self.states]);
+        for i in 0..self.states {
+            (wide.mean[i], wide.diagonal[i]) = (self.mean[i], self.diagonal[i]);
+            wide.upper[i][..self.states].copy_from_slice(&self.upper[i][..self.states]);
+        }
+        wide
     }
 
     /// The same belief with one more state, independent of the others; `None` when there is no room.
@@ -303,7 +308,7 @@ mod tests {
     fn states_come_and_go() {
         let belief = correlated();
         let three = belief.marginal(&[0, 1, 3]);
-        assert_eq!(three.states(), 3);
+        assert_eq!(three.states, 3);
         assert!((three.covariance(0, 2) - belief.covariance(0, 3)).abs() < 1e-12);
         assert!((three.covariance(2, 2) - belief.covariance(3, 3)).abs() < 1e-12);
         let four = three.extended(7.0, 9.0).unwrap();

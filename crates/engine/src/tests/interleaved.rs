@@ -202,7 +202,7 @@ fn nts_and_interleaved_mode_go_together() {
         let answer = nts_answer(asked, &Changes { header: Some(&change), ..Changes::default() });
         vec![Answer { after: LATE, ..answer }]
     });
-    world.run_for(300.0);
+    world.run_for(900.0);
     let source = world.source();
     assert!(source.ntp.interleaved && source.ntp.authenticated);
     assert_eq!(source.ntp.total_interleaved_rx, source.ntp.total_valid_rx - 1);

@@ -43,22 +43,22 @@ fn a_start_with_one_nak() {
     world.server("192.0.2.1:123", |asked| if asked.number == 2 { vec![nak(asked)] } else { good_nts(asked) });
     world.run_for(12.0);
     insta::assert_snapshot!(ladder(&world), @r"
-      0.000  lookup    nts.example
-      0.005  establish nts.example:4460 dates judged later
-      0.055  request   192.0.2.1:123 octets=232 placeholders=0
-      0.055  keys      aead=15 cookies=8
-      0.075  reachable
-      0.075  sample    delay=0.020
-      2.093  request   192.0.2.1:123 octets=232 placeholders=0
-      2.113  sample    delay=0.020
-      4.117  request   192.0.2.1:123 octets=232 placeholders=0
-      4.137  discard   NTS NAK: the server does not accept the cookie
-      6.017  establish nts.example:4460 dates checked
-      6.017  nts nak   other keys tried: false
-      6.067  request   192.0.2.1:123 octets=232 placeholders=0
-      6.067  keys      aead=15 cookies=8
-      6.087  sample    delay=0.020
-      8.093  request   192.0.2.1:123 octets=232 placeholders=0
-      8.113  sample    delay=0.020
+    0.000  lookup    nts.example
+    0.005  establish nts.example:4460 dates judged later
+    0.055  request   192.0.2.1:123 octets=232 placeholders=0
+    0.055  keys      aead=15 cookies=8
+    0.075  reachable
+    0.075  sample    delay=0.020
+    2.115  request   192.0.2.1:123 octets=232 placeholders=0
+    2.135  sample    delay=0.020
+    4.152  request   192.0.2.1:123 octets=232 placeholders=0
+    4.172  discard   NTS NAK: the server does not accept the cookie
+    6.052  establish nts.example:4460 dates checked
+    6.052  nts nak   other keys tried: false
+    6.102  request   192.0.2.1:123 octets=232 placeholders=0
+    6.102  keys      aead=15 cookies=8
+    6.122  sample    delay=0.020
+    8.143  request   192.0.2.1:123 octets=232 placeholders=0
+    8.163  sample    delay=0.020
     ");
 }

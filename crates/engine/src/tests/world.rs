@@ -9,7 +9,7 @@ use chime_nts::{
     AeadAlgorithm, AeadKey, Cookie, CookieKey, KeyRing, NtsKeys, NtsRequest, write_nts_nak,
     write_nts_response,
 };
-use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, NtpShort, NtpTimestamp};
+use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, NtpShort, NtpTimestamp, PollExponent};
 use chime_wire::{FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -86,7 +86,13 @@ pub(super) fn ip(address: &str) -> IpAddr {
     address.parse().expect("an address")
 }
 
-pub(super) fn config(sources: Vec<SourceConfig>) -> Config {
+/// Sources that say nothing about it are asked every 16 s, so that the minutes of these worlds hold enough exchanges.
+pub(super) fn config(mut sources: Vec<SourceConfig>) -> Config {
+    let limits = |source: &SourceConfig| (source.poll_min, source.poll_max);
+    let default = limits(&SourceConfig::server(""));
+    for source in sources.iter_mut().filter(|source| limits(source) == default) {
+        source.poll_min = PollExponent::new(4);
+    }
     let mut config = Config { sources, ..Config::default() };
     config.known_time.build_unix_seconds = BUILD;
     // These worlds' monotonic clock is true time itself.

@@ -89,7 +89,7 @@ impl Default for Conditions {
     fn default() -> Self {
         Self {
             servers: 1,
-            poll_min: 4,
+            poll_min: 6,
             poll_max: 10,
             iburst: true,
             iburst_requests: None,
