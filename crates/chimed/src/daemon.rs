@@ -1,5 +1,6 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
+use crate::broadcasts::Broadcasts;
 use crate::chrony_host::{self, ChronyDesk};
 use crate::chronyd;
 use crate::chronyd::files::PidFile;
@@ -157,7 +158,6 @@ struct Daemon {
 impl Daemon {
     /// Opens everything that needs privileges, gives them up, and starts the planes.
     fn start(options: &Options, model: Model) -> Result<Self> {
-        let path = options.config.clone();
         signals::install(&Signal::ALL)?;
         let now = clock::read();
         let mut seed = [0; 32];
@@ -178,7 +178,7 @@ impl Daemon {
         let clock = take_clock(options, now)?;
         let inheritance = Inheritance::read(&model);
         give_up_privileges(options, user, store.as_ref())?;
-        warn_of_unreadable(&model, path.as_deref());
+        warn_of_unreadable(&model, options.config.as_deref());
         let chrony = ChronyShell::new(&model, options, now.mono);
 
         let mut state = StateKeeper::new(store, shared.clone(), now.mono);
@@ -197,11 +197,12 @@ impl Daemon {
         state.restore_nts_state(&mut engine, now.mono);
         state.restore_samples(&mut engine, model.process.sample_history);
 
-        let publisher = Publisher::new(shared, now.mono, options.steers());
+        let publisher = Publisher::new(shared.clone(), now.mono, options.steers());
         let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
         let exchanges = Exchanges::of(&model);
+        let broadcasts = Broadcasts::of(&model, shared, now.mono)?;
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let view = View {
@@ -226,18 +227,18 @@ impl Daemon {
             })
             .transpose()
             .context("the control plane cannot be started")?;
-        let alone = control.is_none() && desks.is_none();
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
             state,
             publisher,
             exchanges,
+            broadcasts,
             trusts,
             inline,
             desks: inline_desks,
             chrony: Some(chrony),
-            alone,
+            alone: control.is_none() && desks.is_none(),
         };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
         Ok(Self { plane, servers, control, desks, manager: ServiceManager::from_environment() })
@@ -316,7 +317,7 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
         threads => workers(threads),
     };
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
-    let share_ports = model.has_peers();
+    let share_ports = model.has_peers() || !model.broadcasts.is_empty();
     let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
     serving::bind(&settings, shared)
 }

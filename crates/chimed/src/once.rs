@@ -1,5 +1,6 @@
 //! Measuring once: `chimed -Q`, `chimed -q` and `chime query`.
 
+use crate::broadcasts::Broadcasts;
 use crate::clock_shell::ClockShell;
 use crate::exchanges::Exchanges;
 use crate::publish::Publisher;
@@ -75,8 +76,10 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
     let parts = Parts {
         clock: ClockShell::new(driver, now),
         state: StateKeeper::new(None, shared.clone(), now.mono),
-        publisher: Publisher::new(shared, now.mono, set),
+        publisher: Publisher::new(shared.clone(), now.mono, set),
         exchanges: Exchanges::of(model),
+        // Nobody is told the time of a clock that is looked at once.
+        broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
         trusts,
         inline: Inline::default(),
         desks: InlineDesks::default(),

@@ -17,6 +17,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
             !running.servers.is_empty() && !running.has_peers() && read.has_peers(),
         ),
         ("[[nts-ke-server]]", ke(running) != ke(read)),
+        ("[[broadcast]]", running.broadcasts != read.broadcasts),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
         ("[observability]", running.observability != read.observability),

@@ -3,6 +3,7 @@
 //! Carries facts to the engine and wishes from it: datagrams, key establishments, lookups, the clock, the disk. Decides
 //! nothing about time. After each change it publishes what the other planes read; nobody locks it.
 
+use crate::broadcasts::Broadcasts;
 use crate::chronyd::shell::ChronyShell;
 use crate::clock_shell::ClockShell;
 use crate::desks::Desk;
@@ -90,6 +91,8 @@ pub struct Parts {
     pub publisher: Publisher,
     /// Sockets.
     pub exchanges: Exchanges,
+    /// What is sent without being asked for.
+    pub broadcasts: Broadcasts,
     /// Whom the sources trust.
     pub trusts: Trusts,
     /// Servers that have no threads of their own (`threads = "single"`).
@@ -149,6 +152,7 @@ pub struct TimePlane {
     /// What others read.
     pub publisher: Publisher,
     exchanges: Exchanges,
+    broadcasts: Broadcasts,
     inline: Inline,
     desks: InlineDesks,
     chrony: Option<ChronyShell>,
@@ -179,7 +183,8 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, trusts, inline, desks, chrony, alone } = parts;
+        let Parts { clock, state, publisher, exchanges, broadcasts, trusts, inline, desks, chrony, alone } =
+            parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
@@ -203,6 +208,7 @@ impl TimePlane {
             publisher,
             establishments: KeClients::new(exchanges.local().clone()),
             exchanges,
+            broadcasts,
             inline,
             desks,
             chrony,
@@ -396,6 +402,7 @@ impl TimePlane {
             inline_wake_at,
             self.engine.poll_timeout(),
             self.establishments.poll_timeout(),
+            self.broadcasts.poll_timeout(),
             self.state.poll_timeout(),
             self.chrony.as_ref().and_then(ChronyShell::poll_timeout),
             Some(self.next_publish),
@@ -423,6 +430,7 @@ impl TimePlane {
             ke.handle_timeout(clock::mono_now());
         }
         self.establishments.handle_timeout(clock::mono_now());
+        self.broadcasts.handle_timeout(clock::mono_now());
         while let Some(finished) = self.establishments.finished() {
             self.engine.handle_input(clock::mono_now(), finished);
         }

@@ -51,7 +51,7 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     })
 }
 
-/// The port from which we send to peers: that of our server.
+/// The port from which we send to peers, and broadcast: that of our server.
 #[must_use]
 pub fn peer_port(model: &Model) -> u16 {
     model.servers.first().map_or(NTP_PORT, |server| server.listen.port())

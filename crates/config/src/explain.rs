@@ -176,10 +176,16 @@ fn sources(count: usize) -> String {
 }
 
 fn serving(model: &Model) -> Vec<String> {
-    if model.servers.is_empty() && model.nts_ke_servers.is_empty() {
+    let is_silent = model.broadcasts.is_empty();
+    if model.servers.is_empty() && model.nts_ke_servers.is_empty() && is_silent {
         return vec!["Nobody is served.".to_owned()];
     }
     let mut text: Vec<String> = model.servers.iter().map(ntp_server).collect();
+    text.extend(model.broadcasts.iter().map(|broadcast| {
+        let seconds = broadcast.interval.as_secs();
+        let key = broadcast.key.map_or_else(String::new, |key| format!(", with a MAC of key {key}"));
+        format!("The time is sent to {} every {seconds} s without being asked for{key}.", broadcast.to)
+    }));
     for server in &model.nts_ke_servers {
         text.push(format!(
             "Keys for NTS are established on {} with the certificate {}{}.",

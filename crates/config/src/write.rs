@@ -7,9 +7,10 @@ use chime_discipline::CorrectionTime;
 use chime_time::Frequency;
 
 use crate::{
-    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, KeyFormat, Model,
-    NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits, ReferenceClock,
-    Refusal, RequireNts, Source, SourceKind, TemperatureCompensation, TemperatureCurve, Threads,
+    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, KeyFormat,
+    Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits,
+    ReferenceClock, Refusal, RequireNts, Source, SourceKind, TemperatureCompensation, TemperatureCurve,
+    Threads,
 };
 
 /// How much is written.
@@ -37,6 +38,9 @@ pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) ->
     out.source_defaults(model);
     for server in &model.servers {
         out.server(server);
+    }
+    for broadcast in &model.broadcasts {
+        out.broadcast(broadcast);
     }
     for server in &model.nts_ke_servers {
         out.comments(server.origin.as_ref(), comments);
@@ -273,6 +277,17 @@ impl Writer {
         let default = Model::default().refresh;
         self.set("name-refresh", &model.refresh.names, &default.names, ToString::to_string);
         self.set("nts-key-refresh", &model.refresh.nts_keys, &default.nts_keys, ToString::to_string);
+    }
+
+    fn broadcast(&mut self, broadcast: &Broadcast) {
+        let default = Broadcast::new(broadcast.to);
+        self.item("[[broadcast]]");
+        self.put("address", &quoted(&broadcast.to.to_string()));
+        self.set("interval", &broadcast.interval, &default.interval, |it| it.as_secs().to_string());
+        self.some("key", broadcast.key.as_ref(), ToString::to_string);
+        self.set("ttl", &broadcast.ttl, &default.ttl, ToString::to_string);
+        self.some("bind-address", broadcast.local.as_ref(), |local| quoted(&local.to_string()));
+        self.some("interface", broadcast.interface.as_ref(), |name| quoted(name));
     }
 
     fn server(&mut self, server: &NtpServer) {

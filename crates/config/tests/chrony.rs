@@ -492,6 +492,14 @@ fn peers_are_peers() {
 }
 
 #[test]
+fn broadcast_is_read() {
+    let broadcasts = model("broadcast 60 192.0.2.255\nbroadcast 8 ff02::101 1123\n").broadcasts;
+    let seen: Vec<_> = broadcasts.iter().map(|one| (one.to.to_string(), one.interval.as_secs())).collect();
+    assert_eq!(seen, [("192.0.2.255:123".to_owned(), 60), ("[ff02::101]:1123".to_owned(), 8)]);
+    assert!(broadcasts.iter().all(|one| one.ttl == 1 && one.key.is_none()));
+}
+
+#[test]
 fn xleave_asks_for_interleaved_mode() {
     let model = model("server a xleave\npool b nts xleave\nserver c\n");
     assert_eq!(

@@ -112,6 +112,29 @@ fn a_peer_is_a_source_of_its_own_mode() {
 }
 
 #[test]
+fn a_broadcast_has_an_address_and_an_interval() {
+    let model = load(
+        "[[broadcast]]\naddress = \"192.0.2.255\"\ninterval = 60\nkey = 3\n\
+                      [[broadcast]]\naddress = \"[ff02::101]:1123\"\nttl = 4\ninterface = \"eth0\"\n",
+    )
+    .model;
+    let [one, two] = &model.broadcasts[..] else { panic!("{:?}", model.broadcasts) };
+    assert_eq!(
+        (one.to.to_string(), one.interval.as_secs(), one.key),
+        ("192.0.2.255:123".to_owned(), 60, Some(3))
+    );
+    assert_eq!((two.to.to_string(), two.interval.as_secs()), ("[ff02::101]:1123".to_owned(), 64));
+    assert_eq!((two.ttl, two.interface.as_deref(), one.ttl), (4, Some("eth0"), 1));
+    let said = errors(
+        "[[broadcast]]\naddress = \"ntp.example\"\ninterval = 0\n[[broadcast]]\nkey = 0\n\
+                       [[broadcast]]\naddress = \"192.0.2.255\"\nbind-address = \"::1\"\n",
+    );
+    for wanted in ["is not an IP address", "`interval`", "needs `address`", "different families"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
 fn interleaved_mode_is_asked_for_by_its_key() {
     let file = "[[source]]\nmode = \"server\"\naddress = \"a\"\ninterleaved = true\n\
                 [[source]]\nmode = \"nts\"\naddress = \"b\"\n";

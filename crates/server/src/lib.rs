@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod broadcast;
 mod counters;
 mod policy;
 mod rate_limit;
@@ -16,6 +17,7 @@ mod subnet;
 mod transmit_times;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
+pub use broadcast::{BROADCAST_OCTETS_MAX, write_broadcast};
 pub use counters::{COOKIE_AGES, ResponseKind, ServerCounters, SilenceReason};
 pub use policy::{KeyTable, Policy, RequireNts, Versions};
 pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateLimitSettings};

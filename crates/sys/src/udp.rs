@@ -53,6 +53,10 @@ pub struct UdpOptions {
     pub stamps_on_request: bool,
     /// Ask for the address each datagram was sent to, needed to answer from it.
     pub packet_info: bool,
+    /// Allow broadcast addresses as destinations.
+    pub broadcast: bool,
+    /// How many routers multicast packets may pass; the kernel's usual value is 1: none.
+    pub multicast_ttl: Option<u8>,
     /// Let the port be shared with connected sockets ([`UdpSocket::connected_from`]), which get what their peers send; both
     /// sides must want it (`SO_REUSEADDR`).
     pub share_port: bool,
@@ -446,6 +450,15 @@ fn enable_extras(fd: &OwnedFd, ipv4: bool, options: &UdpOptions) {
         wish(options.packet_info, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1);
         wish(options.free_bind, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1);
         wish(has_dscp, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, traffic_class);
+    }
+    wish(options.broadcast, libc::SOL_SOCKET, libc::SO_BROADCAST, 1);
+    if let Some(ttl) = options.multicast_ttl {
+        let (level, name) = if ipv4 {
+            (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS)
+        };
+        wish(true, level, name, ttl.into());
     }
     if let Some(octets) = options.receive_buffer {
         wish(true, libc::SOL_SOCKET, libc::SO_RCVBUF, i32::try_from(octets).unwrap_or(i32::MAX));

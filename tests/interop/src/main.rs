@@ -6,6 +6,7 @@
 
 mod garbage;
 mod install;
+mod listen;
 mod middle;
 mod network;
 mod peers;
@@ -50,6 +51,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         // Only for ourselves, in the sandbox.
         "inside" => runner::run(rest),
         "middle" => middle::run(rest).map(|()| true),
+        "listen" => listen::run(rest).map(|()| true),
         "garbage" => garbage::run(rest).map(|()| true),
         _ => bail!("usage: truechimer-interop install | list | run [--jobs N] [WORD…]"),
     }

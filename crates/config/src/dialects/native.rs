@@ -125,6 +125,9 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     top.each("server", "[[server]]", |table| {
         draft.model.servers.extend(server::read_server(table));
     });
+    top.each("broadcast", "[[broadcast]]", |table| {
+        draft.model.broadcasts.extend(server::read_broadcast(table));
+    });
     top.each("nts-ke-server", "[[nts-ke-server]]", |table| {
         draft.model.nts_ke_servers.extend(server::read_ke_server(table));
     });

@@ -18,7 +18,7 @@ pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, LogChange};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
-pub use server::{AccessNetworks, CertificatePair, KeySet, NtpServer, NtsKeServer};
+pub use server::{AccessNetworks, Broadcast, CertificatePair, KeySet, NtpServer, NtsKeServer};
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
     PollLimits, Refresh, Source, SourceKind,
@@ -72,6 +72,8 @@ pub struct Model {
     pub key_format: KeyFormat,
     /// NTP servers, one per listening socket.
     pub servers: Vec<NtpServer>,
+    /// What is sent without being asked for.
+    pub broadcasts: Vec<Broadcast>,
     /// NTS key establishment servers, one per listening socket.
     pub nts_ke_servers: Vec<NtsKeServer>,
     /// The keys that seal NTS cookies.

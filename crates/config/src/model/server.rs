@@ -1,6 +1,6 @@
 //! What is served: NTP, NTS key establishment, cookie keys.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +49,31 @@ impl NtpServer {
             require_nts: RequireNts::No,
             versions: vec![3, 4],
         }
+    }
+}
+
+/// Packets that are sent to everybody on a network, without being asked for. RFC 5905 §9, mode 5.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broadcast {
+    /// Where to: a broadcast or multicast address, or that of one host.
+    pub to: SocketAddr,
+    /// Between two packets; at least a second.
+    pub interval: Duration,
+    /// The symmetric key of the packets' MACs; `None`: they have none.
+    pub key: Option<u32>,
+    /// How many routers a multicast packet may pass.
+    pub ttl: u8,
+    /// Local address of the packets; `None`: routing decides.
+    pub local: Option<IpAddr>,
+    /// Network interface of the packets; `None`: routing decides.
+    pub interface: Option<String>,
+}
+
+impl Broadcast {
+    /// Every 64 s, to the local network only.
+    #[must_use]
+    pub fn new(to: SocketAddr) -> Self {
+        Self { to, interval: Duration::from_secs(64), key: None, ttl: 1, local: None, interface: None }
     }
 }
 

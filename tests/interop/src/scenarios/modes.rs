@@ -2,6 +2,7 @@
 
 use super::PATIENCE;
 use crate::install::Suite::{self, Bookworm, Trixie};
+use crate::listen;
 use crate::network::v4;
 use crate::peers::{ClientOf, ServerOf, chimed, chrony};
 use crate::stage::Stage;
@@ -41,6 +42,7 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("modes/chrony-4.3-follows-peer", |stage| chrony_as_peer(stage, Bookworm, false)),
     ("modes/chrony-4.6.1-follows-peer-interleaved", |stage| chrony_as_peer(stage, Trixie, true)),
     ("modes/peer-without-the-key-is-not-believed", peer_without_key),
+    ("modes/broadcasts-arrive-beside-the-server", broadcasts_arrive),
 ];
 
 fn number(value: &Value, pointer: &str) -> u64 {
@@ -200,4 +202,24 @@ fn peer_without_key(stage: &mut Stage) -> Result<()> {
     let source = ours.source()?;
     ensure!(number(&source, "/ntp/total_valid_rx") == 0 && number(&source, "/reach") == 0, "{source}");
     ours.stop()
+}
+
+/// What is broadcast is seen by a socket elsewhere on the network, while clients of the same server are served.
+fn broadcasts_arrive(stage: &mut Stage) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let tables = "[[broadcast]]\naddress = \"10.77.0.255\"\ninterval = 1\nkey = 2\n\n\
+                  [[broadcast]]\naddress = \"10.77.0.2:1123\"\ninterval = 2\n";
+    let listener = listen::spawn(stage, &two, &[123, 1123])?;
+    let _server = chimed::server_with(stage, &one, &ServerOf::plain(), tables)?;
+    let four = stage.node(4)?;
+    let client = chrony::client(stage, &four, Bookworm, &ClientOf::plain("server4.test"))?;
+    stage.until("a client is served", PATIENCE, || client.view()?.expect_selected(0x0f))?;
+    stage.until("three packets on each port", PATIENCE, || {
+        let log = listener.log();
+        // Port, sender with port, octets, mode, key.
+        let with_mac = log.matches("123 from 10.77.0.1:123: 72 octets, mode 5, stratum 8, key 2").count();
+        let without = log.matches("1123 from 10.77.0.1:123: 48 octets, mode 5, stratum 8, no MAC").count();
+        ensure!(with_mac >= 3 && without >= 3, "{log}");
+        Ok(())
+    })
 }

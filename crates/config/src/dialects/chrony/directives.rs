@@ -7,7 +7,7 @@ use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
-use super::serving::{read_bind, read_client_limit, read_local, read_rate_limit, read_rule};
+use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, read_rate_limit, read_rule};
 use super::{AuthenticationMode, Reader, Request, access, files, source, unsupported};
 use crate::{Diagnostic, PanicThreshold, Severity};
 
@@ -43,6 +43,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         reader.serving.interface = Some(line.only("an interface")?.text.to_owned());
         Ok(())
     }),
+    ("broadcast", read_broadcast),
     ("clientloglimit", read_client_limit),
     ("cmdallow", access::read_rule),
     ("cmddeny", access::read_rule),

@@ -9,7 +9,9 @@ use chime_server::{AccessList, AccessRule, CLIENTS_MAX, Policy, RateLimitSetting
 use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use crate::{CertificatePair, Diagnostic, LocalReference, NtpServer, NtsKeServer, Origin, Severity};
+use crate::{
+    Broadcast, CertificatePair, Diagnostic, LocalReference, NtpServer, NtsKeServer, Origin, Severity,
+};
 
 /// What the directives about serving say.
 pub(super) struct Serving {
@@ -121,6 +123,19 @@ pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> P
     let [interval, burst, leak, kod] = values;
     reader.serving.rate_limit_place = Some(place(line));
     reader.serving.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, kod));
+    Ok(())
+}
+
+/// `broadcast INTERVAL ADDRESS [PORT]`.
+pub(super) fn read_broadcast(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let interval: u64 = line.integer(&(1..=i32::MAX.unsigned_abs().into()))?;
+    let word = line.require("an address")?;
+    let address: IpAddr =
+        word.text.parse().map_err(|_| Fault::new(&word, format!("`{}` is not an IP address", word.text)))?;
+    let port = if line.peek().is_some() { line.integer(&(1..=u16::MAX))? } else { 123 };
+    line.end()?;
+    let interval = Duration::from_secs(interval);
+    reader.model.broadcasts.push(Broadcast { interval, ..Broadcast::new(SocketAddr::new(address, port)) });
     Ok(())
 }
 

@@ -32,7 +32,6 @@ const REMOVED: &str = "chrony has dropped it too";
 
 /// Name, arguments, and what is different without it.
 pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
-    ("broadcast", Shape::Words(2), "nothing is broadcast"),
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
     ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), COMMANDS),
     ("commandkey", Shape::Words(0), REMOVED),

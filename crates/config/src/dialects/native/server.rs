@@ -8,10 +8,12 @@ use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, fault, integer, list, number, path, socket_address, string, subnet, text, word, wrong_type,
+    access_rule, fault, integer, ip_address, list, number, path, socket_address, string, subnet, text, word,
+    wrong_type,
 };
+use crate::model::parse_address;
 use crate::{
-    AccessNetworks, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
+    AccessNetworks, Broadcast, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
     RateLimitSettings, Refusal, RequireNts, Severity,
 };
 
@@ -56,6 +58,31 @@ fn read_rules(table: &mut TableReader<'_, '_, '_, '_>, server: &mut NtpServer) {
             server.rate_limit_entries = Policy::CLIENTS_DEFAULT;
         }
     });
+}
+
+/// One `[[broadcast]]`. RFC 5905 §9, mode 5.
+pub(in crate::dialects) fn read_broadcast(table: &mut TableReader<'_, '_, '_, '_>) -> Option<Broadcast> {
+    const INTERVAL_MAX: u64 = 131_072;
+    let to = table.require("address", broadcast_address);
+    let mut broadcast = Broadcast::new(to.unwrap_or_else(|| ([255, 255, 255, 255], 123).into()));
+    let interval = table.read("interval", integer(1..=INTERVAL_MAX));
+    broadcast.interval = interval.map_or(broadcast.interval, Duration::from_secs);
+    broadcast.key = table.read("key", integer(1..=u32::MAX));
+    table.set("ttl", integer(1..=u8::MAX), &mut broadcast.ttl);
+    broadcast.local = table.read("bind-address", ip_address);
+    broadcast.interface = table.read("interface", text);
+    if broadcast.local.is_some_and(|local| local.is_ipv4() != broadcast.to.is_ipv4()) {
+        let message = "`bind-address` and `address` are of different families".to_owned();
+        table.error_at("bind-address", message, None);
+    }
+    to.map(|_| broadcast)
+}
+
+/// `IP[:PORT]`, port 123 unless given.
+fn broadcast_address(value: &Value<'_>) -> Parsed<SocketAddr> {
+    let (host, port) = parse_address(string(value)?).map_err(|message| fault(value, message))?;
+    let address = host.parse().map_err(|_| fault(value, format!("\"{host}\" is not an IP address")))?;
+    Ok(SocketAddr::new(address, port.unwrap_or(123)))
 }
 
 /// One `[[nts-ke-server]]`. RFC 8915 §4.
