@@ -118,12 +118,61 @@ proptest! {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Published {
+    id: String,
+    kind: String,
+    key: String,
+    ad: Option<String>,
+    nonce: Option<String>,
+    plaintext: Option<String>,
+    output: String,
+    #[serde(default)]
+    must_fail: bool,
+}
+
+/// The published vectors, [`LANES`] of unequal lengths together, through every arithmetic.
+#[test]
+fn lanes_give_the_published_vectors() {
+    let published: Vec<Published> =
+        serde_json::from_str(include_str!("../../testdata/standard_vectors.json")).expect("well-formed");
+    let hex = |text: &Option<String>| text.as_deref().map(hex).unwrap_or_default();
+    for (kind, least) in [("aead-15", 5), ("aead-30", 5)] {
+        let good: Vec<_> =
+            published.iter().filter(|vector| vector.kind == kind && !vector.must_fail).collect();
+        assert!(good.len() >= least, "{kind}: {}", good.len());
+        for together in good.chunks(LANES) {
+            let samples: Vec<_> = together
+                .iter()
+                .map(|vector| {
+                    let mut key = [0; 32];
+                    let octets = hex(&Some(vector.key.clone()));
+                    key[..octets.len()].copy_from_slice(&octets);
+                    let (associated_data, nonce) = (hex(&vector.ad), hex(&vector.nonce));
+                    Sample { key, associated_data, nonce, text: hex(&vector.plaintext) }
+                })
+                .collect();
+            for vector in vectors() {
+                let sealed = if kind == "aead-15" {
+                    siv_of_each(vector, &samples)
+                } else {
+                    gcm_siv_of_each(vector, &samples)
+                };
+                for (sealed, expected) in sealed.iter().zip(together) {
+                    assert_eq!(*sealed, hex(&Some(expected.output.clone())), "{}", expected.id);
+                }
+            }
+        }
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
 /// RFC 8452 §C.3: the counter of 32 bits wraps.
 #[test]
 fn the_counter_of_gcm_siv_wraps_after_32_bits() {
-    let hex = |text: &str| -> Vec<u8> {
-        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
-    };
     let tag: [u8; 16] = hex("ffffffff000000000000000000000000").try_into().unwrap();
     let key = [7; 16];
     for vector in vectors() {
