@@ -130,6 +130,9 @@ impl EventLog {
                 warn!("all measurements dropped: they say nothing about the clock any more")
             }
             DisciplineEvent::Interference(interference) => write_interference(interference),
+            DisciplineEvent::SavedFrequencyRefuted { ppm } => warn!(
+                "the saved frequency, {ppm:+.3} ppm, contradicts what is measured: forgotten (another machine's drift file?)"
+            ),
             DisciplineEvent::FallbackFrequency { ppm, over } => info!(
                 "no source for {over:.0} s: the clock goes on with the average frequency of that time, {ppm:+.3} ppm"
             ),

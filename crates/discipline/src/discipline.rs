@@ -3,6 +3,7 @@
 mod joining;
 mod operator;
 mod reports;
+mod saved_frequency;
 
 use crate::clock_discipline::{ClockDiscipline, Decision};
 use crate::clock_filter::FrequencyBelief;
@@ -72,6 +73,8 @@ pub struct Discipline {
     step: Option<StepEvidence>,
     can_step: bool,
     events: VecDeque<DisciplineEvent>,
+    /// The frequency is that of an earlier run, and was not measured yet in this one.
+    is_frequency_on_trial: bool,
     /// How often others touched the clock, and when lately.
     interferences: u64,
     recent_interferences: VecDeque<MonoTime>,
@@ -130,6 +133,7 @@ impl Discipline {
             step: None,
             can_step: true,
             events: VecDeque::new(),
+            is_frequency_on_trial: saved.is_some(),
             interferences: 0,
             recent_interferences: VecDeque::new(),
             now,
@@ -181,6 +185,7 @@ impl Discipline {
     /// [`update`](Self::update) afterwards.
     pub fn add_sample(&mut self, now: MonoTime, id: SourceId, sample: Sample) -> SampleVerdict {
         self.now = self.now.max(now);
+        self.doubt_saved_frequency(id, &sample);
         let belief = FrequencyBelief {
             frequency: self.clock.frequency,
             skew: self.clock.skew.clamp(1e-7, SKEW_UNKNOWN),

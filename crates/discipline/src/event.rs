@@ -44,6 +44,11 @@ pub enum DisciplineEvent {
     Interference(Interference),
     /// All samples were dropped: the clock was stepped by somebody else, or the machine was suspended.
     Reset,
+    /// The frequency of an earlier run cannot be true any more: it is forgotten.
+    SavedFrequencyRefuted {
+        /// What it was, ppm.
+        ppm: f64,
+    },
     /// Without sources for so long, the clock goes on with a long-term average of its frequency.
     FallbackFrequency {
         /// The average, ppm.

@@ -22,6 +22,11 @@ impl History {
         self.samples.push_back((sample, clock));
     }
 
+    /// The newest sample.
+    pub(crate) fn last(&self) -> Option<(Sample, ClockPoint)> {
+        self.samples.back().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.samples.clear();
     }

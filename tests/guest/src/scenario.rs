@@ -139,6 +139,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "five-per-cent",
+        about: "a kernel clock left five per cent fast, and a drift file that says it has to be",
+        wrong_by: -3.0,
+        wrong_frequency_ppm: Some(50_000.0),
+        expected: Expected::Settles { error_max: 1e-3, within: 75.0 },
+        ..PLAIN
+    },
+    Scenario {
         name: "turncoat",
         about: "the only server goes wrong by hours for half a minute: not followed, kept, and followed again",
         lie: Some(Lie { from: 20.0, until: 50.0, by: 10_000.0 }),

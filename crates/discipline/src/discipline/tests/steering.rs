@@ -529,6 +529,41 @@ fn samples_of_an_earlier_run_count_as_soon_as_the_source_answers() {
 }
 
 #[test]
+fn an_oscillator_that_is_five_per_cent_wrong_is_mastered_whatever_was_believed_of_it() {
+    for (oscillator, believed) in [(0.05, None), (-0.05, None), (0.0, Some(0.05)), (-0.05, Some(-0.02))] {
+        let saved = believed
+            .map(|frequency| SavedFrequency { frequency: Frequency::from_ratio(frequency), skew: 1e-8 });
+        let mut world = one_server(3);
+        world.discipline = Discipline::new(Settings::default(), saved, world.now());
+        world.discipline.add_source(id(0), SourceOptions::default());
+        (world.oscillator, world.clock_error) = (oscillator, -3.0);
+        world.run(200.0, |_| {});
+        let refuted =
+            |event: &DisciplineEvent| matches!(event, DisciplineEvent::SavedFrequencyRefuted { .. });
+        assert_eq!(world.events().iter().any(refuted), believed.is_some());
+        world.run(260.0, |world| {
+            assert!(world.clock_error.abs() < 1e-3, "{oscillator} {believed:?}: {:e}", world.clock_error);
+        });
+    }
+}
+
+#[test]
+fn a_good_saved_frequency_is_kept_whatever_a_liar_says() {
+    let saved = SavedFrequency { frequency: Frequency::from_ppm(-30.0), skew: 1e-8 };
+    let liar = Server { error: 4.0, ..Server::default() };
+    let servers = [Server::default(), liar, Server::default(), Server::default()];
+    let mut world = World::new(3, Settings::default(), &servers);
+    world.discipline = Discipline::new(Settings::default(), Some(saved), world.now());
+    (0..servers.len()).for_each(|index| world.discipline.add_source(id(index), SourceOptions::default()));
+    (world.oscillator, world.clock_error) = (3e-5, 7.0);
+    world.run(7.0, |_| {});
+    world.servers[1].error = -4.0;
+    world.run(60.0, |_| {});
+    let refuted = |event: &DisciplineEvent| matches!(event, DisciplineEvent::SavedFrequencyRefuted { .. });
+    assert!(!world.events().iter().any(refuted) && world.clock_error.abs() < 1e-4);
+}
+
+#[test]
 fn the_kernel_is_told_the_truth() {
     let mut world = one_server(8);
     world.clock_error = 10.0;
