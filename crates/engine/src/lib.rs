@@ -34,6 +34,7 @@ mod reporting;
 mod resolution;
 mod sample_history;
 mod saving;
+mod serving;
 mod source;
 mod symmetric;
 mod timers;
@@ -60,6 +61,7 @@ pub use report::{
     SourceKind, SourceReport, StatisticsReport, TrackingReport,
 };
 pub use sample_history::SavedSamples;
+pub use serving::server_time;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ pub mod accuracy;
 mod adversary;
 mod clock;
 mod disk;
+mod fleet;
 mod ladder;
 mod limits;
 mod network;
@@ -23,6 +24,7 @@ mod world;
 
 pub use adversary::{Adversary, Attack};
 pub use clock::{SimulatedClock, Sine};
+pub use fleet::{Fleet, StratumReport};
 pub use limits::{Limits, Outcome, Verdict};
 pub use network::{Burst, Detour, Direction, Distribution, Path, REORDER_SECONDS_MAX, SlowQueue, Ways};
 pub use random::Chance;

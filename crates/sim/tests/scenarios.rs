@@ -17,7 +17,9 @@ fn every_example_meets_its_limits() {
         let text = std::fs::read_to_string(&name).expect("it can be read");
         let file = ScenarioFile::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", name.display()));
         assert!(!file.description.is_empty(), "{} says what it shows", name.display());
-        for seed in [file.seed, file.seed + 1] {
+        // A thousand engines once are enough.
+        let seeds = if file.fleet.is_some() { 1 } else { 2 };
+        for seed in file.seed..file.seed + seeds {
             let simulation = simulate(&file, seed);
             if !simulation.met {
                 broken.push(simulation.text(&format!("chime simulate {} --seed {seed}", name.display())));

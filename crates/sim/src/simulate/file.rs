@@ -3,7 +3,7 @@
 use super::event::{EventTable, Usual};
 use super::span::Span;
 use crate::scenario::{ClientPlan, ServerPlan};
-use crate::{Burst, Direction, Lie, Limits, Path, Scenario, Sine};
+use crate::{Burst, Direction, Fleet, Lie, Limits, Path, Scenario, Sine};
 use chime_time::PollExponent;
 use serde::Deserialize;
 
@@ -18,6 +18,8 @@ pub struct ScenarioFile {
     pub seed: u64,
     /// The world.
     pub scenario: Scenario,
+    /// A tree of servers instead of the one client.
+    pub fleet: Option<Fleet>,
     /// What must hold.
     pub limits: Limits,
 }
@@ -48,7 +50,24 @@ struct Tables {
     bursts: Vec<Burst>,
     servers: Vec<ServerTable>,
     events: Vec<EventTable>,
+    fleet: Option<FleetTable>,
     limits: LimitsTable,
+}
+
+/// `[fleet]`: thousands of nodes instead of one client of some servers.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct FleetTable {
+    strata: Vec<usize>,
+    parents: usize,
+    from: Span,
+}
+
+impl Default for FleetTable {
+    fn default() -> Self {
+        let Fleet { strata, parents, from, .. } = Fleet::default();
+        Self { strata, parents, from: Span(from) }
+    }
 }
 
 impl Default for Tables {
@@ -64,6 +83,7 @@ impl Default for Tables {
             bursts: Vec::new(),
             servers: vec![ServerTable { count: 3, ..ServerTable::default() }],
             events: Vec::new(),
+            fleet: None,
             limits: LimitsTable::default(),
         }
     }
@@ -176,6 +196,7 @@ impl Tables {
         if !(1..=SERVERS_MAX).contains(&servers.len()) {
             return Err(format!("servers: there are {}, and 1 to {SERVERS_MAX} are possible", servers.len()));
         }
+        let fleet = self.fleet(path).transpose()?;
         let mut scenario = Scenario::client_of(0);
         let paths: Vec<Path> = servers.iter().map(|server| server.path.unwrap_or(path)).collect();
         let usual = Usual { paths: &paths, path, adversary: None, duration: self.duration.0 };
@@ -198,8 +219,29 @@ impl Tables {
             description: self.description.trim().to_owned(),
             seed: self.seed,
             scenario,
+            fleet,
             limits: self.limits.limits(),
         })
+    }
+
+    fn fleet(&self, path: Path) -> Option<Result<Fleet, String>> {
+        let table = self.fleet.as_ref()?;
+        let fleet = Fleet {
+            strata: table.strata.clone(),
+            parents: table.parents,
+            path,
+            offset: self.clock.offset.abs(),
+            frequency: self.clock.frequency.abs(),
+            wander: self.clock.wander,
+            duration: self.duration.0,
+            from: table.from.0,
+        };
+        let checked = if self.events.is_empty() && self.bursts.is_empty() {
+            fleet.check()
+        } else {
+            Err("events and bursts are for one client".to_owned())
+        };
+        Some(checked.map(|()| fleet).map_err(|error| format!("fleet: {error}")))
     }
 
     fn servers(&self, usual: Path) -> Result<Vec<ServerPlan>, String> {
@@ -345,6 +387,8 @@ mod tests {
             ("[[servers]]\ncount = 0", "1 to 64"),
             ("[client]\npoll-min = 8\npoll-max = 4", "poll-min"),
             ("[clock]\nwander = 1.0", "wander"),
+            ("[fleet]\nstrata = [3]", "strata"),
+            ("[fleet]\n[[events]]\nat = 1\ndo = 'network-down'", "one client"),
         ] {
             let error = ScenarioFile::parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -52,6 +52,9 @@ pub fn plot_png(simulation: &Simulation) -> Result<Vec<u8>, String> {
 type Area<DB> = DrawingArea<DB, Shift>;
 
 fn draw<DB: DrawingBackend>(simulation: &Simulation, root: &Area<DB>) -> Result<(), String> {
+    if !simulation.strata.is_empty() {
+        return Err("a fleet has no plot: its summary has a line for each stratum".to_owned());
+    }
     if simulation.trace.len() < 2 {
         return Err("there is nothing to draw: the world was too short".to_owned());
     }

@@ -1,7 +1,7 @@
 //! A run of a scenario, for people and as JSON.
 
 use super::ScenarioFile;
-use crate::{Outcome, Point, Verdict};
+use crate::{Fleet, Limits, Outcome, Point, StratumReport, Verdict};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -40,6 +40,8 @@ pub struct Simulation {
     pub discards: Vec<(String, usize)>,
     /// How often the daemon could not write its state.
     pub disk_failures: u64,
+    /// Of a fleet: each stratum.
+    pub strata: Vec<StratumReport>,
     /// The world over time.
     #[serde(skip)]
     pub trace: Vec<Point>,
@@ -51,6 +53,9 @@ pub struct Simulation {
 /// Runs a scenario with a seed.
 #[must_use]
 pub fn simulate(file: &ScenarioFile, seed: u64) -> Simulation {
+    if let Some(fleet) = &file.fleet {
+        return simulate_fleet(file, fleet, seed);
+    }
     let outcome = file.scenario.run_with_trace(seed, &file.limits);
     let limits = outcome.verdicts(&file.limits);
     Simulation {
@@ -69,9 +74,80 @@ pub fn simulate(file: &ScenarioFile, seed: u64) -> Simulation {
         establishments: outcome.establishments.clone(),
         discards: discards(&outcome),
         disk_failures: outcome.disk_failures,
+        strata: Vec::new(),
         steps: outcome.steps,
         trace: outcome.trace,
         event_times: file.scenario.actions.iter().map(|action| action.0).collect(),
+    }
+}
+
+/// The nodes below the first stratum, taken together.
+fn simulate_fleet(file: &ScenarioFile, fleet: &Fleet, seed: u64) -> Simulation {
+    let strata = fleet.run(seed);
+    let below = || strata.iter().skip(1);
+    let worst = |figure: fn(&StratumReport) -> f64| below().map(figure).fold(0.0, f64::max);
+    let outcome = FleetOutcome {
+        synchronised_at: worst(|stratum| stratum.all_synchronised_at),
+        error_max: worst(|stratum| stratum.max),
+        error_rms: worst(|stratum| stratum.rms),
+        containment: 1.0 - worst(|stratum| 1.0 - stratum.containment),
+    };
+    let limits = outcome.verdicts(&file.limits);
+    Simulation {
+        title: file.title.clone(),
+        seed,
+        duration: fleet.duration,
+        met: limits.iter().all(|verdict| verdict.met),
+        limits,
+        synchronised_at: Some(outcome.synchronised_at).filter(|at| at.is_finite()),
+        error_max: outcome.error_max,
+        error_rms: outcome.error_rms,
+        error_end: f64::NAN,
+        frequency_error: f64::NAN,
+        containment: outcome.containment,
+        steps: Vec::new(),
+        requests: below().map(|stratum| stratum.requests).sum(),
+        establishments: Vec::new(),
+        discards: Vec::new(),
+        disk_failures: 0,
+        strata,
+        trace: Vec::new(),
+        event_times: Vec::new(),
+    }
+}
+
+/// The worst stratum in each figure.
+struct FleetOutcome {
+    synchronised_at: f64,
+    error_max: f64,
+    error_rms: f64,
+    containment: f64,
+}
+
+impl FleetOutcome {
+    fn verdicts(&self, limits: &Limits) -> Vec<Verdict> {
+        let asked = [
+            ("sync-by", self.synchronised_at <= limits.sync_by, limits.sync_by, self.synchronised_at),
+            ("offset-max", self.error_max <= limits.offset_max, limits.offset_max, self.error_max),
+            ("offset-rms", self.error_rms <= limits.offset_rms, limits.offset_rms, self.error_rms),
+        ];
+        let wanted = { asked }.into_iter().filter(|(_, _, limit, _)| *limit < f64::MAX);
+        let mut verdicts: Vec<Verdict> = wanted
+            .map(|(limit, met, asked, found)| {
+                let text = if limit == "sync-by" { span } else { seconds };
+                let found = format!("{} in the worst stratum", text(found));
+                Verdict { limit, met, asked: text(asked), found }
+            })
+            .collect();
+        if limits.containment > 0.0 {
+            verdicts.push(Verdict {
+                limit: "containment",
+                met: self.containment >= limits.containment,
+                asked: format!("{} %", 100.0 * limits.containment),
+                found: format!("{:.3} % in the worst stratum", 100.0 * self.containment),
+            });
+        }
+        verdicts
     }
 }
 
@@ -90,6 +166,11 @@ impl Simulation {
     #[must_use]
     pub fn text(&self, replay: &str) -> String {
         let mut text = format!("{} ({}, seed {})\n\n", self.title, span(self.duration), self.seed);
+        if !self.strata.is_empty() {
+            self.add_strata(&mut text);
+            self.add_limits(&mut text, replay);
+            return text;
+        }
         let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "  {name:<14} {value}");
         };
@@ -112,6 +193,28 @@ impl Simulation {
         }
         self.add_limits(&mut text, replay);
         text
+    }
+
+    fn add_strata(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "  stratum   nodes  all synchronised  synchronised  error RMS     at most       bound   it holds   requests"
+        );
+        for stratum in &self.strata {
+            let _ = writeln!(
+                text,
+                "  {:>7} {:>7}  {:>16}  {:>10.3} %  {:>9}  {:>10}  {:>10}  {:>7.3} %  {:>9}",
+                stratum.stratum,
+                stratum.nodes,
+                span(stratum.all_synchronised_at),
+                100.0 * stratum.synchronised,
+                seconds(stratum.rms),
+                seconds(stratum.max),
+                seconds(stratum.bound),
+                100.0 * stratum.containment,
+                stratum.requests,
+            );
+        }
     }
 
     fn steps_text(&self) -> String {
