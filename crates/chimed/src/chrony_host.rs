@@ -2,12 +2,17 @@
 //! socket.
 
 use crate::desks::{Desk, View};
-use chime_control::chrony::{self, Permission, Verdict};
-use chime_engine::Command;
-use chime_server::{Access, AccessList, AccessRule};
+use crate::runtime_access::RuntimeAccess;
+use crate::time_plane::PlaneCommand;
+use chime_control::Snapshot;
+use chime_control::chrony::{self, Outcome, Permission, Table, Verdict};
+use chime_engine::{Command, SourceMatch};
+use chime_server::AccessRule;
 use chime_sys::poll::Interest;
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use chime_sys::unix_datagram::UnixDatagram;
+use chime_wire::mac::SymmetricKey;
+use std::cell::RefCell;
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,7 +36,7 @@ const TURN: usize = 16;
 pub struct Sockets {
     unix: Option<(PathBuf, UnixDatagram)>,
     udp: Vec<UdpSocket>,
-    access: AccessList,
+    rules: Vec<AccessRule>,
 }
 
 /// Where sockets are wanted, and who is answered.
@@ -52,10 +57,26 @@ pub struct Wish<'a> {
 /// Answers chronyc.
 pub struct ChronyDesk {
     sockets: Sockets,
-    /// Queues a command for the time plane; whether that could be done.
-    command: Box<dyn Fn(Command) -> bool + Send>,
+    ways: Ways,
+    access: RefCell<Lists>,
+}
+
+/// What the desk can do beside answering.
+pub struct Ways {
+    /// Queues something for the time plane; whether that could be done.
+    pub tell: Box<dyn Fn(PlaneCommand) -> bool + Send>,
     /// Counts requests.
-    packets: Arc<AtomicU64>,
+    pub packets: Arc<AtomicU64>,
+    /// Who gets the time; `None` without a server.
+    pub ntp_access: Option<RuntimeAccess>,
+    /// Reads the symmetric keys again; `None` when that failed.
+    pub read_keys: Box<dyn Fn() -> Option<Vec<SymmetricKey>> + Send>,
+}
+
+/// The access lists, which commands change.
+struct Lists {
+    ntp: Option<RuntimeAccess>,
+    command: RuntimeAccess,
 }
 
 impl Sockets {
@@ -79,7 +100,7 @@ impl Sockets {
             let socket = UdpSocket::bound_to(*address, &options);
             socket.inspect_err(|error| error!("Could not open command socket on {address} : {error}")).ok()
         });
-        Self { unix, udp: udp.collect(), access: AccessList::from_rules(wish.rules) }
+        Self { unix, udp: udp.collect(), rules: wish.rules.to_vec() }
     }
 
     /// Whether nothing could be opened, or was to be.
@@ -106,14 +127,12 @@ impl Drop for Sockets {
 }
 
 impl ChronyDesk {
-    /// A desk at these sockets. `command` queues a command for the time plane and gives whether that could be done;
-    /// `packets` counts requests.
-    pub fn new(
-        sockets: Sockets,
-        command: impl Fn(Command) -> bool + Send + 'static,
-        packets: Arc<AtomicU64>,
-    ) -> Self {
-        Self { sockets, command: Box::new(command), packets }
+    /// A desk at these sockets.
+    #[must_use]
+    pub fn new(sockets: Sockets, mut ways: Ways) -> Self {
+        let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| ()));
+        let access = RefCell::new(Lists { ntp: ways.ntp_access.take(), command });
+        Self { sockets, ways, access }
     }
 
     fn answer_unix(&self, view: View<'_>) {
@@ -157,7 +176,7 @@ impl ChronyDesk {
     /// This machine, and who is allowed by rules.
     fn admits(&self, peer: IpAddr) -> bool {
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&peer)
-            || self.sockets.access.check(peer) == Access::Allow
+            || self.access.borrow().command.admits(peer)
     }
 
     /// The reply to a request, which has been carried out.
@@ -165,7 +184,7 @@ impl ChronyDesk {
         if !chrony::is_request(request) {
             return None;
         }
-        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.ways.packets.fetch_add(1, Ordering::Relaxed);
         let with_clients = permission == Permission::Everything && chrony::asks_for_clients(request);
         let mut snapshot = view(with_clients);
         // chronyc asks for eight at a time.
@@ -174,9 +193,75 @@ impl ChronyDesk {
             Verdict::Silence => None,
             Verdict::Reply(reply) => Some(reply),
             // Not queued: the daemon is stopping, and chronyc will find nobody.
-            Verdict::Command { command, reply } => (self.command)(command).then_some(reply),
+            Verdict::Command { command, reply } => {
+                (self.ways.tell)(PlaneCommand::Engine(command)).then_some(reply)
+            }
+            Verdict::Wish { wish, replier } => Some(replier.reply(self.fulfil(wish, &snapshot))),
         }
     }
+
+    fn fulfil(&self, wish: chrony::Wish, snapshot: &Snapshot) -> Outcome {
+        let tell = |command| if (self.ways.tell)(command) { Outcome::Done } else { Outcome::Failed };
+        match wish {
+            chrony::Wish::AddSource(config) => tell(PlaneCommand::AddConfigured(config)),
+            chrony::Wish::OnOffline => self.turn_on_or_off(snapshot),
+            chrony::Wish::Access { table, rule } => {
+                let mut lists = self.access.borrow_mut();
+                let Lists { ntp, command } = &mut *lists;
+                let list = match table {
+                    Table::Ntp => ntp.as_mut(),
+                    Table::Command => Some(command),
+                };
+                // Without a server's socket nobody could be answered.
+                if list.is_some_and(|list| list.add(rule)) { Outcome::Done } else { Outcome::Failed }
+            }
+            chrony::Wish::CheckAccess { table, address } => {
+                let lists = self.access.borrow();
+                let admitted = match table {
+                    Table::Ntp => lists.ntp.as_ref().is_some_and(|list| list.admits(address)),
+                    Table::Command => lists.command.admits(address),
+                };
+                if admitted { Outcome::AccessAllowed } else { Outcome::AccessDenied }
+            }
+            chrony::Wish::Dump => tell(PlaneCommand::Save),
+            chrony::Wish::Rekey => match (self.ways.read_keys)() {
+                Some(keys) => {
+                    self.access.borrow().ntp.iter().for_each(RuntimeAccess::refresh);
+                    tell(PlaneCommand::Engine(Command::SetKeys(Arc::new(keys))))
+                }
+                None => Outcome::Failed,
+            },
+            chrony::Wish::CycleLogs => tell(PlaneCommand::CycleLogs),
+            chrony::Wish::ReloadSources => tell(PlaneCommand::ReloadSources),
+            chrony::Wish::Shutdown => tell(PlaneCommand::Stop),
+        }
+    }
+
+    /// Sources to which there is a route go online, the others offline; as chronyd, whether or not there are any.
+    fn turn_on_or_off(&self, snapshot: &Snapshot) -> Outcome {
+        for source in &snapshot.engine.sources {
+            let Some(remote) = source.remote else { continue };
+            let matching = SourceMatch::Address { address: remote.ip(), mask: exact_mask(remote.ip()) };
+            let command =
+                if has_route(remote) { Command::Online(matching) } else { Command::Offline(matching) };
+            if !(self.ways.tell)(PlaneCommand::Engine(command)) {
+                return Outcome::Failed;
+            }
+        }
+        Outcome::Done
+    }
+}
+
+const fn exact_mask(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
+    }
+}
+
+/// Connecting a UDP socket sends nothing, and fails without a route.
+fn has_route(remote: SocketAddr) -> bool {
+    UdpSocket::connected_to(remote, None, &UdpOptions::default()).is_ok()
 }
 
 impl Desk for ChronyDesk {
@@ -252,11 +337,15 @@ mod tests {
         request
     }
 
-    fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<Command>, Arc<AtomicU64>) {
+    fn ways(tell: impl Fn(PlaneCommand) -> bool + Send + 'static, packets: Arc<AtomicU64>) -> Ways {
+        Ways { tell: Box::new(tell), packets, ntp_access: None, read_keys: Box::new(|| None) }
+    }
+
+    fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<PlaneCommand>, Arc<AtomicU64>) {
         let (sender, commands) = mpsc::channel();
         let packets = Arc::new(AtomicU64::new(0));
         let desk =
-            ChronyDesk::new(sockets, move |command| sender.send(command).is_ok(), Arc::clone(&packets));
+            ChronyDesk::new(sockets, ways(move |command| sender.send(command).is_ok(), Arc::clone(&packets)));
         let handle = desks::spawn(vec![Box::new(desk)], Box::new(|_| Snapshot::default()));
         (handle.expect("a thread").expect("a desk"), commands, packets)
     }
@@ -276,8 +365,11 @@ mod tests {
         let mut reply = [0; 600];
         let octets = client.recv(&mut reply).expect("a reply");
         assert_eq!((octets, &reply[4..10]), (28, &[0, 53, 0, 1, 0, 0][..]));
-        let told: Vec<Command> = commands.try_iter().collect();
-        assert!(matches!(told[..], [Command::Refresh]), "the other had no address: {told:?}");
+        let told: Vec<PlaneCommand> = commands.try_iter().collect();
+        assert!(
+            matches!(told[..], [PlaneCommand::Engine(Command::Refresh)]),
+            "the other had no address: {told:?}"
+        );
         assert_eq!(packets.load(Ordering::Relaxed), 1);
         drop(handle);
         assert!(!path.exists());
@@ -305,7 +397,8 @@ mod tests {
     #[test]
     fn others_are_answered_only_where_a_rule_lets_them_in() {
         let desk = |rules: &[AccessRule]| {
-            ChronyDesk::new(Sockets::open(&Wish { rules, ..Wish::default() }), |_| true, Arc::default())
+            let sockets = Sockets::open(&Wish { rules, ..Wish::default() });
+            ChronyDesk::new(sockets, ways(|_| true, Arc::default()))
         };
         let (own, other) = (IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::from([192, 0, 2, 1]));
         let closed = desk(&[]);

@@ -16,6 +16,7 @@ use crate::mode6_host::{self, Mode6};
 use crate::observation_host::Observation;
 use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
+use crate::runtime_access::{self, RuntimeAccess};
 use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
 use crate::state::{Rotation, StateKeeper};
@@ -30,7 +31,7 @@ use arc_swap::ArcSwap;
 use chime_config::{Model, Threads};
 use chime_control::{ClientReport, Command, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
-use chime_server::{Access, AccessList};
+use chime_server::{Access, AccessList, AccessRule};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
 use chime_sys::poll::Waker;
 use chime_sys::privileges::{self, Capability};
@@ -38,6 +39,7 @@ use chime_sys::signals::{self, Signal};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{clock, poll, random};
 use chime_web::Refused;
+use chime_wire::mac::SymmetricKey;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
@@ -213,8 +215,8 @@ impl Daemon {
             clients_max: model.servers.iter().map(|server| server.policy().clients_max as u64).sum(),
         };
         if !chronyc.is_empty() {
-            let command = queue(sender.clone(), waker.clone());
-            desks.push(Box::new(ChronyDesk::new(chronyc, command, view.command_packets.clone())));
+            let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()));
+            desks.push(Box::new(ChronyDesk::new(chronyc, ways)));
         }
         if let Some((mode6, sockets)) = mode6 {
             desks.push(Box::new(mode6.connected(sockets, tell(sender.clone(), waker.clone()))));
@@ -628,13 +630,52 @@ fn tell(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> Box<dyn Fn(PlaneCom
     })
 }
 
-/// The way of a command from a desk into the time plane; it gives whether that still takes any.
-fn queue(sender: mpsc::Sender<PlaneCommand>, waker: Waker) -> impl Fn(chime_engine::Command) -> bool + Send {
-    move |command| {
-        let sent = sender.send(PlaneCommand::Engine(command)).is_ok();
-        waker.wake();
-        sent
+/// What commands of chronyc can do.
+fn chrony_ways(
+    model: &Model,
+    view: &View,
+    tell: Box<dyn Fn(PlaneCommand) -> bool + Send>,
+) -> chrony_host::Ways {
+    chrony_host::Ways {
+        tell,
+        packets: view.command_packets.clone(),
+        ntp_access: ntp_access(model, view.servers.clone()),
+        read_keys: key_reader(model),
     }
+}
+
+/// The access list of the NTP servers, which chronyc can change; those who establish keys follow where they have no
+/// rules of their own.
+fn ntp_access(model: &Model, servers: Servers) -> Option<RuntimeAccess> {
+    let rules = runtime_access::rules_of(model)?;
+    let model = model.clone();
+    let apply = move |rules: &[AccessRule]| {
+        let changed = |server: &chime_config::NtpServer| chime_config::NtpServer {
+            rules: Some(rules.to_vec()),
+            ..server.clone()
+        };
+        let changed = Model { servers: model.servers.iter().map(changed).collect(), ..model.clone() };
+        match (listeners(&changed), &servers.ntp) {
+            (Ok(listeners), Some(ntp)) => {
+                ntp.set_policies(&listeners.into_iter().map(|one| one.policy).collect::<Vec<_>>());
+            }
+            (Err(error), _) => error!("the access list stays as it was: {error:#}"),
+            (Ok(_), None) => {}
+        }
+        if let (Some(ke), Some(server)) = (&servers.ke, changed.nts_ke_servers.first()) {
+            ke.set_access(std::iter::repeat(ke_access(&changed, server)));
+        }
+    };
+    Some(RuntimeAccess::new(rules, Box::new(apply)))
+}
+
+/// Reads the key file again.
+fn key_reader(model: &Model) -> Box<dyn Fn() -> Option<Vec<SymmetricKey>> + Send> {
+    let model = model.clone();
+    Box::new(move || {
+        let keys = wiring::symmetric_keys(&model);
+        keys.inspect_err(|error| error!("keys not read again, the old ones stay: {error:#}")).ok()
+    })
 }
 
 fn ke_report(serving: &KeServing) -> KeServerReport {

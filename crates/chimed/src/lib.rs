@@ -27,6 +27,7 @@ pub mod predecessor;
 pub mod publish;
 pub mod restart_only;
 pub mod rivals;
+pub mod runtime_access;
 mod runtime_config;
 pub mod sample_history;
 pub mod service_manager;

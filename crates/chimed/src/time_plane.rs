@@ -16,11 +16,12 @@ use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
 use crate::wiring;
-use chime_config::Source;
+use chime_config::{NtsTrust, Source};
 use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ClockCommand;
 use chime_engine::{
-    AddressFamily, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request, ResolveFailure,
+    AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request,
+    ResolveFailure, SourceConfig,
 };
 use chime_sys::clock;
 use chime_sys::clock_watch::ClockWatch;
@@ -44,6 +45,12 @@ pub enum PlaneCommand {
     Reload,
     /// Add a source, until the configuration is read again.
     AddSource(Box<Source>),
+    /// The same, as the engine has it; with NTS it trusts the system's authorities.
+    AddConfigured(Box<SourceConfig>),
+    /// Read the configuration again, and keep what was added.
+    ReloadSources,
+    /// Close log files and open them again.
+    CycleLogs,
     /// Write everything that the next run wants to know.
     Save,
     /// End, as SIGTERM does.
@@ -141,6 +148,9 @@ enum Token {
 /// slew) is worked out by those who read it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(64);
 
+/// Sources added while running that survive when files with sources are read again; the engine takes no more either.
+const ADDED_MAX: usize = 256;
+
 /// Everything that the loop owns.
 pub struct TimePlane {
     /// The brain.
@@ -170,6 +180,8 @@ pub struct TimePlane {
     set: PollSet<Token>,
     next_publish: MonoTime,
     stopping: bool,
+    /// Sources that were added while running.
+    added: Vec<SourceConfig>,
 }
 
 impl TimePlane {
@@ -225,6 +237,7 @@ impl TimePlane {
             set,
             next_publish: MonoTime::ZERO,
             stopping: false,
+            added: Vec::new(),
         })
     }
 
@@ -559,29 +572,64 @@ impl TimePlane {
     fn obey_queued(&mut self) {
         for command in self.commands.try_iter().collect::<Vec<_>>() {
             self.obey(command);
+            // What was changed is to be seen by whoever asks next, even where nothing follows from it.
+            self.next_publish = MonoTime::ZERO;
         }
     }
 
     fn obey(&mut self, command: PlaneCommand) {
         match command {
             PlaneCommand::Engine(command) => {
+                if let Command::RemoveSource(address) = &command {
+                    self.added.retain(|config| config.name.parse() != Ok(*address));
+                }
                 self.engine.handle_input(clock::mono_now(), Input::Control(command));
             }
             PlaneCommand::Reload => self.reload(),
-            PlaneCommand::AddSource(source) => self.add_source(&source),
+            PlaneCommand::AddSource(source) => {
+                self.trust(source.authentication.nts_trust(), &source.name);
+                self.add_source(wiring::source_config(&source, &self.trusts, self.exchanges.peer_port()));
+            }
+            PlaneCommand::AddConfigured(mut config) => {
+                if let Authentication::Nts(nts) = &mut config.authentication {
+                    let wish = NtsTrust::default();
+                    self.trust(Some(&wish), &config.name);
+                    nts.trust = self.trusts.number_of(&wish).unwrap_or(u32::MAX);
+                }
+                self.add_source(*config);
+            }
+            PlaneCommand::ReloadSources => {
+                self.reload();
+                for config in self.added.clone() {
+                    let command = Command::AddSource(Box::new(config));
+                    self.engine.handle_input(clock::mono_now(), Input::Control(command));
+                }
+            }
+            PlaneCommand::CycleLogs => {
+                // Without log files there is nothing to do.
+                if let Some(chrony) = &mut self.chrony {
+                    chrony.cycle_logs();
+                }
+            }
             PlaneCommand::Save => self.state.save_all(&self.engine, clock::read()),
             PlaneCommand::Stop => self.stopping = true,
         }
     }
 
-    fn add_source(&mut self, source: &Source) {
-        if let Some(wish) = source.authentication.nts_trust()
+    /// Reads whom a source that is added trusts.
+    fn trust(&mut self, wish: Option<&NtsTrust>, name: &str) {
+        if let Some(wish) = wish
             && let Err(error) = self.trusts.add(wish)
         {
             // Without these certificates it trusts nobody, and says so at each attempt.
-            error!("{}: {error:#}", source.name);
+            error!("{name}: {error:#}");
         }
-        let config = wiring::source_config(source, &self.trusts, self.exchanges.peer_port());
+    }
+
+    fn add_source(&mut self, config: SourceConfig) {
+        if self.added.len() < ADDED_MAX {
+            self.added.push(config.clone());
+        }
         self.engine.handle_input(clock::mono_now(), Input::Control(Command::AddSource(Box::new(config))));
     }
 

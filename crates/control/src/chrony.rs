@@ -4,12 +4,14 @@
 //! request, so that the daemon cannot be used to amplify. Some structures grew over chrony's releases; the length to
 //! which a client pads its request tells which one it knows.
 
+mod commands;
 mod encode;
 mod reports;
 
-use chime_engine::{Command, SourceMatch, SourceReport};
+use chime_engine::{Command, SourceConfig, SourceMatch, SourceReport};
+use chime_server::AccessRule;
 use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_OCTETS, REQUEST_OCTETS_MAX};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::Snapshot;
 use encode::{Address, Payload, address_at, word_at};
@@ -40,6 +42,89 @@ pub enum Verdict {
         /// The reply when it has been told.
         reply: Vec<u8>,
     },
+    /// Do this, then reply with what came of it.
+    Wish {
+        /// What to do.
+        wish: Wish,
+        /// Makes the reply.
+        replier: Replier,
+    },
+}
+
+/// What the shell has to do, since it is not the engine's.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Wish {
+    /// Add this source. With NTS it trusts the system's authorities, whatever number of trust it has.
+    AddSource(Box<SourceConfig>),
+    /// Sources whose addresses can be reached go online, the others offline.
+    OnOffline,
+    /// Add a rule to an access list.
+    Access {
+        /// Which.
+        table: Table,
+        /// The rule; it comes after those that are there.
+        rule: AccessRule,
+    },
+    /// Say whether an address is let in.
+    CheckAccess {
+        /// By which list.
+        table: Table,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Write to disk what the next run wants to know.
+    Dump,
+    /// Read the symmetric keys again.
+    Rekey,
+    /// Close log files and open them again.
+    CycleLogs,
+    /// Read the files with sources again.
+    ReloadSources,
+    /// Stop.
+    Shutdown,
+}
+
+/// An access list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Of the NTP server.
+    Ntp,
+    /// Of this protocol over UDP.
+    Command,
+}
+
+/// What came of a [`Wish`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is done, or the time plane has been told.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// The address is let in.
+    AccessAllowed,
+    /// It is not.
+    AccessDenied,
+}
+
+/// Makes the reply to a request whose outcome is not known yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replier {
+    command: u16,
+    sequence: u32,
+}
+
+impl Replier {
+    /// The reply that says so.
+    #[must_use]
+    pub fn reply(&self, outcome: Outcome) -> Vec<u8> {
+        let status = match outcome {
+            Outcome::Done => Status::Success,
+            Outcome::Failed => Status::Failed,
+            Outcome::AccessAllowed => Status::AccessAllowed,
+            Outcome::AccessDenied => Status::AccessDenied,
+        };
+        reply(self.command, self.sequence, NULL, status, &[])
+    }
 }
 
 /// Why a request has no success, as the number on the wire.
@@ -52,10 +137,16 @@ pub(crate) enum Status {
     Invalid = 3,
     NoSuchSource = 4,
     NotEnabled = 6,
+    BadSubnet = 7,
+    AccessAllowed = 8,
+    AccessDenied = 9,
+    AlreadyPresent = 11,
     NoRtc = 13,
     BadSample = 16,
+    InvalidFamily = 17,
     BadVersion = 18,
     BadLength = 19,
+    InvalidName = 21,
 }
 
 /// What becomes of a request that may be carried out.
@@ -63,6 +154,7 @@ pub(crate) enum Answer {
     Status(Status),
     Report(u16, Payload),
     Command(Command),
+    Wish(Wish),
 }
 
 /// The numbers of commands.
@@ -70,30 +162,58 @@ mod code {
     pub(super) const ONLINE: u16 = 1;
     pub(super) const OFFLINE: u16 = 2;
     pub(super) const BURST: u16 = 3;
+    pub(super) const MODIFY_MINPOLL: u16 = 4;
+    pub(super) const MODIFY_MAXPOLL: u16 = 5;
+    pub(super) const DUMP: u16 = 6;
+    pub(super) const MODIFY_MAXDELAY: u16 = 7;
+    pub(super) const MODIFY_MAXDELAYRATIO: u16 = 8;
+    pub(super) const MODIFY_MAXUPDATESKEW: u16 = 9;
     pub(super) const SETTIME: u16 = 11;
     pub(super) const MANUAL: u16 = 13;
     pub(super) const N_SOURCES: u16 = 14;
     pub(super) const SOURCE_DATA: u16 = 15;
+    pub(super) const REKEY: u16 = 16;
+    pub(super) const ALLOW: u16 = 17;
+    pub(super) const CMDDENYALL: u16 = 24;
+    pub(super) const ACCHECK: u16 = 25;
+    pub(super) const CMDACCHECK: u16 = 26;
+    pub(super) const DEL_SOURCE: u16 = 29;
     pub(super) const WRITERTC: u16 = 30;
+    pub(super) const DFREQ: u16 = 31;
     pub(super) const TRACKING: u16 = 33;
     pub(super) const SOURCESTATS: u16 = 34;
     pub(super) const RTCREPORT: u16 = 35;
     pub(super) const TRIMRTC: u16 = 36;
+    pub(super) const CYCLELOGS: u16 = 37;
     pub(super) const MANUAL_LIST: u16 = 41;
     pub(super) const MANUAL_DELETE: u16 = 42;
     pub(super) const MAKESTEP: u16 = 43;
     pub(super) const ACTIVITY: u16 = 44;
+    pub(super) const MODIFY_MINSTRATUM: u16 = 45;
+    pub(super) const MODIFY_POLLTARGET: u16 = 46;
+    pub(super) const MODIFY_MAXDELAYDEVRATIO: u16 = 47;
     pub(super) const RESELECT: u16 = 48;
+    pub(super) const RESELECTDISTANCE: u16 = 49;
+    pub(super) const MODIFY_MAKESTEP: u16 = 50;
     pub(super) const SMOOTHING: u16 = 51;
     pub(super) const SMOOTHTIME: u16 = 52;
     pub(super) const REFRESH: u16 = 53;
     pub(super) const SERVER_STATS: u16 = 54;
+    pub(super) const LOCAL2: u16 = 56;
     pub(super) const NTP_DATA: u16 = 57;
+    pub(super) const SHUTDOWN: u16 = 62;
+    pub(super) const ONOFFLINE: u16 = 63;
+    pub(super) const ADD_SOURCE: u16 = 64;
     pub(super) const NTP_SOURCE_NAME: u16 = 65;
     pub(super) const RESET_SOURCES: u16 = 66;
     pub(super) const AUTH_DATA: u16 = 67;
     pub(super) const CLIENT_ACCESSES: u16 = 68;
     pub(super) const SELECT_DATA: u16 = 69;
+    pub(super) const RELOAD_SOURCES: u16 = 70;
+    pub(super) const DOFFSET2: u16 = 71;
+    pub(super) const MODIFY_SELECTOPTS: u16 = 72;
+    pub(super) const MODIFY_OFFSET: u16 = 73;
+    pub(super) const LOCAL3: u16 = 74;
 }
 
 /// The reply to a datagram that came on a way with this permission.
@@ -104,10 +224,13 @@ pub fn respond(request: &[u8], snapshot: &Snapshot, permission: Permission) -> V
         Some(status) => Answer::Status(status),
         None => execute(&asked, request.len(), snapshot),
     };
-    let reply = |kind, status, payload: &[u8]| reply(&asked, kind, status, payload);
+    let reply = |kind, status, payload: &[u8]| reply(asked.command, asked.sequence, kind, status, payload);
     match answer {
         Answer::Status(status) => Verdict::Reply(reply(NULL, status, &[])),
         Answer::Command(command) => Verdict::Command { command, reply: reply(NULL, Status::Success, &[]) },
+        Answer::Wish(wish) => {
+            Verdict::Wish { wish, replier: Replier { command: asked.command, sequence: asked.sequence } }
+        }
         Answer::Report(kind, payload) => {
             let reply = reply(kind, Status::Success, &payload.0);
             // The lengths in `length_wanted` see to it; this is for the day when one of them is wrong.
@@ -131,13 +254,13 @@ pub fn is_request(datagram: &[u8]) -> bool {
 /// The reply code of a reply without payload.
 const NULL: u16 = 1;
 
-fn reply(asked: &CommandRequest<'_>, kind: u16, status: Status, payload: &[u8]) -> Vec<u8> {
+fn reply(command: u16, sequence: u32, kind: u16, status: Status, payload: &[u8]) -> Vec<u8> {
     let mut octets = Vec::with_capacity(REPLY_HEADER_OCTETS + payload.len());
     octets.extend([COMMAND_VERSION, 2, 0, 0]);
-    for word in [asked.command, kind, status as u16, 0, 0, 0] {
+    for word in [command, kind, status as u16, 0, 0, 0] {
         octets.extend(word.to_be_bytes());
     }
-    octets.extend(asked.sequence.to_be_bytes());
+    octets.extend(sequence.to_be_bytes());
     octets.extend([0; 8]);
     octets.extend(payload);
     octets
@@ -169,6 +292,8 @@ const fn length_wanted(command: u16) -> Option<usize> {
         33 => 104,
         34 => 84,
         35 => 56,
+        // `local` of chrony before 4.6.
+        56 => 36,
         41 => 416,
         44 | 54 | 73 | 74 => 48,
         51 | 67 | 72 => 52,
@@ -226,43 +351,23 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
         code::SMOOTHING | code::SMOOTHTIME | code::SETTIME | code::MANUAL => {
             Answer::Status(Status::NotEnabled)
         }
-        _ => steer(asked, snapshot),
-    }
-}
-
-/// Commands that change something. What this daemon cannot do is an invalid command.
-fn steer(asked: &CommandRequest<'_>, snapshot: &Snapshot) -> Answer {
-    let matching =
-        |command: fn(SourceMatch) -> Command| match matching(asked.payload, &snapshot.engine.sources) {
-            Some(matching) => Answer::Command(command(matching)),
-            None => Answer::Status(Status::NoSuchSource),
-        };
-    match asked.command {
-        code::ONLINE => matching(Command::Online),
-        code::OFFLINE => matching(Command::Offline),
-        code::BURST => match self::matching(asked.payload, &snapshot.engine.sources) {
-            Some(matching) => {
-                let count = |at| u8::try_from(word_at(asked.payload, at).clamp(1, 255)).unwrap_or(u8::MAX);
-                Answer::Command(Command::Burst { matching, good: count(40), total: count(44) })
-            }
-            None => Answer::Status(Status::NoSuchSource),
-        },
-        code::REFRESH => Answer::Command(Command::Refresh),
-        code::MAKESTEP if snapshot.program.steers_clock => Answer::Command(Command::MakeStep),
-        code::MAKESTEP => Answer::Status(Status::Failed),
-        code::RESELECT => Answer::Command(Command::Reselect),
-        code::RESET_SOURCES => Answer::Command(Command::ResetSources),
-        _ => Answer::Status(Status::Invalid),
+        command => commands::execute(command, asked.payload, snapshot),
     }
 }
 
 /// The source that a client means by an address or an `ID#`.
 fn find(sources: &[SourceReport], address: Address) -> Option<&SourceReport> {
-    sources.iter().find(|source| match (address, source.remote) {
-        (Address::Ip(address), Some(remote)) => remote.ip().to_canonical() == address,
-        (Address::Id(id), None) => source.id == id,
-        _ => false,
+    sources.iter().find(|source| match address {
+        Address::Ip(address) => ip_of(source) == Some(address),
+        Address::Id(id) => source.remote.is_none() && source.id == id,
+        Address::Unspecified => false,
     })
+}
+
+/// The address of a source; of one that is offline and was never asked, the one that it was configured with.
+fn ip_of(source: &SourceReport) -> Option<IpAddr> {
+    let remote = source.remote.map(|remote| remote.ip());
+    remote.or_else(|| source.name.parse().ok()).map(|address| address.to_canonical())
 }
 
 /// The sources that a mask and an address mean; `None` when there are none.
@@ -272,20 +377,18 @@ fn matching(payload: &[u8], sources: &[SourceReport]) -> Option<SourceMatch> {
         id @ Address::Id(_) => return find(sources, id).map(|source| SourceMatch::Key(source.source_key())),
         Address::Ip(address) => address,
     };
-    let exact = match address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
-    };
     let mask = match address_at(payload, 0) {
         Address::Ip(mask) if mask.is_ipv4() == address.is_ipv4() => mask,
-        _ => exact,
+        _ => commands::exact(address),
     };
+    if mask == commands::exact(address)
+        && let Some(source) = find(sources, Address::Ip(address)).filter(|source| source.remote.is_none())
+    {
+        return Some(SourceMatch::Key(source.source_key()));
+    }
     let wanted = masked(address, mask);
     let is_meant = |source: &SourceReport| {
-        source.remote.is_some_and(|remote| {
-            let remote = remote.ip().to_canonical();
-            remote.is_ipv4() == address.is_ipv4() && masked(remote, mask) == wanted
-        })
+        ip_of(source).is_some_and(|ip| ip.is_ipv4() == address.is_ipv4() && masked(ip, mask) == wanted)
     };
     sources.iter().any(is_meant).then_some(SourceMatch::Address { address, mask })
 }

@@ -1,12 +1,12 @@
 //! Replies to chronyc against packets recorded between chronyc and chronyd: the request of the recording and a snapshot
 //! with chronyd's numbers must give chronyd's octets.
 
-use chime_control::chrony::{Permission, Verdict, respond};
+use chime_control::chrony::{Outcome, Permission, Table, Verdict, Wish, respond};
 use chime_control::{ClientReport, Snapshot};
 use chime_engine::{
-    ActivityReport, AuthenticationMode, AuthenticationReport, Command, LeapReport, NtpReport,
-    SelectionOptionsReport, SelectionReport, SourceMatch, SourceReport, StatisticsReport, TimestampSource,
-    TrackingReport,
+    ActivityReport, Authentication, AuthenticationMode, AuthenticationReport, Command, LeapReport,
+    LocalReference, NtpReport, SelectionOptionsReport, SelectionReport, SourceChange, SourceMatch,
+    SourceMode, SourceReport, StatisticsReport, TimestampSource, TrackingReport, Tuning,
 };
 
 fn octets(hex: &str) -> Vec<u8> {
@@ -33,6 +33,7 @@ fn ask(snapshot: &Snapshot, request: &[u8]) -> (u8, u8, Vec<u8>) {
     let reply = match respond(request, snapshot, Permission::Everything) {
         Verdict::Reply(reply) | Verdict::Command { reply, .. } => reply,
         Verdict::Silence => panic!("no reply"),
+        Verdict::Wish { replier, .. } => replier.reply(Outcome::Done),
     };
     assert_eq!(reply[..4], [6, 2, 0, 0]);
     assert_eq!((&reply[4..6], &reply[16..20]), (&request[4..6], &request[8..12]));
@@ -263,7 +264,7 @@ fn activity_and_what_we_do_not_have() {
     expect(&snapshot, &request(44, "", 48), 12, "00000001 00000002 00000003 00000004 00000005");
     expect(&snapshot, &request(41, "", 416), 18, &"00".repeat(388));
     for (command, octets, status) in
-        [(35, 56, 13), (51, 52, 6), (30, 28, 13), (52, 28, 6), (64, 372, 3), (17, 44, 3)]
+        [(35, 56, 13), (51, 52, 6), (30, 28, 13), (52, 28, 6), (64, 372, 3), (71, 28, 1)]
     {
         assert_eq!(ask(&snapshot, &request(command, "", octets)), (1, status, vec![]), "{command}");
     }
@@ -331,12 +332,160 @@ fn commands_reach_the_engine_from_the_unix_socket_only() {
     }
 }
 
+fn done(command: u16, payload: &str, octets: usize) -> Verdict {
+    respond(&request(command, payload, octets), &of_source(source()), Permission::Everything)
+}
+
+#[test]
+fn recorded_changes_of_a_source_say_what_they_said() {
+    let change = |command, payload: &str, octets| match done(command, &[ADDRESS, payload].concat(), octets) {
+        Verdict::Command { command: Command::Modify { change, .. }, .. } => change,
+        other => panic!("{command}: {other:?}"),
+    };
+    let exponent = chime_time::PollExponent::new;
+    assert_eq!(change(4, "00000002", 44), SourceChange::PollMin(exponent(2)));
+    assert_eq!(change(5, "00000009", 44), SourceChange::PollMax(exponent(9)));
+    assert_eq!(change(7, "02800000", 44), SourceChange::MaxDelay(0.5));
+    assert_eq!(change(8, "06800000", 44), SourceChange::MaxDelayRatio(2.0));
+    assert_eq!(change(47, "03000000", 44), SourceChange::MaxDelayDeviationRatio(0.0), "never negative");
+    // selectopts +trust -prefer
+    let options =
+        SourceChange::Options { no_select: None, prefer: Some(false), trust: Some(true), require: None };
+    assert_eq!(change(72, "00000000 00000006 00000020", 52), options);
+    assert_eq!(change(73, "00000000 02800000", 48), SourceChange::OffsetCorrection(0.5));
+    let unknown = "7f00000c 000000000000000000000000 00010000 00000002";
+    for (command, octets) in
+        [(4, 44), (5, 44), (7, 44), (8, 44), (45, 44), (46, 44), (47, 44), (72, 52), (73, 48), (29, 44)]
+    {
+        assert_eq!(ask(&of_source(source()), &request(command, unknown, octets)).1, 4, "{command}");
+    }
+    assert_eq!(ask(&of_source(source()), &request(4, &[ADDRESS, "00000063"].concat(), 44)).1, 0);
+    let removed = done(29, ADDRESS, 40);
+    assert!(matches!(removed, Verdict::Command { command: Command::RemoveSource(_), .. }), "{removed:?}");
+}
+
+#[test]
+fn recorded_changes_of_the_discipline_say_what_they_said() {
+    let tuning = |command, payload: &str, octets| match done(command, payload, octets) {
+        Verdict::Command { command: Command::Tune(tuning), .. } => tuning,
+        other => panic!("{command}: {other:?}"),
+    };
+    // makestep 0.5 3; makestep 0.5 -1; makestep 0.5 0
+    let step = |threshold, updates| Tuning::Step { threshold, updates };
+    assert_eq!(tuning(50, "00000003 02800000", 28), step(Some(0.5), Some(3)));
+    assert_eq!(tuning(50, "ffffffff 02800000", 28), step(Some(0.5), None));
+    assert_eq!(tuning(50, "00000000 02800000", 28), step(None, Some(0)));
+    assert_eq!(tuning(49, "02800000", 28), Tuning::ReselectDistance(0.5));
+    let local = LocalReference { stratum: 8, distance: 0.5, activate: 1.0 };
+    let payload = "00000001 00000008 02800000 00000000 04800000 00000000 00000000";
+    assert_eq!(tuning(74, payload, 48), Tuning::Local(Some(local)));
+    let old = Tuning::Local(Some(LocalReference { activate: 0.0, ..local }));
+    assert_eq!(tuning(56, "00000001 00000008 02800000 00000000", 36), old);
+    assert_eq!(tuning(74, "", 48), Tuning::Local(None));
+    let orphan = "00000001 00000008 02800000 00000001";
+    assert_eq!(ask(&Snapshot::default(), &request(74, orphan, 48)).1, 1, "there are no orphans here");
+}
+
+#[test]
+fn recorded_access_rules_say_what_they_said() {
+    let wish = |command, payload: &str, octets| match done(command, payload, octets) {
+        Verdict::Wish { wish, replier } => (wish, replier),
+        other => panic!("{command}: {other:?}"),
+    };
+    let net = "0a000000 000000000000000000000000 00010000 00000008";
+    let subnet = Some(chime_server::Subnet::new([10, 0, 0, 0].into(), 8).expect("a network"));
+    let codes = [(17, true, false), (18, true, true), (19, false, false), (20, false, true)];
+    for (code, allow, all) in codes {
+        for (table, offset) in [(Table::Ntp, 0), (Table::Command, 4)] {
+            let rule = chime_server::AccessRule { allow, all, subnet };
+            assert_eq!(wish(code + offset, net, 44).0, Wish::Access { table, rule }, "{code}");
+        }
+    }
+    let everybody = chime_server::AccessRule { allow: true, all: false, subnet: None };
+    assert_eq!(wish(17, "", 44).0, Wish::Access { table: Table::Ntp, rule: everybody });
+    let bad = [
+        "0a000000 000000000000000000000000 00010000 00000021",
+        "0a000000 000000000000000000000000 00010000 ffffffff",
+    ];
+    for payload in bad.into_iter().chain([&*("00".repeat(20) + "00000001")]) {
+        assert_eq!(ask(&Snapshot::default(), &request(17, payload, 44)).1, 7, "{payload}");
+    }
+    let (asked, replier) = wish(25, ADDRESS, 40);
+    assert_eq!(asked, Wish::CheckAccess { table: Table::Ntp, address: [127, 0, 0, 11].into() });
+    let status = |outcome| replier.reply(outcome)[9];
+    assert_eq!(
+        [Outcome::AccessAllowed, Outcome::AccessDenied, Outcome::Failed, Outcome::Done].map(status),
+        [8, 9, 1, 0]
+    );
+}
+
+/// `add server 127.0.0.21 iburst minpoll 5 maxpoll 7 key 1 offset 0.01 prefer xleave nts`, in hexadecimal; with the name
+/// and the words after it in place.
+fn adding(kind: &str, name: &[u8], certificates: &str, flags: &str) -> String {
+    let mut padded = hex(name);
+    padded.extend(std::iter::repeat_n('0', 512 - padded.len()));
+    format!(
+        "{kind} {padded} 0000007b 00000005 00000007 00000064 00000000 00000008 00000000 00000004 ffffffff ffffffff
+         00000001 0000116c 06c00000 00000000 0aa00000 00000000 04800000 f6a3d70a {flags} 00000000 {certificates}
+         00000000 000186a0"
+    )
+}
+
+#[test]
+fn a_recorded_source_is_added_with_all_that_was_said_of_it() {
+    let added = |payload: &str| match done(64, payload, 372) {
+        Verdict::Wish { wish: Wish::AddSource(source), .. } => *source,
+        other => panic!("{other:?}"),
+    };
+    let server = added(&adding("00000001", b"127.0.0.21", "00000000", "0000028d"));
+    assert_eq!((server.name.as_str(), server.port, &server.mode), ("127.0.0.21", 123, &SourceMode::Server));
+    assert_eq!((server.poll_min.exponent(), server.poll_max.exponent()), (5, 7));
+    assert!(server.iburst && server.interleaved && server.online && server.options.prefer);
+    assert!(!server.options.trust && matches!(server.authentication, Authentication::Nts(_)));
+    assert!((server.options.offset_correction - 0.01).abs() < 1e-8);
+    let pool = added(&adding("00000003", b"pool.example", "00000000", "00000010"));
+    assert!(matches!(pool.mode, SourceMode::Pool { count: 4, .. }));
+    assert!(matches!(pool.authentication, Authentication::Key(1)));
+    assert!(pool.options.no_select && !pool.online);
+    let long = [b'a'; 256];
+    for (payload, status) in [
+        (adding("00000000", b"127.0.0.21", "00000000", "00000001"), 3),
+        (adding("00000002", b"127.0.0.21", "00000000", "00000001"), 6),
+        (adding("00000001", b"", "00000000", "00000001"), 21),
+        (adding("00000001", &long, "00000000", "00000001"), 21),
+        (adding("00000001", b"a b", "00000000", "00000001"), 21),
+        (adding("00000001", b"127.0.0.21", "00000000", "00004001"), 17),
+        (adding("00000001", b"127.0.0.11", "00000000", "00000001"), 11),
+        (adding("00000001", b"127.0.0.21", "00000003", "00000001"), 1),
+    ] {
+        assert_eq!(ask(&of_source(source()), &request(64, &payload, 372)).1, status);
+    }
+}
+
+#[test]
+fn housekeeping_is_wished_for_over_the_unix_socket_only() {
+    for (command, wish) in [
+        (6, Wish::Dump),
+        (16, Wish::Rekey),
+        (37, Wish::CycleLogs),
+        (62, Wish::Shutdown),
+        (63, Wish::OnOffline),
+        (70, Wish::ReloadSources),
+    ] {
+        let asking = request(command, "", 28);
+        let verdict = respond(&asking, &Snapshot::default(), Permission::Everything);
+        assert!(matches!(&verdict, Verdict::Wish { wish: said, .. } if *said == wish), "{verdict:?}");
+        let refused = respond(&asking, &Snapshot::default(), Permission::OpenReports);
+        assert!(matches!(&refused, Verdict::Reply(reply) if reply[9] == 2), "{refused:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_request_is_said_in_the_order_of_chronyd() {
     let snapshot = Snapshot::default();
     assert_eq!(ask(&snapshot, &request(33, "", 103)).1, 19);
     assert_eq!(ask(&snapshot, &request(33, "", 860)).1, 0);
-    for command in [0, 10, 12, 56, 75, 200] {
+    for command in [0, 10, 12, 55, 75, 200] {
         assert_eq!(ask(&snapshot, &request(command, "", 28)).1, 3);
     }
     let mut other = request(33, "", 28);
@@ -378,6 +527,10 @@ fn no_reply_is_longer_than_its_request() {
                     Verdict::Silence => assert!(!(28..=860).contains(&length), "{command} {length}"),
                     Verdict::Reply(reply) => assert!(reply.len() <= length),
                     Verdict::Command { reply, .. } => {
+                        assert!(reply.len() <= length && permission == Permission::Everything);
+                    }
+                    Verdict::Wish { replier, .. } => {
+                        let reply = replier.reply(Outcome::Done);
                         assert!(reply.len() <= length && permission == Permission::Everything);
                     }
                 }

@@ -71,6 +71,7 @@ impl Engine {
             Command::RemoveByKey(key) => self.remove_by_key(now, key),
             Command::Modify { matching, change } => self.modify(now, &matching, change),
             Command::Tune(tuning) => self.tune(now, &tuning),
+            Command::SetKeys(keys) => self.set_keys(now, keys),
             Command::Reconfigure(config) => self.reconfigure(now, *config),
         }
     }
@@ -119,6 +120,10 @@ impl Engine {
     fn burst(&mut self, now: MonoTime, matching: &SourceMatch, burst: Burst) {
         for key in self.matching_sources(matching) {
             let Some(source) = self.source_index(key) else { continue };
+            if self.associations_of(key).next().is_none() {
+                // Nobody to ask: it stays online or offline as it was.
+                continue;
+            }
             let was_online = std::mem::replace(&mut self.sources[source].online, true);
             for index in 0..self.associations.len() {
                 let association = &mut self.associations[index];
@@ -238,7 +243,7 @@ impl Engine {
         self.discipline.update(now);
     }
 
-    fn drive_all(&mut self, now: MonoTime) {
+    pub(crate) fn drive_all(&mut self, now: MonoTime) {
         let keys: Vec<SourceKey> = self.sources.iter().map(|source| source.key).collect();
         for key in keys {
             self.drive_source(now, key);

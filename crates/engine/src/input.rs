@@ -4,7 +4,9 @@ use crate::{Config, SourceConfig};
 use chime_discipline::{ClockCommand, ClockFailure, LocalReference};
 use chime_ke::{KeError, KeOutcome};
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration, PollExponent};
+use chime_wire::mac::SymmetricKey;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// One request to a server and what comes back for it: one socket with a port of its own (RFC 9109).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -239,6 +241,8 @@ pub enum Command {
     },
     /// Change the discipline.
     Tune(Tuning),
+    /// Replace the symmetric keys.
+    SetKeys(Arc<Vec<SymmetricKey>>),
     /// Replace the configuration; sources that did not change keep their state.
     Reconfigure(Box<Config>),
 }
@@ -256,6 +260,8 @@ pub enum SourceChange {
     MaxDelayRatio(f64),
     /// [`SourceConfig::max_delay_deviation_ratio`].
     MaxDelayDeviationRatio(f64),
+    /// [`chime_discipline::SourceOptions::offset_correction`].
+    OffsetCorrection(f64),
     /// Options of the selection; `None`: as it is.
     Options {
         /// Measured, never selected.
@@ -283,6 +289,8 @@ pub enum Tuning {
     Local(Option<LocalReference>),
     /// Seconds added to the distance of sources that are not selected.
     ReselectDistance(f64),
+    /// Estimates of the frequency with a greater standard error are not used.
+    MaxUpdateSkew(Frequency),
 }
 
 /// Which sources a command is about.

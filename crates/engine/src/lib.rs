@@ -39,6 +39,7 @@ mod source;
 mod symmetric;
 mod timers;
 
+pub use chime_discipline::{LocalReference, SourceOptions};
 pub use chime_ke::KeOutcome;
 pub use config::{
     AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,

@@ -1,8 +1,10 @@
 //! What the operator changes about a source or the discipline while the daemon runs.
 
 use crate::engine::Engine;
-use crate::{SourceChange, SourceConfig, SourceKey, SourceMatch, Tuning};
+use crate::{Authentication, SourceChange, SourceConfig, SourceKey, SourceMatch, Tuning};
 use chime_time::{MonoTime, PollExponent};
+use chime_wire::mac::SymmetricKey;
+use std::sync::Arc;
 
 impl Engine {
     /// Changes the sources that are meant. They keep their associations, samples and cookies.
@@ -17,7 +19,7 @@ impl Engine {
             self.set_poll_limits(key, after.poll_min, after.poll_max);
             self.sources[index].config = after;
         }
-        if matches!(change, SourceChange::Options { .. }) {
+        if matches!(change, SourceChange::Options { .. } | SourceChange::OffsetCorrection(_)) {
             self.apply_policy(now);
         }
     }
@@ -38,10 +40,26 @@ impl Engine {
                 (settings.step.threshold, settings.step.updates_limit) = (*threshold, *updates);
             }
             Tuning::Local(local) => settings.local = *local,
+            Tuning::MaxUpdateSkew(skew) => settings.max_update_skew = *skew,
             Tuning::ReselectDistance(seconds) => settings.reselect_distance = *seconds,
         }
         self.discipline.set_settings(self.config.discipline);
         self.discipline.update(now);
+    }
+
+    /// Replaces the symmetric keys; sources whose key was not there get another chance.
+    pub(crate) fn set_keys(&mut self, now: MonoTime, keys: Arc<Vec<SymmetricKey>>) {
+        self.config.keys = keys;
+        for source in &mut self.sources {
+            let number = match source.config.authentication {
+                Authentication::Key(number) => Some(number),
+                Authentication::None | Authentication::Nts(_) => None,
+            };
+            if number.is_some_and(|number| self.config.keys.iter().any(|key| key.id() == number)) {
+                source.refusal = None;
+            }
+        }
+        self.drive_all(now);
     }
 
     /// Removes a source that has no address yet, or all of a pool.
@@ -69,6 +87,11 @@ impl SourceChange {
             Self::MaxDelayRatio(max_delay_ratio) => SourceConfig { max_delay_ratio, ..config },
             Self::MaxDelayDeviationRatio(max_delay_deviation_ratio) => {
                 SourceConfig { max_delay_deviation_ratio, ..config }
+            }
+            Self::OffsetCorrection(seconds) => {
+                let mut config = config;
+                config.options.offset_correction = seconds;
+                config
             }
             Self::Options { no_select, prefer, trust, require } => {
                 let mut config = config;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod chronyc;
+mod chronyc_commands;
 mod garbage;
 mod harness;
 mod keys;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         modes::SCENARIOS,
         tools::SCENARIOS,
         chronyc::SCENARIOS,
+        chronyc_commands::SCENARIOS,
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,
         harness::SCENARIOS,

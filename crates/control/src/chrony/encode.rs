@@ -16,6 +16,19 @@ pub(super) fn word_at(payload: &[u8], at: usize) -> u32 {
     octets_at(payload, at).map_or(0, u32::from_be_bytes)
 }
 
+/// A signed big-endian word of a request.
+pub(super) fn signed_at(payload: &[u8], at: usize) -> i32 {
+    word_at(payload, at).cast_signed()
+}
+
+/// A number of a request.
+pub(super) fn float_at(payload: &[u8], at: usize) -> f64 {
+    let word = word_at(payload, at).cast_signed();
+    // Shifts of signed numbers keep the sign.
+    let (exponent, coefficient) = (word >> COEFFICIENT_BITS, (word << 7) >> 7);
+    f64::from(coefficient) * 2_f64.powi(exponent - COEFFICIENT_BITS)
+}
+
 /// An address of a request; beyond its end, and of unknown families, it is unspecified.
 pub(super) fn address_at(payload: &[u8], at: usize) -> Address {
     match octets_at::<2>(payload, at + 16).map(u16::from_be_bytes) {
@@ -185,6 +198,12 @@ mod tests {
         ];
         for (value, octets) in cases {
             assert_eq!(float(value), octets, "{value}: {:08x}", float(value));
+            let read = float_at(&octets.to_be_bytes(), 0);
+            let is_near = (read - value).abs() <= value.abs() * 1e-7;
+            assert!(
+                is_near || value.is_nan() || value.abs() > 4e18 || value.abs() < 1e-19,
+                "{value}: {read}"
+            );
         }
     }
 

@@ -300,7 +300,7 @@ fn report(kind: u16, write: impl FnOnce(&mut Payload)) -> Answer {
 }
 
 fn address_of(source: &SourceReport) -> Address {
-    source.remote.map_or(Address::Id(source.id), |remote| ip(Some(remote.ip())))
+    super::ip_of(source).map_or(Address::Id(source.id), |address| ip(Some(address)))
 }
 
 fn ip(address: Option<IpAddr>) -> Address {

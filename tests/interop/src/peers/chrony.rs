@@ -5,10 +5,12 @@ use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
 use crate::stage::Stage;
+use crate::tree::own_program;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A running chronyd.
 #[derive(Debug)]
@@ -77,8 +79,37 @@ pub(crate) fn client_named(
     start(stage, node, suite, name, &format!("{line}\nnosystemcert\nntstrustedcerts {ca}\nport 0\n"))
 }
 
+/// A chronyd of this configuration, or our daemon in its place, on the same file and with the same options.
+pub(crate) fn of_text(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    ours: bool,
+) -> Result<Chrony> {
+    let program = if ours {
+        let mut command = Command::new(own_program("chimed")?);
+        command.arg("--as").arg("chronyd");
+        command
+    } else {
+        suite.command("usr/sbin/chronyd", None)?
+    };
+    start_program(stage, node, suite, (name, text), program)
+}
+
 /// Any configuration, by a name of its own.
 pub(crate) fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Chrony> {
+    let program = suite.command("usr/sbin/chronyd", None)?;
+    start_program(stage, node, suite, (name, text), program)
+}
+
+fn start_program(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    mut command: Command,
+) -> Result<Chrony> {
     let folder = stage.folder().join(name);
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -89,7 +120,6 @@ pub(crate) fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: 
         keys.display()
     );
     let configuration = stage.write(&format!("{name}.conf"), &(common + text))?;
-    let mut command = suite.command("usr/sbin/chronyd", None)?;
     command.args(["-x", "-d", "-f"]).arg(configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
     Ok(Chrony { daemon, suite, node: node.clone(), folder })
@@ -101,6 +131,20 @@ impl Chrony {
         let mut command = self.suite.command("usr/bin/chronyc", None)?;
         command.arg("-n").arg("-h").arg(self.folder.join("socket")).args(arguments);
         output(&mut self.node.wrap(&command))
+    }
+
+    /// Whether chronyc succeeded, and all that it printed.
+    pub(crate) fn chronyc_says(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let mut command = self.suite.command("usr/bin/chronyc", None)?;
+        command.arg("-n").arg("-h").arg(self.folder.join("socket")).args(arguments);
+        let output = self.node.wrap(&command).output().context("cannot run chronyc")?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// An error when it has ended.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        self.daemon.check_alive()
     }
 
     /// What it thinks of its one server.

@@ -142,7 +142,8 @@ fn commands(stage: &mut Stage, suite: Suite) -> Result<()> {
     scene.says(&["makestep"], "500 Failure")?;
     scene.says(&["rtcdata"], "513 RTC driver not running")?;
     scene.says(&["smoothing"], "505 Facility not enabled in daemon")?;
-    scene.says(&["allow", "192.0.2.0/24"], "502 Invalid command")?;
+    scene.says(&["allow", "192.0.2.0/24"], "500 Failure")?; // There is no server.
+    scene.says(&["accheck", "192.0.2.1"], "209 Access denied")?;
     for command in [&["offline"][..], &["makestep"], &["serverstats"], &["clients"]] {
         let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), command)?;
         ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command:?} over UDP: {text}");

@@ -1,0 +1,219 @@
+//! Every command of chronyc, right and wrong: it prints of our daemon what it prints of chronyd on the same file.
+
+use super::PATIENCE;
+use crate::install::Suite::{self, Bookworm, Trixie};
+use crate::peers::ServerOf;
+use crate::peers::chrony::{self, Chrony};
+use crate::stage::Stage;
+use anyhow::{Result, ensure};
+
+pub(super) const SCENARIOS: &[super::Entry] = &[
+    ("chronyc/4.3-every-command-as-for-chronyd", |stage| every_command(stage, Bookworm)),
+    ("chronyc/4.6-every-command-as-for-chronyd", |stage| every_command(stage, Trixie)),
+    ("chronyc/habits-of-scripts-go-on", habits),
+];
+
+/// One after the other, so that what one changes is there for the next.
+const COMMANDS: &[&str] = &[
+    "activity",
+    "online",
+    "offline",
+    "online",
+    "offline 192.0.2.1",
+    "burst 1/2 192.0.2.1",
+    "onoffline",
+    "refresh",
+    "reselect",
+    "reselectdist 0.001",
+    "reset sources",
+    "reload sources",
+    "add server 10.77.0.9 offline",
+    "add server 10.77.0.9",
+    "add server 10.77.0.8 minpoll 3 maxpoll 5 key 1 prefer offline",
+    "add server 2001:db8::7 offline",
+    "add server",
+    "add nonsense 10.77.0.6",
+    "sourcename 10.77.0.9",
+    "sourcename 192.0.2.1",
+    "online 10.77.0.9",
+    "offline 10.77.0.0/16",
+    "offline 255.255.255.0/192.0.2.0",
+    "burst 2/4 10.77.0.8",
+    "minpoll 10.77.0.9 3",
+    "minpoll 10.77.0.9 99",
+    "minpoll 192.0.2.1 3",
+    "minpoll",
+    "maxpoll 10.77.0.9 8",
+    "maxpoll 192.0.2.1 8",
+    "maxdelay 10.77.0.9 0.5",
+    "maxdelay 192.0.2.1 0.5",
+    "maxdelayratio 10.77.0.9 2.5",
+    "maxdelayratio 192.0.2.1 2.5",
+    "maxdelaydevratio 10.77.0.9 2.5",
+    "maxdelaydevratio 192.0.2.1 2.5",
+    "minstratum 192.0.2.1 2",
+    "polltarget 192.0.2.1 9",
+    "offset 192.0.2.1 0.1",
+    "offset 10.77.0.9 0.1",
+    "selectopts 10.77.0.9 +prefer -trust",
+    "selectopts 192.0.2.1 +prefer",
+    "delete 10.77.0.9",
+    "delete 10.77.0.9",
+    "delete 10.77.0.8",
+    "delete 2001:db8::7",
+    "delete nonsense.invalid",
+    "accheck 10.77.1.1",
+    "accheck 192.0.2.1",
+    "allow 192.0.2.0/24",
+    "accheck 192.0.2.1",
+    "deny 192.0.2.128/25",
+    "accheck 192.0.2.200",
+    "accheck 192.0.2.1",
+    "allow all 192.0.2.0/24",
+    "accheck 192.0.2.200",
+    "deny all",
+    "accheck 10.77.1.1",
+    "allow all",
+    "accheck 2001:db8::1",
+    "allow 2001:db8::/32",
+    "allow 10.0.0.0/33",
+    "allow nonsense.invalid",
+    "cmdaccheck 10.77.1.1",
+    "cmdallow 10.0.0.0/8",
+    "cmdaccheck 10.77.1.1",
+    "cmddeny 10.0.0.0/9",
+    "cmdaccheck 10.77.1.1",
+    "cmdallow all 10.0.0.0/8",
+    "cmdaccheck 10.77.1.1",
+    "cmddeny all",
+    "cmdaccheck 10.77.1.1",
+    "local stratum 9",
+    "local off",
+    "local stratum 99",
+    "makestep 0.1 3",
+    "makestep 0.5 -1",
+    "makestep",
+    "maxupdateskew 100",
+    "dump",
+    "rekey",
+    "cyclelogs",
+    "rtcdata",
+    "writertc",
+    "trimrtc",
+    "smoothing",
+    "smoothtime reset",
+    "smoothtime activate",
+    "smoothtime nonsense",
+    "manual list",
+    "manual delete 0",
+    "settime 12:00:00",
+    "frobnicate",
+];
+
+/// Reports of which the form is the same whatever the times in them are.
+const REPORTS: &[&str] = &[
+    "sources -v",
+    "sourcestats -v",
+    "authdata -v",
+    "selectdata -v",
+    "tracking",
+    "ntpdata",
+    "serverstats",
+    "clients",
+];
+
+/// What this daemon has nothing for, and says so.
+const REFUSED: &[&str] = &["dfreq 1", "doffset 0.1", "manual on", "clients -r"];
+
+fn text_of(stage: &Stage) -> String {
+    format!(
+        "server server.test iburst minpoll 4 maxpoll 4 nts\nnosystemcert\nntstrustedcerts {}\nallow 10.77.0.0/16\n",
+        stage.pki().ca.display()
+    )
+}
+
+fn every_command(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let (one, two, four) = (stage.node(1)?, stage.node(2)?, stage.node(4)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let text = text_of(stage);
+    let ours = chrony::of_text(stage, &two, suite, ("ours", &text), true)?;
+    let theirs = chrony::of_text(stage, &four, suite, ("theirs", &text), false)?;
+    for daemon in [&ours, &theirs] {
+        stage.until("it is selected", PATIENCE, || {
+            let view = daemon.view()?;
+            ensure!(view.is_selected && view.reach.count_ones() >= 4, "{view:?}");
+            Ok(())
+        })?;
+    }
+    for report in REPORTS {
+        let (our, their) = both(&ours, &theirs, report)?;
+        ensure!(our.0 == their.0 && form(&our.1) == form(&their.1), "{report}:\n{}\n{}", our.1, their.1);
+    }
+    let mut different = Vec::new();
+    for command in COMMANDS {
+        let (our, their) = both(&ours, &theirs, command)?;
+        if our != their {
+            different.push(format!("{command}: {our:?}, of chronyd {their:?}"));
+        }
+    }
+    ensure!(different.is_empty(), "{}", different.join("\n"));
+    for command in REFUSED {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (succeeded, text) = ours.chronyc_says(&words)?;
+        ensure!(!succeeded && text.starts_with("50"), "{command}: {text}");
+    }
+    stops(stage, ours)
+}
+
+fn stops(stage: &Stage, mut daemon: Chrony) -> Result<()> {
+    let (succeeded, text) = daemon.chronyc_says(&["shutdown"])?;
+    ensure!(succeeded && text == "200 OK\n", "shutdown: {text}");
+    stage.until("the end", PATIENCE, || {
+        ensure!(daemon.check_alive().is_err(), "it runs on");
+        Ok(())
+    })
+}
+
+type Said = (bool, String);
+
+fn both(ours: &Chrony, theirs: &Chrony, command: &str) -> Result<(Said, Said)> {
+    let words: Vec<&str> = command.split(' ').collect();
+    Ok((ours.chronyc_says(&words)?, theirs.chronyc_says(&words)?))
+}
+
+/// The words of a report without its numbers, units and signs.
+fn form(text: &str) -> Vec<String> {
+    const STATES: [&str; 6] = ["fast", "slow", "Normal", "Hardware", "Kernel", "Daemon"];
+    let is_number = |word: &&str| word.chars().any(|letter| letter.is_ascii_digit());
+    let words = text.split_whitespace().filter(|word| !STATES.contains(word) && !is_number(word));
+    words
+        .map(|word| word.chars().filter(|letter| letter.is_ascii_alphabetic()).collect::<String>())
+        .filter(|word| word.len() > 2)
+        .collect()
+}
+
+/// The monitoring script of a guide: offset, mode of authentication, cookies; and the wait of a service.
+fn habits(stage: &mut Stage) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let text = text_of(stage);
+    let ours = chrony::of_text(stage, &two, Trixie, ("ours", &text), true)?;
+    stage.until("it is selected", PATIENCE, || {
+        ensure!(ours.view()?.is_selected, "not yet");
+        Ok(())
+    })?;
+    let (succeeded, text) = ours.chronyc_says(&["waitsync", "10", "0.5", "0", "1"])?;
+    ensure!(succeeded && text.contains("try: 1, refid:"), "waitsync: {text}");
+    // grep "System time" | awk '{print $4}'
+    let tracking = ours.chronyc(&["tracking"])?;
+    let line = tracking.lines().find(|line| line.contains("System time")).unwrap_or_default();
+    let offset = line.split_whitespace().nth(3).and_then(|word| word.parse::<f64>().ok());
+    ensure!(offset.is_some_and(|offset| offset.abs() < 1.0), "{tracking}");
+    // authdata | awk 'NR > 2 {print $2, $9}'
+    let authentication = ours.chronyc(&["-N", "authdata"])?;
+    let line = authentication.lines().nth(2).unwrap_or_default();
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    ensure!(fields.first() == Some(&"server.test") && fields.get(1) == Some(&"NTS"), "{authentication}");
+    ensure!(fields.get(8).is_some_and(|cookies| ["7", "8"].contains(cookies)), "{authentication}");
+    Ok(())
+}
