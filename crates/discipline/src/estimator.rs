@@ -410,3 +410,6 @@ impl Variant {
         (self.bank.mean(state), self.bank.covariance(state, state).sqrt())
     }
 }
+
+#[cfg(test)]
+mod tests;

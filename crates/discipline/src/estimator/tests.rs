@@ -1,0 +1,138 @@
+//! Laws that the estimator keeps, in a small world of its own.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Exchanges in a world with exponential queues: an oscillator that lacks `frequency`, a clock that is `offset` behind.
+fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f64, f64)) -> Vec<Exchange> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut exponential = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        -(((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln()
+    };
+    (0..count)
+        .map(|number| {
+            let free = 16.0 * f64::from(number);
+            let (there, back) = (1e-2 + jitter.0 * exponential(), 1e-2 + jitter.1 * exponential());
+            let point = ClockPoint { free, correction: 0.0 };
+            Exchange { point, offset: offset + frequency * free + (there - back) / 2.0, delay: there + back }
+        })
+        .collect()
+}
+
+fn estimate(exchanges: &[Exchange]) -> Estimator {
+    let prior = FrequencyPrior { frequency: 0.0, variance: 1e-8 };
+    let mut estimator = Estimator::new(exchanges[0], prior, 1e-9);
+    exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange));
+    estimator
+}
+
+fn error(estimator: &Estimator, truth: (f64, f64)) -> f64 {
+    estimator.moments().offset - truth.0 - truth.1 * estimator.point().free
+}
+
+#[test]
+fn edges_say_more_than_averages() {
+    for (jitter, limit) in [((1e-4, 1e-4), 6e-6), ((1e-4, 0.0), 5e-7), ((0.0, 1e-3), 1e-5)] {
+        let mut square = 0.0;
+        for seed in 1..=10 {
+            let estimator = estimate(&exchanges(seed, 400, jitter, (0.05, 2e-5)));
+            square += error(&estimator, (0.05, 2e-5)).powi(2) / 10.0;
+        }
+        // Averages over the 100 samples for which an oscillator may be taken as steady: jitter / 14.
+        assert!(square.sqrt() < limit, "{jitter:?}: {:e}", square.sqrt());
+    }
+}
+
+#[test]
+fn the_error_is_as_large_as_it_says() {
+    let outside = (1..=100)
+        .filter(|&seed| {
+            let estimator = estimate(&exchanges(seed, 60, (1e-4, 1e-4), (0.0, 1e-5)));
+            error(&estimator, (0.0, 1e-5)).abs() > 4.0 * estimator.moments().offset_variance.sqrt()
+        })
+        .count();
+    assert!(outside <= 2, "{outside} of 100");
+}
+
+#[test]
+fn a_shorter_path_does_not_move_the_clock() {
+    for jitter in [1e-5, 1e-4] {
+        for there in [true, false] {
+            let mut all = exchanges(7, 500, (jitter, jitter), (0.0, 0.0));
+            for exchange in &mut all {
+                // Until now this direction took 5 ms longer.
+                if exchange.point.free < 4000.0 {
+                    exchange.delay += 5e-3;
+                    exchange.offset += if there { 2.5e-3 } else { -2.5e-3 };
+                }
+            }
+            let before = estimate(&all[..250]).moments().offset;
+            let moved = estimate(&all).moments().offset - before;
+            assert!(moved.abs() < 1e-4, "{jitter:e} {there}: {moved:e}");
+        }
+    }
+}
+
+#[test]
+fn a_longer_path_does_not_move_the_clock() {
+    let mut all = exchanges(7, 500, (1e-4, 1e-4), (0.0, 0.0));
+    for exchange in &mut all[250..] {
+        exchange.delay += 5e-3;
+        exchange.offset += 2.5e-3;
+    }
+    let offset = estimate(&all).moments().offset;
+    assert!(offset.abs() < 1e-4, "{offset:e}");
+}
+
+#[test]
+fn years_do_not_wear_it_out() {
+    // 4 years of exchanges every 1024 s, in which nothing happens.
+    let mut estimator = estimate(&exchanges(3, 8, (1e-5, 1e-5), (0.0, 0.0)));
+    for mut exchange in exchanges(4, 120_000, (1e-5, 1e-5), (0.0, 0.0)) {
+        exchange.point.free = 1000.0 + exchange.point.free * 64.0;
+        estimator.add(exchange);
+    }
+    let moments = estimator.moments();
+    assert!(moments.offset.abs() < 1e-5 && moments.offset_variance > 0.0, "{moments:?}");
+}
+
+proptest! {
+    #[test]
+    fn another_zero_of_time_changes_nothing_else(seed in 1u64..1000, shift in -1.0f64..1.0) {
+        let all = exchanges(seed, 40, (1e-4, 3e-5), (0.0, 1e-5));
+        let shifted: Vec<Exchange> =
+            all.iter().map(|exchange| Exchange { offset: exchange.offset + shift, ..*exchange }).collect();
+        let (one, other) = (estimate(&all).moments(), estimate(&shifted).moments());
+        prop_assert!((other.offset - one.offset - shift).abs() < 1e-9);
+        prop_assert!((other.frequency - one.frequency).abs() < 1e-11);
+        prop_assert!((other.offset_variance / one.offset_variance - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn ways_may_be_exchanged(seed in 1u64..1000) {
+        let all = exchanges(seed, 60, (1e-4, 2e-5), (0.0, 0.0));
+        let mirrored: Vec<Exchange> =
+            all.iter().map(|exchange| Exchange { offset: -exchange.offset, ..*exchange }).collect();
+        let (one, other) = (estimate(&all).moments(), estimate(&mirrored).moments());
+        // Not exactly: one direction has to be taken first.
+        prop_assert!((other.offset + one.offset).abs() < 4.0 * one.offset_variance.sqrt());
+    }
+
+    #[test]
+    fn no_exchange_breaks_it(values in proptest::collection::vec((0.0f64..1e5, -1e6f64..1e6, 0.0f64..1e3), 1..60)) {
+        let mut free = 0.0;
+        let all: Vec<Exchange> = values
+            .into_iter()
+            .map(|(elapsed, offset, delay)| {
+                free += elapsed;
+                Exchange { point: ClockPoint { free, correction: 0.0 }, offset, delay }
+            })
+            .collect();
+        let moments = estimate(&all).moments();
+        prop_assert!(moments.offset.is_finite() && moments.frequency.is_finite());
+        prop_assert!(moments.offset_variance >= 0.0 && moments.frequency_variance >= 0.0);
+    }
+}
