@@ -97,7 +97,13 @@ pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
     let filter = std::env::var("CHIMED_LOG")
         .ok()
         .and_then(|text| text.parse::<EnvFilter>().ok())
-        .unwrap_or_else(|| EnvFilter::new(verbosity.filter()));
+        .unwrap_or_else(|| {
+            EnvFilter::new(match words {
+                Words::Ours => verbosity.filter().to_owned(),
+                // Whoever measures once has no words of chronyd's for events: none, rather than ours.
+                Words::Chrony => format!("{},chimed::event_log=off", verbosity.filter()),
+            })
+        });
     let prefix = match (&destination, words) {
         (Destination::Syslog, _) => Prefix::Level,
         (Destination::StandardError, _) if stderr_is_the_journal() => Prefix::Level,
