@@ -13,6 +13,7 @@ mod ntpq;
 mod our_client;
 mod our_server;
 mod refusals;
+mod takeover;
 mod tools;
 
 use crate::stage::Stage;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         our_client::SCENARIOS,
         our_server::SCENARIOS,
         modes::SCENARIOS,
+        takeover::SCENARIOS,
         tools::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,

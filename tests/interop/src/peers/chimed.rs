@@ -220,6 +220,11 @@ impl Chimed {
         number(&self.snapshot()?, "/ke_server/accepted")
     }
 
+    /// How many requests it has answered with NTS or a MAC.
+    pub(crate) fn authenticated_served(&self) -> Result<u64> {
+        number(&self.snapshot()?, "/server/authenticated")
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.daemon.log()

@@ -34,6 +34,8 @@ pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf, upstream: &
             "[[nts-ke-server]]\nlisten = \"[::]:4460\"\ncertificate-chain-path = \"{chain}\"\n\
              private-key-path = \"{key}\"\n\n"
         );
+        let cookies = stage.folder().join("ntpd-rs-server.cookies");
+        text += &format!("[keyset]\nkey-storage-path = \"{}\"\n\n", cookies.display());
     }
     start(stage, node, "ntpd-rs-server", &text)
 }
