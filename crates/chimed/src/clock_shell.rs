@@ -134,6 +134,9 @@ impl ClockShell {
                 self.frequency = self.set_frequency(frequency)?;
                 Ok(ClockCommand::SetFrequency { frequency: self.frequency })
             }
+            ClockCommand::SetTaiOffset { seconds } => {
+                self.driver.set_tai_offset(seconds).map(|()| command).map_err(failure)
+            }
             ClockCommand::SetStatus { synchronized, leap, max_error, est_error, offset } => {
                 let leap = match leap {
                     Leap::Insert => LeapSecond::Insert,

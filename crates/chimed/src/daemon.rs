@@ -10,6 +10,7 @@ use crate::clock_shell::ClockShell;
 use crate::desks::{self, Desk};
 use crate::exchanges::Exchanges;
 use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
+use crate::leap_table::LeapTables;
 use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
 use crate::mode6_host::{self, Mode6};
@@ -38,6 +39,7 @@ use chime_sys::privileges::{self, Capability};
 use chime_sys::signals::{self, Signal};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{clock, poll, random};
+use chime_time::MonoTime;
 use chime_web::Refused;
 use chime_wire::mac::SymmetricKey;
 use std::collections::BTreeSet;
@@ -189,9 +191,7 @@ impl Daemon {
         config.saved_frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
         state.inherit(inheritance.cookie_keys);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
-            let interval_seconds =
-                u32::try_from(model.keyset.rotation_interval.as_secs()).unwrap_or(u32::MAX);
-            let rotation = Rotation { interval_seconds, keep: model.keyset.stale_keys };
+            let rotation = rotation(&model);
             state.open_key_ring(rotation, now.system).context("no cookie keys")?;
         }
         let known_time = config.known_time;
@@ -199,7 +199,7 @@ impl Daemon {
         state.restore_nts_state(&mut engine, now.mono);
         state.restore_samples(&mut engine, model.process.sample_history);
 
-        let publisher = Publisher::new(shared.clone(), now.mono, options.steers());
+        let (publisher, leap_tables) = publishing(&model, shared.clone(), now.mono, options);
         let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
@@ -237,6 +237,7 @@ impl Daemon {
             exchanges,
             broadcasts,
             trusts,
+            leap_tables,
             inline,
             desks: inline_desks,
             chrony: Some(chrony),
@@ -281,6 +282,23 @@ fn poll_separation(options: &Options) -> f64 {
         Habits::Ours => 0.0,
         Habits::Chronyd => chronyd::POLL_SEPARATION_SECONDS,
     }
+}
+
+fn rotation(model: &Model) -> Rotation {
+    let interval_seconds = u32::try_from(model.keyset.rotation_interval.as_secs()).unwrap_or(u32::MAX);
+    Rotation { interval_seconds, keep: model.keyset.stale_keys }
+}
+
+/// What shows our time to others, and what it knows of leap seconds.
+fn publishing(
+    model: &Model,
+    shared: Arc<Shared>,
+    started: MonoTime,
+    options: &Options,
+) -> (Publisher, LeapTables) {
+    let smear = model.leap_seconds.smear;
+    let publisher = Publisher::new(shared, started, options.steers()).with_smear(smear);
+    (publisher, LeapTables::new(model.leap_seconds.clone()))
 }
 
 /// The user to become, if any. The usual one need not exist: then we stay, without most privileges, and say so.
@@ -736,7 +754,7 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
             }
             serving.reload_certificates();
         }
-        Ok(Reloaded { engine, trusts })
+        Ok(Reloaded { engine, trusts, leap_seconds: loaded.model.leap_seconds })
     };
     Box::new(move || {
         read().inspect_err(|error| error!("configuration not read again, the old one stays: {error:#}")).ok()

@@ -2,10 +2,10 @@
 
 use crate::log_limit::LogLimits;
 use crate::rivals;
-use chime_discipline::{DisciplineEvent, Interference, SourceId};
+use chime_discipline::{DisciplineEvent, Interference, KnownLeap, LeapKnowledge, LeapOutcome, SourceId};
 use chime_engine::{Event, RemovalReason, SourceRefusal};
 use chime_ke::utc;
-use chime_time::MonoTime;
+use chime_time::{LeapSecond, MonoTime};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -136,6 +136,19 @@ impl EventLog {
             DisciplineEvent::FallbackFrequency { ppm, over } => info!(
                 "no source for {over:.0} s: the clock goes on with the average frequency of that time, {ppm:+.3} ppm"
             ),
+            DisciplineEvent::LeapSecondAnnounced(_)
+            | DisciplineEvent::LeapSecondWithdrawn(_)
+            | DisciplineEvent::LeapSecondContradicted(_)
+            | DisciplineEvent::LeapSecondPassed { .. } => write_leap_second(event),
+            DisciplineEvent::SmearedSource(id) => {
+                info!("{} smears leap seconds: it is not mixed with sources that do not", self.name(*id));
+            }
+            DisciplineEvent::FollowsSmeared(true) => {
+                warn!("the clock follows sources that smear leap seconds: it is not UTC around them");
+            }
+            DisciplineEvent::FollowsSmeared(false) => {
+                info!("the clock follows sources that do not smear leap seconds");
+            }
             DisciplineEvent::LocalReference { active: true } => {
                 warn!("no source to follow: serving the local clock")
             }
@@ -171,6 +184,58 @@ fn write_interference(interference: &Interference) {
              {set_ppm:+.3} ppm, with {slew:+.6} s to slew; {}",
             suspects()
         ),
+    }
+}
+
+/// Lines about leap seconds.
+fn write_leap_second(event: &DisciplineEvent) {
+    match event {
+        DisciplineEvent::LeapSecondAnnounced(known) => {
+            info!("{}, as {}", leap_words(known.leap), knowledge_words(known));
+        }
+        DisciplineEvent::LeapSecondWithdrawn(known) => {
+            warn!(
+                "no leap second any more at {}: {} no longer",
+                utc(known.leap.midnight),
+                knowledge_words(known)
+            );
+        }
+        DisciplineEvent::LeapSecondContradicted(leap) => warn!(
+            "most sources announce a leap second at {}, and the list of leap seconds has none: the list is believed",
+            utc(leap.midnight)
+        ),
+        DisciplineEvent::LeapSecondPassed { leap, outcome } => write_leap_passed(*leap, *outcome),
+        other => debug!("{other:?}"),
+    }
+}
+
+fn leap_words(leap: LeapSecond) -> String {
+    let midnight = utc(leap.midnight);
+    if leap.insert {
+        format!("a leap second is inserted before {midnight}")
+    } else {
+        format!("a second is left out before {midnight}")
+    }
+}
+
+const fn knowledge_words(known: &KnownLeap) -> &'static str {
+    match known.knowledge {
+        LeapKnowledge::Sources => "most sources announce it",
+        LeapKnowledge::Table => "the list of leap seconds has it",
+    }
+}
+
+fn write_leap_passed(leap: LeapSecond, outcome: LeapOutcome) {
+    let leap = leap_words(leap);
+    match outcome {
+        LeapOutcome::ByKernel => info!("{leap}: the kernel has made it"),
+        LeapOutcome::NotByKernel => warn!(
+            "{leap}: the clock has not passed it by itself; it is corrected as any other offset \
+             (`mode` in [leap-seconds] can be `step` or `slew`)"
+        ),
+        LeapOutcome::Step => info!("{leap}: the clock is stepped"),
+        LeapOutcome::Slew => info!("{leap}: the clock is slewed"),
+        LeapOutcome::Ignored => info!("{leap}: ignored, as configured"),
     }
 }
 

@@ -15,6 +15,7 @@ mod glob;
 pub mod ke_client;
 pub mod ke_connection;
 pub mod ke_server;
+pub mod leap_table;
 pub mod load;
 pub mod log_limit;
 pub mod logging;

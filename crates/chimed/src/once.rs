@@ -3,6 +3,7 @@
 use crate::broadcasts::Broadcasts;
 use crate::clock_shell::ClockShell;
 use crate::exchanges::Exchanges;
+use crate::leap_table::LeapTables;
 use crate::publish::Publisher;
 use crate::serving::Shared;
 use crate::state::StateKeeper;
@@ -81,6 +82,8 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         // Nobody is told the time of a clock that is looked at once.
         broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
         trusts,
+        // One look needs none, and must not change what the kernel knows.
+        leap_tables: LeapTables::default(),
         inline: Inline::default(),
         desks: InlineDesks::default(),
         chrony: None,

@@ -2,10 +2,12 @@
 
 use crate::serving::Shared;
 use arc_swap::ArcSwap;
-use chime_control::{ProgramReport, Snapshot};
+use chime_control::{LeapTableReport, ProgramReport, SmearReport, Snapshot};
+use chime_discipline::{LeapKnowledge, LeapStatus};
 use chime_engine::{Engine, server_time};
-use chime_server::ServerTime;
-use chime_time::{ClockReading, Frequency, MonoTime};
+use chime_server::{ServerTime, Smear, SmearSettings, SmearWindow};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
+use chime_wire::LeapIndicator;
 use std::sync::Arc;
 
 /// A snapshot, and when it was taken.
@@ -24,6 +26,7 @@ pub struct Publisher {
     reports: Arc<ArcSwap<Dated>>,
     started: MonoTime,
     steers: bool,
+    smear: Option<SmearSettings>,
 }
 
 impl Publisher {
@@ -31,7 +34,18 @@ impl Publisher {
     #[must_use]
     pub fn new(shared: Arc<Shared>, started: MonoTime, steers: bool) -> Self {
         let empty = Dated { snapshot: Snapshot::default(), at: started };
-        Self { shared, reports: Arc::new(ArcSwap::from_pointee(empty)), started, steers }
+        Self { shared, reports: Arc::new(ArcSwap::from_pointee(empty)), started, steers, smear: None }
+    }
+
+    /// Smears leap seconds for clients, or not.
+    #[must_use]
+    pub fn with_smear(self, smear: Option<SmearSettings>) -> Self {
+        Self { smear, ..self }
+    }
+
+    /// Smears leap seconds for clients from now on, or not.
+    pub const fn set_smear(&mut self, smear: Option<SmearSettings>) {
+        self.smear = smear;
     }
 
     /// Where reports can be read.
@@ -51,11 +65,50 @@ impl Publisher {
     pub fn publish_time(&self, engine: &Engine, frequency: Frequency, now: ClockReading) {
         let system = engine.discipline().system(now.mono);
         let precision = engine.discipline().settings().precision;
-        self.shared.time.store(Arc::new(server_time(&system, frequency, now, precision)));
+        let time = server_time(&system, frequency, now, precision);
+        self.shared.time.store(Arc::new(self.smeared(time, engine, now)));
+    }
+
+    /// What is served where leap seconds are smeared: none is announced.
+    fn smeared(&self, time: ServerTime, engine: &Engine, now: ClockReading) -> ServerTime {
+        let Some(settings) = self.smear.filter(|_| time.is_synchronized()) else { return time };
+        let corrected = now.system + time.correction;
+        let status = engine.discipline().leap_status(now.system);
+        let near = smear_of(&settings, &status, corrected);
+        let smear = near.map(|(window, passed)| window.smear(now.mono, now.system, passed));
+        ServerTime { leap: LeapIndicator::NoWarning, smear, ..time }
+    }
+
+    fn smear_report(&self, engine: &Engine, now: ClockReading) -> Option<SmearReport> {
+        let settings = self.smear?;
+        let status = engine.discipline().leap_status(now.system);
+        let Some((window, passed)) = smear_of(&settings, &status, now.system) else {
+            return Some(SmearReport::default());
+        };
+        let smear: Smear = window.smear(now.mono, now.system, passed);
+        let offset = |seconds: f64| {
+            let at = now.system + NtpDuration::from_secs_f64(seconds);
+            smear.offset(at.timestamp(), at.timestamp(), now.mono.add_secs_f64(seconds))
+        };
+        let step = NtpDuration::from_seconds(if passed { window.leap().step_seconds() } else { 0 });
+        let elapsed = (now.system - step - window.start()).as_secs_f64();
+        let active = elapsed > 0.0;
+        Some(SmearReport {
+            active,
+            offset_seconds: offset(0.0),
+            rate: offset(1.0) - offset(0.0),
+            remaining_seconds: if active { (window.seconds() - elapsed).max(0.0) } else { 0.0 },
+        })
     }
 
     /// Publishes the state of `engine`, whose clock was last told to run at `frequency`.
-    pub fn publish(&self, engine: &Engine, frequency: Frequency, now: ClockReading) {
+    pub fn publish(
+        &self,
+        engine: &Engine,
+        frequency: Frequency,
+        now: ClockReading,
+        leap_table: &LeapTableReport,
+    ) {
         self.publish_time(engine, frequency, now);
         let system = engine.discipline().system(now.mono);
         let settings = engine.discipline().settings();
@@ -77,8 +130,24 @@ impl Publisher {
             precision: settings.precision.exponent(),
             accumulated_steps_seconds: system.accumulated_steps,
             accumulated_steps_threshold_seconds: settings.step.accumulated_panic,
+            leap_table: leap_table.clone(),
+            smear: self.smear_report(engine, now),
         };
         let snapshot = Snapshot { program, engine: engine.report(now), ..Snapshot::default() };
         self.reports.store(Arc::new(Dated { snapshot, at: now.mono }));
     }
+}
+
+/// The smear that is under way or about to begin at `date`, and whether our clock has passed its leap second.
+fn smear_of(settings: &SmearSettings, status: &LeapStatus, date: NtpDate) -> Option<(SmearWindow, bool)> {
+    [(status.next, false), (status.last, true)]
+        .into_iter()
+        .filter_map(|(known, passed)| {
+            let known = known?;
+            // What a list has was known all along, also to whom was started in the middle of a smear.
+            let since = (known.knowledge == LeapKnowledge::Sources).then_some(known.known_since);
+            let window = settings.of(known.leap, since);
+            window.is_near(date, passed).then_some((window, passed))
+        })
+        .next()
 }

@@ -11,6 +11,7 @@ use crate::event_log::EventLog;
 use crate::exchanges::{ExchangeSocket, Exchanges};
 use crate::ke_client::KeClients;
 use crate::ke_server::{KeToken, KeWorker};
+use crate::leap_table::LeapTables;
 use crate::publish::Publisher;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
@@ -83,6 +84,8 @@ pub struct Reloaded {
     pub engine: Config,
     /// Whom its sources trust.
     pub trusts: Trusts,
+    /// Where leap seconds are known from, and how they are served.
+    pub leap_seconds: chime_config::LeapSeconds,
 }
 
 /// Reads the configuration again; `None` when that failed and the old one stays.
@@ -102,6 +105,8 @@ pub struct Parts {
     pub broadcasts: Broadcasts,
     /// Whom the sources trust.
     pub trusts: Trusts,
+    /// The list of leap seconds.
+    pub leap_tables: LeapTables,
     /// Servers that have no threads of their own (`threads = "single"`).
     pub inline: Inline,
     /// Protocols that have no thread of their own.
@@ -169,6 +174,7 @@ pub struct TimePlane {
     alone: bool,
     establishments: KeClients,
     trusts: Trusts,
+    leap_tables: LeapTables,
     resolver: Resolver,
     lookups: BTreeMap<LookupId, String>,
     network: Option<NetworkMonitor>,
@@ -195,8 +201,19 @@ impl TimePlane {
         (commands, wake): (mpsc::Receiver<PlaneCommand>, WakeReceiver),
         reload: Reload,
     ) -> io::Result<Self> {
-        let Parts { clock, state, publisher, exchanges, broadcasts, trusts, inline, desks, chrony, alone } =
-            parts;
+        let Parts {
+            clock,
+            state,
+            publisher,
+            exchanges,
+            broadcasts,
+            trusts,
+            leap_tables,
+            inline,
+            desks,
+            chrony,
+            alone,
+        } = parts;
         let set = PollSet::with_timer()?;
         if let Some(timer) = set.timer() {
             signals::wake_by(timer);
@@ -226,6 +243,7 @@ impl TimePlane {
             chrony,
             alone,
             trusts,
+            leap_tables,
             resolver: Resolver::new()?,
             lookups: BTreeMap::new(),
             network,
@@ -290,6 +308,7 @@ impl TimePlane {
 
     /// Carries out everything that the engine wants, until it wants nothing more, and publishes the result.
     fn settle(&mut self) {
+        self.look_for_leap_seconds();
         if self.engine.poll_timeout().is_some_and(|at| at <= clock::mono_now()) {
             self.engine.handle_timeout(clock::mono_now());
         }
@@ -335,8 +354,16 @@ impl TimePlane {
             let _reported_when_it_changes = self.clock.apply(self.engine.discipline().status(now.mono));
         }
         if changed || now.mono >= self.next_publish {
-            self.publisher.publish(&self.engine, self.clock.commanded(), now);
+            self.publisher.publish(&self.engine, self.clock.commanded(), now, self.leap_tables.report());
             self.next_publish = now.mono.saturating_add(PUBLISH_INTERVAL);
+        }
+    }
+
+    /// Reads the list of leap seconds when that is new.
+    fn look_for_leap_seconds(&mut self) {
+        if let Some(table) = self.leap_tables.look(clock::mono_now()) {
+            self.engine.handle_input(clock::mono_now(), Input::LeapTable(table));
+            self.next_publish = MonoTime::ZERO;
         }
     }
 
@@ -418,6 +445,7 @@ impl TimePlane {
             self.broadcasts.poll_timeout(),
             self.state.poll_timeout(),
             self.chrony.as_ref().and_then(ChronyShell::poll_timeout),
+            self.leap_tables.poll_timeout(),
             Some(self.next_publish),
         ];
         let wake = self.set.wait(wake_at.into_iter().chain(deadlines).flatten().min())?;
@@ -654,6 +682,8 @@ impl TimePlane {
         self.state.reload_key_ring();
         if let Some(reloaded) = (self.reload)() {
             self.trusts = reloaded.trusts;
+            self.publisher.set_smear(reloaded.leap_seconds.smear);
+            self.leap_tables.set_wish(reloaded.leap_seconds);
             let command = Command::Reconfigure(Box::new(reloaded.engine));
             self.engine.handle_input(clock::mono_now(), Input::Control(command));
         }

@@ -29,6 +29,7 @@ impl Source {
             trust: self.trust,
             require: self.require,
             offset_correction: self.offset_correction,
+            smeared: self.smeared,
         }
     }
 }

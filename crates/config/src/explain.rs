@@ -74,6 +74,9 @@ fn source(source: &Source) -> String {
         text.push(' ');
         text.push_str(remark);
     }
+    if source.smeared {
+        text.push_str(" It smears leap seconds, and is not mixed with sources that do not.");
+    }
     if source.offset_correction != 0.0 {
         text.push_str(&format!(" {} s are added to what is measured.", source.offset_correction));
     }

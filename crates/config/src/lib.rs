@@ -18,17 +18,19 @@ mod rewrite;
 mod suggest;
 mod write;
 
-pub use chime_discipline::{LocalReference, PanicThreshold, StepPolicy};
-pub use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet};
+pub use chime_discipline::{LeapMode, LocalReference, PanicThreshold, StepPolicy};
+pub use chime_server::{
+    AccessRule, RateLimitSettings, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, Subnet,
+};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use dialects::{Dialect, recognise};
 pub use explain::{Explanation, explain};
 pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CertificatePair,
     ChronyFiles, ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat,
-    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, KeyFormat, KeySet, LogChange,
-    LogLevel, Model, NtpServer, NtpVersion, Ntpq, NtpqRule, NtsKeServer, NtsTrust, Observability, Origin,
-    PollLimits, Predecessor, Process, ReferenceClock, Refresh, Source, SourceKind, Synchronization,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, KeyFormat, KeySet, LeapSeconds,
+    LogChange, LogLevel, Model, NtpServer, NtpVersion, Ntpq, NtpqRule, NtsKeServer, NtsTrust, Observability,
+    Origin, PollLimits, Predecessor, Process, ReferenceClock, Refresh, Source, SourceKind, Synchronization,
     TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
 pub use rewrite::{Rewritten, rewrite};

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use chime_discipline::CorrectionTime;
+use chime_discipline::{CorrectionTime, LeapMode};
+use chime_server::{SmearPlace, SmearSettings, SmearShape};
 use chime_time::Frequency;
 
 use crate::{
@@ -49,6 +50,7 @@ pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) ->
     out.keys(model);
     out.synchronization(model);
     out.algorithm(model);
+    out.leap_seconds(model);
     out.observability(model);
     out.chrony_files(model);
     out.predecessor(model);
@@ -246,6 +248,7 @@ impl Writer {
             default.max_delay_deviation_ratio,
         );
         self.number("offset", source.offset_correction, default.offset_correction);
+        self.flag("smeared", source.smeared, default.smeared);
     }
 
     fn reference_clock(&mut self, clock: &ReferenceClock) {
@@ -377,6 +380,40 @@ impl Writer {
             self.put("distance", &float(local.distance));
             self.put("activate", &float(local.activate));
         }
+    }
+
+    fn leap_seconds(&mut self, model: &Model) {
+        self.table("[leap-seconds]");
+        let mode = model.synchronization.tuning.leap_mode;
+        self.set("mode", &mode, &LeapMode::System, |mode| {
+            quoted(match mode {
+                LeapMode::System => "system",
+                LeapMode::Step => "step",
+                LeapMode::Slew => "slew",
+                LeapMode::Ignore => "ignore",
+            })
+        });
+        self.some("file", model.leap_seconds.file.as_ref(), |file| path(file));
+        self.some("zone", model.leap_seconds.zone.as_ref(), |zone| quoted(zone));
+        let Some(smear) = model.leap_seconds.smear else { return };
+        match smear.shape {
+            SmearShape::Linear => self.put("smear", &quoted("linear")),
+            SmearShape::Cosine => self.put("smear", &quoted("cosine")),
+            SmearShape::Ramp { rate_max, change } => {
+                self.put("smear", &quoted("ramp"));
+                self.put("smear-rate", &float(rate_max));
+                self.put("smear-rate-change", &float(change));
+            }
+        }
+        let usual = SmearSettings::default();
+        self.number("smear-seconds", smear.seconds, usual.seconds);
+        self.set("smear-place", &smear.place, &usual.place, |place| {
+            quoted(match place {
+                SmearPlace::Around => "around",
+                SmearPlace::Before => "before",
+                SmearPlace::After => "after",
+            })
+        });
     }
 
     fn algorithm(&mut self, model: &Model) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chime_config::dialects::chrony::{Request, is_directive, parse};
 use chime_config::{
-    Authentication, AuthenticationPolicy, Dialect, Loaded, Model, NtpVersion, PollLimits, RateLimitSettings,
-    Severity, SourceKind, Text, recognise,
+    Authentication, AuthenticationPolicy, Dialect, LeapMode, Loaded, Model, NtpVersion, PollLimits,
+    RateLimitSettings, Severity, SmearPlace, SourceKind, Text, recognise,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_server::Access;
@@ -272,7 +272,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "log tracking rtc",
         "cmdallow gateway.example",
         "opencommands sources",
-        "leapsectz right/UTC",
         "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
         "hwtimestamp *",
         "server a extfield F323",
@@ -283,10 +282,9 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "ntsrotate 0",
         "nocerttimecheck 1",
         "maxchange 1000 1 2",
-        "smoothtime 400 0.001 leaponly",
+        "smoothtime 400 0.001",
         "commandkey 1",
         "maxsamples 5",
-        "leapsecmode slew",
     ] {
         let loaded = load(&format!("# a comment\n{text}\n"));
         assert_eq!(loaded.warnings.0.len(), 1, "{text}: {}", loaded.warnings);
@@ -520,5 +518,34 @@ fn every_form_of_the_specification_is_understood() {
             }
             Err(errors) => panic!("line {}: {line}: {errors}", number + 1),
         }
+    }
+}
+
+#[test]
+fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
+    let model = model(
+        "leapsectz right/UTC\nleapseclist /usr/share/zoneinfo/leap-seconds.list\nleapsecmode slew\n\
+         smoothtime 400 0.001024 leaponly\n",
+    );
+    let settings = &model.leap_seconds;
+    assert_eq!(settings.zone.as_deref(), Some("right/UTC"));
+    assert_eq!(settings.file, Some(PathBuf::from("/usr/share/zoneinfo/leap-seconds.list")));
+    assert_eq!(model.discipline_settings().leap_mode, LeapMode::Slew);
+    let smear = settings.smear.expect("leap seconds are smeared");
+    assert_eq!(smear.place, SmearPlace::After);
+    assert!((smear.seconds() - 62_500.0).abs() < 1e-3, "{}", smear.seconds());
+    for (word, mode) in [("system", LeapMode::System), ("step", LeapMode::Step), ("ignore", LeapMode::Ignore)]
+    {
+        assert_eq!(load(&format!("leapsecmode {word}")).model.discipline_settings().leap_mode, mode);
+    }
+    for (text, message) in [
+        ("leapsecmode never", "unknown mode `never`"),
+        ("smoothtime 400", "is followed by a number"),
+        ("smoothtime 0 1", "above 0"),
+        ("smoothtime 1 1 leap", "unknown option `leap`"),
+        ("leapsectz", "is followed by a time zone"),
+    ] {
+        let said = errors(text);
+        assert!(said.contains(message), "{text}: {said}");
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chime_config::dialects::native::parse;
 use chime_config::{
-    Authentication, AuthenticationPolicy, Loaded, LogLevel, Model, NtpVersion, PollLimits, Refusal,
-    RequireNts, SourceKind, Text, Threads,
+    Authentication, AuthenticationPolicy, LeapMode, Loaded, LogLevel, Model, NtpVersion, PollLimits, Refusal,
+    RequireNts, SmearPlace, SmearSettings, SmearShape, SourceKind, Text, Threads,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 
@@ -431,4 +431,43 @@ proptest::proptest! {
         }
         let _ = parse(&Text::new("t", contents), &[]);
     }
+}
+
+#[test]
+fn leap_seconds_have_a_table_of_their_own() {
+    let model = load(
+        "[leap-seconds]\nmode = \"slew\"\nfile = \"/usr/share/zoneinfo/leap-seconds.list\"\nzone = \"right/UTC\"\n\
+         smear = \"cosine\"\nsmear-seconds = 72000\nsmear-place = \"before\"\n",
+    )
+    .model;
+    assert_eq!(model.discipline_settings().leap_mode, LeapMode::Slew);
+    assert_eq!(model.leap_seconds.zone.as_deref(), Some("right/UTC"));
+    let cosine = SmearSettings { shape: SmearShape::Cosine, seconds: 72_000.0, place: SmearPlace::Before };
+    assert_eq!(model.leap_seconds.smear, Some(cosine));
+    let noon_to_noon = load("[leap-seconds]\nsmear = \"linear\"\n").model.leap_seconds.smear;
+    assert_eq!(noon_to_noon, Some(SmearSettings::default()));
+    let model = load("[leap-seconds]\nsmear = \"none\"\n").model;
+    assert_eq!((model.leap_seconds.smear, model.discipline_settings().leap_mode), (None, LeapMode::System));
+    for (text, message) in [
+        ("mode = \"smear\"", "is not one of \"system\""),
+        ("mode = \"ignore\"\nsmear = \"linear\"", "choose another `mode`"),
+        ("smear = \"linear\"\nsmear-seconds = 999", "out of range"),
+        ("flie = \"x\"", "did you mean `file`?"),
+    ] {
+        let said = errors(&format!("[leap-seconds]\n{text}\n"));
+        assert!(said.contains(message), "{text}: {said}");
+    }
+    let warnings = load("[leap-seconds]\nsmear = \"linear\"\nsmear-rate = 1e-4\n").warnings;
+    assert!(warnings.to_string().contains("belongs to"), "{warnings}");
+}
+
+#[test]
+fn sources_that_smear_and_others_are_not_wished_together() {
+    let one = |name: &str, smeared: bool| {
+        format!("[[source]]\nmode = \"server\"\naddress = \"{name}\"\nsmeared = {smeared}\n")
+    };
+    let loaded = load(&format!("{}{}{}", one("a", false), one("b", true), one("c", false)));
+    assert!(loaded.warnings.to_string().contains("only the others will be followed"), "{}", loaded.warnings);
+    assert_eq!((loaded.warnings.0[0].line, loaded.model.sources[1].options().smeared), (5, true));
+    assert!(load(&format!("{}{}", one("a", true), one("b", true))).warnings.is_empty());
 }

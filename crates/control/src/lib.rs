@@ -32,4 +32,7 @@ pub use command::Command;
 pub use paint::Paint;
 pub use report::{Form, Report};
 pub use select::{Names, visible};
-pub use snapshot::{ClientReport, KeServerReport, ProgramReport, ServerReport, Snapshot, TimestampCounts};
+pub use snapshot::{
+    ClientReport, KeServerReport, LeapTableReport, ProgramReport, ServerReport, SmearReport, Snapshot,
+    TimestampCounts,
+};

@@ -62,6 +62,34 @@ pub struct ProgramReport {
     pub accumulated_steps_seconds: f64,
     /// Beyond this sum no step is made any more; seconds, `None`: without a limit.
     pub accumulated_steps_threshold_seconds: Option<f64>,
+    /// The list of leap seconds.
+    pub leap_table: LeapTableReport,
+    /// The smearing of leap seconds for clients, where that is configured.
+    pub smear: Option<SmearReport>,
+}
+
+/// Where the list of leap seconds comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeapTableReport {
+    /// The file or time zone in use.
+    pub name: Option<String>,
+    /// What is wrong with those that are configured and cannot be used.
+    pub problems: Vec<String>,
+}
+
+/// How clients are served around a leap second.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SmearReport {
+    /// Whether the served time differs from ours now.
+    pub active: bool,
+    /// By how much, seconds; positive: what is served is ahead of our clock.
+    pub offset_seconds: f64,
+    /// At which rate that changes, seconds per second.
+    pub rate: f64,
+    /// How long the smear goes on, seconds; 0 when none is under way.
+    pub remaining_seconds: f64,
 }
 
 /// Counts of the NTP server over all its workers since the start.

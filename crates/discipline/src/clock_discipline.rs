@@ -256,6 +256,13 @@ impl ClockDiscipline {
         self.steps += 1;
     }
 
+    /// What the clock is to show moved by `by` seconds, as it does at a leap second.
+    pub(crate) fn target_moved(&mut self, by: f64) {
+        if let Some(estimate) = &mut self.estimate {
+            estimate.offset += by;
+        }
+    }
+
     /// What remains to be corrected at `now`, seconds; positive means that our clock is behind.
     pub(crate) fn offset(&self, now: MonoTime) -> Option<f64> {
         self.estimate.as_ref().map(|estimate| estimate.offset_at(self.correction.at(now)))

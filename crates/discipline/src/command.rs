@@ -16,11 +16,16 @@ pub enum ClockCommand {
         /// Relative to the free oscillator; the sum of the frequency correction and of the slew that is under way.
         frequency: Frequency,
     },
+    /// Tell the kernel the difference of the two time scales.
+    SetTaiOffset {
+        /// TAI minus UTC, seconds.
+        seconds: i32,
+    },
     /// Tell the kernel what it should tell others about its clock.
     SetStatus {
         /// Whether the clock follows a source (`STA_UNSYNC` otherwise).
         synchronized: bool,
-        /// What happens at the end of the UTC day; `Unsynchronized` when it is not known.
+        /// What the kernel is to make at the end of the UTC day; `Unsynchronized` when nothing is known.
         leap: Leap,
         /// Bound of the error against true time, seconds, not negative.
         max_error: f64,

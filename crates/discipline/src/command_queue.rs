@@ -11,7 +11,7 @@ pub(crate) struct CommandQueue {
     /// The status of the clock changed since it was last told.
     pub(crate) status_due: bool,
     /// The last failure of each kind of command.
-    failures: [Option<ClockFailure>; 3],
+    failures: [Option<ClockFailure>; 4],
 }
 
 impl CommandQueue {
@@ -38,5 +38,6 @@ const fn kind(command: &ClockCommand) -> usize {
         ClockCommand::Step { .. } => 0,
         ClockCommand::SetFrequency { .. } => 1,
         ClockCommand::SetStatus { .. } => 2,
+        ClockCommand::SetTaiOffset { .. } => 3,
     }
 }

@@ -1,6 +1,7 @@
 //! The discipline as the engine sees it: samples in, commands and reports out.
 
 mod joining;
+mod leap_seconds;
 mod operator;
 mod reports;
 mod saved_frequency;
@@ -12,6 +13,7 @@ use crate::command_queue::CommandQueue;
 use crate::election::{self, Choice, Outcome};
 use crate::estimator::joint::Joint;
 use crate::fallback::Fallback;
+use crate::leap::LeapWatch;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
 use crate::source::{Candidate, Source};
@@ -78,6 +80,14 @@ pub struct Discipline {
     /// How often others touched the clock, and when lately.
     interferences: u64,
     recent_interferences: VecDeque<MonoTime>,
+    leap: LeapWatch,
+    /// A leap second is being slewed.
+    slews_leap_second: bool,
+    /// Leap seconds may be smeared now, by those who do that.
+    smear_season: bool,
+    follows_smeared: bool,
+    /// TAI minus UTC as the kernel was last told.
+    tai_offset_told: Option<i32>,
     /// Latest instant heard of.
     now: MonoTime,
 }
@@ -136,6 +146,11 @@ impl Discipline {
             is_frequency_on_trial: saved.is_some(),
             interferences: 0,
             recent_interferences: VecDeque::new(),
+            leap: LeapWatch::default(),
+            slews_leap_second: false,
+            smear_season: false,
+            follows_smeared: false,
+            tai_offset_told: None,
             now,
         };
         let command = this.clock.coast();
@@ -202,6 +217,9 @@ impl Discipline {
         self.dirty = true;
         if !source.synchronized {
             return SampleVerdict::Unsynchronized;
+        }
+        if self.leap.is_close(sample.at) {
+            return SampleVerdict::LeapSecond;
         }
         let correction = source.options.offset_correction;
         let verdict = source.filter.add(&sample, correction, &self.clock.correction, floor, belief);
@@ -284,7 +302,7 @@ impl Discipline {
                 return UpdateSummary::default();
             }
         }
-        let instant = (now, self.clock.correction.at(now));
+        let instant = (now, self.clock.correction.at(now), self.smear_season);
         // Who comes back first after all were gone is no majority either.
         let returning = self.trouble == Trouble::Nobody && self.clock.estimate.is_some();
         let starting = self.clock.estimate.is_none() || returning;
@@ -298,6 +316,7 @@ impl Discipline {
         };
         let outcome = election::elect(&mut self.sources, self.selected, instant, &self.settings, waits);
         self.note_falsetickers(&outcome);
+        self.note_smeared(None);
         self.finish_election(|this| match outcome {
             Outcome::Waiting => UpdateSummary::default(),
             Outcome::Chosen(choice) => {
@@ -348,7 +367,7 @@ impl Discipline {
     fn elect_at_first_sight(&mut self, now: MonoTime) -> Option<Choice> {
         let samples_min = self.settings.first_samples_min.max(1);
         let settings = Settings { samples_min, ..self.settings };
-        let instant = (now, self.clock.correction.at(now));
+        let instant = (now, self.clock.correction.at(now), self.smear_season);
         let voters = self.sources.iter().filter(|source| !source.options.no_select).count();
         let waits = |_: &[Source], selectable: usize| 2 * selectable <= voters;
         let outcome = election::elect(&mut self.sources, self.selected, instant, &settings, waits);
@@ -391,6 +410,7 @@ impl Discipline {
 
     /// Follows the chosen sources when one of them has something new to say.
     fn follow(&mut self, now: MonoTime, choice: &Choice) -> UpdateSummary {
+        self.note_smeared(Some(choice.smeared));
         let id = self.sources[choice.selected.index].id;
         if self.selected != Some(id) {
             self.selected = Some(id);
@@ -403,7 +423,10 @@ impl Discipline {
         let Some(combined) = self.combine(now, choice) else { return UpdateSummary::default() };
         let startup = !self.was_synchronized;
         let mut decision = self.clock.decide(combined.offset, startup, &self.settings.step);
-        if !self.settings.steer || (matches!(decision, Decision::Step(_)) && !self.can_step) {
+        if self.is_rest_of_leap_second(combined.offset)
+            || !self.settings.steer
+            || (matches!(decision, Decision::Step(_)) && !self.can_step)
+        {
             decision = Decision::Slew;
         }
         if let Decision::Refuse { by, accumulated } = decision {
@@ -519,10 +542,14 @@ impl Discipline {
     #[must_use]
     pub fn status(&self, now: MonoTime) -> ClockCommand {
         let state = self.system(now);
-        let (synchronized, leap) = (state.synchronized, state.leap);
+        let synchronized = state.synchronized;
         ClockCommand::SetStatus {
             synchronized,
-            leap: if synchronized { leap } else { Leap::Unsynchronized },
+            // Losing the sources does not undo what the kernel was asked for.
+            leap: match self.leap.armed() {
+                Leap::NoWarning if !synchronized => Leap::Unsynchronized,
+                armed => armed,
+            },
             max_error: state.root_distance(),
             est_error: state.estimated_error + state.system_offset.abs(),
             offset: state.system_offset,
@@ -568,7 +595,7 @@ impl Discipline {
             ClockCommand::SetFrequency { frequency } => {
                 self.clock.correction.set_frequency(self.now, frequency.as_ratio());
             }
-            ClockCommand::SetStatus { .. } => {}
+            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
         }
     }
 
@@ -580,7 +607,7 @@ impl Discipline {
             }
             // Tried again at the next update, not at the end of a slew that never began.
             ClockCommand::SetFrequency { .. } => self.clock.abandon_slew(),
-            ClockCommand::SetStatus { .. } => {}
+            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
         }
         if self.commands.is_new_failure(&command, failure) {
             self.push_event(DisciplineEvent::CommandFailed { command, failure });
@@ -653,6 +680,7 @@ impl Discipline {
         self.selected = None;
         self.patience = Patience::Unasked;
         self.young = false;
+        self.slews_leap_second = false;
         self.trouble = Trouble::None;
         self.push_event(DisciplineEvent::Reset);
         self.commands.queue.clear();
@@ -663,13 +691,14 @@ impl Discipline {
         self.is_synchronized = false;
     }
 
-    /// When [`update`](Self::update) must be called next: the end of a slew, or of waiting for slow sources.
+    /// When [`update`](Self::update) must be called next: the end of a slew, or of waiting for slow sources, or something
+    /// about a leap second ([`tend_leap_seconds`](Self::tend_leap_seconds)).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
         let slew_end = self.clock.slew_end().filter(|_| !self.commands.has_step());
         let patience = self.patience.deadline().filter(|_| !self.commands.has_step());
         let fallback = self.fallback.deadline().filter(|_| self.is_holding_over());
-        [slew_end, patience, fallback].into_iter().flatten().min()
+        [slew_end, patience, fallback, self.leap.next_look()].into_iter().flatten().min()
     }
 
     /// The next thing that an operator should know. May change after any call that takes `&mut self`.

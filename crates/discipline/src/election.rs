@@ -2,6 +2,7 @@
 
 use crate::cluster::{self, Survivor};
 use crate::correction::ClockPoint;
+use crate::leap::smeared;
 use crate::selection;
 use crate::source::{Candidate, Source};
 use crate::{Leap, SelectionState, Settings, SourceId};
@@ -35,6 +36,8 @@ pub(crate) struct Choice {
     pub(crate) combined: Vec<(Candidate, f64)>,
     /// What most of the truechimers announce.
     pub(crate) leap: Leap,
+    /// Whether their time is smeared around leap seconds.
+    pub(crate) smeared: bool,
 }
 
 /// Sets the state of every source and says whom to follow. `followed`: the source selected so far. `is_waiting` is
@@ -42,11 +45,15 @@ pub(crate) struct Choice {
 pub(crate) fn elect(
     sources: &mut [Source],
     followed: Option<SourceId>,
-    (now, clock): (MonoTime, ClockPoint),
+    (now, clock, smear_season): (MonoTime, ClockPoint, bool),
     settings: &Settings,
     is_waiting: impl FnOnce(&[Source], usize) -> bool,
 ) -> Outcome {
-    let candidates = candidates(sources, now, clock, settings);
+    let mut candidates = candidates(sources, now, clock, settings);
+    if smear_season {
+        smeared::notice_drift(sources, &candidates);
+    }
+    let smeared = smeared::separate(sources, &mut candidates);
     if candidates.is_empty() {
         return Outcome::Nobody;
     }
@@ -67,7 +74,7 @@ pub(crate) fn elect(
     let ranked = rank(sources, &preferred, settings);
     let selected = select(sources, &ranked, followed, settings);
     let combined = survivors(sources, &ranked, selected, settings);
-    Outcome::Chosen(Choice { selected: ranked[selected].0, combined, leap })
+    Outcome::Chosen(Choice { selected: ranked[selected].0, combined, leap, smeared })
 }
 
 fn set_states(sources: &mut [Source], candidates: &[Candidate], state: SelectionState) {

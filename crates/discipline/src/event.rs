@@ -1,6 +1,7 @@
 //! What an operator should know about the discipline.
 
-use crate::{ClockCommand, ClockFailure, SourceId};
+use crate::{ClockCommand, ClockFailure, KnownLeap, SourceId};
+use chime_time::LeapSecond;
 
 /// Something that happened to the selection or to the clock. Each is told once per change, not once per sample.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,6 +57,23 @@ pub enum DisciplineEvent {
         /// What it is an average over, seconds.
         over: f64,
     },
+    /// A leap second became known.
+    LeapSecondAnnounced(KnownLeap),
+    /// A leap second that was known is not announced any more.
+    LeapSecondWithdrawn(KnownLeap),
+    /// Most sources announce a leap second that the complete table does not have: the table is believed.
+    LeapSecondContradicted(LeapSecond),
+    /// A leap second came, and this was done about it.
+    LeapSecondPassed {
+        /// Which.
+        leap: LeapSecond,
+        /// What was done.
+        outcome: LeapOutcome,
+    },
+    /// This source smears leap seconds, as its packets or its drift say.
+    SmearedSource(SourceId),
+    /// The clock follows sources that smear leap seconds (or, when false, ones that do not, again).
+    FollowsSmeared(bool),
     /// The local reference became active or inactive.
     LocalReference {
         /// Whether our own clock is served now.
@@ -85,6 +103,21 @@ pub enum Interference {
         /// What was to be slewed, seconds; positive forward.
         slew: f64,
     },
+}
+
+/// How the clock passes a leap second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeapOutcome {
+    /// The kernel made it.
+    ByKernel,
+    /// The kernel was to make it and did not: the clock follows the sources.
+    NotByKernel,
+    /// The clock is stepped.
+    Step,
+    /// The clock is slewed.
+    Slew,
+    /// Nothing is done, as the operator wishes.
+    Ignored,
 }
 
 /// Why the clock was stepped.

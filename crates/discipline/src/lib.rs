@@ -25,6 +25,7 @@ mod estimator;
 mod event;
 mod fallback;
 mod history;
+mod leap;
 mod patience;
 mod reference;
 mod sample;
@@ -35,9 +36,12 @@ mod statistics;
 
 pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{Discipline, UpdateSummary};
-pub use event::{DisciplineEvent, Interference, StepEvidence, StepRefusal};
+pub use event::{DisciplineEvent, Interference, LeapOutcome, StepEvidence, StepRefusal};
+pub use leap::{
+    KnownLeap, LeapKnowledge, LeapMode, LeapTable, LeapTableError, parse_leap_seconds_list, parse_tzif,
+};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{
     CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,
 };
-pub use statistics::{PollAdvice, SelectionState, SourceStatistics, SystemState};
+pub use statistics::{LeapStatus, PollAdvice, SelectionState, SourceStatistics, SystemState};

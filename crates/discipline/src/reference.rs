@@ -22,7 +22,8 @@ pub(crate) struct Reference {
     at: MonoTime,
     stratum: u8,
     reference_id: [u8; 4],
-    leap: Leap,
+    /// What most sources announce.
+    pub(crate) leap: Leap,
     root_delay: f64,
     /// At `at`, without what remains to be corrected.
     root_dispersion: f64,
@@ -75,7 +76,6 @@ impl Reference {
     ) {
         let elapsed = now.seconds_since(self.at).max(0.0);
         let rate = settings.max_clock_error.as_ratio() + SKEW_SIGMAS * clock.skew;
-        state.leap = self.leap;
         state.stratum = self.stratum;
         state.reference_id = self.reference_id;
         state.reference_at = Some(self.at);

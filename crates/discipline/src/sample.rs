@@ -59,6 +59,8 @@ pub enum SampleVerdict {
     OutOfRange,
     /// The source says that it is not synchronised: its stratum or leap indicator is noted, the offset is not.
     Unsynchronized,
+    /// A leap second is happening: not every server passes it at the same instant.
+    LeapSecond,
 }
 
 impl SampleVerdict {
@@ -84,4 +86,6 @@ pub struct SourceOptions {
     /// Added to each measured offset: corrects a known asymmetry of the path; seconds, positive when our clock would
     /// otherwise end up behind.
     pub offset_correction: f64,
+    /// This source smears leap seconds: it is never mixed with sources that do not.
+    pub smeared: bool,
 }

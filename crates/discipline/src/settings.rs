@@ -1,5 +1,6 @@
 //! What the operator decides about the discipline.
 
+use crate::LeapMode;
 use chime_time::{Frequency, Precision};
 
 /// How the clock is disciplined; the defaults are those of a host with several network sources.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub local: Option<LocalReference>,
     /// Long-term averages of the frequency, for the time without sources; `None`: the last frequency stays.
     pub fallback: Option<FallbackDrift>,
+    /// Who makes the clock pass over a leap second.
+    pub leap_mode: LeapMode,
     /// Whether the clock is steered at all; otherwise no command is ever given and offsets are only reported.
     pub steer: bool,
     /// Whether [`chime_time::MonoTime`] is the time since boot as *slewed* by the frequency that we set (Linux:
@@ -71,6 +74,7 @@ impl Default for Settings {
             precision: Precision::new(-24),
             local: None,
             fallback: None,
+            leap_mode: LeapMode::System,
             steer: true,
             mono_is_slewed: true,
         }

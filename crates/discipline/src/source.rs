@@ -26,6 +26,10 @@ pub(crate) struct Source {
     pub(crate) reference_id: [u8; 4],
     /// Whether its last packet said that it is synchronised.
     pub(crate) synchronized: bool,
+    /// Its packets say that it smears leap seconds; it drifts as one that does; an event said so.
+    pub(crate) says_smeared: bool,
+    pub(crate) drifts_as_smeared: bool,
+    pub(crate) is_told_smeared: bool,
     pub(crate) state: SelectionState,
     /// Whether an event called it a falseticker.
     pub(crate) is_falseticker: bool,
@@ -57,6 +61,9 @@ impl Source {
             leap: Leap::Unsynchronized,
             reference_id: [0; 4],
             synchronized: false,
+            says_smeared: false,
+            drifts_as_smeared: false,
+            is_told_smeared: false,
             state: SelectionState::MissingSamples,
             is_falseticker: false,
             score: 1.0,
@@ -109,6 +116,11 @@ impl Source {
     /// Whether it is on its way to be selectable: reachable, and only samples are missing.
     pub(crate) fn is_collecting(&self, samples_min: usize) -> bool {
         self.reach != 0 && self.filter.len() < samples_min && self.state == SelectionState::MissingSamples
+    }
+
+    /// Whether its time is smeared around leap seconds.
+    pub(crate) const fn is_smeared(&self) -> bool {
+        self.options.smeared || self.says_smeared || self.drifts_as_smeared
     }
 
     /// Forgets the samples.

@@ -1,6 +1,6 @@
 //! Reports: what is known about each source, and about our own clock.
 
-use crate::{Leap, SourceId, SourceOptions};
+use crate::{KnownLeap, Leap, SourceId, SourceOptions};
 use chime_time::MonoTime;
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ pub enum SelectionState {
     Stale,
     /// `T`: not inside the interval on which the trusted sources agree.
     Untrusted,
+    /// `l`: smears leap seconds, and those that are followed do not; or the other way round.
+    Smeared,
     /// `x`: disagrees with the majority.
     Falseticker,
     /// `W`: would do, but too few sources agree or a required one is missing.
@@ -54,6 +56,7 @@ impl SelectionState {
             Self::WaitsForSamples => 'w',
             Self::Stale => 'S',
             Self::Untrusted => 'T',
+            Self::Smeared => 'l',
             Self::Falseticker => 'x',
             Self::WaitsForSources => 'W',
             Self::NotPreferred => 'P',
@@ -82,6 +85,21 @@ impl SelectionState {
             _ => '?',
         }
     }
+}
+
+/// What is known about leap seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct LeapStatus {
+    /// The next one, as far as one is known.
+    pub next: Option<KnownLeap>,
+    /// The last one that the clock has passed, as far as one is known.
+    pub last: Option<KnownLeap>,
+    /// TAI minus UTC, seconds; `None` without a table.
+    pub tai_offset: Option<i32>,
+    /// Whether there is a table of leap seconds, and from which Unix second on it is not complete any more.
+    pub table: Option<Option<i64>>,
+    /// Whether the clock follows sources that smear leap seconds.
+    pub follows_smeared: bool,
 }
 
 /// Everything that reports show about one source. Offsets are remote minus local: positive means that our clock is

@@ -344,6 +344,7 @@ impl Engine {
         measurement: &Measurement,
     ) -> Result<(), DiscardReason> {
         let sample = self.make_sample(id, header, measurement).ok_or(DiscardReason::NotStored)?;
+        self.discipline.set_smeared(id, says_smeared(header, self.discipline.is_smear_season()));
         if !self.discipline.add_sample(now, id, sample).is_stored() {
             return Err(DiscardReason::NotStored);
         }
@@ -467,6 +468,13 @@ pub(crate) fn verify_mac(octets: &[u8], number: u32, keys: &[SymmetricKey]) -> R
 fn kiss_code(header: &Header) -> Option<KissCode> {
     let code = header.reference_id.kiss_code();
     (header.stratum == 0 && code.0.iter().all(u8::is_ascii_graphic)).then_some(code)
+}
+
+/// Whether a server's reference identifier says that it smears a leap second: 127.127.1.255 as chrony and this program
+/// have it, or 254 and the offset as ntpd has it. The latter may be the digest of an IPv6 address at other times.
+fn says_smeared(header: &Header, is_season: bool) -> bool {
+    let id = header.reference_id.0;
+    id == [127, 127, 1, 255] || (is_season && id[0] == 254)
 }
 
 const fn leap(indicator: LeapIndicator) -> Leap {

@@ -122,11 +122,8 @@ impl Engine {
             }
             Input::Control(command) => self.handle_command(now, command),
             Input::NetworkChanged => self.network_changed(now),
-            Input::ClockStepped { by } => {
-                self.system_clock_moved(by);
-                self.discipline.clock_stepped_externally(now, by);
-                self.restart_polling(now);
-            }
+            Input::ClockStepped { by } => self.handle_clock_stepped(now, by),
+            Input::LeapTable(table) => self.discipline.set_leap_table(table),
             Input::Suspended { slept } => {
                 self.system_clock_moved(slept);
                 self.discipline.suspended(now, slept);
@@ -267,6 +264,17 @@ impl Engine {
         }
     }
 
+    /// Somebody else stepped the clock: the kernel, at a leap second, and then all samples stay; or whoever it was.
+    fn handle_clock_stepped(&mut self, now: MonoTime, by: NtpDuration) {
+        let without = ClockReading { mono: now, system: self.system_date(now) };
+        let is_leap_second = self.discipline.is_leap_second(without, by.as_secs_f64());
+        self.system_clock_moved(by);
+        if !is_leap_second {
+            self.discipline.clock_stepped_externally(now, by);
+            self.restart_polling(now);
+        }
+    }
+
     fn handle_clock_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
         if let Ok(ClockCommand::Step { by }) = result {
             self.system_clock_moved(by);
@@ -304,6 +312,7 @@ impl Engine {
 
     /// Fetches what the discipline has to say, and draws conclusions.
     pub(crate) fn after_discipline(&mut self, now: MonoTime) {
+        self.discipline.tend_leap_seconds(ClockReading { mono: now, system: self.system_date(now) });
         while let Some(event) = self.discipline.poll_event() {
             self.event(Event::Discipline(event));
         }

@@ -1,7 +1,7 @@
 //! What the engine is told: one value for each fact about the world.
 
 use crate::{Config, SourceConfig};
-use chime_discipline::{ClockCommand, ClockFailure, LocalReference};
+use chime_discipline::{ClockCommand, ClockFailure, LeapTable, LocalReference};
 use chime_ke::{KeError, KeOutcome};
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration, PollExponent};
 use chime_wire::mac::SymmetricKey;
@@ -186,6 +186,8 @@ pub enum Input<'a> {
         /// By how much; positive = forwards.
         by: NtpDuration,
     },
+    /// The list of leap seconds was read, or cannot be read any more.
+    LeapTable(Option<LeapTable>),
     /// The machine was suspended and runs again.
     Suspended {
         /// For how long, as far as the system clock knows.

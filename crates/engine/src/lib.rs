@@ -58,8 +58,8 @@ pub use persistence::{
 };
 pub use report::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardReport, EngineReport,
-    EstablishmentReport, LeapReport, NtpReport, RecentReport, SelectionOptionsReport, SelectionReport,
-    SourceKind, SourceReport, StatisticsReport, TrackingReport,
+    EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, NtpReport, RecentReport,
+    SelectionOptionsReport, SelectionReport, SourceKind, SourceReport, StatisticsReport, TrackingReport,
 };
 pub use sample_history::SavedSamples;
 pub use serving::server_time;

@@ -18,6 +18,9 @@ pub struct EngineReport {
     pub activity: ActivityReport,
     /// Key establishment, one entry for each NTS source.
     pub establishments: Vec<EstablishmentReport>,
+    /// Leap seconds.
+    #[serde(default)]
+    pub leap_seconds: LeapSecondsReport,
     /// What may be used.
     pub authentication_policy: AuthenticationPolicy,
     /// Names of unauthenticated sources that take part in the time now (selected or combined).
@@ -82,6 +85,45 @@ pub enum LeapReport {
     /// Not synchronised.
     #[default]
     Unsynchronized,
+}
+
+/// What is known about leap seconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct LeapSecondsReport {
+    /// Who makes the clock pass one: `system`, `step`, `slew` or `ignore`.
+    pub mode: String,
+    /// The next one, as far as one is known.
+    pub next: Option<LeapSecondReport>,
+    /// The last one, as far as one is known.
+    pub last: Option<LeapSecondReport>,
+    /// TAI minus UTC, seconds; none without a list of leap seconds.
+    pub tai_offset_seconds: Option<i32>,
+    /// Whether there is a list of leap seconds.
+    pub listed: bool,
+    /// From when on that may lack some; Unix seconds, none when it does not say.
+    pub list_expires_unix_seconds: Option<i64>,
+    /// Whether the clock follows sources that smear leap seconds.
+    pub follows_smeared: bool,
+}
+
+impl LeapSecondsReport {
+    /// Whether the list of leap seconds is too old at a date, Unix seconds.
+    #[must_use]
+    pub fn is_list_expired(&self, unix_seconds: f64) -> bool {
+        self.list_expires_unix_seconds.is_some_and(|expires| unix_seconds >= expires as f64)
+    }
+}
+
+/// One leap second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct LeapSecondReport {
+    /// The midnight UTC after it; Unix seconds.
+    pub unix_seconds: i64,
+    /// Whether a second is inserted; otherwise one is left out.
+    pub insert: bool,
+    /// Whether it is from the list; otherwise the sources announce it.
+    pub listed: bool,
 }
 
 /// What kind of source it is.

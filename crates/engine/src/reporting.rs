@@ -7,10 +7,11 @@ use crate::packet_tests::reference_id;
 use crate::source::{EstablishmentState, Source};
 use crate::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardCounters, DiscardReport,
-    EngineReport, EstablishmentReport, LeapReport, NtpReport, SelectionOptionsReport, SelectionReport,
-    SourceKind, SourceMode, SourceReport, StatisticsReport, TrackingReport,
+    EngineReport, EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, NtpReport,
+    SelectionOptionsReport, SelectionReport, SourceKind, SourceMode, SourceReport, StatisticsReport,
+    TrackingReport,
 };
-use chime_discipline::{Leap, SourceOptions, SourceStatistics};
+use chime_discipline::{KnownLeap, Leap, LeapKnowledge, LeapMode, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
 use chime_wire::mac::MacAlgorithm;
 
@@ -35,6 +36,7 @@ impl Engine {
                 .iter()
                 .filter_map(|source| establishment_report(now.mono, source))
                 .collect(),
+            leap_seconds: self.leap_seconds_report(now),
             authentication_policy: self.config.authentication,
             unauthenticated_in_use: in_use.map(|association| self.source_name(association)).collect(),
             discards: discards(&self.stray_discards),
@@ -75,6 +77,30 @@ impl Engine {
             update_interval_seconds: system.update_interval,
             authenticated: system.synchronized && self.only_authenticated_in_use(now.mono),
             refused_correction_seconds: system.refused_correction,
+        }
+    }
+
+    fn leap_seconds_report(&self, now: ClockReading) -> LeapSecondsReport {
+        let status = self.discipline.leap_status(now.system);
+        let one = |known: KnownLeap| LeapSecondReport {
+            unix_seconds: known.leap.midnight,
+            insert: known.leap.insert,
+            listed: known.knowledge == LeapKnowledge::Table,
+        };
+        LeapSecondsReport {
+            mode: match self.discipline.settings().leap_mode {
+                LeapMode::System => "system",
+                LeapMode::Step => "step",
+                LeapMode::Slew => "slew",
+                LeapMode::Ignore => "ignore",
+            }
+            .to_owned(),
+            next: status.next.map(one),
+            last: status.last.map(one),
+            tai_offset_seconds: status.tai_offset,
+            listed: status.table.is_some(),
+            list_expires_unix_seconds: status.table.flatten(),
+            follows_smeared: status.follows_smeared,
         }
     }
 

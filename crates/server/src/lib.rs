@@ -13,6 +13,7 @@ mod policy;
 mod rate_limit;
 mod responder;
 mod server_time;
+mod smear;
 mod subnet;
 mod transmit_times;
 
@@ -25,6 +26,7 @@ pub use responder::{
     Arrival, Begun, Environment, NTS_REQUESTS_MAX, PendingNts, Published, Responder, Verdict,
     restamp_transmit,
 };
-pub use server_time::{DISPERSION_RATE, STRATUM_UNSYNCHRONIZED, ServerTime};
+pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime};
+pub use smear::{Smear, SmearPlace, SmearSettings, SmearShape, SmearWindow};
 pub use subnet::{Subnet, SubnetError};
 pub use transmit_times::{AnswerMark, TransmitTimes};

@@ -4,11 +4,11 @@ mod nts;
 
 use crate::{
     Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, Refusal, RequireNts, ResponseKind,
-    ServerCounters, ServerTime, SilenceReason, TransmitTimes,
+    SMEARED_REFERENCE_ID, ServerCounters, ServerTime, SilenceReason, TransmitTimes,
 };
 use arrayvec::ArrayVec;
 use chime_nts::{BATCH_REQUESTS_MAX, KeyRing, NtsBatch, NtsRequest, NtsRequestError};
-use chime_time::{MonoTime, NtpShort, NtpTimestamp};
+use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
 use chime_wire::{FieldWriter, HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, Packet, ReferenceId};
 use core::net::IpAddr;
 pub use nts::PendingNts;
@@ -454,16 +454,41 @@ impl Asked {
         };
         match message {
             Message::Kiss(code, _) => Header { reference_id: ReferenceId(code.0), ..answer },
-            Message::Time => Header {
-                leap: if time.is_synchronized() { time.leap } else { LeapIndicator::Unsynchronized },
-                stratum: if time.is_synchronized() { time.stratum } else { 0 },
-                root_delay: time.root_delay,
-                root_dispersion: time.root_dispersion(mono),
-                // With stratum 0 an identifier would be read as a kiss code.
-                reference_id: if time.is_synchronized() { time.reference_id } else { ReferenceId::default() },
-                reference: time.reference,
-                ..answer
-            },
+            Message::Time => Self::smeared(
+                time,
+                &self.arrival,
+                Header {
+                    leap: if time.is_synchronized() { time.leap } else { LeapIndicator::Unsynchronized },
+                    stratum: if time.is_synchronized() { time.stratum } else { 0 },
+                    root_delay: time.root_delay,
+                    root_dispersion: time.root_dispersion(mono),
+                    // With stratum 0 an identifier would be read as a kiss code.
+                    reference_id: if time.is_synchronized() {
+                        time.reference_id
+                    } else {
+                        ReferenceId::default()
+                    },
+                    reference: time.reference,
+                    ..answer
+                },
+            ),
+        }
+    }
+
+    /// What answers of a server that smears a leap second say besides: no leap second is announced, and the time is of
+    /// nobody's clock.
+    fn smeared(time: &ServerTime, arrival: &Arrival, header: Header) -> Header {
+        if time.smear.is_none() || !time.is_synchronized() {
+            return header;
+        }
+        let offset = time.smear_offset(arrival.received, arrival.mono);
+        let reference_id =
+            if offset == NtpDuration::ZERO { header.reference_id } else { SMEARED_REFERENCE_ID };
+        Header {
+            leap: LeapIndicator::NoWarning,
+            reference_id,
+            reference: header.reference + offset,
+            ..header
         }
     }
 }

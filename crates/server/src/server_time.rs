@@ -1,5 +1,6 @@
 //! What a server says about its clock: published by whoever steers it, read by everyone who answers.
 
+use crate::Smear;
 use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
 use chime_wire::{LeapIndicator, ReferenceId};
 
@@ -8,6 +9,9 @@ pub const DISPERSION_RATE: f64 = 15e-6;
 
 /// Stratum from which on a clock counts as not synchronised. RFC 5905 figure 11.
 pub const STRATUM_UNSYNCHRONIZED: u8 = 16;
+
+/// The reference identifier of a time that is smeared just now, which chrony's servers have as well.
+pub const SMEARED_REFERENCE_ID: ReferenceId = ReferenceId([127, 127, 1, 255]);
 
 /// The state of the local clock as answers show it. Small and without references, so that a worker takes one copy for
 /// a whole batch of requests.
@@ -37,6 +41,8 @@ pub struct ServerTime {
     /// How fast [`Self::correction`] changes: seconds per second of the monotonic clock. It has the other sign than the
     /// correction while that is worked off, and any sign for a clock that is not steered.
     pub correction_rate: f64,
+    /// A leap second that is smeared: [`Self::at`] is when that was published, too.
+    pub smear: Option<Smear>,
 }
 
 impl ServerTime {
@@ -55,6 +61,7 @@ impl ServerTime {
             reference: NtpTimestamp::ZERO,
             correction: NtpDuration::ZERO,
             correction_rate: 0.0,
+            smear: None,
         }
     }
 
@@ -87,11 +94,24 @@ impl ServerTime {
         NtpShort::from_duration_ceil(self.root_dispersion + NtpDuration::from_secs_f64(grown))
     }
 
-    /// The best estimate of the time at which the system clock showed `system`, near `now`.
+    /// The best estimate of the time at which the system clock showed `system`, near `now`; smeared, where that is wished.
     #[must_use]
     pub fn corrected(&self, system: NtpTimestamp, now: MonoTime) -> NtpTimestamp {
         let changed = now.seconds_since(self.at).max(0.0) * self.correction_rate;
-        system + self.correction + NtpDuration::from_secs_f64(changed)
+        let corrected = system + self.correction + NtpDuration::from_secs_f64(changed);
+        match &self.smear {
+            None => corrected,
+            Some(smear) => corrected + NtpDuration::from_secs_f64(smear.offset(system, corrected, now)),
+        }
+    }
+
+    /// What a smear adds to the time of a clock that shows `system` at `now`.
+    #[must_use]
+    pub fn smear_offset(&self, system: NtpTimestamp, now: MonoTime) -> NtpDuration {
+        if self.smear.is_none() {
+            return NtpDuration::ZERO;
+        }
+        self.corrected(system, now) - Self { smear: None, ..*self }.corrected(system, now)
     }
 }
 

@@ -191,7 +191,7 @@ impl SimulatedClock {
                 self.steps.push(by.as_secs_f64());
             }
             ClockCommand::SetFrequency { frequency } => self.frequency = frequency.as_ratio(),
-            ClockCommand::SetStatus { .. } => {}
+            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
         }
         Ok(command)
     }

@@ -238,7 +238,8 @@ fn permission_that_comes_later_is_used() {
 
 #[test]
 fn a_leap_second_that_most_servers_announce_is_passed_on() {
-    let scenario = Scenario::client_of(3).leap(LeapIndicator::Insert).duration(minutes(2.0));
+    let december = NtpDate::from_unix(1_483_228_800 - 3600, 0); // an hour before the leap second of 2016
+    let scenario = Scenario::client_of(3).start(december).leap(LeapIndicator::Insert).duration(minutes(2.0));
     let mut world = scenario.world(1);
     world.run(minutes(2.0), &mut |_| {});
     let state = world.engine.discipline().system(world.clock.read().mono);

@@ -6,6 +6,7 @@
 //! suggested. Mistakes are collected, not thrown: one run shows all of them.
 
 mod chrony_files;
+mod leap_seconds;
 mod predecessor;
 pub(in crate::dialects) mod process;
 mod reference_clock;
@@ -87,6 +88,7 @@ impl Draft {
         if diagnostics.iter().all(|d| d.severity == Severity::Warning) {
             source::check(&self.model, diagnostics);
             server::check(&self.model, diagnostics);
+            leap_seconds::check(&self.model, diagnostics);
         }
         self.model
     }
@@ -142,6 +144,9 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     });
     top.table("synchronization", "[synchronization]", |table| {
         synchronization::read(table, &mut draft.model.synchronization);
+    });
+    top.table("leap-seconds", "[leap-seconds]", |table| {
+        leap_seconds::read(table, &mut draft.model);
     });
     top.table("local-clock", "[local-clock]", |table| {
         synchronization::read_local_clock(table, &mut draft.model.synchronization.local_clock);

@@ -23,7 +23,7 @@ pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
     PollLimits, Refresh, Source, SourceKind,
 };
-pub use synchronization::Synchronization;
+pub use synchronization::{LeapSeconds, Synchronization};
 pub use tempcomp::{TemperatureCompensation, TemperatureCurve};
 
 /// Where the daemon looks for its configuration when no `-c` is given.
@@ -80,6 +80,8 @@ pub struct Model {
     pub keyset: KeySet,
     /// When the sources are believed and how the clock is moved.
     pub synchronization: Synchronization,
+    /// Where leap seconds are known from, and how they are served.
+    pub leap_seconds: LeapSeconds,
     /// Logs, the control socket, metrics.
     pub observability: Observability,
     /// The daemon as a process: user, threads, state directory.

@@ -45,6 +45,8 @@ pub struct Source {
     pub interleaved: bool,
     /// Added to each measured offset; seconds, positive when the source is known to be behind.
     pub offset_correction: f64,
+    /// The source smears leap seconds, and is not mixed with those that do not.
+    pub smeared: bool,
     /// Where the source was configured.
     pub origin: Option<Origin>,
 }
@@ -73,6 +75,7 @@ impl Source {
             online: true,
             interleaved: false,
             offset_correction: 0.0,
+            smeared: false,
             origin: None,
         }
     }

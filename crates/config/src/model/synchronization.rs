@@ -1,6 +1,8 @@
 //! When sources are believed and how the clock is moved.
 
 use chime_discipline::{LocalReference, Settings};
+use chime_server::SmearSettings;
+use std::path::PathBuf;
 
 /// Selection and steering.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -11,4 +13,16 @@ pub struct Synchronization {
     pub local_clock: Option<LocalReference>,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
     pub tuning: Settings,
+}
+
+/// Where leap seconds are known from besides the sources, and how they are served. Who makes the clock pass them is in
+/// [`Synchronization::tuning`].
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LeapSeconds {
+    /// A leap-seconds.list as NIST, IERS and the tz database publish it.
+    pub file: Option<PathBuf>,
+    /// A time zone that counts leap seconds, such as `right/UTC`; not used while `file` can be.
+    pub zone: Option<String>,
+    /// How they are smeared for clients; `None`: not at all.
+    pub smear: Option<SmearSettings>,
 }

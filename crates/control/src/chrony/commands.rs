@@ -218,6 +218,7 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
             trust: has(flag::TRUST),
             require: has(flag::REQUIRE),
             offset_correction: float_at(payload, 328),
+            smeared: false,
         },
         version: if word_at(payload, 284) == 3 { 3 } else { 4 },
         address_family,

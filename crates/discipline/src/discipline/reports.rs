@@ -43,6 +43,7 @@ impl Discipline {
         };
         if let Some(reference) = &self.reference {
             reference.describe(now, &self.clock, &self.settings, &mut state);
+            state.leap = self.leap.announced();
             let distance = state.root_distance();
             state.synchronized = distance <= self.settings.max_distance;
         }

@@ -186,7 +186,7 @@ impl Pair {
                     match command {
                         ClockCommand::Step { by } => side.error += by.as_secs_f64(),
                         ClockCommand::SetFrequency { frequency } => side.frequency = frequency.as_ratio(),
-                        ClockCommand::SetStatus { .. } => {}
+                        ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
                     }
                     side.engine.handle_input(self.now, Input::ClockApplied { result: Ok(command) });
                 } else if let Some(event) = side.engine.poll_event() {

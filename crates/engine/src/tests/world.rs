@@ -307,7 +307,7 @@ impl World {
                 match command {
                     ClockCommand::Step { by } => self.clock_error += by,
                     ClockCommand::SetFrequency { frequency } => self.frequency = frequency.as_ratio(),
-                    ClockCommand::SetStatus { .. } => {}
+                    ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
                 }
                 self.commands.push(command);
                 self.engine.handle_input(self.now, Input::ClockApplied { result: Ok(command) });

@@ -1,8 +1,8 @@
 use super::*;
-use crate::{AccessList, AccessRule, RateLimitSettings, Subnet};
+use crate::{AccessList, AccessRule, RateLimitSettings, SMEARED_REFERENCE_ID, SmearSettings, Subnet};
 use arrayvec::ArrayVec;
 use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
-use chime_time::{NtpDate, NtpDuration};
+use chime_time::{LeapSecond, NtpDate, NtpDuration};
 use chime_wire::FieldWriter;
 use proptest::prelude::*;
 
@@ -550,4 +550,28 @@ fn interleaved_nts_answers_are_sealed_like_others() {
     forged[33] ^= 1;
     assert_eq!(ask(&mut responder, &forged, &at(1.0)).kind(), Some(ResponseKind::NtsNak));
     assert_eq!(responder.take_follow_up(), None);
+}
+
+#[test]
+fn who_smears_says_nothing_of_leap_seconds_and_names_no_reference_meanwhile() {
+    let midnight = 1_483_228_800;
+    let window = SmearSettings::default().of(LeapSecond { midnight, insert: true }, None);
+    // Two hours before the smear, and in its middle, just before the leap second.
+    for (seconds, smeared) in [(-50_400.0, 0.0), (-0.001, -0.5)] {
+        let date = NtpDate::from_unix(midnight, 0) + NtpDuration::from_secs_f64(seconds);
+        let arrival = Arrival { received: date.timestamp(), ..at(0.0) };
+        let reference = date.timestamp() - NtpDuration::from_seconds(9);
+        let time = ServerTime { reference, smear: Some(window.smear(at(0.0).mono, date, false)), ..time() };
+        let published = Published { time: &time, keys: None };
+        let mut response = [0; 2048];
+        let request = plain_request(0x23);
+        let mut environment = Fixed::default();
+        responder(Policy::open()).respond(&request, &arrival, &published, &mut environment, &mut response);
+        let header = Header::decode(&response).expect("an answer has a header");
+        assert!(((header.receive - date.timestamp()).as_secs_f64() - smeared).abs() < 1e-6);
+        assert!(((header.receive - header.reference).as_secs_f64() - 9.0).abs() < 1e-6);
+        assert_eq!(header.leap, LeapIndicator::NoWarning);
+        let named = if smeared == 0.0 { ReferenceId([192, 0, 2, 99]) } else { SMEARED_REFERENCE_ID };
+        assert_eq!(header.reference_id, named);
+    }
 }

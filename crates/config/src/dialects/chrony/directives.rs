@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chime_discipline::{CorrectionTime, FallbackDrift};
+use chime_discipline::{CorrectionTime, FallbackDrift, LeapMode};
+use chime_server::{SmearPlace, SmearSettings, SmearShape};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
@@ -73,7 +74,15 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         reader.model.key_file = Some(path(line)?);
         Ok(())
     }),
+    ("leapseclist", |reader, line| {
+        reader.model.leap_seconds.file = Some(path(line)?);
+        Ok(())
+    }),
     ("leapsecmode", leap_second_mode),
+    ("leapsectz", |reader, line| {
+        reader.model.leap_seconds.zone = Some(line.only("a time zone")?.text.to_owned());
+        Ok(())
+    }),
     ("local", read_local),
     ("log", files::read_log),
     ("logbanner", |reader, line| {
@@ -168,6 +177,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     // The kernel copies the time to the real-time clock whenever the clock follows a source.
     ("rtcsync", |_, line| line.end()),
     ("server", source::read),
+    ("smoothtime", smooth_time),
     ("sourcedir", |reader, line| {
         reader.source_directories.extend(directories(line)?);
         reader.source_place.get_or_insert_with(|| place(line));
@@ -266,20 +276,51 @@ fn make_step(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
 }
 
 fn leap_second_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const MODES: &[&str] = &["system", "step", "slew", "ignore"];
-    let word = line.only(&MODES.join(", "))?;
-    match word.folded().as_str() {
-        "system" => {}
-        mode if MODES.contains(&mode) => {
-            let directive = line.directive;
-            reader.no_effect(
+    const MODES: &[(&str, LeapMode)] = &[
+        ("system", LeapMode::System),
+        ("step", LeapMode::Step),
+        ("slew", LeapMode::Slew),
+        ("ignore", LeapMode::Ignore),
+    ];
+    let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+    let word = line.only(&names.join(", "))?;
+    let folded = word.folded();
+    let mode =
+        MODES.iter().find(|(name, _)| *name == folded).ok_or_else(|| unknown(&word, "mode", &names))?;
+    reader.model.synchronization.tuning.leap_mode = mode.1;
+    Ok(())
+}
+
+/// `smoothtime FREQUENCY WANDER [leaponly]`: ppm and ppm per second.
+fn smooth_time(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const LIMITS: &str = "must be above 0 and at most 1000";
+    let ppm = |line: &mut Line<'_>| {
+        let word = line.peek();
+        let number = line.real()?;
+        match word {
+            Some(word) if !(1e-9..=1000.0).contains(&number) => Err(Fault::new(&word, LIMITS)),
+            _ => Ok(number * 1e-6),
+        }
+    };
+    let (rate_max, change) = (ppm(line)?, ppm(line)?);
+    match line.next() {
+        Some(word) if word.folded() == "leaponly" => {}
+        Some(word) => return Err(unknown(&word, "option", &["leaponly"])),
+        None => {
+            let word = line.directive;
+            reader.warn(
                 line,
-                &directive,
-                "leap seconds are left to the kernel, as with `leapsecmode system`",
+                &word,
+                "only leap seconds are smoothed for clients, as with `leaponly`; other corrections are served at once",
             );
         }
-        _ => return Err(unknown(&word, "mode", MODES)),
     }
+    line.end()?;
+    reader.model.leap_seconds.smear = Some(SmearSettings {
+        shape: SmearShape::Ramp { rate_max, change },
+        place: SmearPlace::After,
+        ..SmearSettings::default()
+    });
     Ok(())
 }
 

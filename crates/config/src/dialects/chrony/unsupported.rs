@@ -25,7 +25,6 @@ const PORT: RangeInclusive<i64> = 0..=65_535;
 
 const COMMANDS: &str =
     "the reports of chronyc are open as chronyd opens them, and its requests are not limited";
-const LEAP: &str = "leap seconds are learnt from the sources only";
 const RTC: &str = "the real-time clock is left to the kernel, which copies the time to it";
 const STAMPS: &str = "packets get the kernel's time stamps";
 const REMOVED: &str = "chrony has dropped it too";
@@ -46,8 +45,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         Shape::Words(2),
         "the clock is first set by the configured sources, stepped only as `makestep` says",
     ),
-    ("leapseclist", Shape::Word, LEAP),
-    ("leapsectz", Shape::Word, LEAP),
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
     ("lock_all", Shape::Flag, "memory is not locked"),
@@ -80,7 +77,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         Shape::Integer(0..=100, Some(0)),
         "the scheduling priority is the service manager's to set",
     ),
-    ("smoothtime", Shape::Words(2), "the served time is not smoothed: leap seconds are not smeared"),
 ];
 
 /// Checks how a directive without effect is written; gives what is different, if anything.

@@ -304,6 +304,7 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("max-delay-deviation-ratio", ratio(), &mut source.max_delay_deviation_ratio);
     table.set("online", boolean, &mut source.online);
     table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
+    table.set("smeared", boolean, &mut source.smeared);
     let family =
         word(&[("any", AddressFamily::Any), ("ipv4", AddressFamily::V4), ("ipv6", AddressFamily::V6)]);
     table.set("address-family", family, &mut source.address_family);

@@ -38,6 +38,10 @@ const COMMANDS: &[(&str, Handler)] = &[
         reader.model.key_format = KeyFormat::Ntpsec;
         line.end()
     }),
+    ("leapfile", |reader, line| {
+        reader.model.leap_seconds.file = Some(PathBuf::from(line.require("a path")?.text));
+        line.end()
+    }),
     ("limit", limit),
     ("mru", mru),
     ("nic", interfaces::read),

@@ -23,7 +23,6 @@ const STATISTICS: &str = "statistics are not written; measurements are in the me
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("dscp", Shape::Integer, "packets are sent without a DSCP"),
     ("filegen", Shape::Words(1), STATISTICS),
-    ("leapfile", Shape::Words(1), "leap seconds are learnt from the sources only"),
     ("leapsmearinterval", Shape::Integer, "leap seconds are not smeared"),
     ("logconfig", Shape::Words(1), "what is logged is said with `-d` only"),
     ("logfile", Shape::Words(1), LOGS),

@@ -230,6 +230,7 @@ fn an_unsynchronised_server_is_not_believed() {
 fn a_leap_second_needs_more_than_half_of_the_truechimers() {
     for (announcing, expected) in [(1, Leap::NoWarning), (2, Leap::Insert)] {
         let mut world = world(&[0.0; 3]);
+        world.start = Some(1_483_228_800 - 1000); // 1000 s before the leap second of 2016
         (0..announcing).for_each(|index| world.servers[index].leap = Leap::Insert);
         world.run(100.0, |_| {});
         assert_eq!(world.discipline.system(world.now()).leap, expected);

@@ -1,7 +1,7 @@
 //! A small world for tests: an oscillator that wanders, paths with queues, servers that are right or wrong.
 
 use crate::{ClockCommand, ClockFailure, Discipline, Leap, Sample, Settings, SourceId, SourceOptions};
-use chime_time::{MonoTime, NtpDuration};
+use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 
 /// A small generator of good numbers (SplitMix64): tests must repeat bit for bit.
 pub(super) struct Random(pub(super) u64);
@@ -80,6 +80,10 @@ pub(super) struct World {
     pub(super) failure: Option<ClockFailure>,
     pub(super) steps: Vec<f64>,
     pub(super) status: Option<ClockCommand>,
+    pub(super) tai_offset: Option<i32>,
+    /// True time at the start, Unix seconds, in worlds in which the date matters. The world counts on without leap
+    /// seconds: clocks that pass one are wrong by it from then on.
+    pub(super) start: Option<i64>,
 }
 
 impl World {
@@ -105,6 +109,8 @@ impl World {
             failure: None,
             steps: Vec::new(),
             status: None,
+            tai_offset: None,
+            start: None,
         }
     }
 
@@ -142,6 +148,10 @@ impl World {
                     self.frequency = frequency.as_ratio();
                     Ok(command)
                 }
+                (None, ClockCommand::SetTaiOffset { seconds }) => {
+                    self.tai_offset = Some(seconds);
+                    Ok(command)
+                }
                 (None, ClockCommand::SetStatus { .. }) => {
                     self.status = Some(command);
                     Ok(command)
@@ -172,8 +182,22 @@ impl World {
             reference_id: [192, 0, 2, 1],
         };
         self.discipline.add_sample(self.now(), id(index), sample);
-        self.discipline.update(self.now());
+        self.update();
         self.drain();
+    }
+
+    /// Both clocks.
+    pub(super) fn reading(&self) -> Option<ClockReading> {
+        let passed = NtpDuration::from_secs_f64(self.time + self.clock_error);
+        self.start
+            .map(|start| ClockReading { mono: self.now(), system: NtpDate::from_unix(start, 0) + passed })
+    }
+
+    fn update(&mut self) {
+        self.discipline.update(self.now());
+        if let Some(reading) = self.reading() {
+            self.discipline.tend_leap_seconds(reading);
+        }
     }
 
     /// Runs to `time`, serving the discipline's timers.
@@ -186,7 +210,7 @@ impl World {
                 break;
             }
             self.advance(at);
-            self.discipline.update(self.now());
+            self.update();
             assert!(
                 self.discipline.poll_timeout().is_none_or(|next| next > deadline),
                 "each timeout moves the deadline"

@@ -1,0 +1,138 @@
+//! leap-seconds.list, as NIST, IERS and the tz database publish it.
+
+use super::{LeapTable, LeapTableError};
+use chime_time::UNIX_EPOCH_SECONDS;
+use sha1::{Digest, Sha1};
+
+/// Reads a leap-seconds.list and checks its digest.
+///
+/// Lines that count: `#$` and the second of the last change, `#@` and the second of expiry, `#h` and the SHA-1 digest as
+/// five words of up to eight hexadecimal digits, and a second with TAI minus UTC from then on. Seconds are those since
+/// 1900. The digest is that of all these digits without the blanks.
+///
+/// # Errors
+/// When a line has another shape, the digest is missing or does not fit, or the dates are not in order.
+pub fn parse_leap_seconds_list(text: &str) -> Result<LeapTable, LeapTableError> {
+    let mut reader = Reader::default();
+    for (index, line) in text.lines().enumerate() {
+        reader.line(line.trim()).map_err(|reason| LeapTableError::Line { line: index + 1, reason })?;
+    }
+    let digest = reader.digest.ok_or(LeapTableError::NoDigest)?;
+    let mut hash = Sha1::new();
+    hash.update(reader.changed.as_bytes());
+    hash.update(reader.expires_digits.as_bytes());
+    hash.update(reader.data.as_bytes());
+    if hash.finalize()[..] != digest {
+        return Err(LeapTableError::Digest);
+    }
+    LeapTable::new(reader.entries, reader.expires)
+}
+
+#[derive(Default)]
+struct Reader {
+    changed: String,
+    expires_digits: String,
+    expires: Option<i64>,
+    data: String,
+    entries: Vec<(i64, i32)>,
+    digest: Option<[u8; 20]>,
+}
+
+impl Reader {
+    fn line(&mut self, line: &str) -> Result<(), &'static str> {
+        if let Some(words) = line.strip_prefix("#$") {
+            second(words.trim())?;
+            words.trim().clone_into(&mut self.changed);
+        } else if let Some(words) = line.strip_prefix("#@") {
+            self.expires = Some(second(words.trim())?);
+            words.trim().clone_into(&mut self.expires_digits);
+        } else if let Some(words) = line.strip_prefix("#h") {
+            self.digest = Some(digest(words).ok_or("the digest must be five words of hexadecimal digits")?);
+        } else if !line.starts_with('#') && !line.is_empty() {
+            self.entry(line)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, line: &str) -> Result<(), &'static str> {
+        let numbers = line.split('#').next().unwrap_or_default();
+        let mut words = numbers.split_ascii_whitespace();
+        let (Some(at), Some(offset), None) = (words.next(), words.next(), words.next()) else {
+            return Err("must be a second since 1900 and TAI minus UTC");
+        };
+        let date = second(at)?;
+        let seconds = offset.parse().map_err(|_| "TAI minus UTC must be a number of seconds")?;
+        self.entries.push((date, seconds));
+        self.data.push_str(at);
+        self.data.push_str(offset);
+        Ok(())
+    }
+}
+
+/// Seconds since 1900 as Unix seconds.
+fn second(word: &str) -> Result<i64, &'static str> {
+    let wrong = "a date must be a number of seconds since 1900";
+    if word.is_empty() || !word.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(wrong);
+    }
+    word.parse::<i64>().ok().and_then(|seconds| seconds.checked_sub(UNIX_EPOCH_SECONDS)).ok_or(wrong)
+}
+
+/// The digest's words; zeros in front of a word may be missing.
+fn digest(words: &str) -> Option<[u8; 20]> {
+    let mut octets = [0; 20];
+    let mut words = words.split_ascii_whitespace();
+    for chunk in octets.chunks_exact_mut(4) {
+        let word = words.next()?;
+        if word.len() > 8 || word.starts_with('+') {
+            return None;
+        }
+        chunk.copy_from_slice(&u32::from_str_radix(word, 16).ok()?.to_be_bytes());
+    }
+    words.next().is_none().then_some(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list of July 2025, of the IERS.
+    const LIST: &str = include_str!("../../testdata/leap-seconds.list");
+
+    #[test]
+    fn the_list_of_the_iers_has_27_leap_seconds_and_expires() {
+        let table = parse_leap_seconds_list(LIST).unwrap();
+        assert_eq!(table.len(), 27);
+        assert_eq!(table.tai_offset(1_483_228_800), Some(37));
+        assert_eq!(table.tai_offset(1_483_228_799), Some(36));
+        let expires = table.expires().unwrap();
+        assert!(table.is_complete_at(expires - 1) && !table.is_complete_at(expires));
+        assert!((1_735_689_600..1_900_000_000).contains(&expires), "{expires}");
+    }
+
+    #[test]
+    fn a_changed_digit_is_noticed() {
+        let changed = LIST.replacen("3692217600", "3692217601", 1);
+        assert_eq!(parse_leap_seconds_list(&changed), Err(LeapTableError::Digest));
+        let expiry = LIST.lines().find(|line| line.starts_with("#@")).unwrap();
+        let later = LIST.replacen(expiry, "#@ 4000000000", 1);
+        assert_eq!(parse_leap_seconds_list(&later), Err(LeapTableError::Digest));
+        let bare: String =
+            LIST.lines().filter(|line| !line.starts_with("#h")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(parse_leap_seconds_list(&bare), Err(LeapTableError::NoDigest));
+    }
+
+    #[test]
+    fn a_line_with_a_mistake_is_named() {
+        for (text, line) in
+            [("2272060800\n", 1), ("\n# c\nx 10\n", 3), ("#@ soon\n", 1), ("#h 1 2 3 4\n", 1), ("1 2 3\n", 1)]
+        {
+            let Err(LeapTableError::Line { line: found, .. }) = parse_leap_seconds_list(text) else {
+                panic!("{text:?} has a mistake");
+            };
+            assert_eq!(found, line, "{text:?}");
+        }
+        assert_eq!(digest("00000001 2 3 4 5").map(|octets| octets[3]), Some(1), "zeros may be missing");
+        assert_eq!(digest("123456789 2 3 4 5"), None);
+    }
+}
