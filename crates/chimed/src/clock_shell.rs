@@ -2,7 +2,7 @@
 
 use chime_discipline::{ClockCommand, ClockFailure, Leap};
 use chime_engine::Input;
-use chime_sys::adjust::{ClockDriver, ClockError, KernelStatus, LeapSecond};
+use chime_sys::adjust::{ClockDriver, ClockError, ForeignAdjustment, KernelStatus, LeapSecond};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct ClockShell {
     leap: LeapSecond,
     /// What is added to every frequency because of the temperature: as if the oscillator were that much faster.
     compensation: Frequency,
+    /// What others did to the frequency, found when ours was set again; told at the next look.
+    overwritten: Option<ForeignAdjustment>,
 }
 
 impl ClockShell {
@@ -60,6 +62,7 @@ impl ClockShell {
             slept,
             ours_at: now.mono,
             leap: LeapSecond::None,
+            overwritten: None,
         }
     }
 
@@ -131,6 +134,8 @@ impl ClockShell {
                 Ok(ClockCommand::Step { by })
             }
             ClockCommand::SetFrequency { frequency } => {
+                // What others set goes when ours is set, but not before it was seen.
+                self.overwritten = self.driver.take_foreign_adjustment().or(self.overwritten.take());
                 self.frequency = self.set_frequency(frequency)?;
                 Ok(ClockCommand::SetFrequency { frequency: self.frequency })
             }
@@ -204,7 +209,11 @@ impl ClockShell {
 
     fn look_at_pace(&mut self, now: MonoTime) -> Option<Input<'static>> {
         let since = std::mem::replace(&mut self.ours_at, now);
-        let foreign = self.driver.take_foreign_adjustment()?;
+        let Some(foreign) = self.driver.take_foreign_adjustment() else {
+            let slew = self.overwritten.take()?.slew;
+            return Some(Input::ClockAdjusted { frequency: self.frequency, slew, since });
+        };
+        self.overwritten = None;
         // What is compensated goes on being so, and is no part of what the discipline believes.
         self.frequency = Frequency::from_ppm(foreign.frequency.as_ppm() - self.compensation.as_ppm());
         Some(Input::ClockAdjusted { frequency: self.frequency, slew: foreign.slew, since })

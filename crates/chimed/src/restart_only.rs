@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(waiting(&running, &read), [""; 0]);
         read.keyset.rotation_interval = Duration::from_secs(1);
         read.process.user = None;
-        assert_eq!(waiting(&running, &read), ["[keyset]", "user, threads or [state]"]);
+        assert_eq!(waiting(&running, &read), ["[keyset]", "user, threads, cpus, busy-poll or [state]"]);
         assert_eq!(waiting(&running, &serving(&["192.0.2.1:123"])).len(), 1);
         let mut limited = running.clone();
         limited.servers[0].rate_limit_entries = 32;

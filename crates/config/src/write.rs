@@ -487,6 +487,7 @@ impl Writer {
         self.table("[state]");
         let (own, default) = (&model.process, &Model::default().process);
         self.set("directory", &own.state_directory, &default.state_directory, |it| path(it));
+        self.flag("sample-history", own.sample_history, default.sample_history);
     }
 
     fn chrony_files(&mut self, model: &Model) {

@@ -159,9 +159,19 @@ fn flag(options: &mut ChronydOptions, letter: char) -> Option<Asked> {
         'p' => options.print = true,
         'q' => options.set_once = true,
         'Q' => options.measure = true,
-        'r' => options.reload = true,
+        'r' => {
+            options.reload = true;
+            options
+                .without_effect
+                .push("-r: histories of chronyd are not read; `sample-history` keeps our own");
+        }
         'R' => options.restart = true,
-        's' => options.from_rtc = true,
+        's' => {
+            options.from_rtc = true;
+            options
+                .without_effect
+                .push("-s: the clock is not set from the real-time clock; the kernel did that");
+        }
         'U' => options.any_user = true,
         'x' => options.observe = true,
         'v' => return Some(Asked::Version),
