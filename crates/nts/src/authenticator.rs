@@ -128,7 +128,7 @@ impl AuthenticatorFrame {
     /// Appends an authenticator with room for `text_octets` to encrypt (a multiple of four), which the caller fills.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub(crate) fn lay_out(
         writer: &mut FieldWriter<'_>,
         algorithm: AeadAlgorithm,

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(options.family, Some(Family::V4));
         assert_eq!(options.user.as_deref(), Some("_chrony"));
         assert_eq!(options.log_level, -1);
-        assert_eq!(options.without_effect.len(), 1);
+        assert_eq!(options.without_effect.len(), 2, "-r and -F");
         assert_eq!(parsed(&["server a", "-x", "--", "-d"]).directives, ["server a", "-d"]);
     }
 
