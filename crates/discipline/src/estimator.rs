@@ -27,6 +27,8 @@ use gaussian::Gaussian;
 
 /// Exchanges with which the filters are begun anew each time: the first ones say what the delays are like.
 const START_EXCHANGES: usize = 8;
+/// Exchanges whose excess delay is more than so many typical ones do not count at the start.
+const START_EXCESS_MAX: f64 = 12.0;
 /// The softness of an edge, as a share of the mean queueing delay: from exponential to nearly normal.
 const SOFTNESS: [f64; 4] = [0.0, 0.15, 0.5, 2.0];
 /// Natural logarithm of what is believed of each softness beforehand.
@@ -181,7 +183,6 @@ impl Estimator {
     /// Begins with what all exchanges so far say about the delays, and takes them over again.
     fn begin(&mut self) {
         let start = std::mem::take(&mut self.start);
-        let first = start[0];
         let count = start.len() as f64;
         let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
@@ -191,11 +192,17 @@ impl Estimator {
         let jitter = (typical * count / (count - 0.6)).max(unknown).max(self.jitter_min());
         // The base is not far below the shortest delay, and never negative.
         let margin = (0.9 * jitter / count.sqrt()).min(shortest / 2.0);
-        let own_excess = first.delay / 2.0 - shortest;
+        // What was far slower than that says nothing about the clock, but would be taken to do so while the clock may be
+        // anything: the tail is believed to be short.
+        let excess = |exchange: &Exchange| exchange.delay / 2.0 - shortest;
+        let kept: Vec<Exchange> =
+            start.iter().filter(|exchange| excess(exchange) <= START_EXCESS_MAX * jitter).copied().collect();
+        let first = kept[0];
+        let own_excess = excess(&first);
         let offset_error = 4.0 * jitter + own_excess / 2.0;
         let states = [
             (first.offset, offset_error * offset_error),
-            (self.prior.frequency, self.frequency_variance(&start, offset_error)),
+            (self.prior.frequency, self.frequency_variance(&kept, offset_error)),
             (shortest - margin, (0.7 * margin).powi(2)),
             (0.0, 0.0),
         ];
@@ -208,8 +215,8 @@ impl Estimator {
         self.chosen = 0;
         self.last = first;
         // One exchange alone is what the states were made of.
-        if start.len() > 1 {
-            start.iter().for_each(|exchange| self.process(*exchange));
+        if kept.len() > 1 {
+            kept.iter().for_each(|exchange| self.process(*exchange));
         }
         self.start = start;
     }

@@ -58,6 +58,23 @@ fn the_error_is_as_large_as_it_says() {
 }
 
 #[test]
+fn a_slow_answer_at_the_start_does_no_harm() {
+    for place in 0..4 {
+        for there in [true, false] {
+            let mut all = exchanges(5, 12, (1e-6, 1e-6), (0.02, 0.0));
+            all[place].delay += 1.5;
+            all[place].offset += if there { 0.75 } else { -0.75 };
+            for count in 3..all.len() {
+                let moments = estimate(&all[..count]).moments();
+                let error = (moments.offset - 0.02).abs();
+                assert!(error < 1e-3, "{place} {there} {count}: {moments:?}");
+                assert!(error < 8.0 * moments.offset_variance.sqrt(), "{place} {there} {count}: {moments:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_shorter_path_does_not_move_the_clock() {
     for jitter in [1e-5, 1e-4] {
         for there in [true, false] {
