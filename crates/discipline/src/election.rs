@@ -3,7 +3,7 @@
 use crate::cluster::{self, Survivor};
 use crate::correction::ClockPoint;
 use crate::leap::smeared;
-use crate::selection;
+use crate::selection::{self, CorrectnessInterval};
 use crate::source::{Candidate, Source};
 use crate::{Leap, SelectionState, Settings, SourceId};
 use chime_time::MonoTime;
@@ -34,6 +34,8 @@ pub(crate) struct Choice {
     pub(crate) selected: Candidate,
     /// All that are combined, the selected one among them, with the distances that weigh them.
     pub(crate) combined: Vec<(Candidate, f64)>,
+    /// Where true time may lie if most of those that vote are right, whoever of them that is.
+    pub(crate) possible: CorrectnessInterval,
     /// What most of the truechimers announce.
     pub(crate) leap: Leap,
     /// Whether their time is smeared around leap seconds.
@@ -61,7 +63,7 @@ pub(crate) fn elect(
         set_states(sources, &candidates, SelectionState::WaitsForSamples);
         return Outcome::Waiting;
     }
-    let Some(truechimers) = truechimers(sources, &candidates) else {
+    let Some((truechimers, possible)) = truechimers(sources, &candidates) else {
         return Outcome::NoMajority { selectable: candidates.len() };
     };
     let required = settings.minimum_agreeing_sources.max(1);
@@ -74,7 +76,7 @@ pub(crate) fn elect(
     let ranked = rank(sources, &preferred, settings);
     let selected = select(sources, &ranked, followed, settings);
     let combined = survivors(sources, &ranked, selected, settings);
-    Outcome::Chosen(Choice { selected: ranked[selected].0, combined, leap, smeared })
+    Outcome::Chosen(Choice { selected: ranked[selected].0, combined, possible, leap, smeared })
 }
 
 fn set_states(sources: &mut [Source], candidates: &[Candidate], state: SelectionState) {
@@ -103,13 +105,18 @@ fn candidates(
     candidates
 }
 
-/// The candidates that agree with the majority of those that vote: of the trusted ones when there are any.
-fn truechimers(sources: &mut [Source], candidates: &[Candidate]) -> Option<Vec<Candidate>> {
+/// The candidates that agree with the majority of those that vote: of the trusted ones when there are any. And where true
+/// time may lie if any majority is right.
+fn truechimers(
+    sources: &mut [Source],
+    candidates: &[Candidate],
+) -> Option<(Vec<Candidate>, CorrectnessInterval)> {
     let any_trusted = candidates.iter().any(|c| sources[c.index].options.trust);
     let votes = |source: &Source| !any_trusted || source.options.trust;
     let intervals: Vec<_> =
         candidates.iter().filter(|c| votes(&sources[c.index])).map(|c| c.interval).collect();
-    let Some(agreed) = selection::intersect(&intervals) else {
+    let (Some(agreed), Some(possible)) = (selection::intersect(&intervals), selection::possible(&intervals))
+    else {
         set_states(sources, candidates, SelectionState::Falseticker);
         return None;
     };
@@ -130,7 +137,7 @@ fn truechimers(sources: &mut [Source], candidates: &[Candidate]) -> Option<Vec<C
             source.score = 1.0;
         }
     }
-    Some(truechimers)
+    Some((truechimers, possible))
 }
 
 /// Whether the operator requires sources of which none is a truechimer.

@@ -3,7 +3,8 @@
 use crate::clock_discipline::ClockDiscipline;
 use crate::combine::Combined;
 use crate::election::Choice;
-use crate::source::Source;
+use crate::selection::CorrectnessInterval;
+use crate::source::{INTERVAL_MARGIN, Source};
 use crate::{Leap, LocalReference, Settings, SystemState};
 use chime_time::MonoTime;
 
@@ -45,15 +46,19 @@ impl Reference {
     ) -> Self {
         let selected = &choice.selected;
         let square = combined.offset * combined.offset;
+        let CorrectnessInterval { low, high } = choice.possible;
+        let reach = (high - combined.offset).max(combined.offset - low) - INTERVAL_MARGIN;
         Self {
             at: now,
             stratum: source.stratum.saturating_add(1).min(STRATUM_MAX + 1),
             reference_id: source.reference_id,
             leap: choice.leap,
             root_delay: selected.estimate.root_delay,
-            // True time is within the root distance of the selected source, from which the others pulled us away.
-            root_dispersion: selected.estimate.root_dispersion
-                + (combined.offset - selected.estimate.offset).abs(),
+            // True time is within the root distance of the selected source, from which the others pulled us away; or where any
+            // majority says, if the selected source is not in it.
+            root_dispersion: (selected.estimate.root_dispersion
+                + (combined.offset - selected.estimate.offset).abs())
+            .max(reach - selected.estimate.root_delay / 2.0),
             last_offset: combined.offset,
             // The first offset is that of a clock which nobody had set yet: it is no measure of how well it is kept.
             mean_square_offset: match before.map(|before| before.mean_square_offset) {

@@ -32,10 +32,7 @@ impl CorrectnessInterval {
 /// correct sources of which one is near and the other far (its midpoint lies outside of the narrow interval of the
 /// near one) and is not needed for the guarantee, so it is left out.
 pub(crate) fn intersect(intervals: &[CorrectnessInterval]) -> Option<CorrectnessInterval> {
-    let mut edges: Vec<(f64, Edge)> =
-        intervals.iter().flat_map(|i| [(i.low, Edge::Low), (i.high, Edge::High)]).collect();
-    // Where ends meet, lower ends come first: intervals that touch agree.
-    edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let edges = edges(intervals);
     let sources = intervals.len();
     (0..sources).take_while(|falsetickers| 2 * falsetickers < sources).find_map(|falsetickers| {
         let needed = sources - falsetickers;
@@ -43,6 +40,24 @@ pub(crate) fn intersect(intervals: &[CorrectnessInterval]) -> Option<Correctness
         let high = scan(edges.iter().rev(), Edge::High, needed)?;
         Some(CorrectnessInterval { low, high })
     })
+}
+
+/// From the first to the last offset that more than half of the intervals share: where true time lies if any majority of
+/// them is right. `None` when no majority shares anything.
+pub(crate) fn possible(intervals: &[CorrectnessInterval]) -> Option<CorrectnessInterval> {
+    let edges = edges(intervals);
+    let needed = intervals.len() / 2 + 1;
+    let low = scan(edges.iter(), Edge::Low, needed)?;
+    let high = scan(edges.iter().rev(), Edge::High, needed)?;
+    Some(CorrectnessInterval { low, high })
+}
+
+/// All ends in their order. Where ends meet, lower ends come first: intervals that touch agree.
+fn edges(intervals: &[CorrectnessInterval]) -> Vec<(f64, Edge)> {
+    let mut edges: Vec<(f64, Edge)> =
+        intervals.iter().flat_map(|i| [(i.low, Edge::Low), (i.high, Edge::High)]).collect();
+    edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    edges
 }
 
 /// One end of an interval; the order is that of ends at the same place.
@@ -109,6 +124,16 @@ mod tests {
             middles[0] = truth - 2.0;
             assert!(intersect(&around(&middles, 0.05)).is_none(), "{n}");
         }
+    }
+
+    #[test]
+    fn true_time_may_lie_wherever_a_majority_does() {
+        // The third touches the others: all agree there, but the third may be the wrong one.
+        let intervals = around(&[0.0, 0.0, 1.9], 1.0);
+        assert!((intersect(&intervals).unwrap().low - 0.9).abs() < 1e-12);
+        assert_eq!(possible(&intervals).unwrap(), CorrectnessInterval::around(0.0, 1.0));
+        assert_eq!(possible(&intervals[2..]).unwrap(), intervals[2]);
+        assert!(possible(&around(&[0.0, 5.0], 1.0)).is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use chime_time::MonoTime;
 
 /// Time stamps of good sources differ by this much for reasons that are nobody's fault (interrupts, virtual
 /// machines): intervals are wider by it on both sides, so that claims of less do not make falsetickers. Seconds.
-const INTERVAL_MARGIN: f64 = 5e-5;
+pub(crate) const INTERVAL_MARGIN: f64 = 5e-5;
 /// Frequency uncertainty shown while there is no regression, ppm; the standard deviation then, seconds.
 const UNKNOWN: (f64, f64) = (2000.0, 4.0);
 
