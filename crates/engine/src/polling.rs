@@ -35,6 +35,8 @@ pub(crate) struct Polling {
     floor: PollExponent,
     reach: u8,
     unanswered: u32,
+    /// The interval before it became longer as nobody answered.
+    before_silence: Option<f64>,
     /// Whether the last answer came from near by, or there was none yet.
     near: bool,
     burst: Option<Burst>,
@@ -55,6 +57,7 @@ impl Polling {
             floor: config.poll_min,
             reach: 0,
             unanswered: 0,
+            before_silence: None,
             near: true,
             burst: None,
             ramp: None,
@@ -133,6 +136,10 @@ impl Polling {
         let was_unreachable = self.reach == 0;
         self.reach = self.reach << 1 | 1;
         self.unanswered = 0;
+        // It is asked less often only for as long as it is not there.
+        if let Some(interval) = self.before_silence.take() {
+            self.set(interval);
+        }
         was_unreachable
     }
 
@@ -159,6 +166,7 @@ impl Polling {
         self.near &= self.interval >= 1.0;
         // A server that is gone is asked less and less often, one step for each time the register runs empty.
         if self.reach == 0 && self.unanswered.is_multiple_of(UNREACHABLE_POLLS) && self.burst.is_none() {
+            self.before_silence.get_or_insert(self.interval);
             self.set(self.interval * 2.0);
         }
         self.unanswered == UNREACHABLE_POLLS
@@ -188,6 +196,7 @@ impl Polling {
     /// The network or the clock changed: ask soon and often again.
     pub(crate) fn restart(&mut self, burst: Option<Burst>) {
         self.unanswered = 0;
+        self.before_silence = None;
         self.set(0.0);
         if let Some(burst) = burst {
             self.start_burst(burst);
@@ -311,6 +320,8 @@ mod tests {
             polling.missed();
         }
         assert_eq!(polling.exponent().exponent(), 6);
+        polling.answered();
+        assert_eq!(polling.interval, 16.0, "it is there again");
         polling.restart(Some(Burst { good: 4, total: 8 }));
         assert!((polling.interval_seconds() - 2.0).abs() < 1e-9);
     }
