@@ -27,6 +27,19 @@ impl Text {
     }
 }
 
+/// Messages after which reading stops: nobody reads more, and each costs a look at the whole text.
+pub(crate) const MESSAGES_MAX: usize = 500;
+
+/// Adds a message while there are not too many; the last one says that there were.
+pub(crate) fn push(messages: &mut Vec<Diagnostic>, message: Diagnostic) {
+    if messages.len() + 1 == MESSAGES_MAX {
+        let text = format!("more than {MESSAGES_MAX} messages: this is no configuration");
+        messages.push(Diagnostic { severity: Severity::Error, message: text, help: None, ..message });
+    } else if messages.len() < MESSAGES_MAX {
+        messages.push(message);
+    }
+}
+
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Severity {

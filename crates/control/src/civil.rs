@@ -22,24 +22,9 @@ impl CivilDate {
     #[must_use]
     pub const fn from_unix(seconds: i64) -> Self {
         let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        let (year, month, day) = from_days(day);
+        let (year, month, day) = chime_time::date_of_day(day);
         Self { year, month, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
     }
-}
-
-/// The date of a day counted from 1 January 1970.
-///
-/// Counts from 1 March of year 0 in cycles of 400 years, so that the leap day is the last day of a counted year.
-const fn from_days(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_CYCLE: i64 = 146_097;
-    let days = days + 719_468; // from 1 March 0000 to 1 January 1970
-    let (cycle, day) = (days.div_euclid(DAYS_OF_CYCLE), days.rem_euclid(DAYS_OF_CYCLE));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // 0 is March
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + next_year, month, day)
 }
 
 #[cfg(test)]

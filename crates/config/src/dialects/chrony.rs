@@ -19,14 +19,13 @@ use self::access::CommandAccess;
 use self::line::{Fault, Line, Parsed, Word};
 use self::serving::Serving;
 use self::source::{CertificateSets, SourceDraft};
+use crate::diagnostics::{self, MESSAGES_MAX};
 use crate::{AuthenticationPolicy, Diagnostic, Diagnostics, Loaded, Model, PanicThreshold, Severity, Text};
 
 /// Files within files within files.
 const DEPTH_MAX: usize = 10;
 /// The longest line, octets.
 const LINE_OCTETS_MAX: usize = 2047;
-/// Messages after which reading stops: nobody reads more, and each costs a look at the whole text.
-const MESSAGES_MAX: usize = 500;
 
 /// Other files that a configuration asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -207,17 +206,7 @@ impl<'f> Reader<'f> {
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() + 1 == MESSAGES_MAX {
-            let message = format!("more than {MESSAGES_MAX} messages: this is no configuration");
-            self.diagnostics.push(Diagnostic {
-                severity: Severity::Error,
-                message,
-                help: None,
-                ..diagnostic
-            });
-        } else if self.diagnostics.len() < MESSAGES_MAX {
-            self.diagnostics.push(diagnostic);
-        }
+        diagnostics::push(&mut self.diagnostics, diagnostic);
     }
 
     /// Fills in what depends on several lines.

@@ -22,6 +22,7 @@ use self::line::{Fault, Line, Parsed, Word};
 use self::nts::Nts;
 use self::reference_clock::ClockDraft;
 use self::restrict::Restrictions;
+use crate::diagnostics::{self, MESSAGES_MAX};
 use crate::{
     AuthenticationPolicy, Diagnostic, Diagnostics, Loaded, LocalReference, Model, PanicThreshold,
     RateLimitSettings, Severity, Text,
@@ -29,8 +30,6 @@ use crate::{
 
 /// Files within files within files.
 const DEPTH_MAX: usize = 5;
-/// Messages after which reading stops: nobody reads more, and each costs a look at the whole text.
-const MESSAGES_MAX: usize = 500;
 
 /// A file or a directory that a configuration includes: of a directory, the files `*.conf` in the order of their names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,17 +195,7 @@ impl<'f> Reader<'f> {
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() + 1 == MESSAGES_MAX {
-            let message = format!("more than {MESSAGES_MAX} messages: this is no configuration");
-            self.diagnostics.push(Diagnostic {
-                severity: Severity::Error,
-                message,
-                help: None,
-                ..diagnostic
-            });
-        } else if self.diagnostics.len() < MESSAGES_MAX {
-            self.diagnostics.push(diagnostic);
-        }
+        diagnostics::push(&mut self.diagnostics, diagnostic);
     }
 
     /// Fills in what depends on several lines.
