@@ -294,8 +294,8 @@ impl Tracking {
     }
 
     fn relative(&self, clock: ClockPoint) -> f64 {
-        let (moments, from) = (self.estimator.moments(), self.estimator.point());
-        moments.offset + moments.frequency * (clock.free - from.free) - (clock.correction - from.correction)
+        let ((offset, frequency), from) = (self.estimator.line(), self.estimator.point());
+        offset + frequency * (clock.free - from.free) - (clock.correction - from.correction)
     }
 
     /// By how much a sample differs from what was expected, seconds.

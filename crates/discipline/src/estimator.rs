@@ -290,7 +290,13 @@ impl Estimator {
 
     /// What is known about the clock at the last exchange.
     pub(crate) fn moments(&self) -> Moments {
-        self.variants[self.chosen].bank.moments()
+        self.bank().moments()
+    }
+
+    /// Offset at the last exchange and frequency alone, without what their uncertainty costs to compute.
+    pub(crate) fn line(&self) -> (f64, f64) {
+        let bank = self.bank();
+        (bank.mean(bank::OFFSET), bank.mean(bank::FREQUENCY))
     }
 
     /// The clock at the last exchange.
