@@ -31,7 +31,8 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(600);
 /// The first time is sooner: a machine that is switched off after a few minutes has learnt something, too.
 const CLOCK_FIRST: Duration = Duration::from_secs(60);
 
-/// How often what could not be written is tried again, and the age of the cookie key is looked at.
+/// How often what could not be written is tried again, and the age of the cookie key is looked at. Nobody is woken when
+/// there is neither.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How the cookie keys of a server are renewed.
@@ -59,7 +60,7 @@ pub struct StateKeeper {
     nts_due: Option<MonoTime>,
     nts_written: Option<MonoTime>,
     clock_due: MonoTime,
-    retry_due: MonoTime,
+    retry_due: Option<MonoTime>,
 }
 
 /// What an earlier run learnt.
@@ -87,7 +88,7 @@ impl StateKeeper {
             nts_due: None,
             nts_written: None,
             clock_due: now.saturating_add(CLOCK_FIRST),
-            retry_due: now.saturating_add(RETRY_INTERVAL),
+            retry_due: Some(now.saturating_add(RETRY_INTERVAL)),
         }
     }
 
@@ -166,6 +167,7 @@ impl StateKeeper {
             None => KeyRing::new(fresh_key(now)?),
         };
         self.ring = Some((ring.with_predecessor(self.predecessor.clone()), rotation));
+        self.retry_due.get_or_insert(MonoTime::ZERO);
         if is_new {
             self.save_ring();
         }
@@ -222,7 +224,7 @@ impl StateKeeper {
     /// When [`StateKeeper::tend`] has something to do next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        [self.nts_due, Some(self.clock_due), Some(self.retry_due)].into_iter().flatten().min()
+        [self.nts_due, Some(self.clock_due), self.retry_due].into_iter().flatten().min()
     }
 
     /// Writes what is due.
@@ -231,14 +233,14 @@ impl StateKeeper {
             self.save_nts_state(engine, now.mono);
         }
         if now.mono >= self.clock_due {
-            self.save_clock(engine);
+            self.save_clock(engine, now.mono);
             self.clock_due = now.mono.saturating_add(CLOCK_INTERVAL);
         }
-        if now.mono >= self.retry_due {
+        if self.retry_due.is_some_and(|due| now.mono >= due) {
             if let Some(store) = &mut self.store {
                 store.retry();
             }
-            if let Some(writer) = &self.writer {
+            if let Some(writer) = self.writer.as_ref().filter(|writer| writer.is_behind()) {
                 writer.retry();
             }
             // A clock that nobody believes knows no ages: a machine that wakes up in 1970 would renew its keys at every
@@ -246,7 +248,10 @@ impl StateKeeper {
             if engine.discipline().system(now.mono).stratum != 0 {
                 self.rotate_if_due(now.system);
             }
-            self.retry_due = now.mono.saturating_add(RETRY_INTERVAL);
+            self.retry_due = None;
+            if self.ring.is_some() || self.is_behind() {
+                self.look_again_after(now.mono);
+            }
         }
         self.log_reports();
     }
@@ -254,7 +259,7 @@ impl StateKeeper {
     /// Writes everything: the daemon stops.
     pub fn save_all(&mut self, engine: &Engine, now: ClockReading) {
         self.save_nts_state(engine, now.mono);
-        self.save_clock(engine);
+        self.save_clock(engine, now.mono);
         for report in self.writer.take().map(StoreWriter::finish).unwrap_or_default() {
             log(&report);
         }
@@ -264,25 +269,26 @@ impl StateKeeper {
     fn save_nts_state(&mut self, engine: &Engine, now: MonoTime) {
         self.nts_due = None;
         self.nts_written = Some(now);
-        self.write(StateFile::Associations, encode_nts_state(&engine.nts_state()));
+        self.write(StateFile::Associations, encode_nts_state(&engine.nts_state()), now);
     }
 
-    fn save_clock(&mut self, engine: &Engine) {
+    fn save_clock(&mut self, engine: &Engine, now: MonoTime) {
         if std::mem::take(&mut self.names_changed) {
             let text = encode_server_names(&self.names);
-            self.write(StateFile::ServerNames, Zeroizing::new(text.into_bytes()));
+            self.write(StateFile::ServerNames, Zeroizing::new(text.into_bytes()), now);
         }
         if let Some(saved) = engine.discipline().frequency_to_save() {
-            self.write(StateFile::Drift, Zeroizing::new(encode_drift(&saved).into_bytes()));
+            self.write(StateFile::Drift, Zeroizing::new(encode_drift(&saved).into_bytes()), now);
         }
         if let Some(seconds) = engine.clock_state().last_good_unix_seconds {
             let text = encode_last_good_time(NtpDate::from_unix(seconds, 0));
-            self.write(StateFile::LastGoodTime, Zeroizing::new(text.into_bytes()));
+            self.write(StateFile::LastGoodTime, Zeroizing::new(text.into_bytes()), now);
         }
     }
 
     /// Has a file replaced on the writer's thread, or here when there can be no thread.
-    fn write(&mut self, file: StateFile, octets: Zeroizing<Vec<u8>>) {
+    fn write(&mut self, file: StateFile, octets: Zeroizing<Vec<u8>>, now: MonoTime) {
+        self.look_again_after(now);
         let Some(store) = &mut self.store else { return };
         if self.writer.is_none() {
             self.writer = StoreWriter::start(store.sibling()).ok();
@@ -291,6 +297,16 @@ impl StateKeeper {
             Some(writer) => writer.save(file, octets),
             None => drop(store.save(file, &octets)),
         }
+    }
+
+    /// Whether anything is not on the disk yet, or could not be written.
+    fn is_behind(&self) -> bool {
+        self.store.as_ref().is_some_and(Store::is_behind)
+            || self.writer.as_ref().is_some_and(StoreWriter::is_behind)
+    }
+
+    fn look_again_after(&mut self, now: MonoTime) {
+        self.retry_due.get_or_insert(now.saturating_add(RETRY_INTERVAL));
     }
 
     /// Puts a new cookie key in front when the current one is old. It is used only once it is on disk: cookies made with

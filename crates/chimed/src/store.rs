@@ -296,7 +296,13 @@ impl<M: Medium> Store<M> {
             let octets = std::mem::take(&mut self.unwritten[position].octets);
             self.save(file, &octets);
         }
-        self.unwritten.is_empty()
+        !self.is_behind()
+    }
+
+    /// Whether there is anything that could not be written.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.unwritten.is_empty()
     }
 
     /// Removes a file, whose contents must not be used a second time. Without success it is emptied.

@@ -7,7 +7,8 @@
 use crate::store::{Report, StateFile, Store};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ enum Job {
 pub struct StoreWriter {
     jobs: Option<mpsc::Sender<Job>>,
     reports: mpsc::Receiver<Report>,
+    /// Jobs whose outcome is not on the disk yet.
+    behind: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,11 +36,13 @@ impl StoreWriter {
     pub fn start(store: Store) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let (report_sender, reports) = mpsc::channel();
+        let behind = Arc::new(AtomicUsize::new(0));
+        let left = behind.clone();
         let thread = thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
             let _unblocked = chime_sys::signals::block_in_this_thread();
-            work(store, &queue, &report_sender);
+            work(store, &queue, &report_sender, &left);
         })?;
-        Ok(Self { jobs: Some(jobs), reports, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), reports, behind, thread: Some(thread) })
     }
 
     /// Has a file replaced, soon.
@@ -53,6 +58,12 @@ impl StoreWriter {
     /// Has what could not be written tried again.
     pub fn retry(&self) {
         self.ask(Job::Retry);
+    }
+
+    /// Whether anything that was asked for is not done: it waits, or it could not be written.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire) > 0
     }
 
     /// Takes the oldest report, if there is one.
@@ -77,6 +88,7 @@ impl StoreWriter {
 
     fn ask(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
+            self.behind.fetch_add(1, Ordering::Relaxed);
             // The thread ends only after the sender is gone.
             let _ended = jobs.send(job);
         }
@@ -90,12 +102,14 @@ impl Drop for StoreWriter {
 }
 
 /// Carries out jobs until nobody can ask for more.
-fn work(mut store: Store, queue: &mpsc::Receiver<Job>, reports: &mpsc::Sender<Report>) {
+fn work(mut store: Store, queue: &mpsc::Receiver<Job>, reports: &mpsc::Sender<Report>, behind: &AtomicUsize) {
+    let mut taken = 0;
     while let Ok(first) = queue.recv() {
         // All that wait now: while the disk was slow, newer contents may have come.
         let mut wanted = BTreeMap::new();
         let mut retry = false;
         for job in std::iter::once(first).chain(queue.try_iter()) {
+            taken += 1;
             match job {
                 Job::Save(file, octets) => drop(wanted.insert(file, Some(octets))),
                 Job::Remove(file) => drop(wanted.insert(file, None)),
@@ -113,6 +127,9 @@ fn work(mut store: Store, queue: &mpsc::Receiver<Job>, reports: &mpsc::Sender<Re
         }
         while let Some(report) = store.poll_report() {
             let _nobody_listens = reports.send(report);
+        }
+        if !store.is_behind() {
+            behind.fetch_sub(std::mem::take(&mut taken), Ordering::Release);
         }
     }
 }
@@ -155,10 +172,14 @@ mod tests {
         writer.save(StateFile::Drift, octets("drift"));
         let told = |writer: &StoreWriter| writer.reports.recv().unwrap();
         assert!(matches!(told(&writer), Report::NotWritten { .. }));
+        assert!(writer.is_behind());
         fs::remove_file(&blocked).unwrap();
         fs::create_dir(&blocked).unwrap();
         writer.retry();
         assert!(told(&writer).is_recovery());
+        while writer.is_behind() {
+            thread::yield_now();
+        }
         assert!(writer.poll_report().is_none() && writer.finish().is_empty());
         assert_eq!(fs::read(blocked.join("drift")).unwrap(), b"drift");
     }

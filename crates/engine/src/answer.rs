@@ -75,6 +75,9 @@ impl Engine {
         if let Err(reason) = result {
             self.discard(exchange, id, datagram.from, reason);
         }
+        if let Some(index) = self.association_index(id) {
+            self.end_if_complete(now, index);
+        }
     }
 
     fn discard(&mut self, exchange: ExchangeId, id: SourceId, from: SocketAddr, reason: DiscardReason) {

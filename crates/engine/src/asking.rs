@@ -181,14 +181,19 @@ impl Engine {
         match sent {
             Ok(sent) => {
                 self.note_reading(&sent);
-                self.handle_transmit_timestamp(exchange, sent);
+                self.handle_transmit_timestamp(now, exchange, sent);
             }
             Err(failure) => self.sending_failed(now, exchange, failure),
         }
     }
 
     /// Notes T1; a stamp of the kernel or the card replaces the daemon's.
-    pub(crate) fn handle_transmit_timestamp(&mut self, exchange: ExchangeId, sent: Timestamped) {
+    pub(crate) fn handle_transmit_timestamp(
+        &mut self,
+        now: MonoTime,
+        exchange: ExchangeId,
+        sent: Timestamped,
+    ) {
         let Some(index) = self.exchange_owner(exchange) else { return };
         let association = &mut self.associations[index];
         association.counters.count_sent(sent.source);
@@ -209,6 +214,19 @@ impl Engine {
             && is_better(completed.sent)
         {
             completed.sent = sent;
+        }
+        self.end_if_complete(now, index);
+    }
+
+    /// An exchange of which everything is known, answer and time of departure, need not stay open until its deadline.
+    pub(crate) fn end_if_complete(&mut self, now: MonoTime, index: usize) {
+        let association = &self.associations[index];
+        let is_complete = association.exchange.as_ref().is_some_and(|open| {
+            open.outcome == Outcome::Answered
+                && open.sent.is_some_and(|sent| sent.source != TimestampSource::Daemon)
+        });
+        if is_complete {
+            self.timers.set(Timer::ExchangeDeadline(association.id), now);
         }
     }
 

@@ -113,7 +113,9 @@ impl Engine {
                 );
             }
             Input::Transmitted { token, sent } => self.handle_transmitted(now, token.exchange(), sent),
-            Input::TransmitTimestamp { exchange, sent } => self.handle_transmit_timestamp(exchange, sent),
+            Input::TransmitTimestamp { exchange, sent } => {
+                self.handle_transmit_timestamp(now, exchange, sent)
+            }
             Input::ExchangeFailed { exchange, failure } => self.handle_exchange_failed(exchange, failure),
             Input::ClockApplied { result } => self.handle_clock_applied(now, result),
             Input::Resolved { lookup, result } => self.handle_resolved(now, lookup, result),

@@ -33,6 +33,18 @@ fn the_first_sample_comes_at_once_and_the_burst_has_four() {
 }
 
 #[test]
+fn an_exchange_of_which_everything_is_known_is_closed_at_once() {
+    let mut world = plain_world(good_plain);
+    world.kernel_stamps = true;
+    world.run_for(0.2);
+    assert_eq!((world.samples(), world.open_sockets), (1, 0));
+    // The kernel may still tell when the request left: its socket stays until the deadline.
+    let mut world = plain_world(good_plain);
+    world.run_for(0.2);
+    assert_eq!((world.samples(), world.open_sockets), (1, 1));
+}
+
+#[test]
 fn the_interval_grows_to_its_limit_when_all_is_calm() {
     let mut world = plain_world(good_plain);
     world.run_for(40_000.0);

@@ -2,7 +2,7 @@
 
 use crate::{
     Command, Config, DiscardReason, Engine, EngineReport, EstablishKeys, Event, Input, KeFailure, KeOutcome,
-    Request, ResolveFailure, SendFailure, SourceConfig, SourceReport, Timestamped, Transmit,
+    Request, ResolveFailure, SendFailure, SourceConfig, SourceReport, TimestampSource, Timestamped, Transmit,
 };
 use chime_discipline::ClockCommand;
 use chime_nts::{
@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) saves: usize,
     pub(super) open_sockets: i64,
     pub(super) network_is_down: bool,
+    /// Whether the kernel says when requests left; otherwise only the daemon does.
+    pub(super) kernel_stamps: bool,
 }
 
 pub(super) fn at(address: &str) -> SocketAddr {
@@ -132,6 +134,7 @@ impl World {
             saves: 0,
             open_sockets: 0,
             network_is_down: false,
+            kernel_stamps: false,
         }
     }
 
@@ -329,7 +332,11 @@ impl World {
             return self.engine.handle_input(self.now, Input::Transmitted { token, sent });
         }
         self.sent.push((self.seconds(), to, octets.clone()));
-        let sent = Ok(self.stamp());
+        let mut sent = self.stamp();
+        if self.kernel_stamps {
+            sent.source = TimestampSource::Kernel;
+        }
+        let sent = Ok(sent);
         self.engine.handle_input(self.now, Input::Transmitted { token, sent });
         let time = self.true_time() + NtpDuration::from_secs_f64(ONE_WAY);
         if let Some((behaviour, number)) = self.servers.get_mut(&to) {
