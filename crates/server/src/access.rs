@@ -1,7 +1,7 @@
 //! Who may ask: access lists as chrony and ntpd-rs have them, compiled into one table of address ranges.
 
 use crate::Subnet;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 /// What an address is told.
@@ -102,6 +102,20 @@ impl AccessList {
         self.v4.0.values().chain(self.v6.0.values()).any(|access| *access == Access::Allow)
     }
 
+    /// The addresses that are answered, as the fewest ranges of the kind that prefixes make; none overlap. For tables that
+    /// know prefixes only.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<Subnet> {
+        let v4 = self.v4.allowed(u128::from(u32::MAX)).into_iter().filter_map(|(first, bits)| {
+            let address = Ipv4Addr::from_bits(u32::try_from(first).ok()?);
+            Subnet::new(address.into(), 32 - bits).ok()
+        });
+        let v6 = self.v6.allowed(u128::MAX).into_iter();
+        let v6 =
+            v6.filter_map(|(first, bits)| Subnet::new(Ipv6Addr::from_bits(first).into(), 128 - bits).ok());
+        v4.chain(v6).collect()
+    }
+
     fn paint(&mut self, subnet: Subnet, access: Access) {
         let (first, last) = subnet.bounds();
         match subnet.address() {
@@ -124,6 +138,23 @@ impl Ranges {
         self.0.range(..=address).next_back().map_or(Access::Refuse(Refusal::Ignore), |(_, access)| *access)
     }
 
+    /// Where ranges of addresses that are let in begin, and how many low bits of the address they leave open; `end` is the
+    /// last address there is.
+    fn allowed(&self, end: u128) -> Vec<(u128, u8)> {
+        let mut ranges = Vec::new();
+        // Neighbours that are both let in are one range.
+        let mut starts = self.0.iter().filter(|(start, _)| **start <= end).peekable();
+        while let Some((first, access)) = starts.next() {
+            if *access != Access::Allow {
+                continue;
+            }
+            while starts.next_if(|(_, access)| **access == Access::Allow).is_some() {}
+            let last = starts.peek().map_or(end, |(next, _)| **next - 1);
+            split(*first, last, &mut ranges);
+        }
+        ranges
+    }
+
     fn paint(&mut self, first: u128, last: u128, access: Access) {
         let after = last.checked_add(1).map(|next| (next, self.find(next)));
         let covered: Vec<u128> = self.0.range(first..=last).map(|(start, _)| *start).collect();
@@ -134,6 +165,22 @@ impl Ranges {
         if let Some((next, behind)) = after {
             self.0.entry(next).or_insert(behind);
         }
+    }
+}
+
+/// Cuts what is from `first` to `last` into parts that begin at a multiple of their length, a power of two, and are as
+/// long as they can be: start and log2 of the length.
+fn split(mut first: u128, last: u128, parts: &mut Vec<(u128, u8)>) {
+    loop {
+        // One more than fits when everything is meant: that is the whole of 128 bits.
+        let fitting = (last - first).checked_add(1).map_or(128, u128::ilog2);
+        let bits = first.trailing_zeros().min(fitting);
+        parts.push((first, u8::try_from(bits).unwrap_or(128)));
+        let Some(next) = 1u128.checked_shl(bits).and_then(|length| first.checked_add(length)) else { return };
+        if next > last {
+            return;
+        }
+        first = next;
     }
 }
 
@@ -224,7 +271,40 @@ mod tests {
         assert_eq!(AccessList::from_lists(None, None), AccessList::uniform(Access::Allow));
     }
 
+    #[test]
+    fn what_is_let_in_is_cut_into_prefixes() {
+        let shown =
+            |rules: &[&str]| list(rules).allowed().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(&["allow"]), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(shown(&[]), [""; 0]);
+        assert_eq!(shown(&["allow 10.0.0.0/9", "allow 10.128.0.0/9"]), ["10.0.0.0/8"]);
+        assert_eq!(
+            shown(&["allow 10.0.0.0/30", "deny 10.0.0.1", "allow 2001:db8::/32"]),
+            ["10.0.0.0/32", "10.0.0.2/31", "2001:db8::/32"]
+        );
+        assert_eq!(shown(&["allow 255.255.255.254/31"]), ["255.255.255.254/31"]);
+        assert_eq!(shown(&["allow ::/0", "deny ::/1"]), ["8000::/1"]);
+    }
+
     proptest! {
+        #[test]
+        fn the_prefixes_hold_exactly_those_who_are_let_in(
+            rules in prop::collection::vec((any::<bool>(), any::<[u8; 2]>(), 0u8..=32), 0..12), address in any::<[u8; 2]>()
+        ) {
+            let rules: Vec<AccessRule> = rules
+                .into_iter()
+                .map(|(allow, [a, b], prefix)| AccessRule {
+                    allow,
+                    all: false,
+                    subnet: Subnet::new(IpAddr::from([a & 3, b, 0, 0]), prefix).ok(),
+                })
+                .collect();
+            let list = AccessList::from_rules(&rules);
+            let address = IpAddr::from([address[0] & 3, address[1], 0, 0]);
+            let holding = list.allowed().iter().filter(|range| range.covers(&Subnet::host(address))).count();
+            prop_assert_eq!(holding, usize::from(list.check(address) == Access::Allow));
+        }
+
         /// The table agrees with the definition: among all rules that hold the address, the longest, then the last.
         #[test]
         fn the_table_is_a_longest_prefix_match(
