@@ -70,6 +70,30 @@ pub fn suspended() -> Option<Duration> {
     Some(Duration::from_nanos(boot.saturating_sub(before + after.saturating_sub(before) / 2)))
 }
 
+/// `CLOCK_TAI` in nanoseconds, and the other clocks at that instant. It differs from the system clock by whole seconds, which
+/// change with leap seconds only. `None` where there is no such clock, or the system clock is being stepped.
+#[must_use]
+pub fn read_with_tai() -> Option<(u64, ClockReading)> {
+    for _ in 0..READING_ATTEMPTS_MAX {
+        let before = read();
+        let tai = try_gettime(libc::CLOCK_TAI).ok()?;
+        let after = system_now();
+        let tai_date = date_of(&tai);
+        // Less than a millisecond lies between the readings, so this rounds to the one number of seconds that it can be.
+        let difference = (tai_date - after).as_secs_f64().round();
+        let is_tight = (after - before.system).as_secs_f64().abs() < 1e-3;
+        let system = tai_date - NtpDuration::from_secs_f64(difference);
+        let waited = u64::try_from((system - before.system).to_nanos());
+        if let (true, Ok(waited)) = (is_tight, waited) {
+            let mono = MonoTime::from_nanos(before.mono.as_nanos().saturating_add(waited));
+            let seconds = u64::try_from(tai.tv_sec).ok()?;
+            let nanos = seconds.checked_mul(1_000_000_000)? + u64::from(nanos_of(&tai));
+            return Some((nanos, ClockReading { mono, system }));
+        }
+    }
+    None
+}
+
 /// The system clock: `CLOCK_REALTIME`.
 #[must_use]
 pub fn system_now() -> NtpDate {
@@ -165,6 +189,16 @@ mod tests {
         assert!(second.mono >= first.mono);
         assert!(error < Duration::from_millis(50), "{error:?}");
         assert!(first.system.unix_seconds() > 1_600_000_000);
+    }
+
+    #[test]
+    fn tai_is_whole_seconds_from_the_system_clock() {
+        let before = system_now();
+        let (nanos, reading) = read_with_tai().expect("Linux has it");
+        assert!(reading.system >= before && reading.system <= system_now());
+        let nanos_of_second = u32::try_from(nanos % 1_000_000_000).expect("below a second");
+        assert!(nanos_of_second.abs_diff(reading.system.subsec_nanos()) <= 1);
+        assert!(reading.mono <= mono_now());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sockets with time stamps, clock reading and steering, signals, privileges: the one crate with `unsafe`.
 //!
 //! Owns every call that leaves the process, made through libc's own symbols so that a simulator can replace them;
-//! no raw system calls, no epoll, no eventfd. Takes no protocol decision and never looks into a datagram.
+//! no raw system calls but [`bpf`]'s, no epoll, no eventfd. Takes no protocol decision and never looks into a datagram.
 //! Start at [`clock::read`], [`udp::UdpSocket`] and [`poll::PollSet`]; the clock is steered through
 //! [`adjust::ClockDriver`].
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -10,6 +10,7 @@ pub mod adjust;
 pub mod affinity;
 pub mod background;
 pub mod batch;
+pub mod bpf;
 pub mod clock;
 pub mod clock_watch;
 pub mod network;

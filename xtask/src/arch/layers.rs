@@ -32,6 +32,7 @@ const ORDER: &[(&str, Kind)] = &[
     ("chime-ke", Kind::Pure),
     ("chime-discipline", Kind::Pure),
     ("chime-server", Kind::Pure),
+    ("chime-fast", Kind::Pure),
     ("chime-engine", Kind::Pure),
     ("chime-control", Kind::Pure),
     ("chime-config", Kind::Pure),
