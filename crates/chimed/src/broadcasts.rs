@@ -26,10 +26,18 @@ struct Entry {
     config: Broadcast,
     key: Option<SymmetricKey>,
     local_port: u16,
-    socket: Option<UdpSocket>,
+    socket: Option<Outlet>,
     due: MonoTime,
     /// Whether the last attempt failed, so that one failure is told once.
     failed: bool,
+}
+
+/// Where packets leave from.
+#[derive(Debug)]
+struct Outlet {
+    udp: UdpSocket,
+    /// Whether the system knows where to.
+    connected: bool,
 }
 
 impl Broadcasts {
@@ -113,16 +121,20 @@ impl Entry {
         let octets = write_broadcast(&shared.time.load(), instant, poll, self.key.as_ref(), &mut buffer)
             .map_err(io::Error::other)?;
         if let Some(octets) = octets {
-            socket.send(&buffer[..octets])?;
+            if socket.connected {
+                socket.udp.send(&buffer[..octets])?;
+            } else {
+                socket.udp.send_to(&buffer[..octets], self.config.to, None)?;
+            }
         }
         Ok(())
     }
 
     /// Connected, so that it gets nothing of what clients send to the server's port, which it shares.
-    fn open(&self) -> io::Result<UdpSocket> {
+    fn open(&self) -> io::Result<Outlet> {
         let options = UdpOptions {
             broadcast: true,
-            multicast_ttl: Some(self.config.ttl),
+            multicast_ttl: self.config.to.ip().is_multicast().then_some(self.config.ttl),
             interface: self.config.interface.clone(),
             ..UdpOptions::default()
         };
@@ -132,7 +144,15 @@ impl Entry {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
         let local = SocketAddr::new(self.config.local.unwrap_or(any), self.local_port);
-        UdpSocket::connected_from(local, self.config.to, &options)
+        match UdpSocket::connected_from(local, self.config.to, &options) {
+            Ok(udp) => Ok(Outlet { udp, connected: true }),
+            // Some systems connect to no address that stands for many: then from a port of its own.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let udp = UdpSocket::bound_to(SocketAddr::new(local.ip(), 0), &options)?;
+                Ok(Outlet { udp, connected: false })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::trust::Trusts;
 use crate::{once, restart_only, rivals, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use chime_config::{Model, Threads};
+use chime_config::{Model, NtpServer, Threads};
 use chime_control::{ClientReport, Command, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
 use chime_server::{Access, AccessList, AccessRule};
@@ -168,7 +168,7 @@ impl Daemon {
         random::fill(&mut seed).context("no randomness")?;
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
-        config.poll_separation_seconds = poll_separation(options);
+        (config.poll_separation_seconds, config.announce_poll) = request_habits(options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
@@ -212,7 +212,7 @@ impl Daemon {
             servers: servers.clone(),
             command_packets: Arc::default(),
             mode6: mode6.as_ref().map(|(mode6, _)| mode6.counts()).unwrap_or_default(),
-            clients_max: model.servers.iter().map(|server| server.policy().clients_max as u64).sum(),
+            clients_max: clients_max(&model),
         };
         if !chronyc.is_empty() {
             let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()));
@@ -276,11 +276,17 @@ impl Daemon {
     }
 }
 
-/// How far requests to different servers are apart; seconds.
-fn poll_separation(options: &Options) -> f64 {
+/// How many clients the servers remember in all.
+fn clients_max(model: &Model) -> u64 {
+    let policies = model.servers.iter().map(NtpServer::policy);
+    policies.filter(|policy| policy.client_records).map(|policy| policy.clients_max as u64).sum()
+}
+
+/// How far requests to different servers are apart, in seconds; and whether they say how often they come.
+fn request_habits(options: &Options) -> (f64, bool) {
     match options.habits {
-        Habits::Ours => 0.0,
-        Habits::Chronyd => chronyd::POLL_SEPARATION_SECONDS,
+        Habits::Ours => (0.0, false),
+        Habits::Chronyd => (chronyd::POLL_SEPARATION_SECONDS, true),
     }
 }
 
@@ -732,9 +738,11 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
         }
         let trusts = Trusts::load(&loaded.model)?;
         // What was known of the time at the start is known still.
+        let (poll_separation_seconds, announce_poll) = request_habits(&options);
         let engine = Config {
             known_time,
-            poll_separation_seconds: poll_separation(&options),
+            poll_separation_seconds,
+            announce_poll,
             ..wiring::engine_config(&loaded.model, &trusts, options.steers())?
         };
         let waiting = restart_only::waiting(&running, &loaded.model);

@@ -22,7 +22,7 @@ use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ClockCommand;
 use chime_engine::{
     AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request,
-    ResolveFailure, SourceConfig,
+    ResolveFailure, SourceConfig, SourceMode,
 };
 use chime_sys::clock;
 use chime_sys::clock_watch::ClockWatch;
@@ -623,6 +623,9 @@ impl TimePlane {
                     let wish = NtsTrust::default();
                     self.trust(Some(&wish), &config.name);
                     nts.trust = self.trusts.number_of(&wish).unwrap_or(u32::MAX);
+                }
+                if let SourceMode::Symmetric { local_port } = &mut config.mode {
+                    *local_port = self.exchanges.peer_port();
                 }
                 self.add_source(*config);
             }

@@ -94,6 +94,13 @@ pub fn source_config(source: &Source, trusts: &Trusts, local_port: u16) -> Sourc
         max_delay_seconds: source.max_delay,
         max_delay_ratio: source.max_delay_ratio,
         max_delay_deviation_ratio: source.max_delay_deviation_ratio,
+        max_delay_quantile: source.max_delay_quantile,
+        min_delay_seconds: source.min_delay,
+        burst: source.burst,
+        presend_from: source.presend.map(exponent),
+        median_filter: source.median_filter,
+        poll_target: source.poll_target,
+        offline_on_failure: source.offline_on_failure,
         online: source.online,
         interleaved: source.interleaved,
         ..SourceConfig::server(&source.name)

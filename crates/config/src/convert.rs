@@ -30,6 +30,9 @@ impl Source {
             require: self.require,
             offset_correction: self.offset_correction,
             smeared: self.smeared,
+            stratum_min: self.min_stratum,
+            unreachable_polls_max: self.max_unreachable_polls,
+            copy_reference: self.copy_reference,
         }
     }
 }
@@ -47,6 +50,7 @@ impl NtpServer {
         let lists = || AccessList::from_lists(deny, allow);
         let plain = Policy::new(self.rules.as_deref().map_or_else(lists, AccessList::from_rules));
         Policy {
+            client_records: self.client_records || rate_limit.is_some(),
             clients_max: if rate_limit.is_some() { self.rate_limit_entries } else { plain.clients_max },
             rate_limit,
             require_nts: self.require_nts,

@@ -247,6 +247,21 @@ impl Writer {
             source.max_delay_deviation_ratio,
             default.max_delay_deviation_ratio,
         );
+        self.number("max-delay-quantile", source.max_delay_quantile, default.max_delay_quantile);
+        self.number("min-delay", source.min_delay, default.min_delay);
+        self.flag("burst", source.burst, default.burst);
+        self.some("presend", source.presend.as_ref(), ToString::to_string);
+        self.set("median-filter", &source.median_filter, &default.median_filter, ToString::to_string);
+        self.set("poll-target", &source.poll_target, &default.poll_target, ToString::to_string);
+        self.set("min-stratum", &source.min_stratum, &default.min_stratum, ToString::to_string);
+        self.set(
+            "max-unreachable-polls",
+            &source.max_unreachable_polls,
+            &default.max_unreachable_polls,
+            ToString::to_string,
+        );
+        self.flag("copy-reference", source.copy_reference, default.copy_reference);
+        self.flag("offline-on-failure", source.offline_on_failure, default.offline_on_failure);
         self.number("offset", source.offset_correction, default.offset_correction);
         self.flag("smeared", source.smeared, default.smeared);
     }
@@ -314,6 +329,7 @@ impl Writer {
         let entries = &server.rate_limit_entries;
         self.set("rate-limiting-cache-size", entries, &default.rate_limit_entries, ToString::to_string);
         self.set("rate-limiting-cutoff-ms", &server.rate_limit_cutoff.as_millis(), &0, ToString::to_string);
+        self.flag("client-records", server.client_records, default.client_records);
         self.set("require-nts", &server.require_nts, &default.require_nts, |wish| match wish {
             RequireNts::No => "false".to_owned(),
             RequireNts::Ignore => quoted("ignore"),
@@ -428,8 +444,11 @@ impl Writer {
         });
         self.ratio("slew-maximum-frequency-offset", tuning.max_slew, usual.max_slew);
         self.ratio("maximum-frequency-steer", tuning.max_drift, usual.max_drift);
+        self.number("holdover-distance", tuning.holdover_distance, usual.holdover_distance);
         self.number("maximum-source-distance", tuning.max_distance, usual.max_distance);
         self.number("maximum-source-jitter", tuning.max_jitter, usual.max_jitter);
+        self.set("minimum-stratum", &tuning.strata.0, &usual.strata.0, ToString::to_string);
+        self.set("maximum-stratum", &tuning.strata.1, &usual.strata.1, ToString::to_string);
         self.number("stratum-weight", tuning.stratum_weight, usual.stratum_weight);
         self.number("reselect-distance", tuning.reselect_distance, usual.reselect_distance);
         self.number("combine-limit", tuning.combine_limit, usual.combine_limit);

@@ -145,6 +145,25 @@ fn options_of_sources_have_their_meaning() {
 }
 
 #[test]
+fn options_that_seldom_matter_have_their_meaning_too() {
+    let loaded = load(
+        "server a.example burst presend 7 filter 5 polltarget 20 mindelay 1e-4 maxdelayquant 0.5 maxunreach 8 \
+         minstratum 3 copy auto_offline\npool b.example presend 32 maxdelayquant 0.99\nminstratum 2\nmaxstratum 40\n",
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let [a, b] = &loaded.model.sources[..] else { panic!("two sources") };
+    assert!(a.burst && a.copy_reference && a.offline_on_failure);
+    assert_eq!((a.presend, a.median_filter, a.poll_target, a.min_stratum), (Some(7), 5, 20, 3));
+    assert_eq!((a.min_delay, a.max_delay_quantile, a.max_unreachable_polls), (1e-4, 0.5, 8));
+    assert!(!b.burst && !b.copy_reference && !b.offline_on_failure);
+    assert_eq!((b.presend, b.median_filter, b.poll_target), (None, 0, 8));
+    assert_eq!((b.max_delay_quantile, b.max_unreachable_polls), (0.95, 100_000));
+    assert_eq!(loaded.model.synchronization.tuning.strata, (2, 16));
+    assert!(errors("server a polltarget 0").contains("from 1"));
+    assert!(!model("allow\nnoclientlog").servers[0].policy().client_records);
+}
+
+#[test]
 fn odd_poll_limits_are_brought_into_range() {
     let poll = |options: &str| model(&format!("server a {options}")).sources[0].poll;
     assert_eq!(poll("minpoll -9"), PollLimits { min: 6, max: 10, initial: 6 });
@@ -275,7 +294,7 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
         "hwtimestamp *",
         "server a extfield F323",
-        "server a mindelay 0.001",
+        "server a asymmetry 0.1",
         "server a maxsources 3",
         "local orphan",
         "ntsaeads 15",

@@ -142,6 +142,7 @@ pub(crate) enum Status {
     AccessDenied = 9,
     AlreadyPresent = 11,
     NoRtc = 13,
+    Inactive = 15,
     BadSample = 16,
     InvalidFamily = 17,
     BadVersion = 18,
@@ -344,6 +345,11 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
         code::NTP_SOURCE_NAME => of(by_address(), reports::source_name),
         code::AUTH_DATA => of(by_address(), reports::authentication_data),
         code::SELECT_DATA => of(by_index(), reports::selection_data),
+        code::CLIENT_ACCESSES
+            if snapshot.server.clients_max == 0 && !snapshot.server.listening.is_empty() =>
+        {
+            Answer::Status(Status::Inactive)
+        }
         code::CLIENT_ACCESSES => reports::clients(&snapshot.clients, asked.payload),
         code::MANUAL_LIST => reports::manual_list(),
         code::MANUAL_DELETE => Answer::Status(Status::BadSample),

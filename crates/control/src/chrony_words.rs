@@ -44,6 +44,8 @@ pub struct WordSettings {
     pub max_distance: f64,
     /// `maxjitter`, seconds.
     pub max_jitter: f64,
+    /// `minstratum` and `maxstratum`.
+    pub strata: (u8, u8),
     /// With `-x`: the offset from which on the clock would be stepped, seconds, and in how many first updates.
     pub impossible_step: Option<(f64, Option<u32>)>,
 }
@@ -154,8 +156,16 @@ impl ChronyWords {
             let address = remote.ip();
             let (distance, jitter) = (self.settings.max_distance, self.settings.max_jitter);
             match source.state {
-                'D' => lines.push(warning(format!(
+                'd' => lines.push(warning(format!(
                     "Root distance of {address} exceeds maxdistance of {distance:.3} seconds"
+                ))),
+                'r' if source.stratum < self.settings.strata.0 => lines.push(warning(format!(
+                    "Stratum of {address} below minstratum of {}",
+                    self.settings.strata.0
+                ))),
+                'r' => lines.push(warning(format!(
+                    "Stratum of {address} above maxstratum of {}",
+                    self.settings.strata.1
                 ))),
                 '~' => lines
                     .push(warning(format!("Jitter of {address} exceeds maxjitter of {jitter:.3} seconds"))),
@@ -325,6 +335,7 @@ mod tests {
             log_change: 1.0,
             max_distance: 3.0,
             max_jitter: 1.0,
+            strata: (0, 15),
             impossible_step: None,
         })
     }
@@ -430,7 +441,7 @@ mod tests {
         let mut words = words();
         let remote = Some("192.0.2.1:123".parse().expect("an address"));
         let report = EngineReport {
-            sources: vec![SourceReport { remote, ..voter('D', 1, 0.0, 0.0) }],
+            sources: vec![SourceReport { remote, ..voter('d', 1, 0.0, 0.0) }],
             ..EngineReport::default()
         };
         let lines = words.states(&report);

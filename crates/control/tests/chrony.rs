@@ -447,10 +447,13 @@ fn a_recorded_source_is_added_with_all_that_was_said_of_it() {
     assert!(matches!(pool.mode, SourceMode::Pool { count: 4, .. }));
     assert!(matches!(pool.authentication, Authentication::Key(1)));
     assert!(pool.options.no_select && !pool.online);
+    let peer = added(&adding("00000002", b"127.0.0.21", "00000000", "00000503"));
+    assert!(matches!(peer.mode, SourceMode::Symmetric { .. }));
+    assert!(peer.burst && peer.offline_on_failure && peer.options.copy_reference && !peer.interleaved);
+    assert_eq!((peer.presend_from, peer.poll_target, peer.options.unreachable_polls_max), (None, 8, 100_000));
     let long = [b'a'; 256];
     for (payload, status) in [
         (adding("00000000", b"127.0.0.21", "00000000", "00000001"), 3),
-        (adding("00000002", b"127.0.0.21", "00000000", "00000001"), 6),
         (adding("00000001", b"", "00000000", "00000001"), 21),
         (adding("00000001", &long, "00000000", "00000001"), 21),
         (adding("00000001", b"a b", "00000000", "00000001"), 21),

@@ -36,13 +36,16 @@ pub(crate) struct Estimate {
 
 /// Corrections of more than so many standard errors are urgent.
 const URGENT_SIGMAS: f64 = 10.0;
+/// How long an urgent correction takes at most, seconds, unless the fastest slew is too slow for it: a clock that is known to
+/// be wrong is not left so because it is seldom looked at.
+const URGENT_SECONDS_MAX: f64 = 5.0;
 
 impl Estimate {
     /// Share of the interval between updates that a slew by `remaining` seconds takes, see [`CorrectionTime::Balanced`]: a
     /// quarter where the oscillator's wander in one interval is as large as the estimate is uncertain.
     fn balanced_share(&self, interval: f64, remaining: f64) -> f64 {
         if remaining.abs() > URGENT_SIGMAS * self.error {
-            return BALANCED_SHARE.0;
+            return BALANCED_SHARE.0.min(URGENT_SECONDS_MAX / interval);
         }
         let wander = (self.wander_square * interval * interval * interval).sqrt();
         (0.25 * self.error / wander).clamp(BALANCED_SHARE.0, BALANCED_SHARE.1)

@@ -58,6 +58,8 @@ pub(crate) struct FilterEstimate {
     pub(crate) wander_square: f64,
     /// Standard deviation of the samples.
     pub(crate) standard_deviation: f64,
+    /// By how much samples contradict the estimate again and again.
+    pub(crate) unrest: f64,
     /// Samples in memory, runs of their residuals, time between oldest and newest.
     pub(crate) samples: usize,
     pub(crate) runs: usize,
@@ -102,12 +104,42 @@ struct Tracking {
     anchor: NtpDuration,
 }
 
+/// How often samples contradicted what was expected. One jump, which so many contradict until it is believed, is none; a
+/// source that jumps to and fro is not to be followed from one place to the next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unrest {
+    /// Contradictions, less the samples that were none.
+    count: usize,
+    /// The largest of them, seconds.
+    size: f64,
+}
+
+impl Unrest {
+    /// Counts from here on are as good as any: a source that was restless for long is believed after so many good samples.
+    const COUNT_MAX: usize = 4 * CONTRADICTIONS_MAX;
+
+    fn note(&mut self, contradiction: Option<f64>) {
+        match contradiction {
+            Some(by) => {
+                *self = Self { count: (self.count + 1).min(Self::COUNT_MAX), size: self.size.max(by.abs()) }
+            }
+            None if self.count <= 1 => *self = Self::default(),
+            None => self.count -= 1,
+        }
+    }
+
+    fn seconds(self) -> f64 {
+        if self.count > CONTRADICTIONS_MAX { self.size } else { 0.0 }
+    }
+}
+
 /// The samples of one source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClockFilter {
     samples: VecDeque<StoredSample>,
     /// Samples that contradict the estimate, the newest ones of all.
     contradictions: Vec<StoredSample>,
+    unrest: Unrest,
     tracking: Option<Tracking>,
 }
 
@@ -130,7 +162,10 @@ impl ClockFilter {
             return SampleVerdict::OutOfRange;
         }
         let sample = StoredSample::new(sample, measured, correction);
-        if self.contradicts(&sample) {
+        let contradicts = self.contradicts(&sample);
+        let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
+        self.unrest.note(contradicts.then_some(residual));
+        if contradicts {
             self.contradictions.push(sample);
             if self.contradictions.len() < CONTRADICTIONS_MAX {
                 return SampleVerdict::Stored;
@@ -199,6 +234,7 @@ impl ClockFilter {
             skew: moments.frequency_variance.sqrt(),
             wander_square: moments.wander_square,
             standard_deviation: tracking.estimator.offset_deviation(),
+            unrest: self.unrest.seconds(),
             samples: self.samples.len(),
             runs: self.runs(),
             span: newest.at.seconds_since(self.samples.front()?.at),
@@ -227,6 +263,16 @@ impl ClockFilter {
     pub(crate) fn interval(&self) -> Option<f64> {
         let newest = self.samples.len().checked_sub(2)?;
         Some(self.samples[newest + 1].at.seconds_since(self.samples[newest].at))
+    }
+
+    /// When the newest sample was taken.
+    pub(crate) fn newest_at(&self) -> Option<MonoTime> {
+        self.last().map(|sample| sample.at)
+    }
+
+    /// When the oldest sample that is kept was taken.
+    pub(crate) fn oldest_at(&self) -> Option<MonoTime> {
+        self.samples.front().map(|sample| sample.at)
     }
 
     fn last(&self) -> Option<&StoredSample> {

@@ -68,6 +68,7 @@ mod tests {
             skew,
             wander_square: 1e-18,
             standard_deviation: 1e-6,
+            unrest: 0.0,
             samples: 8,
             runs: 4,
             span: 100.0,

@@ -16,7 +16,7 @@ use crate::fallback::Fallback;
 use crate::leap::LeapWatch;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
-use crate::source::{Candidate, Source};
+use crate::source::{Candidate, POLLS_TOLD, Source};
 use crate::{
     ClockCommand, ClockFailure, DisciplineEvent, Interference, Leap, Sample, SampleVerdict, SavedFrequency,
     Settings, SourceId, SourceOptions, StepEvidence, StepRefusal,
@@ -210,10 +210,11 @@ impl Discipline {
             return SampleVerdict::UnknownSource;
         };
         source.reach |= 1;
-        source.stratum = sample.stratum;
+        source.unreachable_polls = Some(0);
+        source.stratum = sample.stratum.max(source.options.stratum_min);
         source.leap = sample.leap;
         source.reference_id = sample.reference_id;
-        source.synchronized = sample.leap != Leap::Unsynchronized && (1..16).contains(&sample.stratum);
+        source.synchronized = sample.leap != Leap::Unsynchronized && (1..16).contains(&source.stratum);
         self.dirty = true;
         if !source.synchronized {
             return SampleVerdict::Unsynchronized;
@@ -251,20 +252,25 @@ impl Discipline {
         let past = samples.iter().filter(|sample| sample.at < now);
         let taken = past.filter(|sample| self.add_sample(now, id, **sample).is_stored()).count();
         if let Some(source) = self.source_mut(id) {
-            (source.reach, source.fresh) = (0, false);
+            (source.reach, source.unreachable_polls, source.fresh) = (0, None, false);
         }
         taken
     }
 
     /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
     pub fn set_reach(&mut self, id: SourceId, reach: u8) {
-        if let Some(source) = self.source_mut(id)
-            && source.reach != reach
-        {
-            // Only whether it is reachable at all matters to the selection.
-            let changed = (source.reach == 0) != (reach == 0);
+        if let Some(source) = self.source_mut(id) {
+            let before = source.reach;
             source.reach = reach;
-            self.dirty |= changed;
+            let told = source.polls + 1 == POLLS_TOLD;
+            source.polls = (source.polls + 1).min(POLLS_TOLD);
+            source.unreachable_polls = source.unreachable_polls.map(|polls| match reach {
+                0 => polls.saturating_add(1),
+                _ => 0,
+            });
+            // Of one that is reachable the register does not matter to the selection, of one that is remembered its age does.
+            let remembered = reach == 0 && source.options.unreachable_polls_max > 0;
+            self.dirty |= remembered || told || (before == 0) != (reach == 0);
         }
     }
 
@@ -382,7 +388,9 @@ impl Discipline {
 
     /// Nobody can be followed: the clock is left alone, and its error bound grows.
     fn lose(&mut self, trouble: Trouble, event: DisciplineEvent) -> UpdateSummary {
-        let had_nobody = self.selected.take().is_none() && self.trouble == Trouble::None;
+        // At the start nobody has had the time to answer.
+        let is_new = self.sources.iter().all(|source| source.polls < POLLS_TOLD);
+        let had_nobody = self.selected.take().is_none() && self.trouble == Trouble::None && is_new;
         if self.trouble != trouble && !(trouble == Trouble::Nobody && had_nobody) {
             self.push_event(event);
             self.trouble = trouble;

@@ -93,8 +93,11 @@ fn candidates(
     settings: &Settings,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::with_capacity(sources.len());
+    let reachable = sources.iter().filter(|source| source.reach != 0 && !source.options.no_select);
+    let ages = reachable.filter_map(|source| source.filter.oldest_at()).map(|at| now.seconds_since(at));
+    let oldest = ages.fold(0.0, f64::max);
     for (index, source) in sources.iter_mut().enumerate() {
-        match source.candidate(index, now, clock, settings) {
+        match source.candidate(index, (now, clock, oldest), settings) {
             Ok(candidate) => candidates.push(candidate),
             Err(state) => {
                 source.state = state;
@@ -125,7 +128,7 @@ fn truechimers(
         let source = &mut sources[candidate.index];
         // Who has no vote must agree entirely: one that only touches what the trusted ones say would pull them away.
         let agrees = if votes(source) {
-            candidate.interval.overlaps(&agreed)
+            candidate.interval.covers(&agreed)
         } else {
             candidate.interval.covers(&agreed) || agreed.covers(&candidate.interval)
         };

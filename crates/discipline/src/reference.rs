@@ -50,7 +50,11 @@ impl Reference {
         let reach = (high - combined.offset).max(combined.offset - low) - INTERVAL_MARGIN;
         Self {
             at: now,
-            stratum: source.stratum.saturating_add(1).min(STRATUM_MAX + 1),
+            stratum: if source.options.copy_reference {
+                source.stratum
+            } else {
+                source.stratum.saturating_add(1).min(STRATUM_MAX + 1)
+            },
             reference_id: source.reference_id,
             leap: choice.leap,
             root_delay: selected.estimate.root_delay,

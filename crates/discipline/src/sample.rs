@@ -88,4 +88,11 @@ pub struct SourceOptions {
     pub offset_correction: f64,
     /// This source smears leap seconds: it is never mixed with sources that do not.
     pub smeared: bool,
+    /// The source counts as one of this stratum at least; 0: as what it says.
+    pub stratum_min: u8,
+    /// Polls for which the source can still be followed by what is known of it after its reach register ran empty, unless a
+    /// reachable source knows nothing older; 0: not at all.
+    pub unreachable_polls_max: u32,
+    /// When the source is selected, its stratum and reference identifier are ours, as if we were it.
+    pub copy_reference: bool,
 }

@@ -17,15 +17,11 @@ impl CorrectnessInterval {
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.low <= other.low && other.high <= self.high
     }
-
-    /// Whether the two have an offset in common.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.low <= other.high && other.low <= self.high
-    }
 }
 
 /// The interval on which a majority agrees, or `None`: the smallest number of falsetickers is assumed, fewer than
-/// half, for which all the remaining intervals have a point in common. Two of five falsetickers are found; three of
+/// half, for which all the remaining intervals have a point in common. Where several groups of the same size do, it reaches
+/// from the first to the last such point, and only who covers all of it belongs to each of them. Two of five falsetickers are found; three of
 /// five that do not agree with each other leave no majority.
 ///
 /// Deviation: RFC 5905 also counts midpoints outside of the common interval as falsetickers. That rejects two
@@ -120,7 +116,7 @@ mod tests {
             let agreed = intersect(&around(&middles, 0.05)).unwrap();
             assert!(agreed.low <= truth + 0.05 && agreed.high >= truth - 0.05);
             let false_one = CorrectnessInterval::around(truth + 1.0, 0.05);
-            assert!(!false_one.overlaps(&agreed));
+            assert!(!false_one.covers(&agreed));
             middles[0] = truth - 2.0;
             assert!(intersect(&around(&middles, 0.05)).is_none(), "{n}");
         }
@@ -137,10 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn of_two_majorities_only_who_belongs_to_both_is_believed() {
+        let intervals = around(&[0.0, 1.0, 2.0], 0.6);
+        let agreed = intersect(&intervals).unwrap();
+        let believed: Vec<bool> = intervals.iter().map(|one| one.covers(&agreed)).collect();
+        assert_eq!(believed, [false, true, false]);
+    }
+
+    #[test]
     fn intervals_that_only_touch_agree() {
         let touching = [CorrectnessInterval::around(0.0, 1.0), CorrectnessInterval::around(2.0, 1.0)];
         assert_eq!(intersect(&touching).unwrap(), CorrectnessInterval { low: 1.0, high: 1.0 });
-        assert!(touching[0].overlaps(&touching[1]));
+        assert!(touching.iter().all(|one| one.covers(&intersect(&touching).unwrap())));
     }
 
     #[test]

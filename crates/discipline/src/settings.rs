@@ -28,8 +28,12 @@ pub struct Settings {
     pub minimum_agreeing_sources: usize,
     /// A source with a greater root distance (seconds) is not selectable. RFC 5905 §11.1 (MAXDIST).
     pub max_distance: f64,
+    /// Our own clock counts as synchronised while its root distance is not greater than this, seconds.
+    pub holdover_distance: f64,
     /// A source with a greater standard deviation of its samples (seconds) is not selectable.
     pub max_jitter: f64,
+    /// Only sources of these strata are selectable: the lowest and the highest one.
+    pub strata: (u8, u8),
     /// Seconds added to the distance of a source for each stratum above the lowest one.
     pub stratum_weight: f64,
     /// Sources up to this many times as distant as the selected one are combined with it; 0 combines none.
@@ -66,7 +70,9 @@ impl Default for Settings {
             patience: 10.0,
             minimum_agreeing_sources: 1,
             max_distance: 3.0,
+            holdover_distance: 3.0,
             max_jitter: 1.0,
+            strata: (0, 15),
             stratum_weight: 1e-3,
             combine_limit: 3.0,
             reselect_distance: 1e-4,

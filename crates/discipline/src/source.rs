@@ -10,6 +10,8 @@ use chime_time::MonoTime;
 /// Time stamps of good sources differ by this much for reasons that are nobody's fault (interrupts, virtual
 /// machines): intervals are wider by it on both sides, so that claims of less do not make falsetickers. Seconds.
 pub(crate) const INTERVAL_MARGIN: f64 = 5e-5;
+/// Polls without anything to follow after which that is told: a whole reach register. RFC 5905 §13.
+pub(crate) const POLLS_TOLD: u8 = 8;
 /// Frequency uncertainty shown while there is no regression, ppm; the standard deviation then, seconds.
 const UNKNOWN: (f64, f64) = (2000.0, 4.0);
 
@@ -21,6 +23,10 @@ pub(crate) struct Source {
     pub(crate) filter: ClockFilter,
     pub(crate) history: History,
     pub(crate) reach: u8,
+    /// Polls in a row with an empty reach register; `None`: it has not answered yet.
+    pub(crate) unreachable_polls: Option<u32>,
+    /// Polls so far, until they are enough to say that there is nothing to follow.
+    pub(crate) polls: u8,
     pub(crate) stratum: u8,
     pub(crate) leap: Leap,
     pub(crate) reference_id: [u8; 4],
@@ -57,6 +63,8 @@ impl Source {
             filter: ClockFilter::default(),
             history: History::default(),
             reach: 0,
+            unreachable_polls: None,
+            polls: 0,
             stratum: 0,
             leap: Leap::Unsynchronized,
             reference_id: [0; 4],
@@ -71,18 +79,18 @@ impl Source {
         }
     }
 
-    /// Whether it can be selected on its own merits (RFC 5905 §11.2.1, "fit"), or why not.
+    /// Whether it can be selected on its own merits (RFC 5905 §11.2.1, "fit"), or why not. `oldest`: the age of the oldest
+    /// sample of any reachable source, seconds.
     pub(crate) fn candidate(
         &self,
         index: usize,
-        now: MonoTime,
-        clock: ClockPoint,
+        (now, clock, oldest): (MonoTime, ClockPoint, f64),
         settings: &Settings,
     ) -> Result<Candidate, SelectionState> {
         if self.options.no_select {
             return Err(SelectionState::NoSelect);
         }
-        if self.reach == 0 {
+        if self.reach == 0 && !self.is_remembered(now, oldest) {
             let fresh = self.filter.len() == 0;
             return Err(if fresh { SelectionState::MissingSamples } else { SelectionState::Stale });
         }
@@ -92,6 +100,9 @@ impl Source {
             } else {
                 SelectionState::Unsynchronized
             });
+        }
+        if !(settings.strata.0..=settings.strata.1).contains(&self.stratum) {
+            return Err(SelectionState::WrongStratum);
         }
         let drift = settings.max_clock_error.as_ratio();
         let Some(estimate) = self
@@ -106,11 +117,18 @@ impl Source {
         {
             return Err(SelectionState::Distant);
         }
-        if estimate.standard_deviation > settings.max_jitter {
+        if estimate.standard_deviation.max(estimate.unrest) > settings.max_jitter {
             return Err(SelectionState::Jittery);
         }
         let interval = CorrectnessInterval::around(estimate.offset, root_distance + INTERVAL_MARGIN);
         Ok(Candidate { index, estimate, interval, root_distance })
+    }
+
+    /// Whether a source that is not reachable may be followed all the same, by what it said when it was.
+    fn is_remembered(&self, now: MonoTime, oldest: f64) -> bool {
+        self.unreachable_polls.is_some_and(|polls| polls <= self.options.unreachable_polls_max)
+            && self.options.unreachable_polls_max > 0
+            && self.filter.newest_at().is_some_and(|at| now.seconds_since(at) <= oldest)
     }
 
     /// Whether it is on its way to be selectable: reachable, and only samples are missing.

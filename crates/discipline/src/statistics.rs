@@ -15,13 +15,15 @@ pub enum SelectionState {
     MissingSamples,
     /// `s`: the source is not synchronised.
     Unsynchronized,
+    /// `r`: its stratum is not one of those that are wanted.
+    WrongStratum,
     /// `d`: its root distance is too great.
     Distant,
     /// `~`: its samples vary too much.
     Jittery,
     /// `w`: waits for other sources to collect samples.
     WaitsForSamples,
-    /// `S`: unreachable.
+    /// `S`: unreachable, and what is known of it is too old.
     Stale,
     /// `T`: not inside the interval on which the trusted sources agree.
     Untrusted,
@@ -51,6 +53,7 @@ impl SelectionState {
             Self::NoSelect => 'N',
             Self::MissingSamples => 'M',
             Self::Unsynchronized => 's',
+            Self::WrongStratum => 'r',
             Self::Distant => 'd',
             Self::Jittery => '~',
             Self::WaitsForSamples => 'w',
@@ -259,6 +262,11 @@ pub enum PollAdvice {
     Shortest,
     /// As it is: too little is known.
     Keep,
+    /// So few measurements say little; for who must do with few, this interval is safe.
+    Few {
+        /// Seconds; not negative and finite.
+        seconds: f64,
+    },
     /// This interval buys accuracy best.
     Interval {
         /// Seconds; positive and finite.

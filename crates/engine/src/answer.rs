@@ -85,7 +85,10 @@ impl Engine {
             Some(index) => {
                 let association = &mut self.associations[index];
                 association.discards.count(reason);
-                if reason != DiscardReason::AwaitingJudgement {
+                if !matches!(
+                    reason,
+                    DiscardReason::AwaitingJudgement | DiscardReason::SentAhead | DiscardReason::Counted
+                ) {
                     association.last_error = Some(format!("answer refused: {reason}"));
                 }
             }
@@ -106,7 +109,7 @@ impl Engine {
         let (id, key) = (association.id, association.source);
         let Some(open) = &mut association.exchange else { return Err(DiscardReason::UnknownExchange) };
         open.outcome = Outcome::Answered;
-        let (sent, disturbed, exchange) = (open.sent, open.disturbed, open.id);
+        let (sent, disturbed, exchange, ahead) = (open.sent, open.disturbed, open.id, open.ahead);
         let placeholders = match &open.proof {
             Proof::Nts(proof) => Some(proof.placeholders),
             Proof::None | Proof::Key(_) => None,
@@ -135,12 +138,13 @@ impl Engine {
         }
         let mode = authentic.mode;
         let received = datagram.received;
-        let fresh = Completed::new(exchange, sent, received, &header, mode);
+        let sampled = mode == AnswerMode::Basic && !ahead;
+        let fresh = Completed::new(exchange, sent, received, &header, sampled);
         let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
         let before = self.associations[index].completed.replace(fresh);
         let timestamps = match (mode, before) {
-            (AnswerMode::Basic, _) => Timestamps { header, sent, received, mode, sampled: false },
-            (AnswerMode::Interleaved, Some(before)) => before.complete(&header),
+            (AnswerMode::Basic, _) => Timestamps { header, sent, received, mode, sampled: false, ahead },
+            (AnswerMode::Interleaved, Some(before)) => Timestamps { ahead, ..before.complete(&header) },
             // The clock was stepped since the request.
             (AnswerMode::Interleaved, None) => return Err(DiscardReason::ClockStepped),
         };
@@ -214,8 +218,24 @@ impl Engine {
         measurement: &Measurement,
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
-        let Timestamps { header, sent, received, mode, sampled } = timestamps;
-        let tests = self.run_tests(now, id, header, measurement, local);
+        let result = self.judge_alone(now, id, timestamps, measurement, local);
+        self.use_filtered(now, id);
+        result
+    }
+
+    fn judge_alone(
+        &mut self,
+        now: MonoTime,
+        id: SourceId,
+        timestamps: &Timestamps,
+        measurement: &Measurement,
+        local: Option<IpAddr>,
+    ) -> Result<(), DiscardReason> {
+        let Timestamps { header, sent, received, mode, sampled, ahead } = timestamps;
+        let mut tests = self.run_tests(now, id, header, measurement, local);
+        if *ahead || *sampled {
+            tests.fail(Test::Delay);
+        }
         let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
         let association = &mut self.associations[index];
         association.last = Some(LastAnswer {
@@ -237,16 +257,18 @@ impl Engine {
             self.missed(now, id);
         }
         if let Some(reason) = tests.failure() {
+            let reason = match reason {
+                DiscardReason::Delay if *ahead => DiscardReason::SentAhead,
+                // The first interleaved answer after a basic one tells more of an exchange that counted already.
+                DiscardReason::Delay if *sampled => DiscardReason::Counted,
+                reason => reason,
+            };
             self.discipline_hears_of_unsynchronised(now, id, header, measurement, reason);
             return Err(reason);
         }
         if let Err(reason) = self.admit(now, id, measurement, header) {
             self.discipline.update(now);
             return Err(reason);
-        }
-        if *sampled {
-            // The first interleaved answer after a basic one tells more of an exchange that counted already.
-            return Ok(());
         }
         self.sample(now, id, header, measurement)
     }
@@ -261,6 +283,8 @@ impl Engine {
     ) -> PacketTests {
         let mut tests = PacketTests::default();
         let Some(index) = self.association_index(id) else { return tests };
+        let source = self.source_index(self.associations[index].source);
+        let config = source.map(|source| &self.sources[source].config);
         let association = &mut self.associations[index];
         // Tests 1, 2 and 5 were passed on the way here: a duplicate finds its exchange answered, and a foreign origin or a
         // missing proof never comes this far.
@@ -268,13 +292,14 @@ impl Engine {
             tests.pass(test);
         }
         test_header(header, &mut tests);
-        let recent = association.note_delay(measurement.delay.as_secs_f64());
+        let recent = association.delays.shortest_and_median();
+        let quantile = config.filter(|config| config.max_delay_quantile > 0.0);
+        let longest = quantile.and_then(|config| association.delays.quantile(config.max_delay_quantile));
+        association.delays.push(measurement.delay.as_secs_f64());
         association.polling.took(measurement.delay.as_secs_f64());
         let is_self = is_own_server(association.remote, local, &self.config.own_servers);
         let statistics = self.discipline.source_report(now, id);
         let enough = statistics.filter(|statistics| statistics.samples >= DEVIATION_SAMPLES_MIN);
-        let source = self.source_index(self.associations[index].source);
-        let config = source.map(|source| &self.sources[source].config);
         let limits = DelayLimits {
             max: config.map_or(3.0, |config| config.max_delay_seconds),
             ratio: config.map_or(0.0, |config| config.max_delay_ratio),
@@ -286,6 +311,9 @@ impl Engine {
                 RESPONSE_SECONDS_MAX
             },
             recent,
+            known_shortest: config.map_or(0.0, |config| config.min_delay_seconds),
+            quantile: longest,
+            without_deviation: quantile.is_some(),
             standard_deviation: enough.map(|statistics| statistics.standard_deviation),
         };
         test_delay(header, measurement, &limits, &mut tests);
@@ -299,6 +327,7 @@ impl Engine {
         let association = &mut self.associations[index];
         let was_unreachable = association.polling.answered();
         association.replace = false;
+        association.median.note_poll();
         let remote = association.remote;
         self.discipline.set_reach(id, association.polling.reach());
         if was_unreachable {
@@ -325,6 +354,8 @@ impl Engine {
 
     fn make_sample(&self, id: SourceId, header: &Header, measurement: &Measurement) -> Option<Sample> {
         let association = &self.associations[self.association_index(id)?];
+        let source = self.source_index(association.source);
+        let copies = source.is_some_and(|source| self.sources[source].config.options.copy_reference);
         Some(Sample {
             at: measurement.at,
             offset: measurement.offset,
@@ -334,7 +365,7 @@ impl Engine {
             root_dispersion: header.root_dispersion.to_duration(),
             stratum: header.stratum,
             leap: leap(header.leap),
-            reference_id: reference_id(association.remote.ip()),
+            reference_id: if copies { header.reference_id.0 } else { reference_id(association.remote.ip()) },
         })
     }
 
@@ -348,12 +379,45 @@ impl Engine {
     ) -> Result<(), DiscardReason> {
         let sample = self.make_sample(id, header, measurement).ok_or(DiscardReason::NotStored)?;
         self.discipline.set_smeared(id, says_smeared(header, self.discipline.is_smear_season()));
+        let filtered = self.median_filter_of(id) > 1;
+        if !filtered {
+            self.take_sample(now, id, sample)?;
+        }
+        let index = self.association_index(id).ok_or(DiscardReason::NotStored)?;
+        let association = &mut self.associations[index];
+        association.counters.good += 1;
+        if filtered {
+            association.last_error = None;
+            association.median.push(sample);
+        }
+        Ok(())
+    }
+
+    fn median_filter_of(&self, id: SourceId) -> u32 {
+        let key = self.association_index(id).map(|index| self.associations[index].source);
+        let source = key.and_then(|key| self.source_index(key));
+        source.map_or(0, |source| self.sources[source].config.median_filter)
+    }
+
+    /// Gives to the discipline what a filter makes of several measurements, once it has seen as many polls as it should.
+    pub(crate) fn use_filtered(&mut self, now: MonoTime, id: SourceId) {
+        let wanted = self.median_filter_of(id);
+        let Some(index) = self.association_index(id).filter(|_| wanted > 1) else { return };
+        let discipline = &self.discipline;
+        let change = |from: MonoTime, to: MonoTime| discipline.expected_change(from, to).0;
+        if let Some(sample) = self.associations[index].median.take(wanted, change) {
+            // What the discipline does not store has been counted as measured all the same.
+            let _stored = self.take_sample(now, id, sample);
+        }
+    }
+
+    /// Gives a sample to the discipline.
+    fn take_sample(&mut self, now: MonoTime, id: SourceId, sample: Sample) -> Result<(), DiscardReason> {
         if !self.discipline.add_sample(now, id, sample).is_stored() {
             return Err(DiscardReason::NotStored);
         }
         let index = self.association_index(id).ok_or(DiscardReason::NotStored)?;
         let association = &mut self.associations[index];
-        association.counters.good += 1;
         association.last_error = None;
         association.polling.measured();
         association.polling.adapt(self.discipline.poll_advice(id));
@@ -362,7 +426,7 @@ impl Engine {
             // Only now is it shown that the keys are of use: a certificate may have been refused in between.
             self.sources[source].establishment.back_off.reset();
         }
-        let (offset, delay) = (measurement.offset, measurement.delay);
+        let (offset, delay) = (sample.offset, sample.delay);
         self.event(Event::Sampled { association: id, offset, delay, authenticated });
         self.confirm(now, index);
         self.discipline.update(now);

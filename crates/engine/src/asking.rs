@@ -6,7 +6,8 @@ use crate::nts_state::REQUEST_OCTETS_MAX;
 use crate::polling::{BURST_SECONDS, UNREACHABLE_POLLS};
 use crate::timers::Timer;
 use crate::{
-    Event, ExchangeId, Request, SendFailure, SourceRefusal, TimestampSource, Timestamped, Transmit, TxToken,
+    Event, ExchangeId, Request, SendFailure, SourceMatch, SourceRefusal, TimestampSource, Timestamped,
+    Transmit, TxToken,
 };
 use chime_discipline::SourceId;
 use chime_nts::client::write_nts_request;
@@ -14,8 +15,10 @@ use chime_nts::{AeadAlgorithm, COOKIE_OCTETS_MAX};
 use chime_time::{MonoTime, NtpShort, NtpTimestamp};
 use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
 
-/// How long an answer is waited for at most; seconds. Longer round trips make no sample anyway.
+/// How long an answer is waited for at most, unless longer round trips are allowed; seconds.
 const ANSWER_SECONDS_MAX: f64 = 5.0;
+/// The same, however long a round trip is allowed to be: an open exchange has a socket of its own.
+const ANSWER_SECONDS_LONGEST: f64 = 60.0;
 /// The part of the poll interval after which the wait ends, so that one exchange is over before the next begins.
 const ANSWER_INTERVAL_PART: f64 = 0.95;
 /// Share of the interval by which requests are late at random, so that clients do not march in step. Never early: the
@@ -59,14 +62,18 @@ impl Engine {
     fn ask(&mut self, now: MonoTime, index: usize) {
         self.expire_old_keys(now, index);
         let exchange = ExchangeId(self.number());
+        let ahead = self.associations[index].polling.goes_ahead();
         match self.write_request(now, index, exchange) {
             Ok(Some(octets)) => {
                 let association = &mut self.associations[index];
                 association.counters.sent += 1;
                 self.asked_at = Some(now);
                 let interval = association.polling.sent();
+                if let Some(open) = &mut association.exchange {
+                    open.ahead = ahead;
+                }
                 let (id, to) = (association.id, association.remote);
-                let deadline = (interval * ANSWER_INTERVAL_PART).min(ANSWER_SECONDS_MAX);
+                let deadline = (interval * ANSWER_INTERVAL_PART).min(self.answer_seconds_max(index));
                 self.transmits.push_back(Transmit {
                     token: TxToken { exchange },
                     to,
@@ -88,6 +95,14 @@ impl Engine {
         }
     }
 
+    /// How long an answer of this association is waited for at most; seconds.
+    fn answer_seconds_max(&self, index: usize) -> f64 {
+        let source = self.source_index(self.associations[index].source);
+        source.map_or(ANSWER_SECONDS_MAX, |source| {
+            self.sources[source].config.max_delay_seconds.clamp(ANSWER_SECONDS_MAX, ANSWER_SECONDS_LONGEST)
+        })
+    }
+
     /// Writes a request and opens its exchange. `None` when there is no cookie or no key.
     fn write_request(
         &mut self,
@@ -103,7 +118,13 @@ impl Engine {
         let mut buffer = [0; REQUEST_ROOM];
         let is_nts = self.associations[index].nts().is_some();
         let version = if is_nts { 4 } else { version };
-        buffer[..HEADER_OCTETS].copy_from_slice(&request_header(version, origin, reference).encode());
+        let poll = if self.config.announce_poll {
+            self.associations[index].polling.exponent().exponent()
+        } else {
+            0
+        };
+        let header = Header { poll, ..request_header(version, origin, reference) };
+        buffer[..HEADER_OCTETS].copy_from_slice(&header.encode());
         let mut writer = FieldWriter::new(&mut buffer, HEADER_OCTETS);
         let unique_identifier = self.random.public_octets::<32>();
         let nonce = self.random.public_octets::<16>();
@@ -150,6 +171,7 @@ impl Engine {
             proof,
             sent: None,
             outcome: Outcome::Waiting,
+            ahead: false,
             disturbed: false,
         });
         Ok(Some(octets))
@@ -249,6 +271,13 @@ impl Engine {
         self.requests.push_back(Request::CloseExchange(exchange));
         self.event(Event::SendFailed { association: id, to, failure });
         self.missed(now, id);
+        let key = self.association_index(id).map(|index| self.associations[index].source);
+        if let Some(source) = key.and_then(|key| self.source_index(key))
+            && self.sources[source].config.offline_on_failure
+        {
+            let key = self.sources[source].key;
+            self.set_online(now, &SourceMatch::Key(key), false);
+        }
     }
 
     /// The network says that the request cannot arrive. A stranger can say that as well, so it is shown and no more.
@@ -315,10 +344,12 @@ impl Engine {
         let became_unreachable = association.polling.missed();
         let (remote, reach) = (association.remote, association.polling.reach());
         let confirmed = association.confirmed;
+        self.associations[index].median.note_poll();
         self.discipline.set_reach(id, reach);
         if became_unreachable && confirmed {
             self.event(Event::Unreachable { association: id, remote });
         }
+        self.use_filtered(now, id);
         self.reconsider(now, id);
         self.discipline.update(now);
     }

@@ -2,8 +2,10 @@
 
 use crate::back_off::BackOff;
 use crate::certificate_dates::Claim;
+use crate::delay_window::DelayWindow;
 use crate::event::DiscardCounters;
 use crate::interleaved::{AnswerMode, Completed};
+use crate::median_filter::MedianFilter;
 use crate::nts_state::NtsState;
 use crate::packet_tests::{Measurement, PacketTests};
 use crate::polling::Polling;
@@ -15,10 +17,6 @@ use chime_nts::{AeadKey, Cookie};
 use chime_time::{MonoTime, NtpTimestamp};
 use chime_wire::Header;
 use std::net::{IpAddr, SocketAddr};
-
-/// How many recent round trips the delay tests look back on. A route that became longer for good is accepted after as
-/// many answers.
-pub(crate) const DELAYS_KEPT: usize = 8;
 
 /// How answers of one association prove where they come from.
 #[derive(Clone, Debug)]
@@ -58,7 +56,9 @@ pub(crate) struct Association {
     pub(crate) falseticker_samples: u32,
     /// Whether its use without authentication was announced.
     pub(crate) unauthenticated_announced: bool,
-    pub(crate) delays: ArrayVec<f64, DELAYS_KEPT>,
+    pub(crate) delays: DelayWindow,
+    /// Measurements that become one.
+    pub(crate) median: MedianFilter,
     pub(crate) last: Option<LastAnswer>,
     /// The last measurements, newest first, for reports.
     pub(crate) recent: ArrayVec<RecentReport, RECENT_KEPT>,
@@ -82,6 +82,8 @@ pub(crate) struct Exchange {
     /// T1.
     pub(crate) sent: Option<Timestamped>,
     pub(crate) outcome: Outcome,
+    /// Whether the request only goes ahead of the one that counts.
+    pub(crate) ahead: bool,
     /// Whether the system clock was stepped since the request was made.
     pub(crate) disturbed: bool,
 }
@@ -189,7 +191,8 @@ impl Association {
             claim: None,
             falseticker_samples: 0,
             unauthenticated_announced: false,
-            delays: ArrayVec::new(),
+            delays: DelayWindow::default(),
+            median: MedianFilter::default(),
             last: None,
             recent: ArrayVec::new(),
             counters: PacketCounters::default(),
@@ -239,17 +242,5 @@ impl Association {
                 dispersion_seconds: measurement.dispersion.as_secs_f64(),
             },
         );
-    }
-
-    /// Remembers a round trip; gives the shortest and the median of those before it, in seconds.
-    pub(crate) fn note_delay(&mut self, delay_seconds: f64) -> Option<(f64, f64)> {
-        let mut sorted = self.delays.clone();
-        sorted.sort_by(f64::total_cmp);
-        let before = sorted.first().map(|shortest| (*shortest, sorted[sorted.len() / 2]));
-        if self.delays.is_full() {
-            self.delays.remove(0);
-        }
-        self.delays.push(delay_seconds);
-        before
     }
 }

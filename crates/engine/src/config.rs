@@ -33,6 +33,8 @@ pub struct Config {
     pub nts_refresh_seconds: u32,
     /// Where this daemon itself answers, so that it does not follow itself; an unspecified address stands for all.
     pub own_servers: Vec<SocketAddr>,
+    /// Whether requests say how often they come. It tells strangers how long a clock has been running well.
+    pub announce_poll: bool,
     /// Requests to different servers leave at least this far apart, so that one does not delay the other; seconds.
     pub poll_separation_seconds: f64,
     /// Addresses of this machine, so that a server that follows us is recognised (RFC 5905 §13, test 7 in chrony's
@@ -52,6 +54,7 @@ impl Default for Config {
             refresh_seconds: 1_209_600,
             nts_refresh_seconds: 2_419_200,
             own_servers: Vec::new(),
+            announce_poll: false,
             poll_separation_seconds: 0.0,
             own_addresses: Vec::new(),
         }
@@ -119,6 +122,21 @@ pub struct SourceConfig {
     /// Samples whose round trip exceeds the shortest by more than this many standard deviations are refused; 0 = no
     /// such test.
     pub max_delay_deviation_ratio: f64,
+    /// Samples with a longer round trip than this share of the recent ones are refused, in place of the test by the standard
+    /// deviation; 0 = no such test.
+    pub max_delay_quantile: f64,
+    /// The shortest round trip that is possible; seconds, 0 = the shortest that was measured.
+    pub min_delay_seconds: f64,
+    /// Whether each poll is a burst of up to four requests, until one is answered well.
+    pub burst: bool,
+    /// From this interval on a request goes ahead of the one that counts; `None` = never.
+    pub presend_from: Option<PollExponent>,
+    /// So many measurements become one; 0 and 1 = each counts.
+    pub median_filter: u32,
+    /// How many measurements there should be in the time for which the clock can be foretold; at least 1.
+    pub poll_target: u32,
+    /// Whether polling ends when a request cannot be sent, until [`crate::Command::Online`].
+    pub offline_on_failure: bool,
     /// Whether polling starts at once; otherwise with [`crate::Command::Online`].
     pub online: bool,
     /// Whether the server is asked when its answers really left. RFC 9769 §2.
@@ -145,6 +163,13 @@ impl SourceConfig {
             max_delay_seconds: 3.0,
             max_delay_ratio: 0.0,
             max_delay_deviation_ratio: 10.0,
+            max_delay_quantile: 0.0,
+            min_delay_seconds: 0.0,
+            burst: false,
+            presend_from: None,
+            median_filter: 0,
+            poll_target: POLL_TARGET,
+            offline_on_failure: false,
             online: true,
             interleaved: false,
         }
@@ -186,6 +211,9 @@ impl SourceConfig {
         }
     }
 }
+
+/// The usual number of measurements in the time for which the clock can be foretold.
+pub const POLL_TARGET: u32 = 8;
 
 /// The most associations that one pool can have: what chrony allows, and more servers than any selection needs.
 pub const POOL_ASSOCIATIONS_MAX: usize = 16;

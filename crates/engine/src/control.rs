@@ -47,7 +47,9 @@ impl Engine {
         match command {
             Command::Online(matching) => self.set_online(now, &matching, true),
             Command::Offline(matching) => self.set_online(now, &matching, false),
-            Command::Burst { matching, good, total } => self.burst(now, &matching, Burst { good, total }),
+            Command::Burst { matching, good, total } => {
+                self.burst(now, &matching, Burst { good, total, is_poll: false });
+            }
             Command::Refresh => self.refresh(now),
             Command::MakeStep => {
                 self.discipline.make_step(now);
@@ -76,7 +78,7 @@ impl Engine {
         }
     }
 
-    fn set_online(&mut self, now: MonoTime, matching: &SourceMatch, online: bool) {
+    pub(crate) fn set_online(&mut self, now: MonoTime, matching: &SourceMatch, online: bool) {
         for key in self.matching_sources(matching) {
             let Some(index) = self.source_index(key) else { continue };
             let was_online = std::mem::replace(&mut self.sources[index].online, online);

@@ -303,6 +303,7 @@ impl Engine {
                 exchange.disturbed = true;
             }
             association.completed = None;
+            association.median.clear();
             if let Some(peer) = &mut association.peer {
                 peer.forget();
             }

@@ -59,6 +59,10 @@ pub enum DiscardReason {
     RootDistance,
     /// The server's timestamps contradict each other, or the round trip is too long. Test A.
     Delay,
+    /// The request only went ahead of the one that counts.
+    SentAhead,
+    /// The exchange that it completes made a sample already, from a basic answer. RFC 9769 §2.
+    Counted,
     /// The round trip is too long compared with the shortest. Tests B and C.
     DelayRatio,
     /// The server follows us. Test D.
@@ -83,7 +87,7 @@ pub enum DiscardReason {
 
 impl DiscardReason {
     /// All of them, for tables of counters.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::UnknownExchange,
         Self::WrongSender,
         Self::Duplicate,
@@ -108,6 +112,8 @@ impl DiscardReason {
         Self::ServerUnsynchronized,
         Self::RootDistance,
         Self::Delay,
+        Self::SentAhead,
+        Self::Counted,
         Self::DelayRatio,
         Self::Loop,
         Self::NoTransmitTimestamp,
@@ -148,6 +154,8 @@ impl DiscardReason {
             Self::ServerUnsynchronized => "server-unsynchronized",
             Self::RootDistance => "root-distance",
             Self::Delay => "delay",
+            Self::SentAhead => "sent-ahead",
+            Self::Counted => "counted",
             Self::DelayRatio => "delay-ratio",
             Self::Loop => "loop",
             Self::NoTransmitTimestamp => "no-transmit-timestamp",
@@ -171,6 +179,8 @@ impl DiscardReason {
                 | Self::ServerUnsynchronized
                 | Self::RootDistance
                 | Self::Delay
+                | Self::SentAhead
+                | Self::Counted
                 | Self::DelayRatio
                 | Self::Loop
                 | Self::NotStored
@@ -211,6 +221,8 @@ impl fmt::Display for DiscardReason {
             Self::ServerUnsynchronized => "the server is not synchronised",
             Self::RootDistance => "the server is too far from a primary source",
             Self::Delay => "the round trip is too long or impossible",
+            Self::SentAhead => "answers a request that only went ahead of another",
+            Self::Counted => "completes an exchange that was measured already",
             Self::DelayRatio => "the round trip is too long compared with others",
             Self::Loop => "the server follows this machine",
             Self::NoTransmitTimestamp => "the request's departure is unknown",

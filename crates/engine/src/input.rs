@@ -262,6 +262,10 @@ pub enum SourceChange {
     MaxDelayRatio(f64),
     /// [`SourceConfig::max_delay_deviation_ratio`].
     MaxDelayDeviationRatio(f64),
+    /// [`chime_discipline::SourceOptions::stratum_min`].
+    StratumMin(u8),
+    /// [`SourceConfig::poll_target`].
+    PollTarget(u32),
     /// [`chime_discipline::SourceOptions::offset_correction`].
     OffsetCorrection(f64),
     /// Options of the selection; `None`: as it is.

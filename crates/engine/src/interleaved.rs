@@ -56,6 +56,8 @@ pub(crate) struct Timestamps {
     pub(crate) mode: AnswerMode,
     /// Whether they make no new sample: this exchange made one.
     pub(crate) sampled: bool,
+    /// Whether they make none because the request only went ahead of another.
+    pub(crate) ahead: bool,
 }
 
 impl Completed {
@@ -64,9 +66,8 @@ impl Completed {
         sent: Timestamped,
         received: Timestamped,
         header: &Header,
-        mode: AnswerMode,
+        sampled: bool,
     ) -> Self {
-        let sampled = matches!(mode, AnswerMode::Basic);
         Self { exchange, sent, remote_receive: header.receive, received, sampled, requests: 0 }
     }
 
@@ -87,6 +88,7 @@ impl Completed {
             received: self.received,
             mode: AnswerMode::Interleaved,
             sampled: self.sampled,
+            ahead: false,
         }
     }
 }

@@ -16,11 +16,13 @@ mod back_off;
 mod certificate_dates;
 mod config;
 mod control;
+mod delay_window;
 mod engine;
 mod establishing;
 mod event;
 mod input;
 mod interleaved;
+mod median_filter;
 mod modify;
 mod nts_state;
 mod output;
@@ -43,7 +45,7 @@ pub use chime_discipline::{LocalReference, SourceOptions};
 pub use chime_ke::KeOutcome;
 pub use config::{
     AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
-    NTS_KE_PORT, NtsSource, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceMode,
+    NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceMode,
 };
 pub use engine::Engine;
 pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::{Authentication, SourceChange, SourceConfig, SourceKey, SourceMatch, Tuning};
+use chime_discipline::SourceOptions;
 use chime_time::{MonoTime, PollExponent};
 use chime_wire::mac::SymmetricKey;
 use std::sync::Arc;
@@ -17,9 +18,15 @@ impl Engine {
                 *configured = after.clone();
             }
             self.set_poll_limits(key, after.poll_min, after.poll_max);
+            for association in self.associations.iter_mut().filter(|one| one.source == key) {
+                association.polling.set_target(after.poll_target);
+            }
             self.sources[index].config = after;
         }
-        if matches!(change, SourceChange::Options { .. } | SourceChange::OffsetCorrection(_)) {
+        if matches!(
+            change,
+            SourceChange::Options { .. } | SourceChange::OffsetCorrection(_) | SourceChange::StratumMin(_)
+        ) {
             self.apply_policy(now);
         }
     }
@@ -84,6 +91,11 @@ impl SourceChange {
                 SourceConfig { poll_max: max, poll_min: config.poll_min.min(max), ..config }
             }
             Self::MaxDelay(max_delay_seconds) => SourceConfig { max_delay_seconds, ..config },
+            Self::StratumMin(stratum_min) => {
+                let options = SourceOptions { stratum_min, ..config.options };
+                SourceConfig { options, ..config }
+            }
+            Self::PollTarget(poll_target) => SourceConfig { poll_target, ..config },
             Self::MaxDelayRatio(max_delay_ratio) => SourceConfig { max_delay_ratio, ..config },
             Self::MaxDelayDeviationRatio(max_delay_deviation_ratio) => {
                 SourceConfig { max_delay_deviation_ratio, ..config }

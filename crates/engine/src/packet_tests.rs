@@ -60,6 +60,10 @@ impl PacketTests {
         }
     }
 
+    pub(crate) const fn fail(&mut self, test: Test) {
+        self.0 &= !(test as u16);
+    }
+
     pub(crate) const fn passed(self, test: Test) -> bool {
         self.0 & test as u16 != 0
     }
@@ -185,6 +189,12 @@ pub(crate) struct DelayLimits {
     pub(crate) response_max: f64,
     /// The shortest and the median of the recent delays; seconds, `None` = there are none.
     pub(crate) recent: Option<(f64, f64)>,
+    /// The shortest delay that is possible, where that is known; seconds, 0 = the shortest of the recent ones.
+    pub(crate) known_shortest: f64,
+    /// The longest delay, by the share of the recent ones that were longer; seconds.
+    pub(crate) quantile: Option<f64>,
+    /// Whether there is no test by the standard deviation, but only by [`Self::quantile`].
+    pub(crate) without_deviation: bool,
     /// Standard deviation of the source's offsets; seconds, `None` = not known yet.
     pub(crate) standard_deviation: Option<f64>,
 }
@@ -223,6 +233,7 @@ pub(crate) fn test_delay(
         tests.pass(Test::DelayDeviation);
         return;
     };
+    let shortest = if limits.known_shortest > 0.0 { limits.known_shortest } else { shortest };
     tests.record(Test::DelayRatio, limits.ratio <= 0.0 || delay <= shortest * limits.ratio + dispersion);
     let increase = (delay - shortest) / 2.0;
     // The discipline's deviation is that of samples weighted by their delay; on a path where most round trips are longer
@@ -230,6 +241,9 @@ pub(crate) fn test_delay(
     let usual = (median - shortest) / 2.0;
     let allowed =
         limits.standard_deviation.filter(|_| limits.deviation_ratio > 0.0).map(|one| one.max(usual));
+    if limits.without_deviation {
+        return tests.record(Test::DelayDeviation, limits.quantile.is_none_or(|longest| delay <= longest));
+    }
     tests.record(
         Test::DelayDeviation,
         allowed.is_none_or(|deviation| increase <= limits.deviation_ratio * deviation + dispersion),
@@ -364,6 +378,9 @@ mod tests {
         deviation_ratio: 10.0,
         response_max: RESPONSE_SECONDS_MAX,
         recent: None,
+        known_shortest: 0.0,
+        quantile: None,
+        without_deviation: false,
         standard_deviation: None,
     };
 

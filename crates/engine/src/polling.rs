@@ -1,6 +1,6 @@
 //! When one association asks: reach register, bursts, and the adaptation of the poll interval. RFC 5905 §13, §11.3.
 
-use crate::SourceConfig;
+use crate::{POLL_TARGET, SourceConfig};
 use chime_discipline::PollAdvice;
 use chime_time::PollExponent;
 
@@ -11,6 +11,8 @@ pub(crate) const UNREACHABLE_POLLS: u32 = 8;
 /// Servers with a longer round trip than this are asked once a second at most, however short the interval that is allowed:
 /// only a server in the same network is to be asked more often, as with chronyd.
 const NEAR_SECONDS_MAX: f64 = 0.01;
+/// By how much an interval grows with each poll that an unreachable server does not answer.
+const SILENCE_GROWTH: f64 = 1.35;
 /// By how much an interval grows with each measurement at the most: what the estimator believes early may be wrong, and an
 /// interval that is too long takes long to notice.
 const GROWTH: f64 = 1.05;
@@ -22,7 +24,12 @@ pub(crate) struct Burst {
     pub(crate) good: u8,
     /// Requests after which it ends.
     pub(crate) total: u8,
+    /// Whether it is the way in which a poll is made, and no beginning.
+    pub(crate) is_poll: bool,
 }
+
+/// Requests of the burst that a poll can be.
+const POLL_BURST_REQUESTS: f64 = 4.0;
 
 /// The polling of one association.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,6 +49,13 @@ pub(crate) struct Polling {
     burst: Option<Burst>,
     /// Seconds to the next request while the interval opens up after a burst.
     ramp: Option<f64>,
+    /// Whether each poll is a burst.
+    polls_in_bursts: bool,
+    /// From which interval on requests are sent in advance, and how many of them at a poll.
+    presend: Option<(PollExponent, u8)>,
+    /// How many requests in advance there were for the next poll, counted down from the first one.
+    ahead: u8,
+    target: u32,
     /// Whether polling stops after the burst.
     pub(crate) offline_after_burst: bool,
 }
@@ -61,6 +75,10 @@ impl Polling {
             near: true,
             burst: None,
             ramp: None,
+            polls_in_bursts: config.burst,
+            presend: config.presend_from.map(|from| (from, if config.interleaved { 2 } else { 1 })),
+            ahead: 0,
+            target: config.poll_target.max(1),
             offline_after_burst: false,
         };
         if config.iburst {
@@ -106,13 +124,33 @@ impl Polling {
     /// Ends the burst. The interval opens up from its pace: what a burst says about the frequency is soon worth nothing, and
     /// four requests more than make up for it.
     pub(crate) fn end_burst(&mut self) {
-        if self.burst.take().is_some() {
+        if self.burst.take().is_some_and(|burst| !burst.is_poll) {
             self.ramp = Some(2.0 * BURST_SECONDS).filter(|&seconds| seconds < self.interval);
         }
     }
 
+    /// Whether the request that is about to leave only goes ahead of the one that counts.
+    pub(crate) fn goes_ahead(&mut self) -> bool {
+        let Some((from, requests)) = self.presend.filter(|_| self.burst.is_none()) else { return false };
+        self.ahead = match self.ahead {
+            0 if self.exponent() >= from => requests,
+            more => more.saturating_sub(1),
+        };
+        self.ahead > 0
+    }
+
     /// A request leaves: how long until the next one, before jitter; seconds.
     pub(crate) fn sent(&mut self) -> f64 {
+        if self.ahead > 0 {
+            return self.interval_seconds();
+        }
+        if self.polls_in_bursts && self.burst.is_none() {
+            // On average there are not more requests than the shortest interval allows.
+            let share = (self.interval / self.min.max(self.floor).seconds()).min(POLL_BURST_REQUESTS);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 4")]
+            let total = share as u8;
+            self.burst = (total > 1).then_some(Burst { good: 1, total, is_poll: true });
+        }
         if let Some(burst) = &mut self.burst {
             burst.total = burst.total.saturating_sub(1);
             if burst.total == 0 {
@@ -127,7 +165,8 @@ impl Polling {
     /// The interval that is in force; seconds.
     pub(crate) fn interval_seconds(&self) -> f64 {
         let regular = if self.near { self.interval } else { self.interval.max(1.0) };
-        let at_most = if self.burst.is_some() { Some(BURST_SECONDS) } else { self.ramp };
+        let soon = self.burst.is_some() || self.ahead > 0;
+        let at_most = if soon { Some(BURST_SECONDS) } else { self.ramp };
         at_most.map_or(regular, |seconds| seconds.min(regular))
     }
 
@@ -164,21 +203,32 @@ impl Polling {
         self.unanswered = self.unanswered.saturating_add(1);
         // It may just be too far away for its answer to come before the next request.
         self.near &= self.interval >= 1.0;
-        // A server that is gone is asked less and less often, one step for each time the register runs empty.
-        if self.reach == 0 && self.unanswered.is_multiple_of(UNREACHABLE_POLLS) && self.burst.is_none() {
+        // A server that is gone is asked less and less often.
+        if self.reach == 0 && self.unanswered >= UNREACHABLE_POLLS && self.burst.is_none() {
             self.before_silence.get_or_insert(self.interval);
-            self.set(self.interval * 2.0);
+            self.set(self.interval * SILENCE_GROWTH);
         }
         self.unanswered == UNREACHABLE_POLLS
     }
 
     /// Adapts the interval to what the discipline advises: shorter at once, longer little by little.
     pub(crate) fn adapt(&mut self, advice: PollAdvice) {
+        let denser = f64::from(POLL_TARGET) / f64::from(self.target);
+        let longest = self.interval * GROWTH.powf(denser);
         match advice {
             PollAdvice::Shortest => self.set(0.0),
-            PollAdvice::Keep => {}
-            PollAdvice::Interval { seconds } => self.set(seconds.min(self.interval * GROWTH)),
+            // Who is content with few measurements does not wait for many.
+            PollAdvice::Few { seconds } if self.target < POLL_TARGET => {
+                self.set(self.interval.max((seconds * denser).min(longest)));
+            }
+            PollAdvice::Keep | PollAdvice::Few { .. } => {}
+            PollAdvice::Interval { seconds } => self.set((seconds * denser).min(longest)),
         }
+    }
+
+    /// Takes another target for the number of measurements.
+    pub(crate) fn set_target(&mut self, target: u32) {
+        self.target = target.max(1);
     }
 
     /// The server asks for fewer requests (authentic RATE): one step up at least, to what it names if that is more, and
@@ -212,7 +262,7 @@ impl Polling {
 /// The burst at the start and after changes: until so many good answers, at most twice as many requests.
 pub(crate) fn initial_burst(config: &SourceConfig) -> Burst {
     let good = config.iburst_requests.clamp(1, 8);
-    Burst { good, total: good * 2 }
+    Burst { good, total: good * 2, is_poll: false }
 }
 
 #[cfg(test)]
@@ -258,6 +308,46 @@ mod tests {
         let mut lost = Polling::new(&config());
         let intervals: Vec<f64> = (0..11).map(|_| lost.sent()).collect();
         assert_eq!(intervals, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 4.0, 8.0, 16.0, 16.0]);
+    }
+
+    #[test]
+    fn a_poll_can_be_a_burst_that_ends_with_a_good_answer() {
+        let burst = SourceConfig { burst: true, iburst: false, ..config() };
+        let mut short = Polling::new(&burst);
+        assert!((short.sent() - 16.0).abs() < 1e-9, "more than one request would be too many");
+        let mut polling = Polling::new(&SourceConfig { poll_initial: Some(PollExponent::new(6)), ..burst });
+        let unanswered: Vec<f64> = (0..5).map(|_| polling.sent()).collect();
+        assert_eq!(unanswered, [2.0, 2.0, 2.0, 64.0, 2.0]);
+        polling.measured();
+        assert!((polling.interval_seconds() - 64.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_request_goes_ahead_where_intervals_are_long() {
+        let ahead = |from: i8, interleaved: bool| {
+            let presend_from = Some(PollExponent::new(from));
+            let source = SourceConfig { presend_from, interleaved, iburst: false, ..config() };
+            let mut polling = Polling::new(&source);
+            (0..4).map(|_| (polling.goes_ahead(), polling.sent())).collect::<Vec<_>>()
+        };
+        let (first, counts) = ((true, 2.0), (false, 16.0));
+        assert_eq!(ahead(5, false), [counts; 4]);
+        assert_eq!(ahead(4, false), [first, counts, first, counts]);
+        assert_eq!(ahead(4, true), [first, first, counts, first]);
+    }
+
+    #[test]
+    fn who_is_content_with_few_measurements_asks_less_often() {
+        let after = |poll_target: u32, advice: PollAdvice| {
+            let mut polling = Polling::new(&SourceConfig { poll_target, ..config() });
+            polling.adapt(advice);
+            polling.interval
+        };
+        let (few, advice) = (PollAdvice::Few { seconds: 100.0 }, PollAdvice::Interval { seconds: 17.0 });
+        assert_eq!((after(8, few), after(8, advice)), (16.0, 16.0 * GROWTH));
+        assert!((after(1, few) - 16.0 * GROWTH.powi(8)).abs() < 1e-9);
+        assert!((after(4, advice) - 16.0 * GROWTH.powi(2)).abs() < 1e-9);
+        assert_eq!(after(16, advice), 16.0);
     }
 
     #[test]
@@ -315,14 +405,14 @@ mod tests {
         for _ in 0..8 {
             polling.missed();
         }
-        assert_eq!(polling.exponent().exponent(), 5);
+        assert!((polling.interval - 16.0 * SILENCE_GROWTH).abs() < 1e-9);
         for _ in 0..80 {
             polling.missed();
         }
         assert_eq!(polling.exponent().exponent(), 6);
         polling.answered();
         assert_eq!(polling.interval, 16.0, "it is there again");
-        polling.restart(Some(Burst { good: 4, total: 8 }));
+        polling.restart(Some(Burst { good: 4, total: 8, is_poll: false }));
         assert!((polling.interval_seconds() - 2.0).abs() < 1e-9);
     }
 }

@@ -386,11 +386,16 @@ impl Peer {
         let is_only_one = mode == AnswerMode::Basic || self.sent_since == 1;
         self.completed = left
             .filter(|_| is_only_one)
-            .map(|sent| Completed::new(self.socket, sent, received, header, mode));
+            .map(|sent| Completed::new(self.socket, sent, received, header, mode == AnswerMode::Basic));
         let timestamps = match mode {
-            AnswerMode::Basic => {
-                left.map(|sent| Timestamps { header: *header, sent, received, mode, sampled: false })
-            }
+            AnswerMode::Basic => left.map(|sent| Timestamps {
+                header: *header,
+                sent,
+                received,
+                mode,
+                sampled: false,
+                ahead: false,
+            }),
             AnswerMode::Interleaved => before.map(|before| before.complete(header)),
         };
         Some(Fitting { mode, timestamps })

@@ -60,6 +60,8 @@ pub struct Policy {
     pub nts_nak_limit: RateLimitSettings,
     /// How many clients one worker remembers, for the limit and for reports; 64 octets each.
     pub clients_max: usize,
+    /// Whether anything is remembered of clients that no limit needs: for reports, and for interleaved mode.
+    pub client_records: bool,
     /// What requests without NTS get.
     pub require_nts: RequireNts,
     /// The versions that are answered.
@@ -85,6 +87,7 @@ impl Policy {
                 kiss: None,
             },
             clients_max: Self::CLIENTS_DEFAULT,
+            client_records: true,
             require_nts: RequireNts::No,
             versions: Versions::ALL,
             keys: KeyTable::default(),

@@ -225,7 +225,7 @@ impl Responder {
             batch: &mut self.nts,
             nak_clients: &mut self.nak_clients,
             counters: &mut self.counters,
-            transmit_times: self.transmit_times.as_deref(),
+            transmit_times: self.transmit_times.as_deref().filter(|_| self.policy.client_records),
         };
         let results = nts::respond(pending, desk, published, environment);
         let mut finished = ArrayVec::new();
@@ -310,8 +310,9 @@ impl Responder {
             }
         };
         let asked = Asked { header: packet.header, octets: packet.octets().len(), arrival: *arrival };
+        let transmit_times = self.transmit_times.as_deref().filter(|_| self.policy.client_records);
         let (header, interleaving) =
-            asked.answer(message, published.time, environment.system_time(), self.transmit_times.as_deref());
+            asked.answer(message, published.time, environment.system_time(), transmit_times);
         let room = response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
         room.copy_from_slice(&header.encode());
         let Some(key) = key else {
@@ -333,6 +334,12 @@ impl Responder {
         let access = self.policy.access.check(arrival.from);
         if access == Access::Refuse(Refusal::Ignore) {
             return Err(SilenceReason::AccessDenied);
+        }
+        if !self.policy.client_records && self.policy.rate_limit.is_none() {
+            return Ok(match access {
+                Access::Allow => Message::Time,
+                Access::Refuse(_) => Message::Kiss(KissCode::DENY, ResponseKind::KissDeny),
+            });
         }
         match self.clients.check(arrival.from, arrival.mono, &mut |octets| environment.fill_random(octets)) {
             RateDecision::Drop => Err(SilenceReason::RateLimited),

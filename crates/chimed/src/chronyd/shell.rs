@@ -38,6 +38,7 @@ impl ChronyShell {
             log_change: model.chrony.log_change.0,
             max_distance: tuning.max_distance,
             max_jitter: tuning.max_jitter,
+            strata: tuning.strata,
             impossible_step: tuning
                 .step
                 .threshold

@@ -245,6 +245,8 @@ impl<'f> Reader<'f> {
 fn defaults() -> Model {
     let mut model = Model::default();
     let unlimited = PanicThreshold { forward: None, backward: None };
+    // It serves for as long as anybody would believe it. RFC 5905 §7.2 (MAXDISP).
+    model.synchronization.tuning.holdover_distance = 16.0;
     let step = &mut model.synchronization.tuning.step;
     step.threshold = None;
     step.startup_panic = unlimited;

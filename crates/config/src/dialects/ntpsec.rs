@@ -297,6 +297,7 @@ fn defaults() -> Model {
     tuning.step.startup_panic = PANIC;
     tuning.step.running_panic = PANIC;
     tuning.max_distance = 1.5;
+    tuning.holdover_distance = 1.5;
     model.synchronization.minimum_agreeing_sources = Some(1);
     // A new key each day, and ten in all.
     model.keyset.stale_keys = 9;

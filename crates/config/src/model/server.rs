@@ -27,6 +27,8 @@ pub struct NtpServer {
     pub rate_limit_entries: usize,
     /// Shortest spacing of the requests of one address; zero: no rate limit.
     pub rate_limit_cutoff: Duration,
+    /// Whether anything is remembered of clients, for reports and interleaved mode.
+    pub client_records: bool,
     /// What happens to requests without NTS.
     pub require_nts: RequireNts,
     /// NTP versions that are answered, in ascending order.
@@ -46,6 +48,7 @@ impl NtpServer {
             rate_limit: None,
             rate_limit_entries: 0,
             rate_limit_cutoff: Duration::ZERO,
+            client_records: true,
             require_nts: RequireNts::No,
             versions: vec![3, 4],
         }

@@ -39,6 +39,27 @@ pub struct Source {
     /// Answers whose round trip exceeds the shortest by more than this many standard deviations are dropped; 0: no
     /// such test.
     pub max_delay_deviation_ratio: f64,
+    /// Answers with a longer round trip than this share of the recent ones are dropped, in place of the test by the standard
+    /// deviation; 0: no such test.
+    pub max_delay_quantile: f64,
+    /// The shortest round trip that is possible; seconds, 0: the shortest that was measured.
+    pub min_delay: f64,
+    /// Up to four requests in quick succession at each poll, until one is answered well.
+    pub burst: bool,
+    /// At poll intervals from this exponent on a request goes two seconds ahead of the one that counts.
+    pub presend: Option<i8>,
+    /// So many measurements become one, near their median; 0 and 1: each counts.
+    pub median_filter: u32,
+    /// How many measurements there should be in the time for which the clock can be foretold; at least 1.
+    pub poll_target: u32,
+    /// The source counts as one of this stratum at least.
+    pub min_stratum: u8,
+    /// Polls for which a source that does not answer any more can still be followed.
+    pub max_unreachable_polls: u32,
+    /// Serve the stratum and the reference identifier of the source as ours, when it is followed.
+    pub copy_reference: bool,
+    /// Do not ask the source any more once a request could not be sent, until it is told to go online.
+    pub offline_on_failure: bool,
     /// Whether the source is asked from the start; otherwise when it is told to go online.
     pub online: bool,
     /// Whether the server is asked when its answers really left. RFC 9769 §2.
@@ -72,6 +93,16 @@ impl Source {
             max_delay: 3.0,
             max_delay_ratio: 0.0,
             max_delay_deviation_ratio: 10.0,
+            max_delay_quantile: 0.0,
+            min_delay: 0.0,
+            burst: false,
+            presend: None,
+            median_filter: 0,
+            poll_target: 8,
+            min_stratum: 0,
+            max_unreachable_polls: 0,
+            copy_reference: false,
+            offline_on_failure: false,
             online: true,
             interleaved: false,
             offset_correction: 0.0,

@@ -12,8 +12,14 @@ use super::encode::{Address, address_at, float_at, signed_at, word_at};
 use super::{Answer, Status, Table, Wish, code, find, matching};
 use crate::Snapshot;
 
+/// The stratum of a source that nobody follows.
+const STRATUM_UNSYNCHRONIZED: i32 = 16;
 /// Octets of a source's name in a request.
 const NAME_OCTETS: usize = 256;
+/// Polls for which a source is remembered that does not answer, unless the client says another number.
+const UNREACHABLE_POLLS_MAX: u32 = 100_000;
+/// The most measurements that become one.
+const MEDIAN_FILTER_MAX: u32 = 1024;
 /// Poll exponents that are taken.
 const POLL_RANGE: std::ops::RangeInclusive<i32> = -7..=24;
 /// Strata that our own clock can claim.
@@ -88,9 +94,15 @@ fn modify(command: u16, payload: &[u8], sources: &[SourceReport]) -> Answer {
         code::MODIFY_MAXDELAY => Some(SourceChange::MaxDelay(float_at(payload, 20).clamp(0.0, 1e3))),
         code::MODIFY_MAXDELAYRATIO => Some(SourceChange::MaxDelayRatio(ratio())),
         code::MODIFY_MAXDELAYDEVRATIO => Some(SourceChange::MaxDelayDeviationRatio(ratio())),
+        code::MODIFY_MINSTRATUM => {
+            let stratum = signed_at(payload, 20).clamp(0, STRATUM_UNSYNCHRONIZED);
+            Some(SourceChange::StratumMin(u8::try_from(stratum).unwrap_or(0)))
+        }
+        code::MODIFY_POLLTARGET => {
+            Some(SourceChange::PollTarget(signed_at(payload, 20).max(1).unsigned_abs()))
+        }
         code::MODIFY_OFFSET => Some(SourceChange::OffsetCorrection(float_at(payload, 24))),
         code::MODIFY_SELECTOPTS => Some(options(word_at(payload, 24), word_at(payload, 28))),
-        // The regression has no target, and strata of sources are taken as they are.
         _ => None,
     };
     match change {
@@ -155,13 +167,16 @@ fn delete(payload: &[u8], sources: &[SourceReport]) -> Answer {
 /// Bits of a source that is added.
 mod flag {
     pub(super) const ONLINE: u32 = 0x1;
+    pub(super) const AUTO_OFFLINE: u32 = 0x2;
     pub(super) const IBURST: u32 = 0x4;
     pub(super) const PREFER: u32 = 0x8;
     pub(super) const NO_SELECT: u32 = 0x10;
     pub(super) const TRUST: u32 = 0x20;
     pub(super) const REQUIRE: u32 = 0x40;
     pub(super) const INTERLEAVED: u32 = 0x80;
+    pub(super) const BURST: u32 = 0x100;
     pub(super) const NTS: u32 = 0x200;
+    pub(super) const COPY: u32 = 0x400;
     pub(super) const V4: u32 = 0x2000;
     pub(super) const V6: u32 = 0x4000;
 }
@@ -171,8 +186,8 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
     let has = |bit: u32| flags & bit != 0;
     let mode = match word_at(payload, 0) {
         1 => SourceMode::Server,
-        // Symmetric associations are not configured here.
-        2 => return Answer::Status(Status::NotEnabled),
+        // The port is the shell's to know.
+        2 => SourceMode::Symmetric { local_port: 0 },
         3 => SourceMode::Pool {
             count: u8::try_from(word_at(payload, 288).clamp(1, 16)).unwrap_or(u8::MAX),
             ignore: Vec::new(),
@@ -219,12 +234,32 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
             require: has(flag::REQUIRE),
             offset_correction: float_at(payload, 328),
             smeared: false,
+            stratum_min: u8::try_from(word_at(payload, 276).min(16)).unwrap_or(16),
+            // 0 is what clients have there that are older than the option.
+            unreachable_polls_max: match word_at(payload, 348) {
+                0 => UNREACHABLE_POLLS_MAX,
+                polls => polls,
+            },
+            copy_reference: has(flag::COPY),
         },
         version: if word_at(payload, 284) == 3 { 3 } else { 4 },
         address_family,
         max_delay_seconds: float_at(payload, 308).clamp(0.0, 1e3),
         max_delay_ratio: float_at(payload, 312).clamp(0.0, 1e6),
         max_delay_deviation_ratio: float_at(payload, 316).clamp(0.0, 1e6),
+        max_delay_quantile: match float_at(payload, 344) {
+            share if share > 0.0 => share.clamp(0.05, 0.95),
+            _ => 0.0,
+        },
+        min_delay_seconds: float_at(payload, 320).clamp(0.0, 1e3),
+        burst: has(flag::BURST),
+        presend_from: i8::try_from(signed_at(payload, 272))
+            .ok()
+            .filter(|from| i32::from(*from) <= *POLL_RANGE.end())
+            .map(PollExponent::new),
+        median_filter: word_at(payload, 336).min(MEDIAN_FILTER_MAX),
+        poll_target: word_at(payload, 280).max(1),
+        offline_on_failure: has(flag::AUTO_OFFLINE),
         online: has(flag::ONLINE),
         interleaved: has(flag::INTERLEAVED),
         ..SourceConfig::server(&name)

@@ -1,6 +1,7 @@
 //! What the discipline tells about itself.
 
 use super::Discipline;
+use crate::clock_filter::SAMPLES_MIN;
 use crate::{PollAdvice, SavedFrequency, SourceId, SourceStatistics, SystemState};
 use chime_time::{Frequency, MonoTime};
 
@@ -45,7 +46,7 @@ impl Discipline {
             reference.describe(now, &self.clock, &self.settings, &mut state);
             state.leap = self.leap.announced();
             let distance = state.root_distance();
-            state.synchronized = distance <= self.settings.max_distance;
+            state.synchronized = distance <= self.settings.holdover_distance;
         }
         state.finish(self.settings.local.as_ref(), self.may_be_local);
         state
@@ -75,9 +76,15 @@ impl Discipline {
         if filter.is_contradicted() {
             return PollAdvice::Shortest;
         }
-        let Some(estimator) = filter.estimator().filter(|_| filter.len() >= SAMPLES_ADVICE_MIN) else {
+        let Some(estimator) = filter.estimator().filter(|_| filter.len() >= SAMPLES_MIN) else {
             return PollAdvice::Keep;
         };
+        if filter.len() < SAMPLES_ADVICE_MIN {
+            // Until the clock may have drifted by as much as one measurement can be wrong.
+            let (delay, moments) = (estimator.path().base.0.max(0.0), estimator.moments());
+            let seconds = delay / 2.0 / moments.frequency_variance.sqrt();
+            return if seconds.is_finite() { PollAdvice::Few { seconds } } else { PollAdvice::Keep };
+        }
         let (wander, jitter) = (estimator.moments().log_wander.exp(), estimator.sharper_jitter());
         let balanced = (INTERVAL_LAW.0 * jitter / wander).powf(INTERVAL_LAW.1);
         // A random walk of the frequency moves the offset by wander·T^1.5 in T seconds.

@@ -331,3 +331,97 @@ fn very_short_intervals_are_not_for_distant_servers() {
     // 20 ms away: once a second. Polling's own tests have the near one.
     assert!((9..=11).contains(&world.samples()), "{}", world.samples());
 }
+
+fn world_of(source: SourceConfig, behaviour: impl FnMut(&Asked<'_>) -> Vec<Answer> + 'static) -> World {
+    let mut world = World::new(vec![source]);
+    world.server("192.0.2.1:123", behaviour);
+    world
+}
+
+#[test]
+fn the_answer_to_a_request_that_goes_ahead_is_no_measurement() {
+    let server = SourceConfig::server("192.0.2.1");
+    let presend_from = Some(PollExponent::new(4));
+    let mut world = world_of(SourceConfig { presend_from, iburst: false, ..server }, good_plain);
+    world.run_for(1.0);
+    assert_eq!((world.samples(), world.discarded(DiscardReason::SentAhead)), (0, 1));
+    assert_eq!(format!("{:010b}", world.source().ntp.tests), "1111110111");
+    assert_eq!(world.source().reach, 1);
+    world.run_for(2.0);
+    assert_eq!((world.samples(), world.discarded(DiscardReason::SentAhead)), (1, 1));
+}
+
+#[test]
+fn measurements_become_one_after_as_many_polls() {
+    let server = SourceConfig::server("192.0.2.1");
+    let mut number = 0;
+    let mut world = world_of(SourceConfig { median_filter: 4, ..server }, move |asked| {
+        number += 1;
+        // Every second answer is lost.
+        if number % 2 == 0 { good_plain(asked) } else { Vec::new() }
+    });
+    world.run_for(5.5);
+    assert_eq!((world.samples(), world.source().ntp.total_good_rx), (0, 1));
+    world.run_for(2.0);
+    assert_eq!((world.samples(), world.source().ntp.total_good_rx), (1, 2));
+}
+
+#[test]
+fn a_server_that_is_copied_lends_us_its_stratum_and_reference() {
+    let server = SourceConfig::server("192.0.2.1");
+    for copy_reference in [false, true] {
+        let options = chime_discipline::SourceOptions { copy_reference, ..server.options };
+        let mut world = world_of(SourceConfig { options, ..server.clone() }, |asked| {
+            vec![plain_answer(asked, |header| {
+                (header.stratum, header.reference_id) = (2, ReferenceId([10, 9, 8, 7]));
+            })]
+        });
+        world.run_for(20.0);
+        let tracking = world.report().tracking;
+        let shown = (tracking.stratum, tracking.reference_id);
+        assert_eq!(shown, if copy_reference { (2, [10, 9, 8, 7]) } else { (3, [192, 0, 2, 1]) });
+    }
+}
+
+#[test]
+fn a_source_goes_offline_when_sending_fails_where_that_is_wished() {
+    let server = SourceConfig::server("192.0.2.1");
+    for offline_on_failure in [false, true] {
+        let mut world = world_of(SourceConfig { offline_on_failure, ..server.clone() }, good_plain);
+        world.network_is_down = true;
+        world.run_for(60.0);
+        let count = world.sent.len();
+        world.network_is_down = false;
+        world.run_for(300.0);
+        assert_eq!(world.sent.len() > count, !offline_on_failure);
+        assert_eq!(world.source().online, !offline_on_failure);
+    }
+}
+
+#[test]
+fn requests_say_how_often_they_come_only_where_that_is_wished() {
+    for (announce_poll, poll) in [(false, 0), (true, 4)] {
+        let sources = vec![SourceConfig::server("192.0.2.1")];
+        let mut world = World::with_config(crate::Config { announce_poll, ..config(sources) }, 0.0);
+        world.server("192.0.2.1:123", good_plain);
+        world.run_for(0.1);
+        assert_eq!(Header::decode(&world.sent[0].2).expect("a request").poll, poll);
+    }
+}
+
+#[test]
+fn with_a_quantile_most_answers_are_too_late() {
+    let server = SourceConfig::server("192.0.2.1");
+    let mut number = 0_u32;
+    let mut world = world_of(SourceConfig { max_delay_quantile: 0.25, ..server }, move |asked| {
+        number += 1;
+        good_plain(asked)
+            .into_iter()
+            // The round trips go round in circles.
+            .map(|answer| Answer { after: answer.after + 1e-3 * f64::from(number * 7 % 10), ..answer })
+            .collect()
+    });
+    world.run_for(5000.0);
+    let (good, late) = (world.samples(), world.discarded(DiscardReason::DelayRatio));
+    assert!(good * 2 > late / 3 && good * 2 < late, "{good} {late}");
+}

@@ -575,3 +575,15 @@ fn who_smears_says_nothing_of_leap_seconds_and_names_no_reference_meanwhile() {
         assert_eq!(header.reference_id, named);
     }
 }
+
+#[test]
+fn without_client_records_nobody_is_remembered_and_there_is_no_interleaved_mode() {
+    let policy = Policy { client_records: false, ..Policy::open() };
+    let times = Arc::new(TransmitTimes::new([3, 4]));
+    let mut responder = responder(policy).with_transmit_times(times.clone());
+    let known = NtpTimestamp::from_bits(5 << 32);
+    times.note(times.mark(CLIENT, known), known);
+    let answer = ask(&mut responder, &interleaved(&plain_request(0x23), known, 0xabcd), &at(0.0));
+    assert_eq!(answer.kind(), Some(ResponseKind::Plain));
+    assert_eq!((responder.take_follow_up(), responder.clients().count()), (None, 0));
+}

@@ -105,6 +105,14 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("maxsamples", max_samples),
     ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
     ("maxupdateskew", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_update_skew)),
+    ("maxstratum", |reader, line| {
+        reader.model.synchronization.tuning.strata.1 = stratum(line)?;
+        Ok(())
+    }),
+    ("minstratum", |reader, line| {
+        reader.model.synchronization.tuning.strata.0 = stratum(line)?;
+        Ok(())
+    }),
     ("minsources", |reader, line| {
         let count = usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
         reader.model.synchronization.minimum_agreeing_sources = Some(count);
@@ -115,11 +123,8 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         line.end()
     }),
     ("noclientlog", |reader, line| {
-        line.end()?;
-        let word = line.directive;
-        reader.no_effect(line, &word, "recent clients are remembered, in a table of fixed size");
         reader.serving.without_records = true;
-        Ok(())
+        line.end()
     }),
     ("ntsaeads", aeads),
     ("ntscachedir", |reader, line| files::read_path(&mut reader.model.chrony.nts_directory, line)),
@@ -249,6 +254,11 @@ fn set_ppm(line: &mut Line<'_>, target: &mut Frequency) -> Parsed<()> {
     const PPM_MAX: f64 = 100_000.0;
     *target = Frequency::from_ppm(line.real_from_zero()?.clamp(1e-3, PPM_MAX));
     line.end()
+}
+
+fn stratum(line: &mut Line<'_>) -> Parsed<u8> {
+    const HIGHEST: i32 = 16;
+    line.only_integer(&(0..=INT)).map(|stratum| u8::try_from(stratum.min(HIGHEST)).unwrap_or(0))
 }
 
 fn authentication_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {

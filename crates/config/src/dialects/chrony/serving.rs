@@ -204,6 +204,7 @@ impl Serving {
             rules: Some(self.rules.clone()),
             rate_limit: self.rate_limit,
             rate_limit_entries: self.clients,
+            client_records: !self.without_records,
             interface: self.interface.clone(),
             versions: vec![1, 2, 3, 4],
             ..NtpServer::new(SocketAddr::new(*address, self.port))

@@ -13,6 +13,8 @@ use crate::{
 
 /// The most associations of a pool.
 const POOL_MAX: usize = 16;
+/// The most measurements of which the median is taken.
+const FILTER_MAX: u32 = 1024;
 
 /// Every option of a source.
 pub(super) const OPTIONS: &[&str] = &[
@@ -56,23 +58,12 @@ pub(super) const OPTIONS: &[&str] = &[
 
 /// Options that take a number and have no effect here, with what is different.
 const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("asymmetry", "asymmetric delays are not estimated"),
-    ("filter", "each answer counts; the clock filter keeps the best ones"),
-    ("maxdelayquant", "delays are judged by their ratio and deviation only"),
-    ("maxunreach", "a source that does not answer is left after its eighth poll"),
-    ("mindelay", "the shortest delay is the measured one"),
+    ("asymmetry", "the estimator follows both directions of the path, each for itself"),
     ("minsamples", "the number of samples adapts itself"),
-    ("minstratum", "the stratum is that of the answer"),
-    ("polltarget", "the poll interval adapts itself"),
-    ("presend", "no request is sent in advance"),
 ];
 
-/// Options without a value that have no effect here, with what is different.
-const FLAGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("auto_offline", "a source stays online when a request cannot be sent"),
-    ("burst", "each poll is one request"),
-    ("copy", "stratum and reference identifier are our own"),
-];
+/// The poll exponent from which on no request is ever sent in advance.
+const PRESEND_OFF: i8 = 25;
 
 /// A source whose certificate set is not yet complete.
 pub(super) struct SourceDraft {
@@ -108,6 +99,7 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let place = Diagnostic::new(Severity::Warning, line.text, &line.directive.span(), "", None);
     let mut source = Source::new(&host);
     source.iburst = false;
+    source.max_unreachable_polls = 100_000;
     source.origin = Some(Origin { file: place.file.clone(), line: place.line });
     let mut draft = SourceDraft {
         source,
@@ -145,13 +137,8 @@ fn option(
     draft: &mut SourceDraft,
 ) -> Parsed<()> {
     let name = word.folded();
-    let without_effect =
-        |list: &[(&str, &'static str)]| list.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
-    if let Some(why) = without_effect(FLAGS_WITHOUT_EFFECT) {
-        reader.no_effect(line, word, why);
-        return Ok(());
-    }
-    if let Some(why) = without_effect(NUMBERS_WITHOUT_EFFECT) {
+    let without_effect = NUMBERS_WITHOUT_EFFECT.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
+    if let Some(why) = without_effect {
         line.real()?;
         reader.no_effect(line, word, why);
         return Ok(());
@@ -177,6 +164,16 @@ fn option(
         "maxdelay" => source.max_delay = line.real()?.clamp(1e-6, 1000.0),
         "maxdelayratio" => source.max_delay_ratio = line.real()?.clamp(0.0, 1e6),
         "maxdelaydevratio" => source.max_delay_deviation_ratio = line.real()?.clamp(0.0, 1e6),
+        "maxdelayquant" => source.max_delay_quantile = quantile(line)?,
+        "mindelay" => source.min_delay = line.real_from_zero()?.min(1000.0),
+        "auto_offline" => source.offline_on_failure = true,
+        "burst" => source.burst = true,
+        "copy" => source.copy_reference = true,
+        "filter" => source.median_filter = line.integer(&(0..=i32::MAX))?.unsigned_abs().min(FILTER_MAX),
+        "maxunreach" => source.max_unreachable_polls = line.integer(&(0..=i32::MAX))?.unsigned_abs(),
+        "minstratum" => source.min_stratum = line.integer(&(0..=16_u8))?,
+        "polltarget" => source.poll_target = line.integer(&(1..=i32::MAX))?.unsigned_abs(),
+        "presend" => source.presend = Some(line.integer(&(-32..=32_i8))?).filter(|&at| at < PRESEND_OFF),
         "maxsamples" => {
             draft.one_sample = line.integer(&(0..=i32::MAX))? == 1;
             if !draft.one_sample {
@@ -201,6 +198,12 @@ fn option(
         _ => return Err(unknown(word, "option", OPTIONS)),
     }
     Ok(())
+}
+
+/// 0 is off; chrony brings everything else into 0.05 to 0.95.
+fn quantile(line: &mut Line<'_>) -> Parsed<f64> {
+    let share = line.real_from_zero()?;
+    Ok(if share > 0.0 { share.clamp(0.05, 0.95) } else { 0.0 })
 }
 
 fn offset(line: &mut Line<'_>) -> Parsed<f64> {

@@ -50,10 +50,8 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("lock_all", Shape::Flag, "memory is not locked"),
     ("mailonchange", Shape::Words(2), "no mail is sent; each step is logged"),
     ("manual", Shape::Flag, "the time cannot be typed in"),
-    ("maxstratum", Shape::Integer(0..=INT, Some(15)), "sources of every stratum below 16 are used"),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
     ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
-    ("minstratum", Shape::Integer(0..=INT, Some(0)), "sources of every stratum below 16 are used"),
     (
         "nocerttimecheck",
         Shape::Integer(0..=INT, Some(0)),

@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, fault, integer, ip_address, list, number, path, socket_address, string, subnet, text, word,
-    wrong_type,
+    access_rule, boolean, fault, integer, ip_address, list, number, path, socket_address, string, subnet,
+    text, word, wrong_type,
 };
 use crate::model::parse_address;
 use crate::{
@@ -30,6 +30,7 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
     table.set("rate-limiting-cache-size", entries, &mut server.rate_limit_entries);
     let cutoff = table.read("rate-limiting-cutoff-ms", integer(0..=CUTOFF_MAX_MS));
     server.rate_limit_cutoff = Duration::from_millis(cutoff.unwrap_or(0));
+    table.set("client-records", boolean, &mut server.client_records);
     table.set("require-nts", require_nts, &mut server.require_nts);
     read_rules(table, &mut server);
     if let Some(versions) = table.read("accept-ntp-versions", list(integer(1..=5_u8))) {

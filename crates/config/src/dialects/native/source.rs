@@ -302,6 +302,16 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     let ratio = || number(0.0..=1e6, "");
     table.set("max-delay-ratio", ratio(), &mut source.max_delay_ratio);
     table.set("max-delay-deviation-ratio", ratio(), &mut source.max_delay_deviation_ratio);
+    table.set("max-delay-quantile", number(0.0..=0.95, ""), &mut source.max_delay_quantile);
+    table.set("min-delay", number(0.0..=DELAY_MAX, " seconds"), &mut source.min_delay);
+    table.set("burst", boolean, &mut source.burst);
+    source.presend = table.read("presend", integer(-7..=24)).or(source.presend);
+    table.set("median-filter", integer(0..=1024), &mut source.median_filter);
+    table.set("poll-target", integer(1..=1024), &mut source.poll_target);
+    table.set("min-stratum", integer(0..=16), &mut source.min_stratum);
+    table.set("max-unreachable-polls", integer(0..=u32::MAX), &mut source.max_unreachable_polls);
+    table.set("copy-reference", boolean, &mut source.copy_reference);
+    table.set("offline-on-failure", boolean, &mut source.offline_on_failure);
     table.set("online", boolean, &mut source.online);
     table.set("offset", number(-3600.0..=3600.0, " seconds"), &mut source.offset_correction);
     table.set("smeared", boolean, &mut source.smeared);

@@ -79,8 +79,11 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
     table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
     table.set("maximum-source-jitter", seconds(), &mut settings.max_jitter);
+    table.set("holdover-distance", seconds(), &mut settings.holdover_distance);
     let from_zero = || number(0.0..=SECONDS_MAX, " seconds");
     table.set("stratum-weight", from_zero(), &mut settings.stratum_weight);
+    table.set("minimum-stratum", integer(0..=15), &mut settings.strata.0);
+    table.set("maximum-stratum", integer(0..=15), &mut settings.strata.1);
     table.set("reselect-distance", from_zero(), &mut settings.reselect_distance);
     table.set("combine-limit", number(0.0..=1e6, ""), &mut settings.combine_limit);
     table.set("minimum-samples", integer(1..=64), &mut settings.samples_min);

@@ -261,3 +261,80 @@ fn an_unknown_or_old_sample_is_said_to_be_so() {
     let far = Sample { at: now.add_secs_f64(1.0), offset: chime_time::NtpDuration::MAX, ..sample };
     assert_eq!(world.discipline.add_sample(now, id(0), far), SampleVerdict::OutOfRange);
 }
+
+#[test]
+fn a_source_that_fell_silent_is_remembered_for_as_many_polls_as_is_wished() {
+    for polls_max in [0, 5] {
+        let mut world = world(&[0.0, 0.0]);
+        let options = SourceOptions { unreachable_polls_max: polls_max, ..SourceOptions::default() };
+        world.discipline.add_source(id(0), options);
+        world.run(2000.0, |_| {});
+        let mut remembered = 0;
+        world.servers[0].poll = 1e9;
+        while remembered < 20 {
+            world.discipline.set_reach(id(0), 0);
+            world.discipline.update(world.now());
+            if state(&world, 0) == SelectionState::Stale {
+                break;
+            }
+            remembered += 1;
+        }
+        assert_eq!(remembered, polls_max, "of {polls_max}");
+    }
+}
+
+#[test]
+fn what_is_older_than_all_that_others_know_is_not_remembered() {
+    let mut world = world(&[0.0, 0.0]);
+    let options = SourceOptions { unreachable_polls_max: 1000, ..SourceOptions::default() };
+    world.discipline.add_source(id(0), options);
+    world.run(2000.0, |_| {});
+    world.discipline.set_reach(id(0), 0);
+    world.discipline.reset_source(id(1));
+    world.discipline.update(world.now());
+    assert_eq!(state(&world, 0), SelectionState::Stale);
+}
+
+#[test]
+fn only_strata_that_are_wanted_are_selectable() {
+    let settings = Settings { strata: (2, 4), ..Settings::default() };
+    let strata = [1, 2, 4, 5].map(|stratum| Server { stratum, ..Server::default() });
+    let mut world = World::new(3, settings, &strata);
+    world.discipline.add_source(id(3), SourceOptions { stratum_min: 3, ..SourceOptions::default() });
+    world.run(100.0, |_| {});
+    assert_eq!(
+        (state(&world, 0), state(&world, 3)),
+        (SelectionState::WrongStratum, SelectionState::WrongStratum)
+    );
+    assert!(state(&world, 1).is_truechimer() && state(&world, 2).is_truechimer());
+    world.discipline.add_source(id(0), SourceOptions { stratum_min: 3, ..SourceOptions::default() });
+    world.run(200.0, |_| {});
+    assert!(state(&world, 0).is_truechimer(), "it counts as stratum 3: {:?}", state(&world, 0));
+}
+
+#[test]
+fn a_server_that_does_nothing_but_jump_is_followed_no_more() {
+    let mut world = world(&[0.0]);
+    world.run(200.0, |_| {});
+    let mut away = 1.0;
+    for _ in 0..60 {
+        away = (away * 7.0 + 13.0) % 101.0;
+        world.servers[0].error = away;
+        world.run(world.time + 15.0, |_| {});
+    }
+    assert_eq!(state(&world, 0), SelectionState::Jittery);
+    world.run(world.time + 600.0, |_| {});
+    assert_eq!(state(&world, 0), SelectionState::Selected, "it stays where it is");
+}
+
+#[test]
+fn that_there_is_nobody_is_told_after_eight_polls_of_a_start() {
+    let mut world =
+        World::new(1, Settings::default(), &[Server { poll: 1e9, burst: 0, ..Server::default() }]);
+    for polls in 1..=9 {
+        world.discipline.set_reach(id(0), 0);
+        world.discipline.update(world.now());
+        let told = world.events().contains(&DisciplineEvent::CannotSynchronise);
+        assert_eq!(told, polls == 8, "{polls}");
+    }
+}
