@@ -1,6 +1,7 @@
 //! The life of the daemon: open, give up privileges, start the planes, run, stop.
 
 use crate::broadcasts::Broadcasts;
+use crate::card_clocks::{CardClocks, KernelCards};
 use crate::chrony_host::{self, ChronyDesk};
 use crate::chronyd;
 use crate::chronyd::files::PidFile;
@@ -172,6 +173,7 @@ impl Daemon {
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
+        let cards = open_cards(&model, &shared)?;
         let workers = open_servers(options, &model, &shared)?;
         let ke_workers = open_ke_servers(options, &model, &shared)?;
         let control = open_control(&model, user);
@@ -203,8 +205,7 @@ impl Daemon {
         let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
-        let exchanges = Exchanges::of(&model);
-        let broadcasts = Broadcasts::of(&model, shared, now.mono)?;
+        let (exchanges, broadcasts) = (exchanges(&model, &shared), Broadcasts::of(&model, shared, now.mono)?);
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let view = View {
@@ -235,6 +236,7 @@ impl Daemon {
             state,
             publisher,
             exchanges,
+            cards,
             broadcasts,
             trusts,
             leap_tables,
@@ -325,6 +327,16 @@ fn identity(options: &Options, model: &Model) -> Result<Option<privileges::User>
         }
         None => bail!("there is no user {name}: create it, or configure another one as user"),
     }
+}
+
+/// Has network cards stamp packets; before sockets are opened, which ask for that where there are cards.
+fn open_cards(model: &Model, shared: &Shared) -> Result<CardClocks> {
+    CardClocks::open(&model.hardware_stamps, Box::new(KernelCards), shared.cards.clone())
+}
+
+/// The sockets of requests to come.
+fn exchanges(model: &Model, shared: &Shared) -> Exchanges {
+    Exchanges::of(model).with_cards(shared.cards.clone(), model.hardware_stamps.timeout)
 }
 
 fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
@@ -627,12 +639,13 @@ impl View {
             snapshot.server.add(&stats.requests);
             snapshot.server.listening = serving.addresses().to_vec();
             snapshot.server.clients_forgotten = stats.clients_replaced;
-            snapshot.server.timestamps.kernel_rx = stats.kernel_timestamps;
-            snapshot.server.timestamps.daemon_rx =
-                stats.requests.received.saturating_sub(stats.kernel_timestamps);
-            snapshot.server.timestamps.kernel_tx = stats.transmit_stamps;
-            snapshot.server.timestamps.daemon_tx =
-                stats.requests.answered().saturating_sub(stats.transmit_stamps);
+            let stamps = &mut snapshot.server.timestamps;
+            stamps.kernel_rx = stats.kernel_timestamps - stats.card_timestamps.min(stats.kernel_timestamps);
+            stamps.hardware_rx = stats.card_timestamps;
+            stamps.daemon_rx = stats.requests.received.saturating_sub(stats.kernel_timestamps);
+            stamps.kernel_tx = stats.transmit_stamps - stats.card_transmit_stamps.min(stats.transmit_stamps);
+            stamps.hardware_tx = stats.card_transmit_stamps;
+            stamps.daemon_tx = stats.requests.answered().saturating_sub(stats.transmit_stamps);
             if with_clients {
                 let clients = serving.clients(CLIENTS_PATIENCE);
                 snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();

@@ -1,15 +1,18 @@
 //! The sockets of requests under way: one for each exchange, on a random port (RFC 9109), unless a port is configured.
 
+use crate::card_clocks::{CardLines, Convertible};
 use crate::wiring;
 use chime_config::{ClientSockets, Model};
 use chime_engine::{ExchangeId, Input, NTP_PORT, SendFailure, TimestampSource, Timestamped, Transmit};
 use chime_sys::Timestamped as Stamp;
 use chime_sys::poll::{Interest, PollSet, Readiness};
-use chime_sys::udp::{ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
+use chime_sys::udp::{Datagram, ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
 use chime_wire::DATAGRAM_OCTETS_MAX;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 use tracing::warn;
 
 /// Datagrams and reports read from one socket in one turn of the loop. A flood on one exchange must not hold up the
@@ -22,7 +25,10 @@ const SENT_REMEMBERED_MAX: usize = 64;
 /// The open sockets.
 #[derive(Debug)]
 pub struct Exchanges {
-    sockets: BTreeMap<ExchangeId, UdpSocket>,
+    sockets: BTreeMap<ExchangeId, Own>,
+    cards: Arc<CardLines>,
+    /// How long a card's transmit stamp is waited for when the answer is there.
+    card_timeout: Duration,
     /// One for each family, where a port is given or there are no descriptors left.
     shared: [Option<Shared>; 2],
     /// Never read: while it lives the kernel stamps what arrives, also the first answer to a socket just opened.
@@ -30,7 +36,7 @@ pub struct Exchanges {
     options: UdpOptions,
     local: ClientSockets,
     peer_port: u16,
-    buffer: Box<[u8; DATAGRAM_OCTETS_MAX]>,
+    buffer: Vec<u8>,
     /// The same trouble with the configured port is told once.
     port_refused: bool,
 }
@@ -42,6 +48,14 @@ pub enum ExchangeSocket {
     Own(ExchangeId),
     /// The shared one of a family, by its number.
     Shared(usize),
+}
+
+/// The socket of one exchange.
+#[derive(Debug)]
+struct Own {
+    socket: UdpSocket,
+    /// Whether a network card is still to tell when the request left.
+    awaits_card: bool,
 }
 
 /// A socket of several exchanges.
@@ -62,6 +76,8 @@ impl Exchanges {
         let interface = local.interface.clone();
         Self {
             sockets: BTreeMap::new(),
+            cards: Arc::default(),
+            card_timeout: Duration::ZERO,
             shared: [None, None],
             _hold: hold_timestamps().ok(),
             options: UdpOptions {
@@ -72,7 +88,7 @@ impl Exchanges {
             },
             local,
             peer_port: NTP_PORT,
-            buffer: Box::new([0; DATAGRAM_OCTETS_MAX]),
+            buffer: vec![0; DATAGRAM_OCTETS_MAX],
             port_refused: false,
         }
     }
@@ -81,6 +97,14 @@ impl Exchanges {
     #[must_use]
     pub fn of(model: &Model) -> Self {
         Self { peer_port: wiring::peer_port(model), ..Self::new(model.client_sockets.clone()) }
+    }
+
+    /// The same, with the stamps of these network cards; they are waited for that long.
+    #[must_use]
+    pub fn with_cards(mut self, cards: Arc<CardLines>, timeout: Duration) -> Self {
+        self.options.hardware_timestamps = cards.is_active();
+        (self.cards, self.card_timeout) = (cards, timeout);
+        self
     }
 
     /// The port from which packets to peers leave.
@@ -119,8 +143,12 @@ impl Exchanges {
     fn send_own(&mut self, exchange: ExchangeId, to: SocketAddr, octets: &[u8]) -> io::Result<Stamp> {
         let socket = UdpSocket::connected_to(to, self.local.address_for(to), &self.options)?;
         let sent = socket.send(octets)?;
-        self.sockets.insert(exchange, socket);
+        self.keep(exchange, socket);
         Ok(sent)
+    }
+
+    fn keep(&mut self, exchange: ExchangeId, socket: UdpSocket) {
+        self.sockets.insert(exchange, Own { socket, awaits_card: self.cards.is_active() });
     }
 
     /// From a peer's socket on the server's port, which stays open.
@@ -131,13 +159,14 @@ impl Exchanges {
         octets: &[u8],
         port: u16,
     ) -> io::Result<Stamp> {
-        if let Some(socket) = self.sockets.get(&exchange) {
-            return socket.send(octets);
+        if let Some(own) = self.sockets.get_mut(&exchange) {
+            own.awaits_card = self.cards.is_active();
+            return own.socket.send(octets);
         }
         let local = SocketAddr::new(self.local.address_for(to).unwrap_or(any_of(to)), port);
         let socket = UdpSocket::connected_from(local, to, &self.options)?;
         let sent = socket.send(octets)?;
-        self.sockets.insert(exchange, socket);
+        self.keep(exchange, socket);
         Ok(sent)
     }
 
@@ -188,8 +217,8 @@ impl Exchanges {
 
     /// Adds every socket to what the loop waits for.
     pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(ExchangeSocket) -> T) {
-        for (exchange, socket) in &self.sockets {
-            set.add(socket, Interest::READ | Interest::ERRORS, token(ExchangeSocket::Own(*exchange)));
+        for (exchange, own) in &self.sockets {
+            set.add(&own.socket, Interest::READ | Interest::ERRORS, token(ExchangeSocket::Own(*exchange)));
         }
         for (number, shared) in self.shared.iter().enumerate() {
             if let Some(shared) = shared {
@@ -202,66 +231,136 @@ impl Exchanges {
     /// Reads what a socket has, and gives each fact to `report`. Transmit stamps come before datagrams: the engine wants to
     /// know when a request left before it looks at the answer.
     pub fn receive(&mut self, which: ExchangeSocket, ready: Readiness, mut report: impl FnMut(Input<'_>)) {
-        let (socket, shared) = match which {
-            ExchangeSocket::Own(exchange) => match self.sockets.get(&exchange) {
-                Some(socket) => (socket, None),
-                None => return,
-            },
-            ExchangeSocket::Shared(number) => match &self.shared[number & 1] {
-                Some(shared) => (&shared.socket, Some(shared)),
-                None => return,
-            },
-        };
-        let of = |remote: Option<SocketAddr>| match (which, shared) {
-            (ExchangeSocket::Own(exchange), _) => Some(exchange),
-            (_, shared) => shared?.waiting.get(&remote?).copied(),
-        };
         if ready.errors {
             // One for each wake-up: there is hardly ever more, and simulators answer a second call with a datagram.
-            match socket.recv_error() {
-                Ok(ErrorReport::Transmitted { number, sent, .. }) => {
-                    let exchange = match shared {
-                        Some(shared) => shared.numbered(number),
-                        None => of(None),
-                    };
-                    if let Some(exchange) = exchange {
-                        report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
-                    }
-                }
-                Ok(ErrorReport::Undeliverable { errno, to }) => {
-                    if let Some(exchange) = of(to) {
-                        let failure = send_failure(&io::Error::from_raw_os_error(errno));
-                        report(Input::ExchangeFailed { exchange, failure });
-                    }
-                }
-                Ok(ErrorReport::Other) | Err(_) => {}
-            }
+            self.take_report(which, &mut report);
         }
         if ready.readable {
-            for _ in 0..READS_PER_TURN_MAX {
-                match socket.recv(&mut self.buffer[..]) {
-                    // A datagram longer than any answer that we asked for is cut, and then fails its checks. What nobody
-                    // waits for on a shared socket is a stranger's.
-                    Ok(datagram) => {
-                        if let Some(exchange) = of(Some(datagram.from)) {
-                            report(Input::Datagram {
-                                exchange,
-                                from: datagram.from,
-                                local: datagram.destination.map(|local| local.address),
-                                received: stamped(datagram.received),
-                                octets: &self.buffer[..datagram.octets],
-                            });
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        if let Some(exchange) = of(None) {
-                            report(Input::ExchangeFailed { exchange, failure: send_failure(&error) });
-                        }
-                        break;
-                    }
-                }
+            self.wait_for_card(which, &mut report);
+            self.take_datagrams(which, &mut report);
+        }
+    }
+
+    fn socket(&self, which: ExchangeSocket) -> Option<&UdpSocket> {
+        match which {
+            ExchangeSocket::Own(exchange) => self.sockets.get(&exchange).map(|own| &own.socket),
+            ExchangeSocket::Shared(number) => self.shared[number & 1].as_ref().map(|shared| &shared.socket),
+        }
+    }
+
+    /// Whose packet that is: on a shared socket the one who waits for that address.
+    fn owner(&self, which: ExchangeSocket, remote: Option<SocketAddr>) -> Option<ExchangeId> {
+        match which {
+            ExchangeSocket::Own(exchange) => Some(exchange),
+            ExchangeSocket::Shared(number) => {
+                self.shared[number & 1].as_ref()?.waiting.get(&remote?).copied()
             }
+        }
+    }
+
+    /// Takes one report from the socket's error queue; gives whether there was one.
+    fn take_report(&mut self, which: ExchangeSocket, report: &mut impl FnMut(Input<'_>)) -> bool {
+        let Some(taken) = self.socket(which).map(UdpSocket::recv_error) else { return false };
+        match taken {
+            Ok(ErrorReport::Transmitted { number, sent, hardware, interface }) => {
+                let exchange = match which {
+                    ExchangeSocket::Own(exchange) => Some(exchange),
+                    ExchangeSocket::Shared(at) => {
+                        self.shared[at & 1].as_ref().and_then(|shared| shared.numbered(number))
+                    }
+                };
+                let sent = self.cards.transmitted(sent, hardware);
+                let is_last =
+                    sent.source == chime_sys::TimestampSource::Hardware || !self.cards.may_stamp(interface);
+                if let (ExchangeSocket::Own(exchange), true) = (which, is_last)
+                    && let Some(own) = self.sockets.get_mut(&exchange)
+                {
+                    own.awaits_card = false;
+                }
+                // A stamp that is of no use leaves the time at which the report was read, which is none.
+                if let Some(exchange) = exchange.filter(|_| sent.source != chime_sys::TimestampSource::Daemon)
+                {
+                    report(Input::TransmitTimestamp { exchange, sent: stamped(sent) });
+                }
+                true
+            }
+            Ok(ErrorReport::Undeliverable { errno, to }) => {
+                if let Some(exchange) = self.owner(which, to) {
+                    let failure = send_failure(&io::Error::from_raw_os_error(errno));
+                    report(Input::ExchangeFailed { exchange, failure });
+                }
+                true
+            }
+            Ok(ErrorReport::Other) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Gives a card, which may be slower than the network, a moment to tell when the request left.
+    fn wait_for_card(&mut self, which: ExchangeSocket, report: &mut impl FnMut(Input<'_>)) {
+        /// The kernel's stamp and the card's.
+        const REPORTS_MAX: usize = 2;
+        let ExchangeSocket::Own(exchange) = which else { return };
+        for _ in 0..REPORTS_MAX {
+            let waiting = self.sockets.get(&exchange).filter(|own| own.awaits_card);
+            let Some(own) = waiting else { return };
+            if !own.socket.wait_for_report(self.card_timeout) || !self.take_report(which, report) {
+                break;
+            }
+        }
+        if let Some(own) = self.sockets.get_mut(&exchange) {
+            own.awaits_card = false;
+        }
+    }
+
+    fn take_datagrams(&mut self, which: ExchangeSocket, report: &mut impl FnMut(Input<'_>)) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let received = self.socket(which).map(|socket| socket.recv(&mut buffer[..]));
+            let goes_on = self.take_datagram(which, received, &buffer, report);
+            self.buffer = buffer;
+            if !goes_on {
+                break;
+            }
+        }
+    }
+
+    /// Reports what was received; gives whether there may be more.
+    fn take_datagram(
+        &self,
+        which: ExchangeSocket,
+        received: Option<io::Result<Datagram>>,
+        buffer: &[u8],
+        report: &mut impl FnMut(Input<'_>),
+    ) -> bool {
+        match received {
+            // A datagram longer than any answer that we asked for is cut, and then fails its checks. What nobody
+            // waits for on a shared socket is a stranger's.
+            Some(Ok(datagram)) => {
+                if let Some(exchange) = self.owner(which, Some(datagram.from)) {
+                    let received = self.cards.received(&Convertible {
+                        kernel: datagram.received,
+                        hardware: datagram.hardware,
+                        octets: datagram.octets,
+                        ipv6: datagram.from.is_ipv6(),
+                    });
+                    report(Input::Datagram {
+                        exchange,
+                        from: datagram.from,
+                        local: datagram.destination.map(|local| local.address),
+                        received: stamped(received),
+                        octets: &buffer[..datagram.octets],
+                    });
+                }
+                true
+            }
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                if let Some(exchange) = self.owner(which, None) {
+                    report(Input::ExchangeFailed { exchange, failure: send_failure(&error) });
+                }
+                false
+            }
+            Some(Err(_)) | None => false,
         }
     }
 }

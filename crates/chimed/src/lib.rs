@@ -3,6 +3,7 @@
 //! A library so that `chime` can measure and demonstrate with the same code. Start at [`run`], then [`time_plane`].
 
 pub mod broadcasts;
+pub mod card_clocks;
 pub mod chrony_host;
 pub mod chronyd;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! Measuring once: `chimed -Q`, `chimed -q` and `chime query`.
 
 use crate::broadcasts::Broadcasts;
+use crate::card_clocks::CardClocks;
 use crate::clock_shell::ClockShell;
 use crate::exchanges::Exchanges;
 use crate::leap_table::LeapTables;
@@ -79,6 +80,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         state: StateKeeper::new(None, shared.clone(), now.mono),
         publisher: Publisher::new(shared.clone(), now.mono, set),
         exchanges: Exchanges::of(model),
+        cards: CardClocks::none(shared.cards.clone()),
         // Nobody is told the time of a clock that is looked at once.
         broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
         trusts,

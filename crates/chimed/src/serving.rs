@@ -12,6 +12,7 @@ mod worker;
 pub use stats::{ServingStats, merge_clients};
 pub use worker::Worker;
 
+use crate::card_clocks::CardLines;
 use crate::mode6_host::HandOver;
 use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub keys: ArcSwapOption<KeyRing>,
     /// Who takes requests of mode 6; nobody when the protocol is off.
     pub control: OnceLock<HandOver>,
+    /// What stamps of network cards mean.
+    pub cards: Arc<CardLines>,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             time: ArcSwap::from_pointee(ServerTime::unsynchronized(precision)),
             keys: ArcSwapOption::empty(),
             control: OnceLock::new(),
+            cards: Arc::default(),
         }
     }
 }
@@ -149,8 +153,13 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let mut spread = worker::random(settings.seed, u64::MAX);
     let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let sharing = (settings.share_ports, settings.busy_poll_micros);
-        let group = bind_group(listener, count, sharing, spread.next_u32())
+        let wishes = UdpOptions {
+            hardware_timestamps: shared.cards.is_active(),
+            share_port: settings.share_ports,
+            busy_poll_micros: settings.busy_poll_micros,
+            ..UdpOptions::default()
+        };
+        let group = bind_group(listener, count, wishes, spread.next_u32())
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
@@ -172,7 +181,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
 /// When there are some, and none can be bound.
 pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
     let is_bindable = |listener: &Listener| {
-        let bound = bind_group(listener, 1, (false, None), 0);
+        let bound = bind_group(listener, 1, UdpOptions::default(), 0);
         bound
             .inspect_err(|error| error!("Could not open NTP socket on {} : {error:#}", listener.address))
             .is_ok()
@@ -185,25 +194,23 @@ pub fn bindable(listeners: Vec<Listener>) -> Result<Vec<Listener>> {
     Ok(bindable)
 }
 
-/// The sockets of all workers for one address.
+/// The sockets of all workers for one address, with these wishes beside those that all have.
 fn bind_group(
     listener: &Listener,
     count: usize,
-    (share_port, busy_poll_micros): (bool, Option<u32>),
+    wishes: UdpOptions,
     spread_seed: u32,
 ) -> Result<Vec<UdpSocket>> {
     let options = UdpOptions {
         packet_info: true,
         stamps_on_request: true,
         reuse_port: count > 1,
-        share_port,
         free_bind: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
         interface: listener.interface.clone(),
-        busy_poll_micros,
-        ..UdpOptions::default()
+        ..wishes
     };
-    if count > 1 || share_port {
+    if count > 1 || options.share_port {
         // Sockets that may share a port would share it with another daemon's, too, without a word.
         let alone = UdpOptions { reuse_port: false, share_port: false, ..options.clone() };
         drop(UdpSocket::bound_to(listener.address, &alone)?);

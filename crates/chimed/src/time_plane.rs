@@ -4,6 +4,7 @@
 //! nothing about time. After each change it publishes what the other planes read; nobody locks it.
 
 use crate::broadcasts::Broadcasts;
+use crate::card_clocks::CardClocks;
 use crate::chronyd::shell::ChronyShell;
 use crate::clock_shell::ClockShell;
 use crate::desks::Desk;
@@ -101,6 +102,8 @@ pub struct Parts {
     pub publisher: Publisher,
     /// Sockets.
     pub exchanges: Exchanges,
+    /// Network cards that stamp packets.
+    pub cards: CardClocks,
     /// What is sent without being asked for.
     pub broadcasts: Broadcasts,
     /// Whom the sources trust.
@@ -167,6 +170,7 @@ pub struct TimePlane {
     /// What others read.
     pub publisher: Publisher,
     exchanges: Exchanges,
+    cards: CardClocks,
     broadcasts: Broadcasts,
     inline: Inline,
     desks: InlineDesks,
@@ -206,6 +210,7 @@ impl TimePlane {
             state,
             publisher,
             exchanges,
+            cards,
             broadcasts,
             trusts,
             leap_tables,
@@ -237,6 +242,7 @@ impl TimePlane {
             publisher,
             establishments: KeClients::new(exchanges.local().clone()),
             exchanges,
+            cards,
             broadcasts,
             inline,
             desks,
@@ -319,6 +325,7 @@ impl TimePlane {
             // The clock first: what is sent after it carries stamps of the corrected clock.
             quiet &= !self.steer();
             while let Some(transmit) = self.engine.poll_transmit() {
+                self.cards.refresh(clock::mono_now());
                 let sent = self.exchanges.transmit(transmit);
                 self.engine.handle_input(clock::mono_now(), sent);
                 quiet = false;
@@ -375,7 +382,15 @@ impl TimePlane {
             if matches!(command, ClockCommand::Step { .. }) {
                 self.publisher.withdraw_time(&self.engine);
             }
+            let before = self.clock.commanded();
             let result = self.clock.apply(command);
+            match &result {
+                Ok(ClockCommand::Step { by }) => self.cards.system_stepped(*by),
+                Ok(ClockCommand::SetFrequency { .. }) => {
+                    self.cards.system_frequency_changed(clock::read(), before, self.clock.commanded());
+                }
+                Ok(_) | Err(_) => {}
+            }
             self.engine.handle_input(clock::mono_now(), Input::ClockApplied { result });
             steered = true;
         }
@@ -443,6 +458,7 @@ impl TimePlane {
             self.engine.poll_timeout(),
             self.establishments.poll_timeout(),
             self.broadcasts.poll_timeout(),
+            self.cards.poll_timeout(),
             self.state.poll_timeout(),
             self.chrony.as_ref().and_then(ChronyShell::poll_timeout),
             self.leap_tables.poll_timeout(),
@@ -472,6 +488,7 @@ impl TimePlane {
         }
         self.establishments.handle_timeout(clock::mono_now());
         self.broadcasts.handle_timeout(clock::mono_now());
+        self.cards.handle_timeout(clock::mono_now());
         while let Some(finished) = self.establishments.finished() {
             self.engine.handle_input(clock::mono_now(), finished);
         }
@@ -486,6 +503,7 @@ impl TimePlane {
             && self.watch.as_ref().is_some_and(ClockWatch::take_change);
         let (now, error) = clock::read_with_error();
         for input in self.clock.look_for_interference(now, error, told) {
+            self.cards.forget();
             if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input) {
                 chrony.jumped(by.as_secs_f64());
             }
@@ -536,6 +554,7 @@ impl TimePlane {
     fn handle_ready(&mut self, token: Token, readiness: Readiness) {
         match token {
             Token::Exchange(socket) => {
+                self.cards.refresh(clock::mono_now());
                 let engine = &mut self.engine;
                 self.exchanges
                     .receive(socket, readiness, |fact| engine.handle_input(clock::mono_now(), fact));
@@ -546,6 +565,7 @@ impl TimePlane {
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),
             Token::Ntp(token) => {
+                self.cards.refresh(clock::mono_now());
                 if let Some(ntp) = &mut self.inline.ntp {
                     ntp.handle_ready(token);
                 }
@@ -560,6 +580,7 @@ impl TimePlane {
             Token::ClockSet => {}
             Token::Network => {
                 if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
+                    self.cards.network_changed();
                     self.engine.handle_input(clock::mono_now(), Input::NetworkChanged);
                 }
             }

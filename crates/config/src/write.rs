@@ -8,10 +8,10 @@ use chime_server::{SmearPlace, SmearSettings, SmearShape};
 use chime_time::Frequency;
 
 use crate::{
-    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, KeyFormat,
-    Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin, PanicThreshold, PollLimits,
-    ReferenceClock, Refusal, RequireNts, Source, SourceKind, TemperatureCompensation, TemperatureCurve,
-    Threads,
+    AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardWish,
+    HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
+    PanicThreshold, PollLimits, ReferenceClock, Refusal, RequireNts, Source, SourceKind,
+    TemperatureCompensation, TemperatureCurve, Threads,
 };
 
 /// How much is written.
@@ -37,6 +37,7 @@ pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) ->
         out.reference_clock(clock);
     }
     out.source_defaults(model);
+    out.hardware_stamps(&model.hardware_stamps);
     for server in &model.servers {
         out.server(server);
     }
@@ -295,6 +296,31 @@ impl Writer {
         let default = Model::default().refresh;
         self.set("name-refresh", &model.refresh.names, &default.names, ToString::to_string);
         self.set("nts-key-refresh", &model.refresh.nts_keys, &default.nts_keys, ToString::to_string);
+    }
+
+    fn hardware_stamps(&mut self, stamps: &HardwareStamps) {
+        if stamps.cards.is_empty() && !stamps.automatic {
+            self.item("[[hardware-timestamps]]");
+            self.put("interface", &quoted("*"));
+            self.put("enabled", "false");
+        }
+        for card in &stamps.cards {
+            let usual = CardWish::new(None);
+            self.item("[[hardware-timestamps]]");
+            self.put("interface", &quoted(card.interface.as_deref().unwrap_or("*")));
+            self.set("poll-min", &card.poll_min, &usual.poll_min, ToString::to_string);
+            self.set("poll-max", &card.poll_max, &card.poll_min.saturating_add(1), ToString::to_string);
+            let (relation, default) = (&card.relation, &usual.relation);
+            self.set("samples-min", &relation.samples_min, &default.samples_min, ToString::to_string);
+            self.set("samples-max", &relation.samples_max, &default.samples_max, ToString::to_string);
+            self.number("precision", relation.precision, default.precision);
+            self.number("transmit-compensation", card.transmit_compensation, 0.0);
+            self.number("receive-compensation", card.receive_compensation, 0.0);
+            self.flag("cross-timestamps", card.cross_timestamps, true);
+            self.some("filter", card.filter.as_ref(), |filter| quoted(filter.name()));
+            let timeout = stamps.timeout.as_millis();
+            self.set("timeout-ms", &timeout, &1, ToString::to_string);
+        }
     }
 
     fn broadcast(&mut self, broadcast: &Broadcast) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chime_config::dialects::chrony::{Request, is_directive, parse};
 use chime_config::{
-    Authentication, AuthenticationPolicy, Dialect, LeapMode, Loaded, Model, NtpVersion, PollLimits,
-    RateLimitSettings, Severity, SmearPlace, SourceKind, Text, recognise,
+    Authentication, AuthenticationPolicy, CardFilter, CardWish, Dialect, HardwareStamps, LeapMode, Loaded,
+    Model, NtpVersion, PollLimits, RateLimitSettings, Severity, SmearPlace, SourceKind, Text, recognise,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_server::Access;
@@ -292,7 +292,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "cmdallow gateway.example",
         "opencommands sources",
         "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
-        "hwtimestamp *",
         "server a extfield F323",
         "server a asymmetry 0.1",
         "server a maxsources 3",
@@ -566,5 +565,32 @@ fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
     ] {
         let said = errors(text);
         assert!(said.contains(message), "{text}: {said}");
+    }
+}
+
+#[test]
+fn network_cards_are_told_to_stamp_as_chrony_tells_them() {
+    let stamps = model("server a\n").hardware_stamps;
+    assert_eq!(stamps, HardwareStamps::named_only(), "none unless it is named");
+    let text = "hwtimestamp *\nhwtimestamp eth0 minpoll -1 maxpoll 3 minsamples 4 maxsamples 32 precision 5e-8 \
+                txcomp 3e-7 rxcomp -2e-7 nocrossts rxfilter all\nhwtstimeout 0.005\n";
+    let stamps = model(text).hardware_stamps;
+    assert_eq!(stamps.timeout, std::time::Duration::from_millis(5));
+    let [all, one] = &stamps.cards[..] else { panic!("{stamps:?}") };
+    assert_eq!(*all, CardWish::new(None));
+    assert_eq!((one.interface.as_deref(), one.poll_min, one.poll_max), (Some("eth0"), -1, 3));
+    assert_eq!((one.relation.samples_min, one.relation.samples_max), (4, 32));
+    assert_eq!((one.relation.precision, one.cross_timestamps), (5e-8, false));
+    assert_eq!((one.transmit_compensation, one.receive_compensation), (3e-7, -2e-7));
+    assert_eq!(one.filter, Some(CardFilter::All));
+    let implied = model("hwtimestamp eth1 minpoll 4\nhwtimestamp eth2 minpoll -20\n").hardware_stamps;
+    assert_eq!(
+        (implied.cards[0].poll_max, implied.cards[1].poll_min, implied.cards[1].poll_max),
+        (5, -6, -6)
+    );
+    for wrong in
+        ["hwtimestamp", "hwtimestamp eth0 rxfilter some", "hwtimestamp eth0 minpol 3", "hwtstimeout -1"]
+    {
+        assert!(parse(&Text::new("x", wrong), &nothing).is_err(), "{wrong}");
     }
 }

@@ -471,3 +471,27 @@ fn sources_that_smear_and_others_are_not_wished_together() {
     assert_eq!((loaded.warnings.0[0].line, loaded.model.sources[1].options().smeared), (5, true));
     assert!(load(&format!("{}{}", one("a", true), one("b", true))).warnings.is_empty());
 }
+
+#[test]
+fn network_cards_stamp_by_themselves_unless_they_are_named_or_forbidden() {
+    assert_eq!(load("").model.hardware_stamps, chime_config::HardwareStamps::default());
+    assert!(chime_config::HardwareStamps::default().automatic);
+    let off = load("[[hardware-timestamps]]\ninterface = \"*\"\nenabled = false\n").model.hardware_stamps;
+    assert_eq!(off, chime_config::HardwareStamps::named_only());
+    let text = "[[hardware-timestamps]]\ninterface = \"eth0\"\npoll-min = 2\nsamples-min = 4\n\
+                receive-compensation = 2e-7\nfilter = \"all\"\ncross-timestamps = false\ntimeout-ms = 3\n";
+    let stamps = load(text).model.hardware_stamps;
+    let card = &stamps.cards[0];
+    assert_eq!((card.interface.as_deref(), card.poll_min, card.poll_max), (Some("eth0"), 2, 3));
+    assert_eq!((card.relation.samples_min, card.receive_compensation), (4, 2e-7));
+    assert!(!stamps.automatic && !card.cross_timestamps);
+    assert_eq!(stamps.timeout, Duration::from_millis(3));
+    for model in [off, stamps] {
+        let model = Model { hardware_stamps: model, ..Model::default() };
+        let written = chime_config::write(&model, chime_config::Detail::Complete, &mut |_| Vec::new());
+        assert_eq!(load(&written).model.hardware_stamps, model.hardware_stamps, "{written}");
+    }
+    let said =
+        errors("[[hardware-timestamps]]\ninterface = \"*\"\npoll-min = 3\npoll-max = 2\nfilter = \"some\"\n");
+    assert!(said.contains("must not be below `poll-min`") && said.contains("filter"), "{said}");
+}

@@ -12,6 +12,7 @@
 //! `clock_filter` and leave as one in [`ClockCommand::Step`].
 #![forbid(unsafe_code)]
 
+mod card_clock;
 mod clock_discipline;
 mod clock_filter;
 mod cluster;
@@ -34,6 +35,7 @@ mod settings;
 mod source;
 mod statistics;
 
+pub use card_clock::{CardClock, CardLine, CardReading, CardSettings, CardVerdict};
 pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{Discipline, UpdateSummary};
 pub use event::{DisciplineEvent, Interference, LeapOutcome, StepEvidence, StepRefusal};

@@ -222,9 +222,7 @@ impl Engine {
         if association.peer.is_some() {
             return self.peer_packet_left(index, sent);
         }
-        let is_better = |old: Timestamped| {
-            old.source == TimestampSource::Daemon || sent.source != TimestampSource::Daemon
-        };
+        let is_better = |old: Timestamped| sent.source >= old.source;
         if let Some(open) = &mut association.exchange
             && open.sent.is_none_or(is_better)
         {

@@ -38,8 +38,10 @@ impl TxToken {
     }
 }
 
-/// Who took a time stamp.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+/// Who took a time stamp, from the coarsest to the finest.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimestampSource {
     /// The daemon, around the system call.

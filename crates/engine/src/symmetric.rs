@@ -18,9 +18,7 @@ use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::measure_apart;
 use crate::polling::BURST_SECONDS;
 use crate::timers::Timer;
-use crate::{
-    DiscardReason, ExchangeId, SourceMode, SourceRefusal, TimestampSource, Timestamped, Transmit, TxToken,
-};
+use crate::{DiscardReason, ExchangeId, SourceMode, SourceRefusal, Timestamped, Transmit, TxToken};
 use chime_discipline::{Leap, SourceId};
 use chime_time::{ClockReading, MonoTime, NtpDuration, NtpShort, NtpTimestamp};
 use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
@@ -250,10 +248,7 @@ impl Engine {
         let Some(sent) = self.associations[index].peer.as_mut().and_then(|peer| peer.sent.as_mut()) else {
             return;
         };
-        let is_better = sent.left.is_none_or(|(old, _)| {
-            old.source == TimestampSource::Daemon || stamp.source != TimestampSource::Daemon
-        });
-        if is_better {
+        if sent.left.is_none_or(|(old, _)| stamp.source >= old.source) {
             sent.left = Some((stamp, corrected));
         }
     }

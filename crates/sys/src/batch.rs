@@ -7,13 +7,13 @@ use crate::address::RawAddress;
 use crate::clock;
 use crate::control_message::{self, ControlBuffer};
 use crate::descriptor::{check, set_option, zeroed};
-use crate::udp::{LocalAddress, Timestamped, UdpSocket, best_stamp};
+use crate::udp::{HardwareStamp, LocalAddress, Timestamped, UdpSocket, best_stamp};
 use chime_time::ClockReading;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// Octets of control data for one received datagram: a timestamp (64) and an address (40).
+/// Octets of control data for one received datagram: a timestamp (64), a card (32) and an address (40).
 const RECEIVED_CONTROL_OCTETS: usize = 192;
 
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ pub struct BatchedRequest<'a> {
     pub from: SocketAddr,
     /// When it arrived; the kernel's stamp where there is one.
     pub received: Timestamped,
+    /// When the network card saw it.
+    pub hardware: Option<HardwareStamp>,
     /// What an answer has to be sent from, where the kernel told.
     pub destination: Option<LocalAddress>,
 }
@@ -181,6 +183,7 @@ impl ServerBatch {
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 from,
                 received: best_stamp(&control, now),
+                hardware: control.hardware_stamp(),
                 destination: source,
             };
             Some((number, request, room))
@@ -198,12 +201,14 @@ impl ServerBatch {
 
     /// The same as [`Self::answer`], and the kernel is asked to tell on the socket's error queue when it left; needs
     /// [`UdpOptions::stamps_on_request`](crate::udp::UdpOptions). Call it after [`Self::exchange`] of the same request.
-    pub fn answer_stamped(&mut self, index: usize, octets: usize) {
+    /// `by_card`: by the network card, too.
+    pub fn answer_stamped(&mut self, index: usize, octets: usize, by_card: bool) {
         if index < self.received {
             let header = &mut self.answer_headers[index].msg_hdr;
             #[cfg_attr(target_env = "gnu", expect(clippy::unnecessary_cast, reason = "a u32 with musl"))]
             let written = header.msg_controllen as usize;
-            let written = control_message::append_stamp_request(&mut self.answer_controls[index], written);
+            let written =
+                control_message::append_stamp_request(&mut self.answer_controls[index], written, by_card);
             header.msg_controllen = written as _;
         }
         self.answer(index, octets);
@@ -424,7 +429,7 @@ mod tests {
             assert_eq!(receive_some(&mut batch, &socket), 4);
             for index in 0..4 {
                 batch.exchange(index).unwrap();
-                if index % 2 == 1 { batch.answer_stamped(index, 1) } else { batch.answer(index, 1) }
+                if index % 2 == 1 { batch.answer_stamped(index, 1, false) } else { batch.answer(index, 1) }
             }
             let before = clock::read();
             assert_eq!(batch.send(&socket), 0);

@@ -5,7 +5,7 @@
 
 use crate::address::{from_in_addr, in_addr};
 use crate::clock::date_of;
-use crate::udp::LocalAddress;
+use crate::udp::{HardwareStamp, LocalAddress};
 use chime_time::NtpDate;
 use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,6 +31,8 @@ pub(crate) struct ReceivedControl {
     pub(crate) kernel: Option<NtpDate>,
     /// Raw hardware timestamp, on the network card's own clock.
     pub(crate) hardware: Option<NtpDate>,
+    /// The card that made it and the length of its frame, where the kernel tells.
+    pub(crate) card: Option<CardInfo>,
     /// The address the datagram was sent to, and the interface it came in by.
     pub(crate) destination: Option<LocalAddress>,
     /// What the error queue says about the message.
@@ -45,6 +47,33 @@ pub(crate) struct ExtendedError {
     pub(crate) data: u32,
 }
 
+/// `struct scm_ts_pktinfo` of linux/net_tstamp.h.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CardInfo {
+    /// The number of the interface whose card stamped, which a bridge or a bond would hide.
+    pub(crate) interface: u32,
+    /// The length of the frame in octets, without its check sum.
+    pub(crate) frame_octets: u32,
+    reserved: [u32; 2],
+}
+
+/// `SCM_TIMESTAMPING_PKTINFO` of asm-generic/socket.h.
+const SCM_TIMESTAMPING_PKTINFO: libc::c_int = 58;
+
+impl ReceivedControl {
+    /// The hardware stamp with what is known of where it was made.
+    pub(crate) fn hardware_stamp(&self) -> Option<HardwareStamp> {
+        let at = self.hardware?;
+        let by_address = self.destination.map_or(0, |destination| destination.interface);
+        let (interface, frame_octets) = match self.card {
+            Some(card) if card.interface != 0 => (card.interface, card.frame_octets),
+            _ => (by_address, 0),
+        };
+        Some(HardwareStamp { at, interface, frame_octets })
+    }
+}
+
 /// Reads the control messages in `control`, which holds exactly the octets that arrived.
 pub(crate) fn read(control: &[u8]) -> ReceivedControl {
     let mut received = ReceivedControl::default();
@@ -52,8 +81,9 @@ pub(crate) fn read(control: &[u8]) -> ReceivedControl {
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
                 received.kernel = received.kernel.or_else(|| timespec(data, 0));
-                received.hardware = timespec(data, 2);
+                received.hardware = received.hardware.or_else(|| timespec(data, 2));
             }
+            (libc::SOL_SOCKET, SCM_TIMESTAMPING_PKTINFO) => received.card = plain::<CardInfo>(data),
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                 received.kernel = received.kernel.or_else(|| timespec(data, 0));
             }
@@ -104,8 +134,11 @@ pub(crate) fn write_source(control: &mut ControlBuffer, source: LocalAddress) ->
 }
 
 /// Appends the control message that asks for a transmit timestamp of one datagram; returns the octets written so far.
-pub(crate) fn append_stamp_request(control: &mut ControlBuffer, written: usize) -> usize {
-    write_at(control, written, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, libc::SOF_TIMESTAMPING_TX_SOFTWARE)
+/// `hardware`: by the network card, too.
+pub(crate) fn append_stamp_request(control: &mut ControlBuffer, written: usize, hardware: bool) -> usize {
+    let by_card = if hardware { libc::SOF_TIMESTAMPING_TX_HARDWARE } else { 0 };
+    let wish = libc::SOF_TIMESTAMPING_TX_SOFTWARE | by_card;
+    write_at(control, written, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, wish)
 }
 
 const HEADER_OCTETS: usize = mem::size_of::<libc::cmsghdr>();
@@ -190,6 +223,8 @@ unsafe impl KernelStructure for libc::in6_pktinfo {}
 unsafe impl KernelStructure for libc::sock_extended_err {}
 // SAFETY: integers only.
 unsafe impl KernelStructure for libc::timespec {}
+// SAFETY: integers only.
+unsafe impl KernelStructure for CardInfo {}
 
 /// The timestamp number `index` in `data`; all zeroes means that there is none.
 fn timespec(data: &[u8], index: usize) -> Option<NtpDate> {
@@ -226,6 +261,12 @@ mod tests {
         assert_eq!(received.kernel, Some(NtpDate::from_unix(7, 5)));
         assert_eq!(received.hardware, Some(NtpDate::from_unix(9, 5)));
         assert_eq!(received.destination, Some(source));
+        let stamp = received.hardware_stamp().unwrap();
+        assert_eq!((stamp.interface, stamp.frame_octets), (3, 0));
+        let card = CardInfo { interface: 2, frame_octets: 90, reserved: [0; 2] };
+        control.extend(message(libc::SOL_SOCKET, SCM_TIMESTAMPING_PKTINFO, card));
+        let stamp = read(&control).hardware_stamp().unwrap();
+        assert_eq!((stamp.interface, stamp.frame_octets), (2, 90), "behind a bridge");
     }
 
     #[test]

@@ -33,6 +33,17 @@ pub struct Timestamped {
     pub source: TimestampSource,
 }
 
+/// A stamp of a network card, on the card's own clock: comparable with nothing else until that is related.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HardwareStamp {
+    /// What the card's clock showed: for a received datagram when its frame began.
+    pub at: NtpDate,
+    /// The number of the card's interface; 0: not known.
+    pub interface: u32,
+    /// Octets of the frame, without its check sum; 0: not known.
+    pub frame_octets: u32,
+}
+
 /// One of this machine's addresses, and the interface of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LocalAddress {
@@ -88,8 +99,8 @@ pub struct Datagram {
     pub destination: Option<LocalAddress>,
     /// When it arrived.
     pub received: Timestamped,
-    /// When the network card saw it, on the card's own clock: comparable with nothing else until that is related.
-    pub hardware: Option<NtpDate>,
+    /// When the network card saw it.
+    pub hardware: Option<HardwareStamp>,
 }
 
 /// Something that the error queue of a socket held.
@@ -101,8 +112,10 @@ pub enum ErrorReport {
         number: Option<u32>,
         /// When it went.
         sent: Timestamped,
-        /// When the network card sent it, on the card's own clock.
-        hardware: Option<NtpDate>,
+        /// When the network card sent it; in a report of its own, after the kernel's.
+        hardware: Option<HardwareStamp>,
+        /// The number of the interface by which it went; 0: not known.
+        interface: u32,
     },
     /// The network says that a datagram could not be delivered. Anyone can forge that who guesses the ports.
     Undeliverable {
@@ -122,14 +135,16 @@ pub enum ErrorReport {
 pub fn hold_timestamps() -> io::Result<UdpSocket> {
     let options = UdpOptions::default();
     let fd = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    let timestamps = enable_timestamps(&fd, &options);
-    Ok(UdpSocket { fd, timestamps })
+    let (stamp_flags, timestamps) = enable_timestamps(&fd, &options);
+    Ok(UdpSocket { fd, stamp_flags, timestamps })
 }
 
 /// A UDP socket, nonblocking and closed on exec.
 #[derive(Debug)]
 pub struct UdpSocket {
     fd: OwnedFd,
+    /// What was granted of `SOF_TIMESTAMPING_*`; 0: at most the older `SO_TIMESTAMPNS`.
+    stamp_flags: libc::c_uint,
     timestamps: bool,
 }
 
@@ -176,7 +191,8 @@ impl UdpSocket {
 
     /// The same socket once more, for somebody who only sends.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, timestamps: self.timestamps })
+        let (stamp_flags, timestamps) = (self.stamp_flags, self.timestamps);
+        Ok(Self { fd: self.fd.try_clone()?, stamp_flags, timestamps })
     }
 
     /// The local address and port.
@@ -217,16 +233,20 @@ impl UdpSocket {
             from,
             destination: message.control.destination,
             received: best_stamp(&message.control, now),
-            hardware: message.control.hardware,
+            hardware: message.control.hardware_stamp(),
         })
     }
 
     /// Whether the error queue has a report, or an error waits on the socket.
     #[must_use]
     pub fn has_report(&self) -> bool {
+        self.poll_report(0)
+    }
+
+    fn poll_report(&self, millis: libc::c_int) -> bool {
         let mut one = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
-        // SAFETY: the pointer is to one pollfd, alive during the call; nothing is waited for.
-        let ready = unsafe { libc::poll(&raw mut one, 1, 0) };
+        // SAFETY: the pointer is to one pollfd, alive during the call.
+        let ready = unsafe { libc::poll(&raw mut one, 1, millis) };
         ready > 0 && one.revents & (libc::POLLPRI | libc::POLLERR) != 0
     }
 
@@ -253,9 +273,22 @@ impl UdpSocket {
     /// Has the numbers of transmit stamps begin at 0 again: after a datagram that the kernel refused, nobody knows whether
     /// it had one. For sockets with [`UdpOptions::stamps_on_request`]; what is on the error queue keeps its number.
     pub fn restart_stamp_numbers(&self) -> io::Result<()> {
-        let receive = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
-        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, receive)?;
-        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, receive | NUMBERED)
+        let unnumbered = self.stamp_flags & !NUMBERED;
+        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, unnumbered)?;
+        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, self.stamp_flags)
+    }
+
+    /// Whether the network card's stamps were asked for and granted; which cards make some is another question.
+    #[must_use]
+    pub const fn wants_hardware_stamps(&self) -> bool {
+        self.stamp_flags & libc::SOF_TIMESTAMPING_RAW_HARDWARE != 0
+    }
+
+    /// Waits until the error queue has a report, no longer than `limit`; gives whether it has.
+    #[must_use]
+    pub fn wait_for_report(&self, limit: std::time::Duration) -> bool {
+        let millis = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        self.poll_report(millis)
     }
 
     fn open(address: &SocketAddr, options: &UdpOptions) -> io::Result<Self> {
@@ -275,9 +308,9 @@ impl UdpSocket {
         if let Some(micros) = options.busy_poll_micros {
             set_option(&fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros)?;
         }
-        let timestamps = enable_timestamps(&fd, options);
+        let (stamp_flags, timestamps) = enable_timestamps(&fd, options);
         enable_extras(&fd, address.is_ipv4(), options);
-        Ok(Self { fd, timestamps })
+        Ok(Self { fd, stamp_flags, timestamps })
     }
 
     fn bind(&self, local: SocketAddr) -> io::Result<()> {
@@ -385,17 +418,20 @@ const ORIGIN_TIMESTAMPING: u8 = 4;
 
 fn report_of(control: &ReceivedControl, to: Option<SocketAddr>, now: ClockReading) -> ErrorReport {
     let stamped = control.kernel.is_some() || control.hardware.is_some();
+    let interface = control.destination.map_or(0, |destination| destination.interface);
     match control.error {
         // The transmit stamp without its number is what a simulator gives.
         None if stamped => ErrorReport::Transmitted {
             number: None,
             sent: best_stamp(control, now),
-            hardware: control.hardware,
+            hardware: control.hardware_stamp(),
+            interface,
         },
         Some(error) if error.origin == ORIGIN_TIMESTAMPING && stamped => ErrorReport::Transmitted {
             number: Some(error.data),
             sent: best_stamp(control, now),
-            hardware: control.hardware,
+            hardware: control.hardware_stamp(),
+            interface,
         },
         Some(error) if error.origin != ORIGIN_TIMESTAMPING => {
             ErrorReport::Undeliverable { errno: i32::try_from(error.errno).unwrap_or(libc::EIO), to }
@@ -407,28 +443,38 @@ fn report_of(control: &ReceivedControl, to: Option<SocketAddr>, now: ClockReadin
 /// Transmit stamps come with the number of their datagram, and without a copy of it.
 const NUMBERED: libc::c_uint = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
 
-/// Asks for timestamps, from the most wishes to the fewest; tells whether receive timestamps were granted.
-fn enable_timestamps(fd: &OwnedFd, options: &UdpOptions) -> bool {
+/// With stamps of network cards, they come after the kernel's and not instead of them, and both with the interface; that
+/// is told only with a copy of the datagram.
+const FROM_CARDS: libc::c_uint = libc::SOF_TIMESTAMPING_RAW_HARDWARE
+    | libc::SOF_TIMESTAMPING_RX_HARDWARE
+    | libc::SOF_TIMESTAMPING_OPT_PKTINFO
+    | libc::SOF_TIMESTAMPING_OPT_CMSG
+    | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
+
+/// Asks for timestamps, from the most wishes to the fewest; gives the flags that were granted, and whether there are receive
+/// timestamps.
+fn enable_timestamps(fd: &OwnedFd, options: &UdpOptions) -> (libc::c_uint, bool) {
     let mut flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
     if options.transmit_timestamps {
         flags |= libc::SOF_TIMESTAMPING_TX_SOFTWARE | NUMBERED;
     } else if options.stamps_on_request {
         flags |= NUMBERED;
     }
-    let mut hardware = libc::SOF_TIMESTAMPING_RAW_HARDWARE | libc::SOF_TIMESTAMPING_RX_HARDWARE;
+    let mut hardware = flags & !libc::SOF_TIMESTAMPING_OPT_TSONLY | FROM_CARDS;
     if options.transmit_timestamps {
         hardware |= libc::SOF_TIMESTAMPING_TX_HARDWARE;
     }
-    let wishes = if options.hardware_timestamps { flags | hardware } else { flags };
+    let wishes = if options.hardware_timestamps { hardware } else { flags };
     let least = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
     let granted = [wishes, flags, least]
         .into_iter()
-        .any(|wish| set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, wish).is_ok());
-    if granted && options.transmit_timestamps {
+        .find(|wish| set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, *wish).is_ok());
+    if granted.is_some() && options.transmit_timestamps {
         // So that poll tells of them as POLLPRI; POLLERR comes anyway.
         let _refused = set_option(fd, libc::SOL_SOCKET, libc::SO_SELECT_ERR_QUEUE, 1);
     }
-    granted || set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1).is_ok()
+    let receives = granted.is_some() || set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1).is_ok();
+    (granted.unwrap_or(0), receives)
 }
 
 /// Options that are welcome but not needed.

@@ -98,7 +98,7 @@ fn transmit_timestamps_are_numbered() {
         let before = client.send(b"x").unwrap();
         wait_for(&client, Interest::ERRORS);
         match client.recv_error().unwrap() {
-            ErrorReport::Transmitted { number, sent, hardware: None } => {
+            ErrorReport::Transmitted { number, sent, hardware: None, .. } => {
                 assert_eq!(number, Some(expected));
                 assert_eq!(sent.source, TimestampSource::Kernel);
                 assert!(sent.at.system >= before.at.system);
@@ -108,6 +108,38 @@ fn transmit_timestamps_are_numbered() {
         }
     }
     assert_eq!(client.recv_error().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn asking_for_the_cards_stamps_keeps_the_kernels_and_tells_the_interface() {
+    let _hold = wait_for_timestamps();
+    let loopback_index = crate::network_card::index_of("lo").unwrap();
+    for ipv6 in [false, true] {
+        let server = UdpSocket::bound_to(loopback(ipv6), &all()).unwrap();
+        let wish = UdpOptions { hardware_timestamps: true, ..all() };
+        let client = UdpSocket::connected_to(server.local_addr().unwrap(), None, &wish).unwrap();
+        assert!(client.wants_hardware_stamps() && !server.wants_hardware_stamps());
+        for expected in 0..2 {
+            client.send(b"x").unwrap();
+            assert!(client.wait_for_report(Duration::from_secs(5)));
+            let ErrorReport::Transmitted { number, sent, hardware: None, interface } =
+                client.recv_error().unwrap()
+            else {
+                panic!("loopback has no card")
+            };
+            assert_eq!((number, sent.source), (Some(expected), TimestampSource::Kernel));
+            assert_eq!(interface, loopback_index, "IPv6: {ipv6}");
+        }
+        let request = {
+            wait_for(&server, Interest::READ);
+            server.recv(&mut [0; 8]).unwrap()
+        };
+        server.send_to(b"y", request.from, None).unwrap();
+        wait_for(&client, Interest::READ);
+        let answer = client.recv(&mut [0; 8]).unwrap();
+        assert_eq!((answer.received.source, answer.hardware), (TimestampSource::Kernel, None));
+        assert!(!client.wait_for_report(Duration::ZERO));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The kernel is asked for a stamp of just these answers. Until that comes, and where there is none, the clock as it was
 //! after sending will do: it is later than the truth by what the system call took.
 
+use crate::card_clocks::CardLines;
 use chime_server::{AnswerMark, ServerTime, TransmitTimes};
 use chime_sys::batch::ServerBatch;
 use chime_sys::clock;
@@ -21,6 +22,7 @@ const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(50_000_000);
 #[derive(Debug)]
 pub(super) struct FollowUps {
     times: Arc<TransmitTimes>,
+    cards: Arc<CardLines>,
     /// Answers in the batch that is not sent yet.
     queued: Vec<AnswerMark>,
     /// Sent, with their stamps' numbers and the time before sending.
@@ -29,17 +31,20 @@ pub(super) struct FollowUps {
     next: u32,
     /// Stamps of the kernel that were used.
     pub(super) kernel_stamps: u64,
+    /// Those of a network card among them.
+    pub(super) card_stamps: u64,
 }
 
 impl FollowUps {
-    pub(super) const fn new(times: Arc<TransmitTimes>) -> Self {
-        Self { times, queued: Vec::new(), awaited: Vec::new(), next: 0, kernel_stamps: 0 }
+    pub(super) fn new(times: Arc<TransmitTimes>, cards: Arc<CardLines>) -> Self {
+        let (queued, awaited) = (Vec::new(), Vec::new());
+        Self { times, cards, queued, awaited, next: 0, kernel_stamps: 0, card_stamps: 0 }
     }
 
     /// Queues the answer to request number `index` of the batch.
     pub(super) fn answer(&mut self, batch: &mut ServerBatch, index: usize, octets: usize, mark: AnswerMark) {
         self.queued.push(mark);
-        batch.answer_stamped(index, octets);
+        batch.answer_stamped(index, octets, self.cards.is_active());
     }
 
     /// Whether one of the answers that are to be sent is to be followed up.
@@ -80,19 +85,25 @@ impl FollowUps {
                 return;
             }
             let Ok(report) = socket.recv_error() else { return };
-            let ErrorReport::Transmitted { number, sent, .. } = report else { continue };
+            let ErrorReport::Transmitted { number, sent, hardware, interface } = report else { continue };
             let at = match number {
                 Some(number) => self.awaited.iter().position(|(awaited, ..)| *awaited == number),
                 // Who does not number them has one at a time.
                 None => self.awaited.len().checked_sub(1),
             };
             let Some(at) = at else { continue };
-            let (_, mark, before) = self.awaited.remove(at);
+            let sent = self.cards.transmitted(sent, hardware);
+            let is_from_card = sent.source == chime_sys::TimestampSource::Hardware;
+            // The card's stamp comes after the kernel's, in a report of its own.
+            let more_comes =
+                socket.wants_hardware_stamps() && !is_from_card && self.cards.may_stamp(interface);
+            let (_, mark, before) = if more_comes { self.awaited[at] } else { self.awaited.remove(at) };
             let is_from_kernel = sent.source != chime_sys::TimestampSource::Daemon;
             let lateness = sent.at.system - before;
             if is_from_kernel && lateness >= NtpDuration::ZERO && lateness <= LATENESS_MAX {
                 self.times.note(mark, time.corrected(sent.at.system.timestamp(), sent.at.mono));
-                self.kernel_stamps += 1;
+                self.kernel_stamps += u64::from(!more_comes);
+                self.card_stamps += u64::from(is_from_card);
             }
         }
     }

@@ -19,6 +19,10 @@ pub struct ServingStats {
     pub clients_replaced: u64,
     /// Transmit stamps of the kernel that answers in interleaved mode were made of.
     pub transmit_stamps: u64,
+    /// Of the requests with a timestamp of the kernel or a card, those with one of a card.
+    pub card_timestamps: u64,
+    /// Of the transmit stamps, those of a card.
+    pub card_transmit_stamps: u64,
 }
 
 impl Add for ServingStats {
@@ -31,6 +35,8 @@ impl Add for ServingStats {
         self.send_failures += other.send_failures;
         self.clients_replaced += other.clients_replaced;
         self.transmit_stamps += other.transmit_stamps;
+        self.card_timestamps += other.card_timestamps;
+        self.card_transmit_stamps += other.card_transmit_stamps;
         self
     }
 }
@@ -40,7 +46,7 @@ impl Add for ServingStats {
 #[derive(Debug)]
 pub(super) struct WorkerCounters {
     requests: [AtomicU64; ServerCounters::LENGTH],
-    others: [AtomicU64; 5],
+    others: [AtomicU64; 7],
 }
 
 impl Default for WorkerCounters {
@@ -57,6 +63,8 @@ impl WorkerCounters {
             stats.send_failures,
             stats.clients_replaced,
             stats.transmit_stamps,
+            stats.card_timestamps,
+            stats.card_transmit_stamps,
         ];
         let requests = self.requests.iter().zip(stats.requests.to_array());
         for (counter, value) in requests.chain(self.others.iter().zip(others)) {
@@ -66,8 +74,15 @@ impl WorkerCounters {
 
     pub(super) fn read(&self) -> ServingStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let [kernel_timestamps, oversized, send_failures, clients_replaced, transmit_stamps] =
-            self.others.each_ref().map(read);
+        let [
+            kernel_timestamps,
+            oversized,
+            send_failures,
+            clients_replaced,
+            transmit_stamps,
+            card_timestamps,
+            card_transmit_stamps,
+        ] = self.others.each_ref().map(read);
         let requests = ServerCounters::from_array(&self.requests.each_ref().map(read));
         ServingStats {
             requests,
@@ -76,6 +91,8 @@ impl WorkerCounters {
             send_failures,
             clients_replaced,
             transmit_stamps,
+            card_timestamps,
+            card_transmit_stamps,
         }
     }
 }
@@ -124,8 +141,12 @@ mod tests {
     fn what_a_worker_writes_is_read() {
         let counters = WorkerCounters::default();
         assert_eq!(counters.read(), ServingStats::default());
-        let mut stats =
-            ServingStats { kernel_timestamps: 1, oversized: 2, send_failures: 3, ..Default::default() };
+        let mut stats = ServingStats {
+            kernel_timestamps: 1,
+            oversized: 2,
+            card_transmit_stamps: 3,
+            ..Default::default()
+        };
         stats.requests.received = 9;
         counters.write(&stats);
         assert_eq!(counters.read() + counters.read(), stats + stats);

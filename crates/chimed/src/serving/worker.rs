@@ -3,6 +3,7 @@
 use super::follow_up::FollowUps;
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
+use crate::card_clocks::{CardLines, Convertible};
 use crate::mode6_host::HandOver;
 use arrayvec::ArrayVec;
 use chime_server::{
@@ -10,7 +11,7 @@ use chime_server::{
     Responder, ResponseKind, ServerTime, SilenceReason, TransmitTimes, Verdict, restamp_transmit,
 };
 use chime_sys::affinity::pin_this_thread;
-use chime_sys::batch::ServerBatch;
+use chime_sys::batch::{BatchedRequest, ServerBatch};
 use chime_sys::poll::{Interest, PollSet, Wake};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{TimestampSource, Timestamped};
@@ -60,6 +61,19 @@ struct Desk {
 /// The clock and the random octets of one worker.
 struct Outside {
     random: ChaCha12Rng,
+    cards: Arc<CardLines>,
+}
+
+impl Outside {
+    /// When a request came, by whoever knows best.
+    fn received(&self, request: &BatchedRequest<'_>) -> Timestamped {
+        self.cards.received(&Convertible {
+            kernel: request.received,
+            hardware: request.hardware,
+            octets: request.octets.len(),
+            ipv6: request.from.is_ipv6(),
+        })
+    }
 }
 
 impl Environment for Outside {
@@ -89,13 +103,18 @@ impl Worker {
         let desk = |(number, (socket, policy))| {
             let hash_key = [random.next_u64(), random.next_u64()];
             let responder = Responder::new(policy, hash_key).with_transmit_times(times.clone());
-            Desk { number, socket, responder, follow_ups: FollowUps::new(times.clone()) }
+            Desk {
+                number,
+                socket,
+                responder,
+                follow_ups: FollowUps::new(times.clone(), shared.cards.clone()),
+            }
         };
         let desks = listeners.enumerate().map(desk).collect();
         Self {
             desks,
+            outside: Outside { random, cards: shared.cards.clone() },
             shared,
-            outside: Outside { random },
             batch: ServerBatch::new(BATCH_REQUESTS, REQUEST_OCTETS_MAX),
             kinds: [ResponseKind::Plain; BATCH_REQUESTS],
             stats: ServingStats::default(),
@@ -141,22 +160,25 @@ impl Worker {
 
     /// Answers what waits on the socket of listener number `index`, at most some hundred requests; never waits.
     pub fn serve(&mut self, index: usize) {
-        // What wakes us may be stamps of answers sent before.
-        if let Some(desk) = self.desks.get_mut(index).filter(|desk| desk.follow_ups.is_waiting()) {
-            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
-        }
         for _ in 0..BATCHES_AT_ONCE {
             if self.serve_batch(index) < self.batch.capacity() {
                 break;
             }
         }
+        // What woke us may be stamps of answers sent before. Only now: in simulators looking takes time, and requests are
+        // stamped when they are read.
+        if let Some(desk) = self.desks.get_mut(index).filter(|desk| desk.follow_ups.is_waiting()) {
+            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
+        }
         self.stats.requests = chime_server::ServerCounters::default();
         self.stats.clients_replaced = 0;
         self.stats.transmit_stamps = 0;
+        self.stats.card_transmit_stamps = 0;
         for desk in &self.desks {
             self.stats.requests.add(desk.responder.counters());
             self.stats.clients_replaced += desk.responder.clients_replaced();
             self.stats.transmit_stamps += desk.follow_ups.kernel_stamps;
+            self.stats.card_transmit_stamps += desk.follow_ups.card_stamps;
         }
         self.counters.write(&self.stats);
     }
@@ -295,8 +317,10 @@ fn answer(
             responder.refuse_late();
             continue;
         }
-        stats.kernel_timestamps += u64::from(request.received.source != TimestampSource::Daemon);
-        let received = request.received.at.system.timestamp();
+        let received = outside.received(&request);
+        stats.kernel_timestamps += u64::from(received.source != TimestampSource::Daemon);
+        stats.card_timestamps += u64::from(received.source == TimestampSource::Hardware);
+        let received = received.at.system.timestamp();
         let arrival = Arrival { from: request.from.ip(), received, mono };
         match responder.begin(request.octets, &arrival, published, outside, room) {
             Begun::Done(Verdict::Respond { octets, kind }) => {

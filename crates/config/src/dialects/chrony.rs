@@ -7,6 +7,7 @@
 mod access;
 mod directives;
 mod files;
+mod hardware_stamps;
 mod line;
 mod serving;
 mod source;
@@ -20,7 +21,10 @@ use self::line::{Fault, Line, Parsed, Word};
 use self::serving::Serving;
 use self::source::{CertificateSets, SourceDraft};
 use crate::diagnostics::{self, MESSAGES_MAX};
-use crate::{AuthenticationPolicy, Diagnostic, Diagnostics, Loaded, Model, PanicThreshold, Severity, Text};
+use crate::{
+    AuthenticationPolicy, Diagnostic, Diagnostics, HardwareStamps, Loaded, Model, PanicThreshold, Severity,
+    Text,
+};
 
 /// Files within files within files.
 const DEPTH_MAX: usize = 10;
@@ -243,7 +247,7 @@ impl<'f> Reader<'f> {
 /// What chronyd does where its file says nothing: one source is enough, the clock is slewed however wrong it is, and
 /// cookie keys last for three weeks.
 fn defaults() -> Model {
-    let mut model = Model::default();
+    let mut model = Model { hardware_stamps: HardwareStamps::named_only(), ..Model::default() };
     let unlimited = PanicThreshold { forward: None, backward: None };
     // It serves for as long as anybody would believe it. RFC 5905 §7.2 (MAXDISP).
     model.synchronization.tuning.holdover_distance = 16.0;

@@ -6,6 +6,7 @@
 //! suggested. Mistakes are collected, not thrown: one run shows all of them.
 
 mod chrony_files;
+mod hardware_stamps;
 mod leap_seconds;
 mod predecessor;
 pub(in crate::dialects) mod process;
@@ -116,6 +117,9 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     });
     top.each("reference-clock", "[[reference-clock]]", |table| {
         draft.model.reference_clocks.extend(reference_clock::read(table));
+    });
+    top.each("hardware-timestamps", "[[hardware-timestamps]]", |table| {
+        hardware_stamps::read(table, &mut draft.model.hardware_stamps);
     });
     top.table("chrony", "[chrony]", |table| chrony_files::read(table, &mut draft.model.chrony));
     top.table("predecessor", "[predecessor]", |table| {

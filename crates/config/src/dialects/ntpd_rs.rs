@@ -68,7 +68,7 @@ pub fn is_meant(text: &Text) -> bool {
 /// corrections are slow afterwards.
 fn defaults() -> Model {
     const DAY: f64 = 86_400.0;
-    let mut model = Model::default();
+    let mut model = Model { hardware_stamps: crate::HardwareStamps::named_only(), ..Model::default() };
     model.synchronization.minimum_agreeing_sources = Some(3);
     let tuning = &mut model.synchronization.tuning;
     tuning.step.threshold = Some(0.01);

@@ -291,7 +291,7 @@ fn burst_of(burst: f64) -> u8 {
 /// stepped, and beyond 1000 s it gives up.
 fn defaults() -> Model {
     const PANIC: PanicThreshold = PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) };
-    let mut model = Model::default();
+    let mut model = Model { hardware_stamps: crate::HardwareStamps::named_only(), ..Model::default() };
     let tuning = &mut model.synchronization.tuning;
     tuning.step.threshold = Some(0.128);
     tuning.step.startup_panic = PANIC;

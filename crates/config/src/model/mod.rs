@@ -2,6 +2,7 @@
 
 mod address;
 mod chrony;
+mod hardware_stamps;
 mod predecessor;
 
 mod process;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 pub use address::parse_address;
 pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, LogChange};
+pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
@@ -66,6 +68,8 @@ pub struct Model {
     pub refresh: Refresh,
     /// Where requests to sources leave from.
     pub client_sockets: ClientSockets,
+    /// Which network cards stamp packets.
+    pub hardware_stamps: HardwareStamps,
     /// Symmetric keys; `None`: there are none.
     pub key_file: Option<PathBuf>,
     /// How they are written.

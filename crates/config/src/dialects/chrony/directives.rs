@@ -9,7 +9,7 @@ use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, read_rate_limit, read_rule};
-use super::{AuthenticationMode, Reader, Request, access, files, source, unsupported};
+use super::{AuthenticationMode, Reader, Request, access, files, hardware_stamps, source, unsupported};
 use crate::{Diagnostic, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
@@ -66,6 +66,8 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("driftfile", files::read_drift_file),
     ("dumpdir", |reader, line| files::read_path(&mut reader.model.chrony.dump_directory, line)),
     ("fallbackdrift", fallback_drift),
+    ("hwtimestamp", hardware_stamps::read),
+    ("hwtstimeout", hardware_stamps::read_timeout),
     ("include", |reader, line| {
         let pattern = line.only("a file name or pattern")?.text.to_owned();
         reader.include(line, &Request::Include(pattern))

@@ -26,7 +26,7 @@ const PORT: RangeInclusive<i64> = 0..=65_535;
 const COMMANDS: &str =
     "the reports of chronyc are open as chronyd opens them, and its requests are not limited";
 const RTC: &str = "the real-time clock is left to the kernel, which copies the time to it";
-const STAMPS: &str = "packets get the kernel's time stamps";
+const STAMPS: &str = "packets whose stamps come late are followed up without them";
 const REMOVED: &str = "chrony has dropped it too";
 
 /// Name, arguments, and what is different without it.
@@ -38,8 +38,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("dumponexit", Shape::Flag, REMOVED),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("hwclockfile", Shape::Word, RTC),
-    ("hwtimestamp", Shape::Words(1), STAMPS),
-    ("hwtstimeout", Shape::Reals(1), STAMPS),
     (
         "initstepslew",
         Shape::Words(2),
