@@ -6,7 +6,7 @@ use crate::runtime_access::RuntimeAccess;
 use crate::time_plane::PlaneCommand;
 use chime_control::Snapshot;
 use chime_control::chrony::{self, Outcome, Permission, Table, Verdict};
-use chime_engine::{Command, SourceMatch};
+use chime_engine::{Command, NTP_PORT, SourceMatch};
 use chime_server::AccessRule;
 use chime_sys::poll::Interest;
 use chime_sys::udp::{UdpOptions, UdpSocket};
@@ -240,8 +240,13 @@ impl ChronyDesk {
     /// Sources to which there is a route go online, the others offline; as chronyd, whether or not there are any.
     fn turn_on_or_off(&self, snapshot: &Snapshot) -> Outcome {
         for source in &snapshot.engine.sources {
-            let Some(remote) = source.remote else { continue };
-            let matching = SourceMatch::Address { address: remote.ip(), mask: exact_mask(remote.ip()) };
+            // One that is offline and was never asked has the address that it was configured with.
+            let configured = || source.name.parse().ok().map(|ip| SocketAddr::new(ip, NTP_PORT));
+            let Some(remote) = source.remote.or_else(configured) else { continue };
+            let matching = match source.remote {
+                Some(remote) => SourceMatch::Address { address: remote.ip(), mask: exact_mask(remote.ip()) },
+                None => SourceMatch::Key(source.source_key()),
+            };
             let command =
                 if has_route(remote) { Command::Online(matching) } else { Command::Offline(matching) };
             if !(self.ways.tell)(PlaneCommand::Engine(command)) {

@@ -264,6 +264,7 @@ impl Daemon {
         drop((control, desks));
         drop(servers);
         match (stop?, options.habits) {
+            (Stop::GivenUp, _) => return Ok(ExitCode::from(EXIT_FAILURE)),
             (Stop::Signal, Habits::Ours) => info!("chimed exiting on signal"),
             (_, Habits::Ours) => info!("chimed exiting: the time limit has come"),
             (Stop::Signal, Habits::Chronyd) => {}

@@ -2,7 +2,9 @@
 
 use crate::log_limit::LogLimits;
 use crate::rivals;
-use chime_discipline::{DisciplineEvent, Interference, KnownLeap, LeapKnowledge, LeapOutcome, SourceId};
+use chime_discipline::{
+    DisciplineEvent, Interference, KnownLeap, LeapKnowledge, LeapOutcome, SourceId, StepRefusal,
+};
 use chime_engine::{Event, RemovalReason, SourceRefusal};
 use chime_ke::utc;
 use chime_time::{LeapSecond, MonoTime};
@@ -109,17 +111,7 @@ impl EventLog {
                     sources.join("; ")
                 );
             }
-            DisciplineEvent::StepRefused(refusal) => error!(
-                "the sources want a correction of {:+.3} s, beyond {}: refused. The clock is not steered until it is \
-                 smaller, and is served with a growing error bound; if the sources are right, accept the correction with \
-                 `chime makestep`",
-                refusal.by,
-                match (refusal.accumulated, refusal.startup) {
-                    (true, _) => "accumulated-step-panic-threshold",
-                    (false, true) => "startup-step-panic-threshold",
-                    (false, false) => "single-step-panic-threshold",
-                }
-            ),
+            DisciplineEvent::StepRefused(refusal) => error!("{}", step_refused(refusal)),
             DisciplineEvent::QuarantineLifted => {
                 info!("corrections are within the thresholds again: steering goes on")
             }
@@ -297,6 +289,26 @@ const fn removal_words(reason: RemovalReason) -> &'static str {
         RemovalReason::AddressGone => "the name no longer has this address",
         RemovalReason::Certificate => "its certificate was refused",
     }
+}
+
+fn step_refused(refusal: &StepRefusal) -> String {
+    if refusal.is_last {
+        return format!(
+            "the sources want a correction of {:+.3} s, beyond {} s, once more than is allowed (exit-after-refusals): \
+             the daemon ends",
+            refusal.by, refusal.limit,
+        );
+    }
+    format!(
+        "the sources want a correction of {:+.3} s, beyond {}: refused. The clock is not steered until it is smaller, and \
+         is served with a growing error bound; if the sources are right, accept the correction with `chime makestep`",
+        refusal.by,
+        match (refusal.accumulated, refusal.startup) {
+            (true, _) => "accumulated-step-panic-threshold",
+            (false, true) => "startup-step-panic-threshold",
+            (false, false) => "single-step-panic-threshold",
+        }
+    )
 }
 
 fn refusal_words(reason: SourceRefusal) -> String {

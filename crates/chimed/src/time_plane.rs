@@ -20,7 +20,7 @@ use crate::trust::Trusts;
 use crate::wiring;
 use chime_config::{NtsTrust, Source};
 use chime_control::{ClientReport, Snapshot};
-use chime_discipline::ClockCommand;
+use chime_discipline::{ClockCommand, DisciplineEvent};
 use chime_engine::{
     AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request,
     ResolveFailure, SourceConfig, SourceMode,
@@ -73,6 +73,8 @@ pub enum Turn {
 pub enum Stop {
     /// SIGTERM or SIGINT.
     Signal,
+    /// More corrections had to be refused than the operator allows.
+    GivenUp,
     /// The time limit came.
     Timeout,
     /// The caller has what it wanted.
@@ -190,6 +192,7 @@ pub struct TimePlane {
     set: PollSet<Token>,
     next_publish: MonoTime,
     stopping: bool,
+    given_up: bool,
     /// Sources that were added while running.
     added: Vec<SourceConfig>,
 }
@@ -261,6 +264,7 @@ impl TimePlane {
             set,
             next_publish: MonoTime::ZERO,
             stopping: false,
+            given_up: false,
             added: Vec::new(),
         })
     }
@@ -280,6 +284,9 @@ impl TimePlane {
             let Turn::Continue(wake_at) = turn(&self.engine, now) else { return Ok(Stop::Done) };
             if deadline.is_some_and(|deadline| now.mono >= deadline) {
                 return Ok(Stop::Timeout);
+            }
+            if self.given_up {
+                return Ok(Stop::GivenUp);
             }
             if self.handle_signals() {
                 return Ok(Stop::Signal);
@@ -404,6 +411,9 @@ impl TimePlane {
     }
 
     fn note(&mut self, event: &Event) {
+        if let Event::Discipline(DisciplineEvent::StepRefused(refusal)) = event {
+            self.given_up |= refusal.is_last;
+        }
         if let Some(chrony) = &mut self.chrony {
             chrony.note(event, &self.engine, clock::read);
             if chrony.speaks() {

@@ -421,6 +421,9 @@ impl Writer {
             self.put("stratum", &local.stratum.to_string());
             self.put("distance", &float(local.distance));
             self.put("activate", &float(local.activate));
+            self.flag("orphan", local.orphan, false);
+            self.put("wait-synchronized", &float(local.wait_synchronized));
+            self.put("wait-unsynchronized", &float(local.wait_unsynchronized));
         }
     }
 
@@ -485,6 +488,7 @@ impl Writer {
             &usual.first_samples_min,
             ToString::to_string,
         );
+        self.some("exit-after-refusals", tuning.step.refusals_max.as_ref(), ToString::to_string);
         self.set(
             "panic-after-updates",
             &tuning.step.panic_after,

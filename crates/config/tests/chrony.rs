@@ -164,6 +164,19 @@ fn options_that_seldom_matter_have_their_meaning_too() {
 }
 
 #[test]
+fn the_local_clock_can_wait_and_agree_with_others() {
+    let local = |line: &str| model(line).synchronization.local_clock.expect("it is there");
+    let plain = local("local stratum 7");
+    assert_eq!((plain.stratum, plain.orphan, plain.wait_unsynchronized), (7, false, 0.0));
+    assert_eq!((local("local orphan").orphan, local("local orphan").wait_unsynchronized), (true, 300.0));
+    let told = local("local orphan waitsynced 5 waitunsynced 6 activate 0.5 distance 2");
+    assert_eq!((told.wait_synchronized, told.wait_unsynchronized), (5.0, 6.0));
+    assert_eq!((told.activate, told.distance), (0.5, 2.0));
+    assert_eq!(model("maxchange 5 3 2").synchronization.tuning.step.refusals_max, Some(2));
+    assert_eq!(model("maxchange 5 3 -1").synchronization.tuning.step.refusals_max, None);
+}
+
+#[test]
 fn odd_poll_limits_are_brought_into_range() {
     let poll = |options: &str| model(&format!("server a {options}")).sources[0].poll;
     assert_eq!(poll("minpoll -9"), PollLimits { min: 6, max: 10, initial: 6 });
@@ -295,11 +308,9 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "server a extfield F323",
         "server a asymmetry 0.1",
         "server a maxsources 3",
-        "local orphan",
         "ntsaeads 15",
         "ntsrotate 0",
         "nocerttimecheck 1",
-        "maxchange 1000 1 2",
         "smoothtime 400 0.001",
         "commandkey 1",
         "maxsamples 5",

@@ -196,8 +196,10 @@ impl ChronyWords {
             DisciplineEvent::CannotSynchronise => vec![nobody(&report().sources)],
             DisciplineEvent::Stepped(evidence) => self.was_stepped(evidence),
             DisciplineEvent::StepRefused(refusal) => vec![warning(format!(
-                "Adjustment of {:.3} seconds exceeds the allowed maximum (ignored) ",
-                refusal.by
+                "Adjustment of {:.3} seconds exceeds the allowed maximum of {:.3} seconds ({}) ",
+                refusal.by,
+                refusal.limit,
+                if refusal.is_last { "exiting" } else { "ignored" }
             ))],
             DisciplineEvent::CommandFailed { command: ClockCommand::Step { .. }, .. } => {
                 vec![error("Could not step system clock".to_owned())]

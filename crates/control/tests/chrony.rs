@@ -376,14 +376,17 @@ fn recorded_changes_of_the_discipline_say_what_they_said() {
     assert_eq!(tuning(50, "ffffffff 02800000", 28), step(Some(0.5), None));
     assert_eq!(tuning(50, "00000000 02800000", 28), step(None, Some(0)));
     assert_eq!(tuning(49, "02800000", 28), Tuning::ReselectDistance(0.5));
-    let local = LocalReference { stratum: 8, distance: 0.5, activate: 1.0 };
-    let payload = "00000001 00000008 02800000 00000000 04800000 00000000 00000000";
+    let waits =
+        LocalReference { wait_synchronized: 5.0, wait_unsynchronized: 6.0, ..LocalReference::default() };
+    let local = LocalReference { stratum: 8, distance: 0.5, activate: 1.0, ..waits };
+    let payload = "00000001 00000008 02800000 00000000 04800000 08a00000 08c00000";
     assert_eq!(tuning(74, payload, 48), Tuning::Local(Some(local)));
-    let old = Tuning::Local(Some(LocalReference { activate: 0.0, ..local }));
+    let old = LocalReference { stratum: 8, distance: 0.5, ..LocalReference::default() };
+    let orphan = LocalReference { orphan: true, wait_unsynchronized: 300.0, ..old };
+    let old = Tuning::Local(Some(old));
+    assert_eq!(tuning(56, "00000001 00000008 02800000 00000001", 36), Tuning::Local(Some(orphan)));
     assert_eq!(tuning(56, "00000001 00000008 02800000 00000000", 36), old);
     assert_eq!(tuning(74, "", 48), Tuning::Local(None));
-    let orphan = "00000001 00000008 02800000 00000001";
-    assert_eq!(ask(&Snapshot::default(), &request(74, orphan, 48)).1, 1, "there are no orphans here");
 }
 
 #[test]

@@ -164,7 +164,9 @@ impl ClockDiscipline {
     pub(crate) fn decide(&self, offset: f64, startup: bool, policy: &StepPolicy) -> Decision {
         let panic = if startup { policy.startup_panic } else { policy.running_panic };
         let is_in_force = self.updates >= u64::from(policy.panic_after);
-        let unexplained = offset + self.foreign_steps;
+        // Who counts refusals wants each to count.
+        let foreign = if policy.refusals_max.is_some() { 0.0 } else { self.foreign_steps };
+        let unexplained = offset + foreign;
         if is_in_force && panic.is_exceeded_by(offset) && panic.is_exceeded_by(unexplained) {
             return Decision::Refuse { by: offset, accumulated: false };
         }

@@ -56,6 +56,8 @@ pub struct Discipline {
     trouble: Trouble,
     /// Since when corrections are refused.
     quarantined: Option<MonoTime>,
+    /// How many corrections were refused.
+    refusals: u32,
     fallback: Fallback,
     /// Whether the clock ever followed a source; decides which panic thresholds apply.
     was_synchronized: bool,
@@ -64,6 +66,8 @@ pub struct Discipline {
     is_local: bool,
     /// The local reference may be active: our clock was good enough once, if that is asked for.
     may_be_local: bool,
+    /// Since when the clock follows nothing and never did, or not since all samples were dropped.
+    adrift_since: MonoTime,
     /// Something changed that the selection depends on.
     dirty: bool,
     patience: Patience,
@@ -130,11 +134,13 @@ impl Discipline {
             selected: None,
             trouble: Trouble::None,
             quarantined: None,
+            refusals: 0,
             fallback: Fallback::new(settings.fallback),
             was_synchronized: false,
             is_synchronized: false,
             is_local: false,
             may_be_local: settings.local.is_some_and(|local| local.activate <= 0.0),
+            adrift_since: now,
             dirty: false,
             patience: Patience::Unasked,
             young: false,
@@ -185,6 +191,13 @@ impl Discipline {
         if let Some(source) = self.source_mut(id) {
             source.options = options;
             self.dirty = true;
+        }
+    }
+
+    /// Notes by which reference identifier a source knows us: that of the address at which its answers come in.
+    pub fn set_our_reference_id(&mut self, id: SourceId, ours: [u8; 4]) {
+        if let Some(source) = self.source_mut(id) {
+            source.our_reference_id = Some(ours);
         }
     }
 
@@ -439,7 +452,8 @@ impl Discipline {
         }
         if let Decision::Refuse { by, accumulated } = decision {
             self.clock.refuse(now, &combined);
-            self.enter_quarantine(now, StepRefusal { by, startup, accumulated });
+            let refusal = self.refusal(by, startup, accumulated);
+            self.enter_quarantine(now, refusal);
             return UpdateSummary { updated: false, offset: combined.offset, synchronized: false };
         }
         if self.quarantined.take().is_some() {
@@ -499,12 +513,24 @@ impl Discipline {
         StepEvidence { by, error, sources }
     }
 
+    fn refusal(&mut self, by: f64, startup: bool, accumulated: bool) -> StepRefusal {
+        let policy = &self.settings.step;
+        let panic = if startup { policy.startup_panic } else { policy.running_panic };
+        let limit = if accumulated { policy.accumulated_panic } else { panic.limit_of(by) };
+        let is_last = policy.refusals_max.is_some_and(|max| self.refusals >= max);
+        self.refusals = self.refusals.saturating_add(1);
+        StepRefusal { by, startup, accumulated, limit: limit.unwrap_or(f64::INFINITY), is_last }
+    }
+
     /// A correction beyond the panic thresholds: nothing is done to the clock until it is smaller. What was known of the
     /// clock before is still known, and gets less certain with time, as when there are no sources.
     fn enter_quarantine(&mut self, now: MonoTime, refusal: StepRefusal) {
+        let is_counted = self.settings.step.refusals_max.is_some();
+        if self.quarantined.is_none() || is_counted {
+            self.push_event(DisciplineEvent::StepRefused(refusal));
+        }
         if self.quarantined.is_none() {
             self.quarantined = Some(now);
-            self.push_event(DisciplineEvent::StepRefused(refusal));
             let command = self.clock.coast();
             self.command(command);
             self.commands.status_due = self.settings.steer;
@@ -685,6 +711,7 @@ impl Discipline {
         self.clock.reset();
         self.joint = None;
         self.reference = None;
+        self.adrift_since = self.now;
         self.selected = None;
         self.patience = Patience::Unasked;
         self.young = false;
@@ -706,7 +733,8 @@ impl Discipline {
         let slew_end = self.clock.slew_end().filter(|_| !self.commands.has_step());
         let patience = self.patience.deadline().filter(|_| !self.commands.has_step());
         let fallback = self.fallback.deadline().filter(|_| self.is_holding_over());
-        [slew_end, patience, fallback, self.leap.next_look()].into_iter().flatten().min()
+        let local = self.local_due().filter(|due| *due > self.now);
+        [slew_end, patience, fallback, local, self.leap.next_look()].into_iter().flatten().min()
     }
 
     /// The next thing that an operator should know. May change after any call that takes `&mut self`.

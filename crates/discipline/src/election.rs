@@ -52,6 +52,9 @@ pub(crate) fn elect(
     is_waiting: impl FnOnce(&[Source], usize) -> bool,
 ) -> Outcome {
     let mut candidates = candidates(sources, now, clock, settings);
+    if candidates.is_empty() {
+        candidates = orphan(sources, now, clock, settings);
+    }
     if smear_season {
         smeared::notice_drift(sources, &candidates);
     }
@@ -106,6 +109,24 @@ fn candidates(
         }
     }
     candidates
+}
+
+/// Of the servers that serve their own time, as we do, the one that all follow: the one with the lowest reference identifier,
+/// unless that is us.
+fn orphan(sources: &mut [Source], now: MonoTime, clock: ClockPoint, settings: &Settings) -> Vec<Candidate> {
+    let Some(local) = settings.local else { return Vec::new() };
+    let orphans = sources
+        .iter()
+        .enumerate()
+        .filter(|(_, source)| source.state == SelectionState::Orphan && source.stratum == local.stratum);
+    let Some((index, lowest)) = orphans.min_by_key(|(_, source)| source.reference_id) else {
+        return Vec::new();
+    };
+    if lowest.our_reference_id.is_none_or(|ours| ours < lowest.reference_id) {
+        return Vec::new();
+    }
+    let settings = Settings { local: None, ..*settings };
+    sources[index].candidate(index, (now, clock, 0.0), &settings).into_iter().collect()
 }
 
 /// The candidates that agree with the majority of those that vote: of the trusted ones when there are any. And where true

@@ -140,4 +140,8 @@ pub struct StepRefusal {
     pub startup: bool,
     /// Whether the sum of the steps, rather than this one, is too great.
     pub accumulated: bool,
+    /// What it is beyond, seconds.
+    pub limit: f64,
+    /// Whether it is one more than the operator allows to be refused: the daemon is to end.
+    pub is_last: bool,
 }

@@ -75,6 +75,11 @@ impl Reference {
         }
     }
 
+    /// When the clock was updated.
+    pub(crate) const fn at(&self) -> MonoTime {
+        self.at
+    }
+
     /// Fills in what follows from the last update at `now`.
     pub(crate) fn describe(
         &self,
@@ -103,7 +108,7 @@ impl Reference {
 
 impl SystemState {
     /// Replaces what only a synchronised clock may claim, or what the local reference claims instead.
-    /// `is_allowed`: whether the local reference may be active at all.
+    /// `is_allowed`: whether the local reference may be active at all by now.
     pub(crate) fn finish(&mut self, local: Option<&LocalReference>, is_allowed: bool) {
         let distance = self.root_distance();
         self.synchronized &= self.stratum <= STRATUM_MAX;

@@ -125,6 +125,8 @@ pub struct StepPolicy {
     pub running_panic: PanicThreshold,
     /// Clock updates before which neither threshold applies (the second argument of chrony's `maxchange`).
     pub panic_after: u32,
+    /// Corrections that are refused before the daemon is to end; `None`: it never is.
+    pub refusals_max: Option<u32>,
     /// Greatest sum of the magnitudes of all steps after the first, seconds; `None`: no limit.
     pub accumulated_panic: Option<f64>,
 }
@@ -148,6 +150,7 @@ impl Default for StepPolicy {
             startup_panic: PanicThreshold { forward: None, backward: None },
             running_panic: PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) },
             panic_after: 0,
+            refusals_max: None,
             accumulated_panic: None,
         }
     }
@@ -166,8 +169,13 @@ impl PanicThreshold {
     /// Whether a correction by `offset` seconds (positive: forward) is beyond the threshold.
     #[must_use]
     pub fn is_exceeded_by(&self, offset: f64) -> bool {
-        let limit = if offset < 0.0 { self.backward } else { self.forward };
-        limit.is_some_and(|limit| offset.abs() > limit)
+        self.limit_of(offset).is_some_and(|limit| offset.abs() > limit)
+    }
+
+    /// The limit for corrections of this direction, seconds.
+    #[must_use]
+    pub const fn limit_of(&self, offset: f64) -> Option<f64> {
+        if offset < 0.0 { self.backward } else { self.forward }
     }
 }
 
@@ -180,11 +188,30 @@ pub struct LocalReference {
     pub distance: f64,
     /// Active only once our root distance was below this, seconds; 0: from the start.
     pub activate: f64,
+    /// Among servers that all serve their own time at this stratum, the one with the lowest reference identifier is followed by
+    /// the others.
+    pub orphan: bool,
+    /// Active no sooner than this after the last update of the clock, seconds.
+    pub wait_synchronized: f64,
+    /// Active no sooner than this after a start without anything to follow, seconds.
+    pub wait_unsynchronized: f64,
+}
+
+impl LocalReference {
+    /// How long the usual orphan waits for others at the start, seconds.
+    pub const ORPHAN_WAIT_SECONDS: f64 = 300.0;
 }
 
 impl Default for LocalReference {
     fn default() -> Self {
-        Self { stratum: 10, distance: 1.0, activate: 0.0 }
+        Self {
+            stratum: 10,
+            distance: 1.0,
+            activate: 0.0,
+            orphan: false,
+            wait_synchronized: 0.0,
+            wait_unsynchronized: 0.0,
+        }
     }
 }
 

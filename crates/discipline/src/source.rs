@@ -30,6 +30,8 @@ pub(crate) struct Source {
     pub(crate) stratum: u8,
     pub(crate) leap: Leap,
     pub(crate) reference_id: [u8; 4],
+    /// The reference identifier that we have for it.
+    pub(crate) our_reference_id: Option<[u8; 4]>,
     /// Whether its last packet said that it is synchronised.
     pub(crate) synchronized: bool,
     /// Its packets say that it smears leap seconds; it drifts as one that does; an event said so.
@@ -68,6 +70,7 @@ impl Source {
             stratum: 0,
             leap: Leap::Unsynchronized,
             reference_id: [0; 4],
+            our_reference_id: None,
             synchronized: false,
             says_smeared: false,
             drifts_as_smeared: false,
@@ -100,6 +103,9 @@ impl Source {
             } else {
                 SelectionState::Unsynchronized
             });
+        }
+        if settings.local.is_some_and(|local| local.orphan && self.stratum >= local.stratum) {
+            return Err(SelectionState::Orphan);
         }
         if !(settings.strata.0..=settings.strata.1).contains(&self.stratum) {
             return Err(SelectionState::WrongStratum);

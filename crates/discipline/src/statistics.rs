@@ -25,6 +25,8 @@ pub enum SelectionState {
     WaitsForSamples,
     /// `S`: unreachable, and what is known of it is too old.
     Stale,
+    /// `O`: serves its own time, as we do, and is followed only if nobody else can be.
+    Orphan,
     /// `T`: not inside the interval on which the trusted sources agree.
     Untrusted,
     /// `l`: smears leap seconds, and those that are followed do not; or the other way round.
@@ -58,6 +60,7 @@ impl SelectionState {
             Self::Jittery => '~',
             Self::WaitsForSamples => 'w',
             Self::Stale => 'S',
+            Self::Orphan => 'O',
             Self::Untrusted => 'T',
             Self::Smeared => 'l',
             Self::Falseticker => 'x',

@@ -232,6 +232,9 @@ impl Engine {
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
         let Timestamps { header, sent, received, mode, sampled, ahead } = timestamps;
+        if let Some(local) = local {
+            self.discipline.set_our_reference_id(id, reference_id(local));
+        }
         let mut tests = self.run_tests(now, id, header, measurement, local);
         if *ahead || *sampled {
             tests.fail(Test::Delay);

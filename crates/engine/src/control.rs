@@ -281,7 +281,8 @@ impl Engine {
             }
             association.polling.restart(burst);
             let id = association.id;
-            let at = now.add_secs_f64(self.random.jitter(0.0, RESTART_SPREAD_SECONDS));
+            let first = self.config.poll_separation_seconds;
+            let at = now.add_secs_f64(self.random.jitter(first, RESTART_SPREAD_SECONDS));
             // Not before the exchange that is open has had its chance.
             let at = self.timers.get(Timer::ExchangeDeadline(id)).map_or(at, |deadline| at.max(deadline));
             self.timers.set(Timer::Poll(id), at);

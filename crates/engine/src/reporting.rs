@@ -14,6 +14,7 @@ use crate::{
 use chime_discipline::{KnownLeap, Leap, LeapKnowledge, LeapMode, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
 use chime_wire::mac::MacAlgorithm;
+use std::net::IpAddr;
 
 /// Where the numbers of unresolved places begin: far above those of associations.
 const UNRESOLVED_ID_BASE: u32 = 0x8000_0000;
@@ -356,8 +357,12 @@ fn establishment_report(now: MonoTime, source: &Source) -> Option<EstablishmentR
 fn activity(sources: &[SourceReport]) -> ActivityReport {
     let mut activity = ActivityReport::default();
     for source in sources {
-        let counter = match (source.remote, source.burst, source.online) {
-            (None, ..) => &mut activity.unresolved,
+        // One that is configured by its address needs no look-up, asked already or not.
+        let is_known = source.remote.is_some()
+            || (source.authentication.mode != AuthenticationMode::Nts
+                && source.name.parse::<IpAddr>().is_ok());
+        let counter = match (is_known, source.burst, source.online) {
+            (false, ..) => &mut activity.unresolved,
             (_, BurstReport::ReturnToOnline, _) => &mut activity.burst_online,
             (_, BurstReport::ReturnToOffline, _) => &mut activity.burst_offline,
             (_, BurstReport::None, true) => &mut activity.online,

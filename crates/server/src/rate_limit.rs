@@ -269,6 +269,8 @@ fn decide(
     // A client that asks even more often when it gets no answer is answered most of the time: that is less traffic.
     let answered = settings.leak.is_some() && leaks != record.is_provoked_by_silence();
     if answered {
+        // It was on credit: what had come together for the next answer is spent.
+        record.credit_nanos = 0;
         RateDecision::Answer
     } else if settings.kiss.is_some_and(|kiss| one_in(octets[1], kiss)) {
         RateDecision::Kiss
@@ -327,6 +329,14 @@ mod tests {
         assert!((2_300..2_700).contains(&answered), "{answered}");
         let record = table.clients().next().expect("one client");
         assert_eq!((record.address, record.hits, record.drops as usize), (ALICE, 10_000, 10_000 - answered));
+    }
+
+    #[test]
+    fn an_answer_beyond_the_limit_is_on_credit() {
+        let mut table = ClientTable::new(8, Some(RateLimitSettings::from_chrony(6, 2, 4, 0)), [1, 2]);
+        let answered = answers(&mut table, 10_000, 8.0);
+        // One of eight has credit, one in sixteen of the others gets out, and takes half of a credit with it.
+        assert!((1_400..1_700).contains(&answered), "{answered}");
     }
 
     #[test]

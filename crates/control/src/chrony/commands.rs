@@ -143,15 +143,24 @@ fn tune(command: u16, payload: &[u8]) -> Answer {
         }
         code::RESELECTDISTANCE => Tuning::ReselectDistance(float_at(payload, 0).max(0.0)),
         _ if word_at(payload, 0) == 0 => Tuning::Local(None),
-        // Orphans, and waits around the change, are not known here.
-        _ if signed_at(payload, 12) != 0 => return Answer::Status(Status::Failed),
-        _ => Tuning::Local(Some(LocalReference {
-            stratum: u8::try_from(word_at(payload, 4).clamp(1, STRATUM_MAX)).unwrap_or(u8::MAX),
-            distance: float_at(payload, 8),
-            activate: if command == code::LOCAL3 { float_at(payload, 16) } else { 0.0 },
-        })),
+        _ => Tuning::Local(Some(local(command == code::LOCAL3, payload))),
     };
     Answer::Command(Command::Tune(tuning))
+}
+
+/// Up to chronyc 4.5 some of it was not said.
+fn local(is_new: bool, payload: &[u8]) -> LocalReference {
+    let orphan = signed_at(payload, 12) != 0;
+    let usual = if orphan { LocalReference::ORPHAN_WAIT_SECONDS } else { 0.0 };
+    let seconds = |at: usize, otherwise: f64| if is_new { float_at(payload, at).max(0.0) } else { otherwise };
+    LocalReference {
+        stratum: u8::try_from(word_at(payload, 4).clamp(1, STRATUM_MAX)).unwrap_or(u8::MAX),
+        distance: float_at(payload, 8),
+        activate: seconds(16, 0.0),
+        orphan,
+        wait_synchronized: seconds(20, 0.0),
+        wait_unsynchronized: seconds(24, usual),
+    }
 }
 
 fn delete(payload: &[u8], sources: &[SourceReport]) -> Answer {

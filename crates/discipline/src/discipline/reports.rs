@@ -48,8 +48,32 @@ impl Discipline {
             let distance = state.root_distance();
             state.synchronized = distance <= self.settings.holdover_distance;
         }
-        state.finish(self.settings.local.as_ref(), self.may_be_local);
+        let is_allowed = self.may_be_local && self.local_from().is_none_or(|from| from <= now);
+        state.finish(self.settings.local.as_ref(), is_allowed);
         state
+    }
+
+    /// The instant from which on the local reference may be active, as far as that is a matter of waiting.
+    pub(super) fn local_from(&self) -> Option<MonoTime> {
+        let local = self.settings.local.as_ref()?;
+        Some(match &self.reference {
+            Some(reference) => reference.at().add_secs_f64(local.wait_synchronized),
+            None => self.adrift_since.add_secs_f64(local.wait_unsynchronized),
+        })
+    }
+
+    /// When the local reference becomes active, unless the clock is updated before.
+    pub(super) fn local_due(&self) -> Option<MonoTime> {
+        /// Late enough to be beyond the limit, and not just at it; seconds.
+        const BEYOND: f64 = 1e-3;
+        let local = self.settings.local.as_ref().filter(|_| self.may_be_local && !self.is_local)?;
+        let from = self.local_from()?;
+        let state = self.system(self.now);
+        if !state.synchronized {
+            return Some(from);
+        }
+        let left = (local.distance - state.root_distance()) / state.root_dispersion_rate;
+        left.is_finite().then(|| from.max(self.now.add_secs_f64(left.max(0.0) + BEYOND)))
     }
 
     /// By how much the offset of a good source is expected to change from one instant to another, seconds, and the standard

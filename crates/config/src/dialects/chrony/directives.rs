@@ -341,19 +341,12 @@ fn max_change(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let start = line.integer(&(-INT..=INT))?;
     let ignored = line.integer(&(-INT..=INT))?;
     line.end()?;
-    if ignored >= 0 {
-        let word = line.directive;
-        reader.warn(
-            line,
-            &word,
-            "a greater correction is refused however often it comes; the daemon does not end, and raises an alarm",
-        );
-    }
     let limit = Some(offset).filter(|offset| offset.is_finite());
     let threshold = PanicThreshold { forward: limit, backward: limit };
     let step = &mut reader.model.synchronization.tuning.step;
     (step.startup_panic, step.running_panic) = (threshold, threshold);
     step.panic_after = u32::try_from(start).unwrap_or(0);
+    step.refusals_max = u32::try_from(ignored).ok();
     Ok(())
 }
 

@@ -151,23 +151,20 @@ pub(super) fn read_client_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) ->
 pub(super) fn read_local(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     const OPTIONS: &[&str] = &["activate", "distance", "orphan", "stratum", "waitsynced", "waitunsynced"];
     let mut local = LocalReference::default();
+    let mut unsynchronized = None;
     while let Some(word) = line.next() {
         match word.folded().as_str() {
             "stratum" => local.stratum = line.integer(&(1..=15))?,
             "distance" => local.distance = line.real_from_zero()?,
             "activate" => local.activate = line.real_from_zero()?,
-            "orphan" => reader.no_effect(
-                line,
-                &word,
-                "the local clock is served without agreeing with other servers on one of them",
-            ),
-            "waitsynced" | "waitunsynced" => {
-                line.real()?;
-                reader.no_effect(line, &word, "the local clock is served as soon as `distance` is exceeded");
-            }
+            "orphan" => local.orphan = true,
+            "waitsynced" => local.wait_synchronized = line.real_from_zero()?,
+            "waitunsynced" => unsynchronized = Some(line.real_from_zero()?),
             _ => return Err(unknown(&word, "option", OPTIONS)),
         }
     }
+    let usual = if local.orphan { LocalReference::ORPHAN_WAIT_SECONDS } else { 0.0 };
+    local.wait_unsynchronized = unsynchronized.unwrap_or(usual);
     reader.model.synchronization.local_clock = Some(local);
     Ok(())
 }

@@ -51,6 +51,11 @@ pub(in crate::dialects) fn read_local_clock(
     table.set("stratum", integer(1..=15), &mut clock.stratum);
     table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
     table.set("activate", number(0.0..=SECONDS_MAX, " seconds"), &mut clock.activate);
+    table.set("orphan", boolean, &mut clock.orphan);
+    let usual = if clock.orphan { LocalReference::ORPHAN_WAIT_SECONDS } else { 0.0 };
+    let wait = || number(0.0..=SECONDS_MAX, " seconds");
+    table.set("wait-synchronized", wait(), &mut clock.wait_synchronized);
+    clock.wait_unsynchronized = table.read("wait-unsynchronized", wait()).unwrap_or(usual);
     *local = Some(clock);
 }
 
@@ -62,6 +67,8 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
     table.set("first-correction-samples", integer(1..=64_usize), &mut settings.first_samples_min);
+    settings.step.refusals_max =
+        table.read("exit-after-refusals", integer(0..=u32::MAX)).or(settings.step.refusals_max);
     table.set("panic-after-updates", integer(0..=u32::MAX), &mut settings.step.panic_after);
     if let Some(slew) = table.read("slew-maximum-frequency-offset", ratio(0.1)) {
         settings.max_slew = Frequency::from_ratio(slew);

@@ -701,3 +701,29 @@ fn long_queues_bear_long_intervals_and_short_ones_do_not() {
     assert!((10.0..400.0).contains(&advice(1e-6)), "{}", advice(1e-6));
     assert!(advice(1e-3) > 500.0, "{}", advice(1e-3));
 }
+
+#[test]
+fn refusals_are_counted_where_the_operator_limits_them() {
+    let threshold = PanicThreshold { forward: Some(1.0), backward: Some(1.0) };
+    let policy = StepPolicy { startup_panic: threshold, running_panic: threshold, ..StepPolicy::default() };
+    for (refusals_max, last) in [(None, vec![false]), (Some(2), vec![false, false, true])] {
+        let settings = Settings { step: StepPolicy { refusals_max, ..policy }, ..Settings::default() };
+        let mut world = World::new(5, settings, &[Server::default()]);
+        world.run(200.0, |_| {});
+        world.events();
+        world.servers[0].error = 7.0;
+        world.run(400.0, |_| {});
+        let refusals: Vec<StepRefusal> = world
+            .events()
+            .into_iter()
+            .filter_map(|event| match event {
+                DisciplineEvent::StepRefused(refusal) => Some(refusal),
+                _ => None,
+            })
+            .take(3)
+            .collect();
+        assert_eq!(refusals.iter().map(|refusal| refusal.is_last).collect::<Vec<_>>(), last);
+        assert!(refusals.iter().all(|one| (one.by - 7.0).abs() < 0.01 && one.limit == 1.0), "{refusals:?}");
+        assert!(world.clock_error.abs() < 0.01, "it is left where it was");
+    }
+}

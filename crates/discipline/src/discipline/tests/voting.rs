@@ -338,3 +338,45 @@ fn that_there_is_nobody_is_told_after_eight_polls_of_a_start() {
         assert_eq!(told, polls == 8, "{polls}");
     }
 }
+
+fn local(change: impl FnOnce(&mut LocalReference)) -> Settings {
+    let mut local = LocalReference { stratum: 5, ..LocalReference::default() };
+    change(&mut local);
+    Settings { local: Some(local), ..Settings::default() }
+}
+
+#[test]
+fn the_local_reference_waits_as_long_as_it_is_told_to() {
+    let settings = local(|local| (local.wait_unsynchronized, local.distance) = (100.0, 1e-9));
+    let mut world = World::new(1, settings, &[Server { poll: 1e9, burst: 0, ..Server::default() }]);
+    let begin = world.now();
+    let is_local =
+        |world: &World, after: f64| world.discipline.system(begin.add_secs_f64(after)).local_active;
+    assert!(!is_local(&world, 99.0) && is_local(&world, 101.0));
+    assert_eq!(world.discipline.poll_timeout(), Some(begin.add_secs_f64(100.0)));
+    let settings = local(|local| (local.wait_synchronized, local.distance) = (50.0, 1e-9));
+    world = World::new(1, settings, &[Server::default()]);
+    world.run(100.0, |_| {});
+    let now = world.now();
+    let is_local = |world: &World, after: f64| world.discipline.system(now.add_secs_f64(after)).local_active;
+    assert!(!is_local(&world, 0.0) && is_local(&world, 51.0));
+}
+
+#[test]
+fn orphans_follow_the_one_with_the_lowest_identifier_unless_it_is_themselves() {
+    for (ours, followed) in [([10, 0, 0, 9], Some(id(1))), ([10, 0, 0, 1], None)] {
+        let servers = [5, 5].map(|stratum| Server { stratum, ..Server::default() });
+        let mut world = World::new(1, local(|local| local.orphan = true), &servers);
+        for (index, last) in [(0, 7), (1, 3)] {
+            world.reference_ids.insert(index, [10, 0, 0, last]);
+            world.discipline.set_our_reference_id(id(index), ours);
+        }
+        world.run(100.0, |_| {});
+        assert_eq!(world.discipline.system(world.now()).selected, followed);
+        assert_eq!(state(&world, 0), SelectionState::Orphan);
+    }
+    let servers = [5, 2].map(|stratum| Server { stratum, ..Server::default() });
+    let mut world = World::new(1, local(|local| local.orphan = true), &servers);
+    world.run(100.0, |_| {});
+    assert_eq!(world.discipline.system(world.now()).selected, Some(id(1)), "a better one is there");
+}

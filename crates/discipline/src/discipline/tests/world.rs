@@ -84,6 +84,8 @@ pub(super) struct World {
     /// True time at the start, Unix seconds, in worlds in which the date matters. The world counts on without leap
     /// seconds: clocks that pass one are wrong by it from then on.
     pub(super) start: Option<i64>,
+    /// Of servers whose reference identifier matters.
+    pub(super) reference_ids: std::collections::BTreeMap<usize, [u8; 4]>,
 }
 
 impl World {
@@ -111,6 +113,7 @@ impl World {
             status: None,
             tai_offset: None,
             start: None,
+            reference_ids: std::collections::BTreeMap::new(),
         }
     }
 
@@ -179,7 +182,7 @@ impl World {
             root_dispersion: NtpDuration::from_secs_f64(server.root_dispersion),
             stratum: server.stratum,
             leap: server.leap,
-            reference_id: [192, 0, 2, 1],
+            reference_id: self.reference_ids.get(&index).copied().unwrap_or([192, 0, 2, 1]),
         };
         self.discipline.add_sample(self.now(), id(index), sample);
         self.update();
