@@ -10,6 +10,7 @@ use crate::cli::{Habits, Options};
 use crate::clock_shell::ClockShell;
 use crate::desks::{self, Desk};
 use crate::exchanges::Exchanges;
+use crate::fast_path::{self, Fast};
 use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
 use crate::leap_table::LeapTables;
 use crate::load::{self, LoadError};
@@ -157,6 +158,7 @@ struct Daemon {
     servers: Servers,
     control: Option<chime_web::Handle>,
     desks: Option<desks::Handle>,
+    fast: Option<fast_path::Keeper>,
     manager: ServiceManager,
 }
 
@@ -205,9 +207,11 @@ impl Daemon {
         let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
-        let (exchanges, broadcasts) = (exchanges(&model, &shared), Broadcasts::of(&model, shared, now.mono)?);
+        let (exchanges, broadcasts) =
+            (exchanges(&model, &shared), Broadcasts::of(&model, shared.clone(), now.mono)?);
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
+        let fast = fast_path::Keeper::start(shared.clone())?;
         let view = View {
             reports,
             servers: servers.clone(),
@@ -246,11 +250,11 @@ impl Daemon {
             alone: control.is_none() && desks.is_none(),
         };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
-        Ok(Self { plane, servers, control, desks, manager: ServiceManager::from_environment() })
+        Ok(Self { plane, servers, control, desks, fast, manager: ServiceManager::from_environment() })
     }
 
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { mut plane, servers, control, desks, mut manager } = self;
+        let Self { mut plane, servers, control, desks, fast, mut manager } = self;
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
@@ -262,7 +266,7 @@ impl Daemon {
         let stratum = plane.report().tracking.stratum;
         // The control plane first: it shows what the others count.
         drop((control, desks));
-        drop(servers);
+        drop((fast, servers));
         match (stop?, options.habits) {
             (Stop::GivenUp, _) => return Ok(ExitCode::from(EXIT_FAILURE)),
             (Stop::Signal, Habits::Ours) => info!("chimed exiting on signal"),
@@ -357,8 +361,13 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
     };
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
     let share_ports = model.has_peers() || !model.broadcasts.is_empty();
+    let fast = fast_path::open(&model.servers, &listeners, process.threads);
     let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
-    serving::bind(&settings, shared)
+    let workers = serving::bind(&settings, shared)?;
+    if let Some(fast) = fast {
+        let _only_once = shared.fast.set(fast);
+    }
+    Ok(workers)
 }
 
 fn listeners(model: &Model) -> Result<Vec<Listener>> {
@@ -647,6 +656,7 @@ impl View {
             stamps.kernel_tx = stats.transmit_stamps - stats.card_transmit_stamps.min(stats.transmit_stamps);
             stamps.hardware_tx = stats.card_transmit_stamps;
             stamps.daemon_tx = stats.requests.answered().saturating_sub(stats.transmit_stamps);
+            snapshot.server.fast_path = serving.fast().map(Fast::report);
             if with_clients {
                 let clients = serving.clients(CLIENTS_PATIENCE);
                 snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();

@@ -12,6 +12,7 @@ mod daemon;
 pub mod desks;
 pub mod event_log;
 pub mod exchanges;
+pub mod fast_path;
 mod glob;
 pub mod ke_client;
 pub mod ke_connection;

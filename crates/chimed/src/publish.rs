@@ -58,7 +58,7 @@ impl Publisher {
     /// and what was published does not fit it any more then.
     pub fn withdraw_time(&self, engine: &Engine) {
         let precision = engine.discipline().settings().precision;
-        self.shared.time.store(Arc::new(ServerTime::unsynchronized(precision.exponent())));
+        self.shared.set_time(ServerTime::unsynchronized(precision.exponent()));
     }
 
     /// Publishes what servers say of our clock, which was last told to run at `frequency`.
@@ -66,7 +66,7 @@ impl Publisher {
         let system = engine.discipline().system(now.mono);
         let precision = engine.discipline().settings().precision;
         let time = server_time(&system, frequency, now, precision);
-        self.shared.time.store(Arc::new(self.smeared(time, engine, now)));
+        self.shared.set_time(self.smeared(time, engine, now));
     }
 
     /// What is served where leap seconds are smeared: none is announced.

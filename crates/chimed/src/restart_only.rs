@@ -9,7 +9,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
     let ke = |model: &Model| model.nts_ke_servers.iter().map(ke_settings).collect::<Vec<_>>();
     let parts = [
         (
-            "addresses, interfaces and rate-limiting-cache-size of [[server]], or that it has a rate limit",
+            "addresses, interfaces, fast-path and rate-limiting-cache-size of [[server]], or that it has a rate limit",
             ntp(running) != ntp(read),
         ),
         (
@@ -40,7 +40,7 @@ pub fn servers_in_order(running: &Model, read: &Model) -> Vec<NtpServer> {
 /// With a rate limit the kernel has each client always meet the same worker: that is set up with the sockets.
 fn ntp_socket(server: &NtpServer) -> impl PartialEq + use<> {
     let has_rate_limit = server.policy().rate_limit.is_some();
-    (server.listen, server.interface.clone(), server.rate_limit_entries, has_rate_limit)
+    (server.listen, server.interface.clone(), server.rate_limit_entries, has_rate_limit, server.fast_path)
 }
 
 /// All but where it is written and what is taken over at once.

@@ -13,6 +13,7 @@ pub use stats::{ServingStats, merge_clients};
 pub use worker::Worker;
 
 use crate::card_clocks::CardLines;
+use crate::fast_path::Fast;
 use crate::mode6_host::HandOver;
 use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,6 +25,7 @@ use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
 use std::net::SocketAddr;
+use std::ops::Add;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub control: OnceLock<HandOver>,
     /// What stamps of network cards mean.
     pub cards: Arc<CardLines>,
+    /// Who answers plain requests before they come to the sockets; nobody unless that is configured.
+    pub fast: OnceLock<Fast>,
 }
 
 impl Shared {
@@ -55,7 +59,16 @@ impl Shared {
             keys: ArcSwapOption::empty(),
             control: OnceLock::new(),
             cards: Arc::default(),
+            fast: OnceLock::new(),
         }
+    }
+
+    /// Publishes the state of the clock to all who answer.
+    pub fn set_time(&self, time: ServerTime) {
+        if let Some(fast) = self.fast.get() {
+            fast.publish(&time);
+        }
+        self.time.store(Arc::new(time));
     }
 }
 
@@ -113,6 +126,7 @@ struct Orders {
 pub struct Serving {
     addresses: Vec<SocketAddr>,
     handles: Vec<WorkerHandle>,
+    shared: Option<Arc<Shared>>,
     /// What the workers remembered when they were last asked, and when that was.
     remembered: Mutex<Option<(Instant, Vec<ClientRecord>)>>,
 }
@@ -316,7 +330,8 @@ impl Serving {
     /// A handle to no worker yet.
     fn of(workers: &[Worker]) -> Self {
         let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
-        Self { addresses, handles: Vec::new(), remembered: Mutex::default() }
+        let shared = workers.first().map(|worker| worker.shared().clone());
+        Self { addresses, handles: Vec::new(), shared, remembered: Mutex::default() }
     }
 }
 
@@ -327,10 +342,24 @@ impl Serving {
         &self.addresses
     }
 
-    /// What all workers have counted. Cheap: it disturbs no worker.
+    /// What all workers have counted, and the kernel for them. Cheap: it disturbs no worker.
     #[must_use]
     pub fn stats(&self) -> ServingStats {
-        self.handles.iter().fold(ServingStats::default(), |sum, worker| sum + worker.counters.read())
+        let workers = self.handles.iter().map(|worker| worker.counters.read());
+        let mut stats = workers.fold(ServingStats::default(), Add::add);
+        if let Some(fast) = self.fast() {
+            let counters = fast.counters();
+            stats.requests.add_plain(counters.answered, counters.old_versions);
+            stats.kernel_timestamps += counters.answered;
+            stats.transmit_stamps += counters.answered;
+        }
+        stats
+    }
+
+    /// Who answers before the sockets do.
+    #[must_use]
+    pub fn fast(&self) -> Option<&Fast> {
+        self.shared.as_ref()?.fast.get()
     }
 
     /// The clients that the workers remember, by address. The workers are asked, and those that do not answer within
@@ -365,6 +394,9 @@ impl Serving {
 
     /// Changes the policies, one for each listener, in their order. Missing ones stay.
     pub fn set_policies(&self, policies: &[Arc<Policy>]) {
+        if let Some(fast) = self.fast() {
+            fast.set_policies(policies);
+        }
         for worker in &self.handles {
             worker.tell(Order::Policies(policies.to_vec()));
         }

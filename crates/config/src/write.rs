@@ -9,7 +9,7 @@ use chime_time::Frequency;
 
 use crate::{
     AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardWish,
-    HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
+    FastPath, HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
     PanicThreshold, PollLimits, ReferenceClock, Refusal, RequireNts, Source, SourceKind,
     TemperatureCompensation, TemperatureCurve, Threads,
 };
@@ -363,6 +363,12 @@ impl Writer {
         });
         self.set("accept-ntp-versions", &server.versions, &default.versions, |versions| {
             list(versions.iter().map(ToString::to_string))
+        });
+        self.set("fast-path", &server.fast_path, &default.fast_path, |wish| match wish {
+            FastPath::None => quoted("none"),
+            FastPath::Xdp => quoted("xdp"),
+            FastPath::XdpDriver => quoted("xdp-driver"),
+            FastPath::XdpGeneric => quoted("xdp-generic"),
         });
     }
 

@@ -116,6 +116,9 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
     if let Some(text) = interference(snapshot) {
         findings.push((State::Warning, text));
     }
+    if let Some(problem) = snapshot.server.fast_path.as_ref().and_then(|path| path.problems.first()) {
+        findings.push((State::Warning, format!("fast path not in use: {problem}")));
+    }
     if snapshot.engine.tracking.synchronized {
         findings.push(size_of_offset(snapshot, expected));
         findings.extend(size_of_bound(snapshot, expected));

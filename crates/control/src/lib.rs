@@ -33,6 +33,6 @@ pub use paint::Paint;
 pub use report::{Form, Report};
 pub use select::{Names, visible};
 pub use snapshot::{
-    ClientReport, KeServerReport, LeapTableReport, ProgramReport, ServerReport, SmearReport, Snapshot,
-    TimestampCounts,
+    ClientReport, FastPathReport, KeServerReport, LeapTableReport, ProgramReport, ServerReport, SmearReport,
+    Snapshot, TimestampCounts,
 };

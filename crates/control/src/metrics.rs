@@ -222,6 +222,29 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
     }
     out.family("server_interleaved", "counter", "Answers in interleaved mode.");
     out.sample("server_interleaved_total", &[], server.interleaved);
+    if let Some(path) = &server.fast_path {
+        out.family(
+            "server_fast_path_interfaces",
+            "gauge",
+            "Interfaces where requests are answered before the sockets.",
+        );
+        for (interface, mode) in &path.interfaces {
+            out.sample("server_fast_path_interfaces", &[("interface", interface), ("mode", mode)], 1);
+        }
+        out.gauge(
+            "server_fast_path_problems",
+            "Why sockets answer where they should not have to.",
+            count(path.problems.len()),
+        );
+        out.family(
+            "server_fast_path_requests",
+            "counter",
+            "Requests that the fast path answered, or left as its time was stale.",
+        );
+        for (result, number) in [("answered", path.answered), ("stale", path.stale)] {
+            out.sample("server_fast_path_requests_total", &[("result", result)], number);
+        }
+    }
     out.gauge("server_clients", "Clients remembered.", count(snapshot.clients.len()));
     let ke = &snapshot.ke_server;
     out.family("ke_server_connections", "counter", "Connections to the NTS-KE server.");

@@ -122,6 +122,22 @@ pub struct ServerReport {
     pub silences: BTreeMap<String, u64>,
     /// Who stamped the packets.
     pub timestamps: TimestampCounts,
+    /// The way around the sockets, where one is configured.
+    pub fast_path: Option<FastPathReport>,
+}
+
+/// What answers plain requests before they come to the sockets; its counts are among those of the server.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FastPathReport {
+    /// Interfaces that it works at, each with the way: `driver` or `generic`.
+    pub interfaces: BTreeMap<String, String>,
+    /// Requests that it answered.
+    pub answered: u64,
+    /// Requests that it left to the sockets, as it had not been told the time for too long.
+    pub stale: u64,
+    /// Why sockets answer where it was wished for.
+    pub problems: Vec<String>,
 }
 
 /// Who stamped packets, and how many.

@@ -24,6 +24,9 @@ pub fn status(snapshot: &Snapshot, paint: Paint, width: usize) -> String {
     if let Some(served) = served(snapshot) {
         let _ = writeln!(out, "{} {served}", paint.strong(&format!("{:<14}", "Served")));
     }
+    if let Some(path) = fast_path(snapshot, paint) {
+        let _ = writeln!(out, "{} {path}", paint.strong(&format!("{:<14}", "Fast path")));
+    }
     let listed = visible(&snapshot.engine.sources, false);
     if !listed.is_empty() {
         out.push('\n');
@@ -179,6 +182,18 @@ fn served(snapshot: &Snapshot) -> Option<String> {
         "{} requests, {} of them authenticated, {} not answered; {} key establishments",
         server.received, server.authenticated, server.dropped, ke.accepted
     ))
+}
+
+/// Where requests are answered before they come to the sockets, or why not.
+fn fast_path(snapshot: &Snapshot, paint: Paint) -> Option<String> {
+    let path = snapshot.server.fast_path.as_ref()?;
+    let at: Vec<String> = path.interfaces.iter().map(|(name, mode)| format!("{name} ({mode})")).collect();
+    let working = match at.is_empty() {
+        true => "not in use".to_owned(),
+        false => format!("{} requests answered at {}", path.answered, at.join(", ")),
+    };
+    let problems = path.problems.iter().map(|problem| paint.warning(problem));
+    Some(std::iter::once(working).chain(problems).collect::<Vec<_>>().join("; "))
 }
 
 fn source_line(source: &SourceReport, paint: Paint, width: usize) -> String {

@@ -54,16 +54,27 @@ impl fmt::Display for NotServed {
 /// # Errors
 /// When it cannot: the sockets answer then.
 pub fn judge(policy: &Policy) -> Result<Served, NotServed> {
-    if policy.rate_limit.is_some() {
+    // By name, so that whatever a policy gets besides has to be thought of here.
+    let Policy {
+        access,
+        rate_limit,
+        require_nts,
+        versions,
+        nts_nak_limit: _,
+        clients_max: _,
+        client_records: _,
+        keys: _,
+    } = policy;
+    if rate_limit.is_some() {
         return Err(NotServed::RateLimit);
     }
-    if policy.require_nts != RequireNts::No {
+    if *require_nts != RequireNts::No {
         return Err(NotServed::NtsRequired);
     }
-    let versions = (1..=4).filter(|version| policy.versions.contains(*version));
+    let versions = (1..=4).filter(|version| versions.contains(*version));
     let versions = versions.fold(0, |bits, version| bits | 1 << version);
-    let everybody = policy.access == AccessList::uniform(Access::Allow);
-    let allowed = (!everybody).then(|| policy.access.allowed());
+    let everybody = *access == AccessList::uniform(Access::Allow);
+    let allowed = (!everybody).then(|| access.allowed());
     match allowed.as_ref().map(Vec::len) {
         Some(0) => Err(NotServed::Nobody),
         Some(ranges) if ranges > SUBNETS_MAX => Err(NotServed::AccessListTooLong(ranges)),

@@ -151,6 +151,13 @@ impl ServerCounters {
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }
 
+    /// Counts plain requests that somebody else answered, so many of them of a version below 4.
+    pub const fn add_plain(&mut self, answered: u64, old_versions: u64) {
+        self.received += answered;
+        self.responses[ResponseKind::Plain as usize] += answered;
+        self.old_versions += old_versions;
+    }
+
     /// The numbers alone, in a fixed order, for those who pass them on one by one.
     #[must_use]
     pub fn to_array(&self) -> [u64; Self::LENGTH] {
@@ -206,6 +213,9 @@ mod tests {
         sum.count_response(ResponseKind::Keyed);
         sum.add(&one);
         assert_eq!((sum.received, sum.answered(), sum.dropped(), sum.authenticated()), (6, 3, 2, 3));
+        let mut more = sum;
+        more.add_plain(5, 2);
+        assert_eq!((more.received, more.responses(ResponseKind::Plain), more.old_versions), (11, 5, 2));
         assert_eq!(sum.interleaved, 10);
         assert_eq!(sum.responses(ResponseKind::Nts), 2);
         assert_eq!(sum.silences(SilenceReason::ResponseTooLong), 2);

@@ -1,11 +1,78 @@
-//! Noticing that the network changed: an address, a link or a route came or went.
+//! The interfaces of this machine, and noticing that the network changed: an address, a link or a route came or went.
 //!
-//! Only a hint, to try again at once what failed before; where the kernel offers no such socket, timers do it later.
+//! The notice is only a hint, to try again at once what failed before; where the kernel offers no such socket, timers do it later.
 
 use crate::address::socklen;
 use crate::descriptor::{check, check_octets, socket, zeroed};
+use nix::net::if_::InterfaceFlags;
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// An interface of this machine, as it is now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Interface {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// Its own address on the cable; `None` where there is no such thing.
+    pub hardware_address: Option<[u8; 6]>,
+    /// Whether it is switched on.
+    pub is_up: bool,
+    /// Whether it leads nowhere but back.
+    pub is_loopback: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that mean everybody on its network.
+    pub broadcasts: Vec<Ipv4Addr>,
+}
+
+/// All interfaces by name.
+pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
+    let mut interfaces = BTreeMap::<String, Interface>::new();
+    for entry in nix::ifaddrs::getifaddrs()? {
+        let one = interfaces.entry(entry.interface_name).or_default();
+        one.is_up |= entry.flags.contains(InterfaceFlags::IFF_UP);
+        one.is_loopback |= entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let Some(address) = entry.address else { continue };
+        if let Some(link) = address.as_link_addr() {
+            one.index = u32::try_from(link.ifindex()).unwrap_or(0);
+            one.hardware_address = link.addr();
+        } else if let Some(v4) = address.as_sockaddr_in() {
+            one.addresses.push(v4.ip().into());
+            let has_broadcast = entry.flags.contains(InterfaceFlags::IFF_BROADCAST);
+            let broadcast = entry.broadcast.filter(|_| has_broadcast);
+            one.broadcasts.extend(broadcast.and_then(|one| Some(one.as_sockaddr_in()?.ip())));
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            one.addresses.push(v6.ip().into());
+        }
+    }
+    Ok(interfaces)
+}
+
+/// The name of the driver of an interface, as `ethtool -i` shows it.
+pub fn driver_of(interface: &str) -> io::Result<String> {
+    const GET_DRIVER_INFORMATION: u32 = 3;
+    const NAME: std::ops::Range<usize> = 4..36;
+    // `struct ethtool_drvinfo`: the command, four texts of 32 octets, 12 reserved octets, five numbers.
+    let mut information = [0u32; 49];
+    information[0] = GET_DRIVER_INFORMATION;
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: ifreq is plain old data, for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    if interface.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, octet) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = octet.cast_signed() as _;
+    }
+    request.ifr_ifru.ifru_data = information.as_mut_ptr().cast();
+    // SAFETY: the request has a name that ends with a zero, and points to as much memory as the command in it writes.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })?;
+    let octets: Vec<u8> = information.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = octets[NAME].split(|octet| *octet == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
 
 /// Messages taken in one go; a storm of them is one change.
 const MESSAGES_MAX: usize = 256;
@@ -110,6 +177,21 @@ mod tests {
             assert!(!has_change(&message(libc::NLMSG_NOOP, length)), "{length}");
         }
         assert!(!has_change(&other[..5]));
+    }
+
+    #[test]
+    fn loopback_has_its_address() {
+        let interfaces = interfaces().expect("interfaces");
+        let loopback = interfaces.values().find(|one| one.is_loopback).expect("there is one");
+        assert_ne!(loopback.index, 0);
+        // In a fresh network namespace it is switched off and has none.
+        let address = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(loopback.addresses.contains(&address), loopback.is_up, "{loopback:?}");
+    }
+
+    #[test]
+    fn what_has_no_driver_has_none() {
+        assert!(driver_of("no-such-one").is_err() && driver_of(&"x".repeat(40)).is_err());
     }
 
     #[test]

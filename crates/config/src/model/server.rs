@@ -33,6 +33,23 @@ pub struct NtpServer {
     pub require_nts: RequireNts,
     /// NTP versions that are answered, in ascending order.
     pub versions: Vec<u8>,
+    /// Who else answers plain requests, before they come to the socket.
+    pub fast_path: FastPath,
+}
+
+/// A way around the sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FastPath {
+    /// None.
+    #[default]
+    None,
+    /// A program in the kernel: in the driver of the network card where that answers reliably, otherwise as
+    /// [`Self::XdpGeneric`].
+    Xdp,
+    /// The same in the driver or not at all.
+    XdpDriver,
+    /// The same in the kernel for the driver.
+    XdpGeneric,
 }
 
 impl NtpServer {
@@ -51,6 +68,7 @@ impl NtpServer {
             client_records: true,
             require_nts: RequireNts::No,
             versions: vec![3, 4],
+            fast_path: FastPath::None,
         }
     }
 }

@@ -13,9 +13,16 @@ use super::values::{
 };
 use crate::model::parse_address;
 use crate::{
-    AccessNetworks, Broadcast, CertificatePair, Diagnostic, KeySet, Model, NtpServer, NtsKeServer, Origin,
-    RateLimitSettings, Refusal, RequireNts, Severity,
+    AccessNetworks, Broadcast, CertificatePair, Diagnostic, FastPath, KeySet, Model, NtpServer, NtsKeServer,
+    Origin, RateLimitSettings, Refusal, RequireNts, Severity,
 };
+
+const FAST_PATHS: &[(&str, FastPath)] = &[
+    ("none", FastPath::None),
+    ("xdp", FastPath::Xdp),
+    ("xdp-driver", FastPath::XdpDriver),
+    ("xdp-generic", FastPath::XdpGeneric),
+];
 
 /// One `[[server]]`.
 pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
@@ -36,6 +43,7 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
     if let Some(versions) = table.read("accept-ntp-versions", list(integer(1..=5_u8))) {
         server.versions = accepted(table, versions, &[1, 2, 3, 4]);
     }
+    table.set("fast-path", word(FAST_PATHS), &mut server.fast_path);
     listen.map(|_| server)
 }
 
