@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chime_config::dialects::native::parse;
 use chime_config::{
-    Authentication, AuthenticationPolicy, LeapMode, Loaded, LogLevel, Model, NtpVersion, PollLimits, Refusal,
-    RequireNts, SmearPlace, SmearSettings, SmearShape, SourceKind, Text, Threads,
+    Authentication, AuthenticationPolicy, FastPath, LeapMode, Loaded, LogLevel, Model, NtpVersion,
+    PollLimits, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, SourceKind, Text, Threads,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 
@@ -140,6 +140,20 @@ fn interleaved_mode_is_asked_for_by_its_key() {
                 [[source]]\nmode = \"nts\"\naddress = \"b\"\n";
     let model = load(file).model;
     assert_eq!(model.sources.iter().map(|source| source.interleaved).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn a_server_may_wish_for_a_way_around_its_socket() {
+    let server = |line: &str| format!("[[server]]\nlisten = \"0.0.0.0:123\"\n{line}\n");
+    for (line, wanted) in [
+        ("", FastPath::None),
+        ("fast-path = \"none\"", FastPath::None),
+        ("fast-path = \"xdp\"", FastPath::Xdp),
+        ("fast-path = \"xdp-driver\"", FastPath::XdpDriver),
+        ("fast-path = \"xdp-generic\"", FastPath::XdpGeneric),
+    ] {
+        assert_eq!(load(&server(line)).model.servers[0].fast_path, wanted, "{line}");
+    }
 }
 
 #[test]
@@ -377,6 +391,10 @@ fn wrong_values_say_what_would_be_right() {
         ("threads = 0", "0 is out of range; give an integer from 1 to 1024"),
         ("cpus = [1024]", "1024 is out of range; give an integer from 0 to 1023"),
         ("busy-poll = 0", "0 is out of range; give an integer from 1 to 1000000"),
+        (
+            "[[server]]\nlisten = \"0.0.0.0:123\"\nfast-path = \"dpdk\"",
+            "\"dpdk\" is not one of \"none\", \"xdp\"",
+        ),
         ("threads = true", "must be \"per-core\", \"single\" or a number of threads"),
         ("[keyset]\nkey-rotation-interval = 5", "give an integer from 60 to 31622400"),
         ("[[server]]\nlisten = \"0.0.0.0\"", "add a port: \"0.0.0.0:123\""),

@@ -3,6 +3,7 @@
 mod changes;
 mod chronyc;
 mod chronyc_commands;
+mod fast_path;
 mod garbage;
 mod harness;
 mod keys;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         garbage::SCENARIOS,
         our_client::SCENARIOS,
         our_server::SCENARIOS,
+        fast_path::SCENARIOS,
         modes::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,

@@ -2,6 +2,7 @@
 
 use super::{ClientOf, KEY_OF_OURS, KEYS_CHRONY, ServerOf, View, output};
 use crate::network::Node;
+use crate::pki::Identity;
 use crate::process::Daemon;
 use crate::stage::Stage;
 use crate::tree::own_program;
@@ -28,6 +29,9 @@ pub(crate) struct Chimed {
 
 /// The name of a client's files.
 const CLIENT: &str = "chimed-client";
+
+/// The usual value of `threads`.
+const SINGLE: &str = "\"single\"";
 
 /// Certificate trust of a client beyond [`ClientOf`]; `None`: the authority of the run.
 pub(crate) type TrustLines<'a> = Option<&'a str>;
@@ -56,6 +60,17 @@ pub(crate) fn server_with(stage: &Stage, node: &Node, options: &ServerOf, extra:
     start(stage, node, "chimed-server", &format!("{text}\n{extra}"))
 }
 
+/// A server with `fast-path` for both families, which takes a thread.
+pub(crate) fn fast_server(stage: &Stage, node: &Node, identity: &Identity) -> Result<Chimed> {
+    let (chain, key) = (identity.chain.display(), identity.key.display());
+    let text = format!(
+        "[local-clock]\nstratum = 8\nactivate = 0\n\n[[server]]\nlisten = \"[::]:123\"\nfast-path = \"xdp\"\n\n\
+         [[nts-ke-server]]\nlisten = \"[::]:4460\"\ncertificate-chain-path = \"{chain}\"\n\
+         private-key-path = \"{key}\"\n"
+    );
+    start_as(stage, node, "chimed-server", "1", &text)
+}
+
 /// A client that polls every second.
 pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<Chimed> {
     client_with(stage, node, options, None)
@@ -78,7 +93,7 @@ pub(crate) fn write_client(stage: &Stage, options: &ClientOf, trust: TrustLines)
 
 /// The same with any text.
 pub(crate) fn write_client_text(stage: &Stage, text: &str) -> Result<()> {
-    write_configuration(stage, CLIENT, text).map(|_| ())
+    write_configuration(stage, CLIENT, SINGLE, text).map(|_| ())
 }
 
 fn client_text(stage: &Stage, options: &ClientOf, trust: TrustLines) -> String {
@@ -105,20 +120,24 @@ pub(crate) fn client_of_sources(stage: &Stage, node: &Node, sources: &str) -> Re
 }
 
 fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
-    let configuration = write_configuration(stage, name, text)?;
+    start_as(stage, node, name, SINGLE, text)
+}
+
+fn start_as(stage: &Stage, node: &Node, name: &str, threads: &str, text: &str) -> Result<Chimed> {
+    let configuration = write_configuration(stage, name, threads, text)?;
     let mut command = Command::new(own_program("chimed")?);
     command.args(["-x", "-d", "-c"]).arg(configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
     Ok(Chimed { daemon, node: node.clone(), socket: stage.folder().join(name).join("socket") })
 }
 
-fn write_configuration(stage: &Stage, name: &str, text: &str) -> Result<PathBuf> {
+fn write_configuration(stage: &Stage, name: &str, threads: &str, text: &str) -> Result<PathBuf> {
     let folder = stage.folder().join(name);
     fs::create_dir_all(&folder)?;
     let keys = stage.write("chimed.keys", &[KEYS_CHRONY, KEY_OF_OURS].concat())?;
     let (at, keys) = (folder.display(), keys.display());
     let common = format!(
-        "user = false\nthreads = \"single\"\n\n[state]\ndirectory = \"{at}\"\n\n[keys]\nkey-file = \"{keys}\"\n\n\
+        "user = false\nthreads = {threads}\n\n[state]\ndirectory = \"{at}\"\n\n[keys]\nkey-file = \"{keys}\"\n\n\
          [observability]\nlog-level = \"debug\"\nobservation-path = \"{at}/socket\"\n\
          metrics-exporter-listen = false\n\n"
     );
