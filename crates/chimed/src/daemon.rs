@@ -167,8 +167,7 @@ impl Daemon {
     fn start(options: &Options, model: Model) -> Result<Self> {
         signals::install(&Signal::ALL)?;
         let now = clock::read();
-        let mut seed = [0; 32];
-        random::fill(&mut seed).context("no randomness")?;
+        let seed = random_seed()?;
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
         (config.poll_separation_seconds, config.announce_poll) = request_habits(options);
@@ -204,7 +203,6 @@ impl Daemon {
         state.restore_samples(&mut engine, model.process.sample_history);
 
         let (publisher, leap_tables) = publishing(&model, shared.clone(), now.mono, options);
-        let reports = publisher.reports();
         let (sender, commands) = mpsc::channel();
         let (waker, wake) = poll::waker().context("no pipe")?;
         let (exchanges, broadcasts) =
@@ -213,7 +211,7 @@ impl Daemon {
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let fast = fast_path::Keeper::start(shared.clone())?;
         let view = View {
-            reports,
+            reports: publisher.reports(),
             servers: servers.clone(),
             command_packets: Arc::default(),
             mode6: mode6.as_ref().map(|(mode6, _)| mode6.counts()).unwrap_or_default(),
@@ -344,12 +342,17 @@ fn exchanges(model: &Model, shared: &Shared) -> Exchanges {
     Exchanges::of(model).with_cards(shared.cards.clone(), model.hardware_stamps.timeout)
 }
 
+fn random_seed() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    random::fill(&mut seed).context("no randomness")?;
+    Ok(seed)
+}
+
 fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
     if model.servers.is_empty() {
         return Ok(Vec::new());
     }
-    let mut seed = [0; 32];
-    random::fill(&mut seed).context("no randomness")?;
+    let seed = random_seed()?;
     let listeners = match options.habits {
         Habits::Ours => listeners(model)?,
         Habits::Chronyd => serving::bindable(listeners(model)?)?,
