@@ -52,8 +52,9 @@ pub const fn date_of_day(days: i64) -> (i64, i64, i64) {
     (cycle * 400 + year + next_year, month, day)
 }
 
-/// The day, counted from 1 January 1970, of a date.
-const fn day_of_date(year: i64, month: i64, day: i64) -> i64 {
+/// The day, counted from 1 January 1970, of a date in the Gregorian calendar: month 1 to 12, day 1 to 31.
+#[must_use]
+pub const fn day_of_date(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (cycle, year) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * month + 2) / 5 + day - 1;

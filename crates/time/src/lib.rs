@@ -20,7 +20,7 @@ mod timestamp;
 pub use date::{ClockReading, NtpDate, UNIX_EPOCH_SECONDS};
 pub use duration::{NtpDuration, SECOND_UNITS};
 pub use frequency::{Frequency, PollExponent, Precision};
-pub use leap::{DAY_SECONDS, LeapSecond, date_of_day, end_of_month};
+pub use leap::{DAY_SECONDS, LeapSecond, date_of_day, day_of_date, end_of_month};
 pub use mono::MonoTime;
 pub use short::NtpShort;
 pub use timestamp::NtpTimestamp;

@@ -31,6 +31,7 @@ const ORDER: &[(&str, Kind)] = &[
     ("chime-nts", Kind::Pure),
     ("chime-ke", Kind::Pure),
     ("chime-discipline", Kind::Pure),
+    ("chime-refclock", Kind::Pure),
     ("chime-server", Kind::Pure),
     ("chime-fast", Kind::Pure),
     ("chime-engine", Kind::Pure),
