@@ -164,8 +164,18 @@ fn decode_sample(line: &str) -> Option<Sample> {
     let stratum = number(words.next())?;
     let leap = LEAPS.get(number::<usize>(words.next())?).copied()?;
     let reference_id = number::<u32>(words.next())?.to_be_bytes();
-    let sample =
-        Sample { at, offset, delay, dispersion, root_delay, root_dispersion, stratum, leap, reference_id };
+    let sample = Sample {
+        at,
+        offset,
+        delay,
+        dispersion,
+        root_delay,
+        root_dispersion,
+        stratum,
+        leap,
+        reference_id,
+        standard_error: 0.0,
+    };
     words.next().is_none().then_some(sample)
 }
 
@@ -206,6 +216,7 @@ mod tests {
             stratum: 1,
             leap: Leap::Insert,
             reference_id: [192, 0, 2, 1],
+            standard_error: 0.0,
         };
         let source = |remote: &str, authenticated, count| SavedSamples {
             remote: remote.parse().expect("an address"),

@@ -23,6 +23,9 @@ const OSCILLATOR_CHANGE: f64 = 2e-6;
 const CONTRADICTION_MARGIN: f64 = 5e-5;
 /// Time stamps are uncertain by this share of the clock's precision: the standard deviation of what rounding to it does.
 const PRECISION_SHARE: f64 = 0.25;
+/// The two directions of a measurement that has none are one and the same: each is as uncertain as makes both together as
+/// uncertain as the measurement. What [`crate::estimator`] adds as the shortest queue is allowed for.
+const BOTH_WAYS: f64 = 1.26;
 /// Standard errors of the estimate that the error bound contains.
 const ERROR_SIGMAS: f64 = 5.0;
 
@@ -39,6 +42,8 @@ struct StoredSample {
     dispersion: f64,
     root_delay: f64,
     root_dispersion: f64,
+    /// What its time stamps are uncertain by beyond the precision of the clock.
+    softness: f64,
     /// By how much it differed from what was expected, seconds.
     residual: f64,
 }
@@ -184,19 +189,14 @@ impl ClockFilter {
     }
 
     fn take(&mut self, mut sample: StoredSample, floor: f64, belief: FrequencyBelief) {
-        let exchange = |anchor| Exchange {
-            point: sample.point,
-            offset: (sample.measured - anchor).as_secs_f64(),
-            delay: sample.delay,
-        };
         match &mut self.tracking {
             Some(tracking) => {
                 sample.residual = tracking.residual(&sample);
-                tracking.estimator.add(exchange(tracking.anchor));
+                tracking.estimator.add(sample.exchange(tracking.anchor, floor));
             }
             None => {
                 let anchor = sample.measured;
-                let estimator = Estimator::new(exchange(anchor), belief.into(), floor * PRECISION_SHARE);
+                let estimator = Estimator::new(sample.exchange(anchor, floor), belief.into());
                 self.tracking = Some(Tracking { estimator, anchor });
             }
         }
@@ -309,12 +309,8 @@ impl ClockFilter {
     /// The newest sample as the estimator saw it; `None` while it is held back.
     pub(crate) fn newest_exchange(&self) -> Option<Exchange> {
         let (tracking, newest) = (self.tracking.as_ref()?, self.samples.back()?);
-        let offset = (newest.measured - tracking.anchor).as_secs_f64();
-        self.contradictions.is_empty().then_some(Exchange {
-            point: newest.point,
-            offset,
-            delay: newest.delay,
-        })
+        let floor = tracking.estimator.floor() / PRECISION_SHARE;
+        self.contradictions.is_empty().then(|| newest.exchange(tracking.anchor, floor))
     }
 
     /// The clock was stepped forward by `by`: every offset is smaller by that.
@@ -385,7 +381,19 @@ impl StoredSample {
             dispersion: seconds(sample.dispersion),
             root_delay: seconds(sample.root_delay),
             root_dispersion: seconds(sample.root_dispersion),
+            softness: BOTH_WAYS
+                * if sample.standard_error.is_finite() { sample.standard_error.max(0.0) } else { 0.0 },
             residual: 0.0,
+        }
+    }
+
+    /// As the estimator sees it, relative to `anchor`. `floor`: precision of the clock, seconds.
+    fn exchange(&self, anchor: NtpDuration, floor: f64) -> Exchange {
+        Exchange {
+            point: self.point,
+            offset: (self.measured - anchor).as_secs_f64(),
+            delay: self.delay,
+            floor: (floor * PRECISION_SHARE).max(self.softness),
         }
     }
 }

@@ -227,7 +227,8 @@ impl Discipline {
         source.stratum = sample.stratum.max(source.options.stratum_min);
         source.leap = sample.leap;
         source.reference_id = sample.reference_id;
-        source.synchronized = sample.leap != Leap::Unsynchronized && (1..16).contains(&source.stratum);
+        source.synchronized =
+            sample.leap != Leap::Unsynchronized && source.stratum < 16 && sample.has_possible_stratum();
         self.dirty = true;
         if !source.synchronized {
             return SampleVerdict::Unsynchronized;

@@ -66,6 +66,8 @@ pub(crate) struct Exchange {
     pub(crate) offset: f64,
     /// Round trip, seconds.
     pub(crate) delay: f64,
+    /// What a single time stamp is uncertain by, seconds.
+    pub(crate) floor: f64,
 }
 
 impl Exchange {
@@ -133,14 +135,12 @@ pub(crate) struct Estimator {
     last: Exchange,
     count: u64,
     correlation: Correlation,
-    /// What a single time stamp is uncertain by, seconds.
-    floor: f64,
     changed: f64,
 }
 
 impl Estimator {
-    /// Starts with one exchange. `floor`: what a single time stamp is uncertain by, seconds.
-    pub(crate) fn new(exchange: Exchange, prior: FrequencyPrior, floor: f64) -> Self {
+    /// Starts with one exchange.
+    pub(crate) fn new(exchange: Exchange, prior: FrequencyPrior) -> Self {
         let belief = Gaussian::independent(&[(0.0, 0.0)]);
         let variant = Variant {
             bank: Bank::new(belief),
@@ -155,7 +155,6 @@ impl Estimator {
             last: exchange,
             count: 1,
             correlation: Correlation::default(),
-            floor,
             changed: 0.0,
         };
         this.correlation.add(exchange.delay);
@@ -176,7 +175,7 @@ impl Estimator {
             self.process(exchange);
         }
         if !self.variants.iter().all(|variant| variant.bank.is_sound()) {
-            *self = Self::new(exchange, self.prior, self.floor);
+            *self = Self::new(exchange, self.prior);
         }
     }
 
@@ -184,12 +183,13 @@ impl Estimator {
     fn begin(&mut self) {
         let start = std::mem::take(&mut self.start);
         let count = start.len() as f64;
+        let floor = start.iter().map(|exchange| exchange.floor).fold(0.0, f64::max);
         let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
         // The shortest of n is about mean/n above the base; one or two say little about how much that is.
         let unknown = if start.len() < 3 { shortest / 10.0 / (count * count) } else { 0.0 };
         let typical = typical_excess(&start, shortest, mean);
-        let jitter = (typical * count / (count - 0.6)).max(unknown).max(self.jitter_min());
+        let jitter = (typical * count / (count - 0.6)).max(unknown).max(jitter_min(floor));
         // The base is not far below the shortest delay, and never negative.
         let margin = (0.9 * jitter / count.sqrt()).min(shortest / 2.0);
         // What was far slower than that says nothing about the clock, but would be taken to do so while the clock may be
@@ -238,8 +238,9 @@ impl Estimator {
         }
     }
 
-    fn jitter_min(&self) -> f64 {
-        JITTER_MIN.max(self.floor / 2.0)
+    /// What the time stamps of the last exchange are uncertain by, seconds.
+    pub(crate) const fn floor(&self) -> f64 {
+        self.last.floor
     }
 
     /// One exchange through all banks.
@@ -250,7 +251,8 @@ impl Estimator {
         let share = self.correlation.share();
         self.changed = self.change(exchange);
         let weight = 1.0 / (self.count as f64).min(JITTER_MEMORY + 1.0);
-        let (jitter_min, floor) = (self.jitter_min(), self.floor);
+        let floor = exchange.floor;
+        let jitter_min = jitter_min(floor);
         for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
             variant.advance(elapsed, corrected, self.changed);
             let outcome = variant.observe(exchange, share, softness, floor);
@@ -268,7 +270,7 @@ impl Estimator {
         let variant = &self.variants[self.chosen];
         let (base, error) = variant.base();
         let jitter = variant.jitter.mean();
-        let softness = variant.softness(SOFTNESS[self.chosen], self.floor);
+        let softness = variant.softness(SOFTNESS[self.chosen], self.floor());
         let queues = (DROP_MARGIN.0 + DROP_MARGIN.1 / self.count as f64) * jitter;
         let margin = DROP_SIGMAS * (error + softness.0.max(softness.1).sqrt()) + queues;
         let drop = base - exchange.delay / 2.0;
@@ -339,7 +341,7 @@ impl Estimator {
             base: (variant.bank.mean(base), variant.bank.covariance(base, base)),
             asymmetry: (variant.bank.mean(asymmetry), variant.bank.covariance(asymmetry, asymmetry)),
             tails: (variant.jitter.forward / share, variant.jitter.backward / share),
-            softness: variant.softness(SOFTNESS[self.chosen], self.floor),
+            softness: variant.softness(SOFTNESS[self.chosen], self.floor()),
             share,
             changed: self.changed,
         }
@@ -364,6 +366,11 @@ fn typical_excess(start: &[Exchange], shortest: f64, mean: f64) -> f64 {
     let middle = delays.len() / 2;
     let median = *delays.select_nth_unstable_by(middle, f64::total_cmp).1;
     mean.min(MEDIANS_MAX * MEAN_BY_MEDIAN * median)
+}
+
+/// A mean queueing delay is not believed to be less than this where time stamps are uncertain by `floor`, seconds.
+const fn jitter_min(floor: f64) -> f64 {
+    JITTER_MIN.max(floor / 2.0)
 }
 
 impl Jitter {

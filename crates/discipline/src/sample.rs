@@ -37,13 +37,23 @@ pub struct Sample {
     pub root_delay: NtpDuration,
     /// Error bound of the source relative to its primary reference; not negative.
     pub root_dispersion: NtpDuration,
-    /// Stratum of the source: 1 to 15; anything else is not synchronised. RFC 5905 §7.3.
+    /// Stratum of the source: 0 for a reference clock, 1 to 15 for a server; more is not synchronised. RFC 5905 §7.3.
     pub stratum: u8,
     /// Leap indicator of the source.
     pub leap: Leap,
     /// What *we* publish as our reference identifier when this source is selected: for an IPv4 server its address,
     /// for IPv6 the first four octets of the MD5 of its address. RFC 5905 §7.3.
     pub reference_id: [u8; 4],
+    /// Standard error of the offset where the measurement itself tells it, as that of a reference clock does, which has no
+    /// round trip; seconds. 0: round trips tell.
+    pub standard_error: f64,
+}
+
+impl Sample {
+    /// Whether its source can be followed with that stratum: only a reference clock has 0.
+    pub(crate) fn has_possible_stratum(&self) -> bool {
+        (1..16).contains(&self.stratum) || self.stratum == 0 && self.standard_error > 0.0
+    }
 }
 
 /// What became of a sample.

@@ -369,6 +369,7 @@ impl Engine {
             stratum: header.stratum,
             leap: leap(header.leap),
             reference_id: if copies { header.reference_id.0 } else { reference_id(association.remote.ip()) },
+            standard_error: 0.0,
         })
     }
 

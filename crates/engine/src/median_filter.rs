@@ -86,6 +86,7 @@ mod tests {
             stratum: 1,
             leap: Leap::NoWarning,
             reference_id: [0; 4],
+            standard_error: 0.0,
         }
     }
 

@@ -17,14 +17,19 @@ fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f6
             let free = 16.0 * f64::from(number);
             let (there, back) = (1e-2 + jitter.0 * exponential(), 1e-2 + jitter.1 * exponential());
             let point = ClockPoint { free, correction: 0.0 };
-            Exchange { point, offset: offset + frequency * free + (there - back) / 2.0, delay: there + back }
+            Exchange {
+                point,
+                offset: offset + frequency * free + (there - back) / 2.0,
+                delay: there + back,
+                floor: 1e-9,
+            }
         })
         .collect()
 }
 
 fn estimate(exchanges: &[Exchange]) -> Estimator {
     let prior = FrequencyPrior { frequency: 0.0, variance: 1e-8 };
-    let mut estimator = Estimator::new(exchanges[0], prior, 1e-9);
+    let mut estimator = Estimator::new(exchanges[0], prior);
     exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange));
     estimator
 }
@@ -145,11 +150,53 @@ proptest! {
             .into_iter()
             .map(|(elapsed, offset, delay)| {
                 free += elapsed;
-                Exchange { point: ClockPoint { free, correction: 0.0 }, offset, delay }
+                Exchange { point: ClockPoint { free, correction: 0.0 }, offset, delay, floor: 1e-9 }
             })
             .collect();
         let moments = estimate(&all).moments();
         prop_assert!(moments.offset.is_finite() && moments.frequency.is_finite());
         prop_assert!(moments.offset_variance >= 0.0 && moments.frequency_variance >= 0.0);
     }
+}
+
+/// Offsets of a reference clock: normal noise, no round trip.
+fn reference(count: u32, sigma: f64, frequency: f64, told: f64) -> Vec<Exchange> {
+    let mut state = 88_172_645_463_325_252u64;
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..count)
+        .map(|number| {
+            let normal: f64 = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+            let free = 16.0 * f64::from(number);
+            let point = ClockPoint { free, correction: 0.0 };
+            Exchange { point, offset: frequency * free + sigma * normal, delay: 0.0, floor: 1.26 * told }
+        })
+        .collect()
+}
+
+#[test]
+fn a_reference_clock_without_round_trips_is_averaged_and_not_run_after() {
+    // Also when it is three times better than it says.
+    for told in [1e-6, 3e-6] {
+        let exchanges = reference(200, 1e-6, 5e-6, told);
+        let estimator = estimate(&exchanges);
+        let moments = estimator.moments();
+        let error = moments.offset - 5e-6 * 16.0 * 199.0;
+        assert!(error.abs() < 0.6e-6, "{told}: {error}");
+        assert!((moments.frequency - 5e-6).abs() < 5e-9, "{told}: {}", moments.frequency - 5e-6);
+        let sure = moments.offset_variance.sqrt();
+        assert!((0.1e-6..1e-6).contains(&sure) && error.abs() < 5.0 * sure, "{told}: {error} ± {sure}");
+    }
+}
+
+#[test]
+fn a_pulse_of_nanoseconds_is_followed_to_nanoseconds() {
+    let exchanges = reference(200, 2e-9, -3e-6, 2e-9);
+    let moments = estimate(&exchanges).moments();
+    let error = moments.offset + 3e-6 * 16.0 * 199.0;
+    assert!(error.abs() < 4e-9, "{error}");
 }

@@ -627,6 +627,7 @@ fn junk(random: &mut Random, at: MonoTime) -> Sample {
         leap: [Leap::NoWarning, Leap::Insert, Leap::Delete, Leap::Unsynchronized]
             [usize::from(random.bits().to_be_bytes()[0] % 8).min(3)],
         reference_id: [0; 4],
+        standard_error: 0.0,
     }
 }
 

@@ -253,6 +253,7 @@ fn an_unknown_or_old_sample_is_said_to_be_so() {
         stratum: 1,
         leap: Leap::NoWarning,
         reference_id: [0; 4],
+        standard_error: 0.0,
     };
     let now = world.now();
     assert_eq!(world.discipline.add_sample(now, id(9), sample), SampleVerdict::UnknownSource);

@@ -183,6 +183,7 @@ impl World {
             stratum: server.stratum,
             leap: server.leap,
             reference_id: self.reference_ids.get(&index).copied().unwrap_or([192, 0, 2, 1]),
+            standard_error: 0.0,
         };
         self.discipline.add_sample(self.now(), id(index), sample);
         self.update();
