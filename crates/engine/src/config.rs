@@ -2,6 +2,7 @@
 
 use chime_discipline::{SavedFrequency, Settings, SourceOptions};
 use chime_nts::AeadAlgorithm;
+use chime_refclock::pulse::Pulses;
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,8 @@ pub const NTS_KE_PORT: u16 = 4460;
 pub struct Config {
     /// The sources, in the order in which reports show them.
     pub sources: Vec<SourceConfig>,
+    /// Reference clocks, in the order in which reports show them, before all other sources.
+    pub reference_clocks: Vec<ReferenceClockConfig>,
     /// What unauthenticated sources may do.
     pub authentication: AuthenticationPolicy,
     /// Selection, combining and steering.
@@ -46,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             sources: Vec::new(),
+            reference_clocks: Vec::new(),
             authentication: AuthenticationPolicy::Mixed,
             discipline: Settings::default(),
             saved_frequency: None,
@@ -214,6 +218,79 @@ impl SourceConfig {
 
 /// The usual number of measurements in the time for which the clock can be foretold.
 pub const POLL_TARGET: u32 = 8;
+
+/// A reference clock as the operator configured it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReferenceClockConfig {
+    /// Its name in reports, and our reference identifier while it is followed: up to four characters, filled up with zeros.
+    /// RFC 5905 §7.3.
+    pub reference_id: [u8; 4],
+    /// Its driver (`shm`, `pps`, ...), for reports.
+    pub driver: String,
+    /// What the driver reads, for reports: a path or a number.
+    pub device: String,
+    /// Interval between samples; log2 seconds.
+    pub poll: i8,
+    /// Interval between readings of the device; log2 seconds, at most [`ReferenceClockConfig::poll`] counts.
+    pub driver_poll: i8,
+    /// Readings in the median filter.
+    pub filter: usize,
+    /// How the discipline treats it; its offset correction is added to each reading.
+    pub options: SourceOptions,
+    /// What it claims as round trip to the primary reference: twice the bound of an unknown asymmetry; seconds.
+    pub delay: f64,
+    /// What each reading is uncertain by, seconds; `None`: the precision of our clock.
+    pub precision: Option<f64>,
+    /// Samples with a greater dispersion are not used; seconds, 0 = no limit.
+    pub max_dispersion: f64,
+    /// Its own stratum; ours is one more.
+    pub stratum: u8,
+    /// The reference clock that says of which second a pulse is; `None`: our own clock does.
+    pub lock: Option<[u8; 4]>,
+    /// How pulses come.
+    pub pulses: Pulses,
+    /// How many pulses may come after the last reading of the clock that it is locked to.
+    pub max_lock_pulses: u32,
+    /// Whether only the fraction of the second of its readings counts.
+    pub pps: bool,
+    /// Whether it tells TAI.
+    pub tai: bool,
+    /// Whether it does not know the time, and only runs evenly: nothing is set by it.
+    pub local: bool,
+}
+
+impl ReferenceClockConfig {
+    /// A reference clock with chrony's defaults: one sample of 64 readings in 16 seconds at most.
+    #[must_use]
+    pub fn new(reference_id: [u8; 4]) -> Self {
+        Self {
+            reference_id,
+            driver: String::new(),
+            device: String::new(),
+            poll: 4,
+            driver_poll: 0,
+            filter: 64,
+            options: SourceOptions::default(),
+            delay: 1e-9,
+            precision: None,
+            max_dispersion: 0.0,
+            stratum: 0,
+            lock: None,
+            pulses: Pulses { rate: 1, width: 0.0 },
+            max_lock_pulses: 2,
+            pps: false,
+            tai: false,
+            local: false,
+        }
+    }
+
+    /// The reference identifier as text.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let octets = self.reference_id.iter().take_while(|octet| **octet != 0);
+        octets.map(|octet| if octet.is_ascii_graphic() { char::from(*octet) } else { '?' }).collect()
+    }
+}
 
 /// The most associations that one pool can have: what chrony allows, and more servers than any selection needs.
 pub const POOL_ASSOCIATIONS_MAX: usize = 16;

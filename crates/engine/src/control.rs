@@ -59,6 +59,10 @@ impl Engine {
                 for association in &self.associations {
                     self.discipline.reset_source(association.id);
                 }
+                for clock in &mut self.reference_clocks {
+                    self.discipline.reset_source(clock.id);
+                    clock.forget(now);
+                }
                 self.discipline.update(now);
                 self.restart_polling(now);
             }
@@ -200,6 +204,9 @@ impl Engine {
         let kept = self.sources.len() - obsolete.len();
         let keys_changed = self.keys_changed(&config);
         self.config = config;
+        // Their devices were opened when the daemon still might: a change waits for a restart.
+        self.config.reference_clocks =
+            self.reference_clocks.iter().map(|clock| clock.config.clone()).collect();
         for key in &obsolete {
             self.remove_source(now, *key);
         }
@@ -242,6 +249,7 @@ impl Engine {
                 }
             }
         }
+        self.apply_policy_to_reference_clocks();
         self.discipline.update(now);
     }
 

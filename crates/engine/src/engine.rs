@@ -2,6 +2,7 @@
 
 use crate::association::Association;
 use crate::random::Random;
+use crate::reference_clock::ReferenceClock;
 use crate::sample_history::SavedSamples;
 use crate::source::Source;
 use crate::timers::{Timer, Timers, WAIT_SECONDS_MIN};
@@ -41,6 +42,7 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) sources: Vec<Source>,
     pub(crate) associations: Vec<Association>,
+    pub(crate) reference_clocks: Vec<ReferenceClock>,
     /// Samples of an earlier run, of sources that are not found yet.
     pub(crate) waiting_samples: Vec<SavedSamples>,
     pub(crate) discipline: Discipline,
@@ -75,6 +77,7 @@ impl Engine {
         let mut engine = Self {
             sources: Vec::new(),
             associations: Vec::new(),
+            reference_clocks: Vec::new(),
             waiting_samples: Vec::new(),
             discipline,
             timers: Timers::default(),
@@ -95,6 +98,7 @@ impl Engine {
             next_number: 0,
             config,
         };
+        engine.add_reference_clocks(now.mono);
         for source in engine.config.sources.clone() {
             engine.add_source(now.mono, source);
         }
@@ -122,12 +126,15 @@ impl Engine {
             Input::KeFinished { establishment, address, result } => {
                 self.handle_ke_finished(now, establishment, address, result);
             }
+            Input::ReferenceClock { clock, now, readings, polled } => {
+                self.handle_readings(now, clock, readings, polled);
+            }
             Input::Control(command) => self.handle_command(now, command),
             Input::NetworkChanged => self.network_changed(now),
             Input::ClockStepped { by } => self.handle_clock_stepped(now, by),
             Input::LeapTable(table) => self.discipline.set_leap_table(table),
             Input::Suspended { slept } => {
-                self.system_clock_moved(slept);
+                self.system_clock_moved(now, slept);
                 self.discipline.suspended(now, slept);
                 self.handle_network_changed(now);
             }
@@ -146,6 +153,7 @@ impl Engine {
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::ExchangeDeadline(id) => self.exchange_deadline(now, id),
+                Timer::ReferenceClock(id) => self.read_reference_clock(now, id),
                 Timer::Poll(id) => self.poll(now, id),
                 Timer::Resolve(key) => self.resolve_due(now, key),
                 Timer::Establish(key) => self.drive_source(now, key),
@@ -270,7 +278,7 @@ impl Engine {
     fn handle_clock_stepped(&mut self, now: MonoTime, by: NtpDuration) {
         let without = ClockReading { mono: now, system: self.system_date(now) };
         let is_leap_second = self.discipline.is_leap_second(without, by.as_secs_f64());
-        self.system_clock_moved(by);
+        self.system_clock_moved(now, by);
         if !is_leap_second {
             self.discipline.clock_stepped_externally(now, by);
             self.restart_polling(now);
@@ -279,7 +287,7 @@ impl Engine {
 
     fn handle_clock_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
         if let Ok(ClockCommand::Step { by }) = result {
-            self.system_clock_moved(by);
+            self.system_clock_moved(now, by);
         }
         self.discipline.command_applied(now, result);
     }
@@ -296,7 +304,8 @@ impl Engine {
 
     /// The system clock was stepped: what was read from it before is moved along. Answers to requests under way make no
     /// samples, as nobody knows which side of the step their stamps are from.
-    fn system_clock_moved(&mut self, by: NtpDuration) {
+    fn system_clock_moved(&mut self, now: MonoTime, by: NtpDuration) {
+        self.reference_clocks.iter_mut().for_each(|clock| clock.forget(now));
         self.clock.system = self.clock.system + by;
         for association in &mut self.associations {
             if let Some(exchange) = &mut association.exchange {

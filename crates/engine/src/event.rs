@@ -1,8 +1,9 @@
 //! What happened, for logs, metrics and tests; and why answers made no sample.
 
+use crate::reference_clock::ReadingRefusal;
 use crate::{ExchangeId, KeFailure, ResolveFailure, SendFailure, SourceKey};
-use chime_discipline::{DisciplineEvent, SourceId};
-use chime_time::NtpDuration;
+use chime_discipline::{DisciplineEvent, Leap, SourceId};
+use chime_time::{NtpDate, NtpDuration};
 use chime_wire::KissCode;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -301,6 +302,61 @@ pub enum Event {
         delay: NtpDuration,
         /// Whether it was authenticated.
         authenticated: bool,
+    },
+    /// A reference clock was taken up.
+    ReferenceClockAdded {
+        /// Its number in the discipline.
+        clock: SourceId,
+        /// Its reference identifier.
+        name: String,
+    },
+    /// A reading of a reference clock went into its filter.
+    ReferenceClockRead {
+        /// Which one.
+        clock: SourceId,
+        /// When, by our system clock.
+        at: NtpDate,
+        /// Readings of the device since the last sample.
+        number: u32,
+        /// What it says of leap seconds.
+        leap: Leap,
+        /// Whether it was a pulse.
+        is_pulse: bool,
+        /// As it was measured; reference minus local, positive = our clock is behind.
+        raw: NtpDuration,
+        /// With its second and the configured correction; positive = our clock is behind.
+        offset: NtpDuration,
+        /// What is known of its uncertainty, seconds.
+        dispersion: f64,
+    },
+    /// A reading of a reference clock does not count.
+    ReadingRefused {
+        /// Which one.
+        clock: SourceId,
+        /// Why.
+        refusal: ReadingRefusal,
+    },
+    /// The readings of a reference clock became a sample.
+    ReferenceClockSampled {
+        /// Which one.
+        clock: SourceId,
+        /// When, by our system clock.
+        at: NtpDate,
+        /// What it says of leap seconds.
+        leap: Leap,
+        /// Reference minus local; positive = our clock is behind.
+        offset: NtpDuration,
+        /// Their scatter, seconds.
+        dispersion: f64,
+    },
+    /// The first sample of a reference clock, or the first one after eight polls without; or eight polls without.
+    ReferenceClockReachable {
+        /// Which one.
+        clock: SourceId,
+        /// Its reference identifier.
+        name: String,
+        /// Whether there are samples.
+        reachable: bool,
     },
     /// An association was made.
     AssociationAdded {

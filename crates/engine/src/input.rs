@@ -3,6 +3,7 @@
 use crate::{Config, SourceConfig};
 use chime_discipline::{ClockCommand, ClockFailure, LeapTable, LocalReference};
 use chime_ke::{KeError, KeOutcome};
+use chime_refclock::Reading;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration, PollExponent};
 use chime_wire::mac::SymmetricKey;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,10 @@ use std::sync::Arc;
 /// One request to a server and what comes back for it: one socket with a port of its own (RFC 9109).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ExchangeId(pub u64);
+
+/// A configured reference clock: its place in [`Config::reference_clocks`] when the engine started.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReferenceClockId(pub usize);
 
 /// One name lookup.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -135,6 +140,17 @@ pub enum Input<'a> {
         received: Timestamped,
         /// The datagram.
         octets: &'a [u8],
+    },
+    /// A reference clock was read, or told something by itself.
+    ReferenceClock {
+        /// Which one.
+        clock: ReferenceClockId,
+        /// Both clocks after all of the readings.
+        now: ClockReading,
+        /// What it said, in order of time; none when there was nothing new.
+        readings: &'a [Reading],
+        /// Whether this answers [`crate::Request::ReadReferenceClock`].
+        polled: bool,
     },
     /// A request left, or could not.
     Transmitted {

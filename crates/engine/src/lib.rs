@@ -31,6 +31,7 @@ mod persistence;
 mod policy;
 mod polling;
 mod random;
+mod reference_clock;
 mod report;
 mod reporting;
 mod resolution;
@@ -43,21 +44,24 @@ mod timers;
 
 pub use chime_discipline::{LocalReference, SourceOptions};
 pub use chime_ke::KeOutcome;
+pub use chime_refclock::{Reading, ReadingKind, pulse::Pulses};
 pub use config::{
     AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
-    NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceMode,
+    NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, ReferenceClockConfig, SourceConfig,
+    SourceMode,
 };
 pub use engine::Engine;
 pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};
 pub use input::{
-    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ResolveFailure, SendFailure,
-    SourceChange, SourceKey, SourceMatch, TimestampSource, Timestamped, Tuning, TxToken,
+    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ReferenceClockId, ResolveFailure,
+    SendFailure, SourceChange, SourceKey, SourceMatch, TimestampSource, Timestamped, Tuning, TxToken,
 };
 pub use output::{EstablishKeys, Request, Transmit};
 pub use persistence::{
     SavedAssociation, SavedCertificate, SavedClock, StateError, decode_clock, decode_nts_state, encode_clock,
     encode_nts_state,
 };
+pub use reference_clock::ReadingRefusal;
 pub use report::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardReport, EngineReport,
     EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, NtpReport, RecentReport,

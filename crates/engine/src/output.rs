@@ -1,6 +1,6 @@
 //! What the engine wants: datagrams, lookups, key establishments.
 
-use crate::{AddressFamily, EstablishmentId, ExchangeId, LookupId, SourceKey, TxToken};
+use crate::{AddressFamily, EstablishmentId, ExchangeId, LookupId, ReferenceClockId, SourceKey, TxToken};
 use chime_nts::AeadAlgorithm;
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,6 +37,8 @@ pub enum Request {
     CancelEstablishment(EstablishmentId),
     /// Close an exchange's socket.
     CloseExchange(ExchangeId),
+    /// Read a reference clock now; answered by [`crate::Input::ReferenceClock`], also when there is nothing new.
+    ReadReferenceClock(ReferenceClockId),
     /// Keys or cookies changed: write [`crate::Engine::nts_state`] soon.
     SaveState,
 }

@@ -13,6 +13,14 @@ pub(crate) struct Effective {
     pub(crate) admitted: bool,
 }
 
+/// Whether authenticated sources decide over others: in a mixture of both.
+pub(crate) fn authenticated_decide(policy: AuthenticationPolicy, all: &[SourceConfig]) -> bool {
+    let counted = || all.iter().filter(|other| !other.options.no_select);
+    policy == AuthenticationPolicy::Mixed
+        && counted().any(SourceConfig::is_authenticated)
+        && counted().any(|other| !other.is_authenticated())
+}
+
 /// Applies the policy to one of the configured sources. Sources that are never selected count for nothing, as in chrony.
 pub(crate) fn effective(
     policy: AuthenticationPolicy,
@@ -25,13 +33,12 @@ pub(crate) fn effective(
     }
     let counted = || all.iter().filter(|other| !other.options.no_select);
     let some_authenticated = counted().any(SourceConfig::is_authenticated);
-    let both_kinds = some_authenticated && counted().any(|other| !other.is_authenticated());
     let admitted = match policy {
         AuthenticationPolicy::Required => source.is_authenticated(),
         AuthenticationPolicy::Preferred => source.is_authenticated() || !some_authenticated,
         AuthenticationPolicy::Mixed | AuthenticationPolicy::Ignored => true,
     };
-    if policy == AuthenticationPolicy::Mixed && both_kinds && source.is_authenticated() {
+    if source.is_authenticated() && authenticated_decide(policy, all) {
         options.trust = true;
         options.require = true;
     }

@@ -137,6 +137,8 @@ pub enum SourceKind {
     Pool,
     /// A peer in symmetric mode.
     Peer,
+    /// A reference clock: it has no address, and its name is its reference identifier.
+    ReferenceClock,
 }
 
 /// One association, or the place of one that is still wanted.
@@ -150,6 +152,12 @@ pub struct SourceReport {
     pub name: String,
     /// Server or pool.
     pub kind: SourceKind,
+    /// The driver of a reference clock (`shm`, `pps`, ...), empty for others.
+    #[serde(default)]
+    pub driver: String,
+    /// What the driver reads: a path or a number; empty for others.
+    #[serde(default)]
+    pub device: String,
     /// Where requests go; `None` while it is unknown.
     pub remote: Option<SocketAddr>,
     /// Our reference identifier for this source: its IPv4 address, or the start of the MD5 of its IPv6 address.

@@ -4,6 +4,7 @@ use crate::association::{Association, Credentials};
 use crate::engine::Engine;
 use crate::interleaved::AnswerMode;
 use crate::packet_tests::reference_id;
+use crate::reference_clock::ReferenceClock;
 use crate::source::{EstablishmentState, Source};
 use crate::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardCounters, DiscardReport,
@@ -54,12 +55,15 @@ impl Engine {
         let selected =
             system.selected.and_then(|id| self.association_index(id)).map(|at| &self.associations[at]);
         let selected = selected.filter(|_| system.synchronized);
+        let clock = system.selected.filter(|_| system.synchronized);
+        let clock = clock.and_then(|id| self.reference_clock_index(id));
+        let clock = clock.map(|index| self.reference_clocks[index].name());
         let unix = |at: MonoTime| now.system.unix_seconds_f64() + at.seconds_since(now.mono);
         TrackingReport {
             synchronized: system.synchronized,
             reference_id: system.reference_id,
             address: selected.map(|association| association.remote.ip()),
-            name: selected.map(|association| self.source_name(association)),
+            name: selected.map(|association| self.source_name(association)).or(clock),
             stratum: system.stratum,
             leap: leap(system.leap),
             reference_unix_seconds: match system.reference_at {
@@ -105,14 +109,17 @@ impl Engine {
         }
     }
 
+    /// Reference clocks need no authentication: whoever could forge them is on this machine already.
     fn only_authenticated_in_use(&self, now: MonoTime) -> bool {
         let mut in_use =
             self.associations.iter().filter(|association| self.is_in_use(now, association.id)).peekable();
-        in_use.peek().is_some() && in_use.all(Association::is_authenticated)
+        let has_clock = self.reference_clocks.iter().any(|clock| self.is_in_use(now, clock.id));
+        (has_clock || in_use.peek().is_some()) && in_use.all(Association::is_authenticated)
     }
 
     fn source_reports(&self, now: ClockReading) -> Vec<SourceReport> {
-        let mut reports = Vec::new();
+        let mut reports: Vec<SourceReport> =
+            self.reference_clocks.iter().map(|clock| self.reference_clock_report(now, clock)).collect();
         for source in &self.sources {
             let before = reports.len();
             reports.extend(
@@ -126,6 +133,36 @@ impl Engine {
             }
         }
         reports
+    }
+
+    fn reference_clock_report(&self, now: ClockReading, clock: &ReferenceClock) -> SourceReport {
+        let options = (&clock.config.options, &clock.effective);
+        let base = SourceReport {
+            id: clock.id.0,
+            // Numbers of sources grow from below.
+            source: u32::MAX - clock.id.0,
+            name: clock.name(),
+            kind: SourceKind::ReferenceClock,
+            driver: clock.config.driver.clone(),
+            device: clock.config.device.clone(),
+            reference_id: clock.config.reference_id,
+            online: true,
+            poll: clock.config.poll,
+            poll_min: clock.config.poll,
+            poll_max: clock.config.poll,
+            reach: clock.reach,
+            state: if clock.effective.no_select { 'N' } else { 'M' },
+            statistics: unknown_statistics(),
+            selection: SelectionReport { score: 1.0, ..selection(options) },
+            ..SourceReport::default()
+        };
+        match self.discipline.source_report(now.mono, clock.id) {
+            Some(statistics) => SourceReport {
+                ntp: as_answer(&statistics, clock),
+                ..with_statistics(base, &statistics, options)
+            },
+            None => base,
+        }
     }
 
     fn association_report(
@@ -157,7 +194,9 @@ impl Engine {
             ..source_base(source)
         };
         match statistics {
-            Some(statistics) => with_statistics(base, &statistics, source),
+            Some(statistics) => {
+                with_statistics(base, &statistics, (&source.config.options, &source.effective.options))
+            }
             None => base,
         }
     }
@@ -216,10 +255,8 @@ fn source_base(source: &Source) -> SourceReport {
         state: if source.effective.options.no_select { 'N' } else { 'M' },
         statistics: unknown_statistics(),
         selection: SelectionReport {
-            configured: options(&source.config.options),
-            effective: options(&source.effective.options),
             score: 1.0,
-            ..SelectionReport::default()
+            ..selection((&source.config.options, &source.effective.options))
         },
         last_error: source.last_error.clone(),
         ..SourceReport::default()
@@ -255,7 +292,18 @@ fn unknown_statistics() -> StatisticsReport {
     StatisticsReport { skew_ppm: 2000.0, standard_deviation_seconds: 4.0, ..StatisticsReport::default() }
 }
 
-fn with_statistics(base: SourceReport, statistics: &SourceStatistics, source: &Source) -> SourceReport {
+/// Options as configured and after the policy.
+type Options<'a> = (&'a SourceOptions, &'a SourceOptions);
+
+fn selection((configured, effective): Options<'_>) -> SelectionReport {
+    SelectionReport {
+        configured: options(configured),
+        effective: options(effective),
+        ..SelectionReport::default()
+    }
+}
+
+fn with_statistics(base: SourceReport, statistics: &SourceStatistics, options: Options<'_>) -> SourceReport {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     SourceReport {
         stratum: statistics.stratum,
@@ -275,15 +323,42 @@ fn with_statistics(base: SourceReport, statistics: &SourceStatistics, source: &S
             standard_deviation_seconds: statistics.standard_deviation,
         },
         selection: SelectionReport {
-            configured: options(&source.config.options),
-            effective: options(&source.effective.options),
             leap: leap(statistics.leap),
             score: statistics.score,
             // The sign changes, so the ends change places.
             low_seconds: -statistics.high,
             high_seconds: -statistics.low,
+            ..selection(options)
         },
         ..base
+    }
+}
+
+/// What a server would have answered that has this clock: some reports know servers only.
+fn as_answer(statistics: &SourceStatistics, clock: &ReferenceClock) -> NtpReport {
+    /// What each packet test says of itself when it was passed.
+    const ALL_TESTS: u16 = 0x3ff;
+    NtpReport {
+        answered: statistics.last_sample_age.is_some(),
+        leap: leap_bits(statistics.leap),
+        version: 4,
+        mode: 4,
+        stratum: statistics.stratum,
+        poll: clock.config.poll,
+        root_delay_seconds: clock.config.delay,
+        reference_id: clock.config.reference_id,
+        offset_seconds: statistics.measured_offset,
+        tests: ALL_TESTS,
+        ..NtpReport::default()
+    }
+}
+
+const fn leap_bits(leap: Leap) -> u8 {
+    match leap {
+        Leap::NoWarning => 0,
+        Leap::Insert => 1,
+        Leap::Delete => 2,
+        Leap::Unsynchronized => 3,
     }
 }
 
@@ -356,7 +431,7 @@ fn establishment_report(now: MonoTime, source: &Source) -> Option<EstablishmentR
 
 fn activity(sources: &[SourceReport]) -> ActivityReport {
     let mut activity = ActivityReport::default();
-    for source in sources {
+    for source in sources.iter().filter(|source| source.kind != SourceKind::ReferenceClock) {
         // One that is configured by its address needs no look-up, asked already or not.
         let is_known = source.remote.is_some()
             || (source.authentication.mode != AuthenticationMode::Nts

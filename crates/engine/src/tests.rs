@@ -9,6 +9,7 @@ mod nts;
 mod plain;
 mod pools;
 mod properties;
+mod reference_clocks;
 mod restart;
 mod symmetric;
 mod world;

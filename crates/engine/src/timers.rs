@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub(crate) enum Timer {
     /// No answer came: the exchange ends.
     ExchangeDeadline(SourceId),
+    /// Read a reference clock.
+    ReferenceClock(SourceId),
     /// Send the next request.
     Poll(SourceId),
     /// Look the source's name up.

@@ -438,6 +438,8 @@ impl World {
             Request::CloseExchange(exchange) => {
                 self.open.remove(&exchange);
             }
+            // There are none in these worlds.
+            Request::ReadReferenceClock(_) => {}
             Request::SaveState => self.disk.save_nts(&self.engine),
         }
     }

@@ -364,6 +364,8 @@ impl World {
                 |(_, _, pending)| !matches!(pending, Pending::Ke(request) if request.establishment == id),
             ),
             Request::CloseExchange(_) => self.open_sockets -= 1,
+            // There are none in these worlds.
+            Request::ReadReferenceClock(_) => {}
             Request::SaveState => self.saves += 1,
         }
     }
