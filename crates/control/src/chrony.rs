@@ -8,7 +8,7 @@ mod commands;
 mod encode;
 mod reports;
 
-use chime_engine::{Command, SourceConfig, SourceMatch, SourceReport};
+use chime_engine::{Command, SourceConfig, SourceKind, SourceMatch, SourceReport};
 use chime_server::AccessRule;
 use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_OCTETS, REQUEST_OCTETS_MAX};
 use std::net::IpAddr;
@@ -365,13 +365,19 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
 fn find(sources: &[SourceReport], address: Address) -> Option<&SourceReport> {
     sources.iter().find(|source| match address {
         Address::Ip(address) => ip_of(source) == Some(address),
-        Address::Id(id) => source.remote.is_none() && source.id == id,
+        Address::Id(id) => {
+            source.remote.is_none() && source.kind != SourceKind::ReferenceClock && source.id == id
+        }
         Address::Unspecified => false,
     })
 }
 
 /// The address of a source; of one that is offline and was never asked, the one that it was configured with.
 fn ip_of(source: &SourceReport) -> Option<IpAddr> {
+    // Four letters can look like an address.
+    if source.kind == SourceKind::ReferenceClock {
+        return None;
+    }
     let remote = source.remote.map(|remote| remote.ip());
     remote.or_else(|| source.name.parse().ok()).map(|address| address.to_canonical())
 }

@@ -6,9 +6,11 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use chime_discipline::Leap;
 use chime_engine::{LeapReport, SourceReport, TimestampSource, TrackingReport};
 
 use crate::CivilDate;
+use chime_time::NtpDate;
 
 /// The heading of `measurements.log`.
 pub const MEASUREMENTS: &str = "   Date (UTC) Time     IP Address   L St 123 567 ABCD  LP RP Score    Offset  Peer del. Peer disp.  Root del. Root disp. Refid     MTxRx";
@@ -19,6 +21,9 @@ pub const TRACKING: &str = "   Date (UTC) Time     IP Address   St   Freq ppm   
 /// The heading of `selection.log`.
 pub const SELECTION: &str =
     "   Date (UTC) Time     IP Address   S EOpts Reach Score Last sample  Low end   High end";
+
+/// The heading of `refclocks.log`.
+pub const REFCLOCKS: &str = "   Date (UTC) Time         Refid  DP L P  Raw offset   Cooked offset      Disp.";
 
 /// The heading of `tempcomp.log`.
 pub const TEMPCOMP: &str = "   Date (UTC) Time        Temp.       Comp.";
@@ -121,6 +126,48 @@ pub fn tracking(unix_seconds: f64, tracking: &TrackingReport, combined: usize, o
 #[must_use]
 pub fn temperature(unix_seconds: f64, temperature: f64, ppm: f64) -> String {
     format!("{} {} {}", when(unix_seconds), exponent(temperature, 4, 11), exponent(ppm, 4, 11))
+}
+
+/// What a line of `refclocks.log` is about: a reading, or a sample that was made of several.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ReferenceClockEntry<'a> {
+    /// When, by the system clock.
+    pub at: NtpDate,
+    /// The reference identifier.
+    pub name: &'a str,
+    /// Of a reading: its number since the last sample, whether it is a pulse, and its offset as it was measured, seconds.
+    pub reading: Option<(u32, bool, f64)>,
+    /// What it says of leap seconds.
+    pub leap: Leap,
+    /// The offset that counts, seconds, positive: our clock is slow.
+    pub offset: f64,
+    /// Its dispersion, seconds.
+    pub dispersion: f64,
+}
+
+/// A line of `refclocks.log`.
+#[must_use]
+pub fn reference_clock(entry: &ReferenceClockEntry<'_>) -> String {
+    let leap = match entry.leap {
+        Leap::NoWarning => 'N',
+        Leap::Insert => '+',
+        Leap::Delete => '-',
+        Leap::Unsynchronized => '?',
+    };
+    let (number, pulse, raw) = match entry.reading {
+        Some((number, is_pulse, raw)) => {
+            (format!("{number:3}"), u8::from(is_pulse).to_string(), exponent(raw, 6, 13))
+        }
+        None => ("  -".to_owned(), "-".to_owned(), "      -      ".to_owned()),
+    };
+    format!(
+        "{}.{:06} {:<5} {number} {leap} {pulse} {raw} {} {}",
+        when(entry.at.unix_seconds() as f64),
+        entry.at.subsec_nanos() / 1000,
+        entry.name,
+        exponent(entry.offset, 6, 13),
+        exp(entry.dispersion),
+    )
 }
 
 /// A line of `selection.log` about `source`.
@@ -327,6 +374,33 @@ mod tests {
         assert_eq!(
             super::selection(WHEN, &source),
             "2026-11-20 15:03:41 127.0.0.11      M --PTR    0  1.00  0.000e+00  0.000e+00  0.000e+00"
+        );
+    }
+
+    #[test]
+    fn readings_and_samples_of_reference_clocks_are_the_lines_that_chronyd_writes() {
+        let at = |nanos| NtpDate::from_unix(1_795_187_025, nanos);
+        let reading = ReferenceClockEntry {
+            at: at(638_028_000),
+            name: "GPS",
+            reading: Some((7, false, 1.2e-4)),
+            leap: Leap::NoWarning,
+            offset: 1.223_279e-4,
+            dispersion: 1e-8,
+        };
+        assert_eq!(
+            reference_clock(&reading),
+            "2026-11-20 15:03:45.638028 GPS     7 N 0  1.200000e-04  1.223279e-04  1.000e-08"
+        );
+        let sample = ReferenceClockEntry {
+            at: NtpDate::from_unix(1_795_187_023, 881_231_000),
+            reading: None,
+            offset: 1.223_353e-4,
+            ..reading
+        };
+        assert_eq!(
+            reference_clock(&sample),
+            "2026-11-20 15:03:43.881231 GPS     - N -       -        1.223353e-04  1.000e-08"
         );
     }
 

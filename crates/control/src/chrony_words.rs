@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 
 use chime_discipline::{ClockCommand, DisciplineEvent, SourceId, StepEvidence};
 use chime_engine::{
-    AuthenticationMode, EngineReport, Event, KeFailure, RemovalReason, SourceKey, SourceRefusal, SourceReport,
+    AuthenticationMode, EngineReport, Event, KeFailure, RemovalReason, SourceKey, SourceKind, SourceRefusal,
+    SourceReport,
 };
 use chime_wire::KissCode;
 
@@ -59,6 +60,8 @@ pub struct ChronyWords {
     leaving: BTreeMap<SourceKey, SocketAddr>,
     /// The state of sources in the last report, by their number.
     states: BTreeMap<u32, char>,
+    /// Names of the reference clocks.
+    clocks: BTreeMap<SourceId, String>,
     stepped: bool,
 }
 
@@ -78,6 +81,7 @@ impl ChronyWords {
             sources: BTreeMap::new(),
             leaving: BTreeMap::new(),
             states: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             stepped: false,
         }
     }
@@ -97,6 +101,13 @@ impl ChronyWords {
                 self.sources.insert(*association, known);
                 vec![line]
             }
+            Event::ReferenceClockAdded { clock, name } => {
+                self.clocks.insert(*clock, name.clone());
+                vec![debug(format!("Added refclock {name}"))]
+            }
+            Event::ReferenceClockRead { .. }
+            | Event::ReferenceClockSampled { .. }
+            | Event::ReadingRefused { .. } => Vec::new(),
             Event::AssociationRemoved { association, remote, reason } => {
                 let known = self.sources.remove(association);
                 let shown = known.as_ref().map_or_else(|| remote.ip().to_string(), shown);
@@ -152,8 +163,11 @@ impl ChronyWords {
             if last == Some(source.state) {
                 continue;
             }
-            let Some(remote) = source.remote else { continue };
-            let address = remote.ip();
+            let address = match source.remote {
+                Some(remote) => remote.ip().to_string(),
+                None if source.kind == SourceKind::ReferenceClock => source.name.clone(),
+                None => continue,
+            };
             let (distance, jitter) = (self.settings.max_distance, self.settings.max_jitter);
             match source.state {
                 'd' => lines.push(warning(format!(
@@ -230,7 +244,8 @@ impl ChronyWords {
     }
 
     fn shown(&self, id: SourceId) -> String {
-        self.sources.get(&id).map_or_else(|| format!("ID#{:010}", id.0), shown)
+        let clock = self.clocks.get(&id).cloned();
+        clock.or_else(|| self.sources.get(&id).map(shown)).unwrap_or_else(|| format!("ID#{:010}", id.0))
     }
 }
 

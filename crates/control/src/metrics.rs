@@ -5,9 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
-use std::net::IpAddr;
 
-use chime_engine::{AuthenticationMode, LeapReport, SourceReport};
+use chime_engine::{AuthenticationMode, LeapReport, SourceKind, SourceReport};
 
 use crate::Snapshot;
 use crate::text::sign;
@@ -174,16 +173,19 @@ fn sources(out: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
-/// The sources that have an address, each pair of name and address once: a scraper refuses the
+/// The sources that have an address or a device, each pair of name and address once: a scraper refuses the
 /// whole text when a series appears twice.
 fn resolved(snapshot: &Snapshot) -> Vec<(&SourceReport, String)> {
-    let mut seen = BTreeSet::<(&str, IpAddr)>::new();
+    let mut seen = BTreeSet::<(&str, String)>::new();
     let mut listed = Vec::new();
     for source in &snapshot.engine.sources {
-        if let Some(remote) = source.remote
-            && seen.insert((&source.name, remote.ip()))
-        {
-            listed.push((source, remote.ip().to_string()));
+        let address = match (source.remote, source.kind) {
+            (Some(remote), _) => remote.ip().to_string(),
+            (None, SourceKind::ReferenceClock) => format!("{}:{}", source.driver, source.device),
+            (None, _) => continue,
+        };
+        if seen.insert((&source.name, address.clone())) {
+            listed.push((source, address));
         }
     }
     listed

@@ -5,7 +5,7 @@
 //! text. The names of the members are ntpd-rs's; all of those that any release of its tools asks for are there, and they
 //! ignore the others.
 
-use chime_engine::{AuthenticationMode, LeapReport, SourceReport};
+use chime_engine::{AuthenticationMode, LeapReport, SourceKind, SourceReport};
 use serde::Serialize;
 
 use crate::Snapshot;
@@ -159,8 +159,19 @@ impl System {
 }
 
 impl Source {
-    /// A source without address is no source yet, as in ntpd-rs.
+    /// A source without address is no source yet, as in ntpd-rs; a reference clock has the path of its device.
     fn of(snapshot: &Snapshot, source: &SourceReport) -> Option<Self> {
+        if source.kind == SourceKind::ReferenceClock {
+            let anywhere = std::net::SocketAddr::from(([0; 4], 0));
+            let with_address =
+                SourceReport { remote: Some(anywhere), kind: SourceKind::Server, ..source.clone() };
+            let device = source.device.clone();
+            return Self::of(snapshot, &with_address).map(|one| Self {
+                name: device.clone(),
+                address: device,
+                ..one
+            });
+        }
         let remote = source.remote?;
         let is_nts = source.authentication.mode == AuthenticationMode::Nts;
         let port = if is_nts {

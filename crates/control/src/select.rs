@@ -20,6 +20,9 @@ impl Names {
     pub fn of(self, source: &SourceReport) -> Cow<'_, str> {
         match (self, source.remote) {
             (Self::Configured, _) => Cow::Borrowed(&source.name),
+            (Self::Addresses, None) if source.kind == SourceKind::ReferenceClock => {
+                Cow::Borrowed(&source.name)
+            }
             (Self::Addresses, Some(remote)) => Cow::Owned(remote.ip().to_string()),
             (Self::Addresses, None) => Cow::Owned(format!("ID#{:010}", source.id)),
         }
@@ -37,7 +40,7 @@ pub fn visible(sources: &[SourceReport], all: bool) -> Vec<&SourceReport> {
     sources
         .iter()
         .filter(|source| {
-            all || source.remote.is_some() || source.kind == SourceKind::Server || !has_members(source.source)
+            all || source.remote.is_some() || source.kind != SourceKind::Pool || !has_members(source.source)
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceReport};
+use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceKind, SourceReport};
 
 use crate::check::{REPORT_AGE_MAX, interference, usable_sources, wanted};
 use crate::text::number::{human, human_age};
@@ -99,6 +99,8 @@ fn source_warning(source: &SourceReport) -> Option<String> {
             let why = s.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             Some(format!("{name} does not answer{why}"))
         }
+        s if s.kind == SourceKind::ReferenceClock => (s.reach == 0)
+            .then(|| format!("reference clock {name} ({} {}) gives no time", s.driver, s.device)),
         s if s.remote.is_none() && !waits_for_keys => Some(format!("{name} has no address")),
         _ => None,
     }

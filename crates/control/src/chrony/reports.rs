@@ -38,17 +38,26 @@ pub(super) fn source_data(source: &SourceReport) -> Answer {
         _ => 1,
     };
     report(3, |out| {
-        out.address(address_of(source))
-            .half(i16::from(source.poll).cast_unsigned())
-            .half(u16::from(source.stratum))
-            .half(state)
-            .half(u16::from(source.kind == SourceKind::Peer))
-            .half(0)
-            .half(u16::from(source.reach))
-            .age(source.last_sample_age_seconds)
-            .float(source.measured_offset_seconds)
-            .float(source.offset_seconds)
-            .float(source.error_seconds);
+        out.address(if source.kind == SourceKind::ReferenceClock {
+            // Where there is no field for it, the reference identifier is the address.
+            Address::Ip(IpAddr::from(source.reference_id))
+        } else {
+            address_of(source)
+        })
+        .half(i16::from(source.poll).cast_unsigned())
+        .half(u16::from(source.stratum))
+        .half(state)
+        .half(match source.kind {
+            SourceKind::Server | SourceKind::Pool => 0,
+            SourceKind::Peer => 1,
+            SourceKind::ReferenceClock => 2,
+        })
+        .half(0)
+        .half(u16::from(source.reach))
+        .age(source.last_sample_age_seconds)
+        .float(source.measured_offset_seconds)
+        .float(source.offset_seconds)
+        .float(source.error_seconds);
     })
 }
 
@@ -300,7 +309,11 @@ fn report(kind: u16, write: impl FnOnce(&mut Payload)) -> Answer {
 }
 
 fn address_of(source: &SourceReport) -> Address {
-    super::ip_of(source).map_or(Address::Id(source.id), |address| ip(Some(address)))
+    match (super::ip_of(source), source.kind) {
+        (_, SourceKind::ReferenceClock) => Address::Unspecified,
+        (Some(address), _) => ip(Some(address)),
+        (None, _) => Address::Id(source.id),
+    }
 }
 
 fn ip(address: Option<IpAddr>) -> Address {

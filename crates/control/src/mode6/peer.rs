@@ -196,6 +196,9 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
         } else {
             0
         }),
+        "srchost" if source.kind == SourceKind::ReferenceClock => {
+            items.add_quoted("srchost", &clock_name(source));
+        }
         "srchost" => {
             if let Some(name) = hostname(source) {
                 items.add_quoted("srchost", name);
@@ -215,7 +218,7 @@ fn add_count(source: &SourceReport, name: &str, items: &mut Items) {
     };
     let age = source.last_sample_age_seconds.map_or(0.0, finite);
     let value = match name {
-        "config" => u64::from(source.kind == SourceKind::Server || source.remote.is_none()),
+        "config" => u64::from(source.kind != SourceKind::Pool || source.remote.is_none()),
         "authenable" => u64::from(source.authentication.mode != AuthenticationMode::None),
         "authentic" => u64::from(ntp.total_valid_rx > 0),
         "received" => ntp.total_rx,
@@ -251,6 +254,7 @@ fn refid(source: &SourceReport) -> String {
         (None, SourceKind::Pool) => "POOL".to_owned(),
         (None, SourceKind::Server) if is_nts => "NTS".to_owned(),
         (None, SourceKind::Server | SourceKind::Peer) => "DNS".to_owned(),
+        (None, SourceKind::ReferenceClock) => source.name.clone(),
         (Some(_), _) if source.ntp.answered => {
             reference_id(source.ntp.stratum, source.ntp.reference_id, "INIT")
         }
@@ -262,6 +266,14 @@ fn refid(source: &SourceReport) -> String {
 fn hostname(source: &SourceReport) -> Option<&str> {
     let is_member = source.kind == SourceKind::Pool && source.remote.is_some();
     (!is_member && source.name.parse::<IpAddr>().is_err()).then_some(source.name.as_str())
+}
+
+/// `SHM(0)`: the driver, and the number that its device has, if any.
+fn clock_name(source: &SourceReport) -> String {
+    let device = source.device.split(':').next().unwrap_or_default();
+    let digits = device.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
+    let unit = device.get(digits..).filter(|unit| !unit.is_empty()).unwrap_or("0");
+    format!("{}({unit})", source.driver.to_ascii_uppercase())
 }
 
 fn cookies(source: &SourceReport) -> i32 {

@@ -115,11 +115,12 @@ pub(crate) const fn sign(state: char) -> char {
     }
 }
 
-/// A server, `^`, or a peer, `=`.
+/// A server, `^`, a peer, `=`, or a reference clock, `#`.
 pub(crate) const fn kind_letter(source: &SourceReport) -> char {
     match source.kind {
         SourceKind::Server | SourceKind::Pool => '^',
         SourceKind::Peer => '=',
+        SourceKind::ReferenceClock => '#',
     }
 }
 
