@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::{
-    AddressFamily, Authentication, AuthenticationPolicy, Model, NtpServer, NtsTrust, RequireNts, Source,
-    SourceKind,
+    AddressFamily, Authentication, AuthenticationPolicy, Model, NtpServer, NtsTrust, ReferenceClock,
+    RequireNts, Source, SourceKind,
 };
 
 /// What a configuration means.
@@ -25,19 +25,39 @@ pub struct Explanation {
 /// Explains a model. Nothing is looked up: what files hold and who may read them is for the caller to add.
 #[must_use]
 pub fn explain(model: &Model) -> Explanation {
-    let clocks = model.reference_clocks.iter().map(|clock| {
-        format!(
-            "Reference clock {} ({}): not used, as there is no driver for it here.",
-            clock.driver.to_uppercase(),
-            clock.parameter
-        )
-    });
+    let clocks = model.reference_clocks.iter().zip(0..).map(|(clock, index)| reference_clock(clock, index));
     Explanation {
         sources: model.sources.iter().map(source).chain(clocks).collect(),
         clock: clock(model),
         serving: serving(model),
         weaknesses: weaknesses(model),
     }
+}
+
+fn reference_clock(clock: &ReferenceClock, index: usize) -> String {
+    let driver = clock.driver.to_uppercase();
+    if !clock.is_supported() {
+        let parameter = &clock.parameter;
+        return format!(
+            "Reference clock {driver} ({parameter}): not used, as there is no driver for it here."
+        );
+    }
+    let what = match (clock.tells_pulses(), &clock.lock) {
+        (true, Some(lock)) => format!("tells when seconds begin, and {lock} which"),
+        (true, None) => {
+            "tells when seconds begin, and our own clock which, once another source keeps it".to_owned()
+        }
+        (false, _) if clock.local => "is even, and knows no time".to_owned(),
+        (false, _) => "tells the time".to_owned(),
+    };
+    let marks = [
+        (clock.no_select, "watched, never followed"),
+        (clock.prefer, "preferred"),
+        (clock.trust, "trusted"),
+        (clock.require, "required"),
+    ];
+    let marks: String = marks.iter().filter(|mark| mark.0).map(|mark| format!("; {}", mark.1)).collect();
+    format!("Reference clock {} ({driver} {}): {what}{marks}.", clock.name(index), clock.parameter)
 }
 
 fn source(source: &Source) -> String {
@@ -343,8 +363,9 @@ fn clock_weaknesses(model: &Model, weak: &mut Vec<String>) {
     if plain && step.running_panic.forward.is_none() && step.running_panic.backward.is_none() {
         weak.push("No correction is too large, although not all sources are authenticated.".to_owned());
     }
-    if !model.reference_clocks.is_empty() {
-        weak.push("Reference clocks are configured and cannot be used.".to_owned());
+    let unusable = model.reference_clocks.iter().filter(|clock| !clock.is_supported()).count();
+    if unusable > 0 {
+        weak.push(format!("{unusable} of the configured reference clocks cannot be used."));
     }
     if model.synchronization.local_clock.is_some_and(|local| local.stratum < 8) && !model.servers.is_empty() {
         weak.push(

@@ -275,7 +275,30 @@ impl Writer {
         self.some("reference-id", clock.reference_id.as_ref(), |name| quoted(name));
         self.some("poll-interval", clock.poll_exponent.as_ref(), ToString::to_string);
         self.some("precision", clock.precision.as_ref(), |precision| float(*precision));
+        self.set(
+            "driver-poll-interval",
+            &clock.driver_poll_exponent,
+            &default.driver_poll_exponent,
+            ToString::to_string,
+        );
+        self.set("filter", &clock.filter, &default.filter, ToString::to_string);
         self.number("offset", clock.offset_correction, default.offset_correction);
+        self.number("delay", clock.delay, default.delay);
+        self.number("max-dispersion", clock.max_dispersion, default.max_dispersion);
+        self.some("lock", clock.lock.as_ref(), |name| quoted(name));
+        self.set("rate", &clock.rate, &default.rate, ToString::to_string);
+        self.set("max-lock-pulses", &clock.max_lock_pulses, &default.max_lock_pulses, ToString::to_string);
+        self.number("pulse-width", clock.pulse_width, default.pulse_width);
+        self.flag("pps", clock.pps, default.pps);
+        self.flag("tai", clock.tai, default.tai);
+        self.flag("local", clock.local, default.local);
+        self.set(
+            "max-unreachable-polls",
+            &clock.max_unreachable_polls,
+            &default.max_unreachable_polls,
+            ToString::to_string,
+        );
+        self.some("baud", clock.baud.as_ref(), ToString::to_string);
         self.set("stratum", &clock.stratum, &default.stratum, ToString::to_string);
         self.flag("prefer", clock.prefer, default.prefer);
         self.flag("noselect", clock.no_select, default.no_select);

@@ -304,7 +304,7 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "log tracking rtc",
         "cmdallow gateway.example",
         "opencommands sources",
-        "refclock PHC /dev/ptp0 poll 3 dpoll -2 tai",
+        "refclock RTC /dev/rtc:utc",
         "server a extfield F323",
         "server a asymmetry 0.1",
         "server a maxsources 3",
@@ -540,7 +540,9 @@ fn xleave_asks_for_interleaved_mode() {
 fn every_form_of_the_specification_is_understood() {
     const FORMS: &str = include_str!("../testdata/spec/chrony-forms.conf");
     for (number, line) in FORMS.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
-        let text = Text::new("chrony.conf", line);
+        // TAI alone is no time.
+        let leap_table = if line.contains(" tai") { "\nleapsectz right/UTC" } else { "" };
+        let text = Text::new("chrony.conf", format!("{line}{leap_table}"));
         match parse(&text, &nothing) {
             Ok(loaded) => {
                 assert!(loaded.warnings.0.len() <= 1, "line {}: {line}: {}", number + 1, loaded.warnings)
@@ -604,4 +606,41 @@ fn network_cards_are_told_to_stamp_as_chrony_tells_them() {
     {
         assert!(parse(&Text::new("x", wrong), &nothing).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn reference_clocks_have_all_of_their_options_and_names_of_their_own() {
+    let loaded = load(
+        "refclock SHM 0:perm=0660 refid NMEA poll 3 dpoll -1 filter 32 offset 0.35 delay 0.1 precision 1e-3 \
+         maxdispersion 0.2 stratum 2 noselect maxunreach 5\nrefclock PPS /dev/pps0:clear lock NMEA rate 5 maxlockage 7 \
+         width 0.1 prefer trust require\nrefclock SOCK /run/x.sock pps\nrefclock PHC eth0 local\n",
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let [shm, pps, sock, phc] = &loaded.model.reference_clocks[..] else { panic!("four clocks") };
+    assert_eq!(
+        (shm.parameter.as_str(), shm.poll_exponent, shm.driver_poll_exponent),
+        ("0:perm=0660", Some(3), -1)
+    );
+    assert_eq!((shm.filter, shm.offset_correction, shm.delay, shm.precision), (32, 0.35, 0.1, Some(1e-3)));
+    assert_eq!((shm.max_dispersion, shm.stratum, shm.no_select), (0.2, 2, true));
+    assert_eq!(shm.max_unreachable_polls, 5);
+    assert_eq!((pps.reference_id.as_deref(), pps.lock.as_deref()), (Some("PPS1"), Some("NMEA")));
+    assert_eq!((pps.rate, pps.max_lock_pulses, pps.pulse_width), (5, 7, 0.1));
+    assert!(pps.prefer && pps.trust && pps.require && sock.pps && sock.tells_pulses() && phc.local);
+    assert_eq!((sock.reference_id.as_deref(), phc.reference_id.as_deref()), (Some("SOC2"), Some("PHC3")));
+    for (text, message) in [
+        (
+            "refclock SHM 0\nrefclock PPS /dev/pps0 refid SHM0",
+            "another refclock has the refid `SHM0` already",
+        ),
+        ("refclock SHM 256", "a number from 0 to 255"),
+        ("refclock SHM 0:prm=1", "`prm` is no option of the driver SHM"),
+        ("refclock SHM 0 refid ABCDE", "one to four characters"),
+        ("refclock PHC eth0 tai", "nothing says how far TAI is from UTC"),
+    ] {
+        let said = errors(text);
+        assert!(said.contains(message), "{text}: {said}");
+    }
+    let alone = load("refclock PPS /dev/pps0 lock GPS\n");
+    assert!(alone.warnings.0[0].message.contains("no refclock has the refid GPS"), "{}", alone.warnings);
 }

@@ -181,7 +181,7 @@ fn a_server_file_means_what_it_says() {
 }
 
 #[test]
-fn reference_clocks_are_in_the_model_and_said_to_be_without_a_driver() {
+fn reference_clocks_are_in_the_model_with_the_devices_that_ntpd_gives_them() {
     let shm = load_fixture("stratum1-gpsd-shm");
     let [gps, pps] = &shm.model.reference_clocks[..] else { panic!("two clocks") };
     assert_eq!(
@@ -194,18 +194,39 @@ fn reference_clocks_are_in_the_model_and_said_to_be_without_a_driver() {
 
     let serial = load_fixture("stratum1-nmea-pps");
     let [nmea, pps] = &serial.model.reference_clocks[..] else { panic!("two clocks: the third is our own") };
-    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.prefer), ("nmea", "/dev/ttyS0", true));
-    assert_eq!(pps.reference_id.as_deref(), Some("PPS"));
+    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.prefer), ("nmea", "/dev/ttyS0", false));
+    // Its pulses have a line of their own: they are followed in its place.
+    assert_eq!((nmea.no_select, nmea.baud, nmea.offset_correction), (true, Some(9600), 0.4));
+    assert_eq!(
+        (pps.reference_id.as_deref(), pps.lock.as_deref(), pps.prefer),
+        (Some("PPS"), Some("GPS"), true)
+    );
     assert_eq!(serial.model.synchronization.local_clock.map(|local| local.stratum), Some(10));
 
     let classic = load_fixture("classic-fudge");
-    let [nmea] = &classic.model.reference_clocks[..] else { panic!("one clock") };
-    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.stratum), ("nmea", "0", 1));
-    assert_eq!((nmea.reference_id.as_deref(), nmea.prefer, nmea.poll_exponent), (Some("GPS"), true, Some(4)));
+    let [nmea, pps] = &classic.model.reference_clocks[..] else { panic!("two clocks, because of flag1") };
+    assert_eq!((nmea.driver.as_str(), nmea.parameter.as_str(), nmea.stratum), ("nmea", "/dev/gps0", 1));
+    assert_eq!((nmea.reference_id.as_deref(), pps.prefer, nmea.poll_exponent), (Some("GPS"), true, Some(4)));
     assert_eq!(classic.model.synchronization.local_clock.map(|local| local.stratum), Some(12));
     assert_eq!(names(&classic), ["ntp1.example.com"]);
-    let about = warnings(&classic).iter().filter(|(_, it)| it.contains("reference clocks are not")).count();
-    assert_eq!(about, 1);
+    for loaded in [&shm, &serial, &classic] {
+        assert!(warnings(loaded).iter().all(|(_, it)| !it.contains("no driver")), "{:?}", warnings(loaded));
+    }
+    let other = load("refclock spectracom unit 0\n");
+    assert!(warnings(&other).iter().any(|(_, it)| it.contains("no driver for this reference clock")));
+}
+
+#[test]
+fn a_receiver_that_also_tells_pulses_is_two_clocks() {
+    let loaded = load("refclock nmea unit 2 flag1 1 flag2 1 time1 0.001 time2 0.4 mode 0x10 minpoll 3\n");
+    let [nmea, pps] = &loaded.model.reference_clocks[..] else { panic!("two clocks") };
+    assert_eq!((nmea.parameter.as_str(), nmea.baud, nmea.no_select), ("/dev/gps2", Some(9600), true));
+    assert_eq!((nmea.offset_correction, pps.offset_correction), (0.4, 0.001));
+    assert_eq!((pps.driver.as_str(), pps.parameter.as_str()), ("pps", "/dev/gpspps2:clear"));
+    assert_eq!((pps.lock.as_deref(), pps.poll_exponent), (Some("GPS"), Some(3)));
+    let plain = load("refclock nmea unit 2 time1 0.001 time2 0.4\n");
+    let [nmea] = &plain.model.reference_clocks[..] else { panic!("one clock") };
+    assert_eq!((nmea.offset_correction, nmea.no_select), (0.4, false));
 }
 
 #[test]

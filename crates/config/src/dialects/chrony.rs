@@ -9,6 +9,7 @@ mod directives;
 mod files;
 mod hardware_stamps;
 mod line;
+mod refclock;
 mod serving;
 mod source;
 mod unsupported;
@@ -106,6 +107,8 @@ struct Reader<'f> {
     commands: CommandAccess,
     source_directories: Vec<PathBuf>,
     source_place: Option<Diagnostic>,
+    /// Places of the reference clocks.
+    refclock_places: Vec<Diagnostic>,
 }
 
 impl<'f> Reader<'f> {
@@ -124,6 +127,7 @@ impl<'f> Reader<'f> {
             commands: CommandAccess::default(),
             source_directories: Vec::new(),
             source_place: None,
+            refclock_places: Vec::new(),
         }
     }
 
@@ -215,6 +219,7 @@ impl<'f> Reader<'f> {
 
     /// Fills in what depends on several lines.
     fn finish(mut self) -> (Model, Vec<Diagnostic>) {
+        self.finish_reference_clocks();
         let policy = self.policy();
         self.model.authentication = policy;
         // The one use of it: to believe the first answer.

@@ -207,13 +207,15 @@ impl<'f> Reader<'f> {
     }
 
     fn finish_clocks(&mut self) {
+        let mut clocks = Vec::new();
         for clock in std::mem::take(&mut self.clocks) {
             match clock.local_stratum() {
                 // The undisciplined local clock: no reference, but a reason to serve.
                 Some(stratum) => self.serve_local_clock(stratum),
-                None => self.model.reference_clocks.push(clock.clock),
+                None => clocks.push(clock),
             }
         }
+        self.model.reference_clocks = ClockDraft::finish_all(clocks);
         if let Some(stratum) = self.tuning.orphan_stratum {
             self.serve_local_clock(stratum);
         }

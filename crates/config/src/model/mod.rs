@@ -125,7 +125,8 @@ impl Model {
         self.sources.iter().any(|source| source.kind == SourceKind::Peer)
     }
 
-    /// How many associations the sources ask for: a pool counts each of its members.
+    /// How many associations the sources ask for: a pool counts each of its members, a reference clock for one unless it
+    /// tells pulses, which need another source.
     #[must_use]
     pub fn wanted_associations(&self) -> usize {
         self.sources
@@ -135,7 +136,8 @@ impl Model {
                 SourceKind::Server | SourceKind::Peer => 1,
                 SourceKind::Pool { count, .. } => *count,
             })
-            .sum()
+            .sum::<usize>()
+            + self.reference_clocks.iter().filter(|clock| clock.votes()).count()
     }
 
     /// How many sources must agree before the clock is touched, at least 1.

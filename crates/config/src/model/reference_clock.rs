@@ -2,23 +2,50 @@
 
 use super::Origin;
 
-/// A reference clock that was asked for. Whether there is a driver for it is for the daemon to say.
+/// A reference clock that was asked for.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ReferenceClock {
-    /// The driver in lower case: `shm`, `sock`, `pps`, `phc`, `nmea`, `rtc`, ...
+    /// The driver in lower case: one of [`ReferenceClock::DRIVERS`], or one that is not to be had here.
     pub driver: String,
-    /// What the driver reads: a path, or the number of a unit or of a memory segment.
+    /// What the driver reads: a path, or the number of a unit or of a memory segment; behind it, each after a colon, options
+    /// of the driver as chrony has them.
     pub parameter: String,
-    /// The name in reports, at most four ASCII letters; `None`: the driver's own.
+    /// The name in reports, at most four ASCII letters; `None`: made from the driver, see [`ReferenceClock::name`].
     pub reference_id: Option<String>,
-    /// How often a measurement is used: exponent of 2, seconds; `None`: the driver's own.
+    /// How often a sample is used: exponent of 2, seconds; `None`: the driver's own.
     pub poll_exponent: Option<i8>,
+    /// How often the device is read: exponent of 2, seconds.
+    pub driver_poll_exponent: i8,
+    /// Readings in the median filter; 1 at least.
+    pub filter: u32,
     /// Added to each measured offset; seconds, positive when the reference is known to be behind.
     pub offset_correction: f64,
-    /// Standard deviation of its measurements, seconds; `None`: the driver's own.
+    /// Round trip to the primary reference that it claims, seconds.
+    pub delay: f64,
+    /// Standard deviation of its measurements, seconds; `None`: the precision of the clock.
     pub precision: Option<f64>,
-    /// The stratum of the reference itself, 0 to 15.
+    /// Samples with a greater dispersion are not used, seconds; 0: no limit.
+    pub max_dispersion: f64,
+    /// The stratum of the reference itself, 0 to 16.
     pub stratum: u8,
+    /// The reference identifier of the clock that says of which second its pulses are; `None`: our own clock does.
+    pub lock: Option<String>,
+    /// Pulses in each second; 1 at least.
+    pub rate: u32,
+    /// How many pulses may come after the last reading of the clock that it is locked to.
+    pub max_lock_pulses: u32,
+    /// Width of the pulses, seconds; 0: only one edge of each is reported.
+    pub pulse_width: f64,
+    /// Whether only the fraction of the second counts.
+    pub pps: bool,
+    /// Whether it tells TAI.
+    pub tai: bool,
+    /// Whether it only runs evenly, and does not know the time.
+    pub local: bool,
+    /// Speed of a serial line, bit/s; `None`: as it is set.
+    pub baud: Option<u32>,
+    /// Polls for which it can still be followed when it says nothing any more, as [`crate::Source::max_unreachable_polls`].
+    pub max_unreachable_polls: u32,
     /// Preferred over the sources without it.
     pub prefer: bool,
     /// Measured and shown, never believed.
@@ -32,6 +59,9 @@ pub struct ReferenceClock {
 }
 
 impl ReferenceClock {
+    /// The drivers that there are.
+    pub const DRIVERS: &[&str] = &["nmea", "phc", "pps", "shm", "sock"];
+
     /// A reference clock with every default.
     #[must_use]
     pub fn new(driver: &str, parameter: &str) -> Self {
@@ -40,14 +70,93 @@ impl ReferenceClock {
             parameter: parameter.to_owned(),
             reference_id: None,
             poll_exponent: None,
+            driver_poll_exponent: 0,
+            filter: 64,
             offset_correction: 0.0,
+            delay: 1e-9,
             precision: None,
+            max_dispersion: 0.0,
             stratum: 0,
+            lock: None,
+            rate: 1,
+            max_lock_pulses: 2,
+            pulse_width: 0.0,
+            pps: false,
+            tai: false,
+            local: false,
+            baud: None,
+            max_unreachable_polls: 0,
             prefer: false,
             no_select: false,
             trust: false,
             require: false,
             origin: None,
         }
+    }
+
+    /// Whether there is a driver for it. That for hardware clocks does not take their stamps of external pulses.
+    #[must_use]
+    pub fn is_supported(&self) -> bool {
+        Self::DRIVERS.contains(&self.driver.as_str())
+            && !self.driver_options().any(|(name, _)| name == "extpps")
+    }
+
+    /// Whether it tells pulses only, and another clock of which second they are.
+    #[must_use]
+    pub fn tells_pulses(&self) -> bool {
+        self.pps || self.driver == "pps"
+    }
+
+    /// Whether it can be followed without another source.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.is_supported() && !self.no_select && !self.local && !self.tells_pulses()
+    }
+
+    /// The reference identifier: as configured, or three letters of the driver and its place among all reference clocks,
+    /// which from the eleventh on leaves two letters.
+    #[must_use]
+    pub fn name(&self, index: usize) -> String {
+        if let Some(name) = &self.reference_id {
+            return name.clone();
+        }
+        let letters = if index < 10 { 3 } else { 2 };
+        let driver: String = self.driver.to_ascii_uppercase().chars().take(letters).collect();
+        format!("{driver}{}", index % 100)
+    }
+
+    /// The parameter without the driver's options.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        self.parameter.split(':').next().unwrap_or_default()
+    }
+
+    /// The driver's options: names, and what stands behind `=`.
+    pub fn driver_options(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.parameter.split(':').skip(1).map(|option| match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_of_the_driver_and_its_place() {
+        let clock = ReferenceClock::new("sock", "/run/x.sock");
+        assert_eq!((clock.name(1), clock.name(12)), ("SOC1".to_owned(), "SO12".to_owned()));
+        let named = ReferenceClock { reference_id: Some("GPS".to_owned()), ..clock };
+        assert_eq!(named.name(1), "GPS");
+    }
+
+    #[test]
+    fn options_of_the_driver_stand_behind_its_parameter() {
+        let clock = ReferenceClock::new("phc", "eth0:nocrossts:pin=1");
+        assert_eq!(clock.device(), "eth0");
+        assert_eq!(clock.driver_options().collect::<Vec<_>>(), [("nocrossts", None), ("pin", Some("1"))]);
+        assert!(clock.votes() && !ReferenceClock::new("phc", "eth0:extpps").is_supported());
     }
 }

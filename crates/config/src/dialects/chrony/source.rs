@@ -1,4 +1,4 @@
-//! `server`, `pool`, `peer` and their options; `refclock`.
+//! `server`, `pool`, `peer` and their options.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -275,45 +275,4 @@ fn poll_limits(min: Option<i64>, max: Option<i64>) -> PollLimits {
     let max = max.unwrap_or(10).clamp(LOWEST, HIGHEST).max(min);
     let exponent = |value: i64| i8::try_from(value).unwrap_or(i8::MAX);
     PollLimits { min: exponent(min), max: exponent(max), initial: exponent(min) }
-}
-
-/// A reference clock: understood, and not used.
-pub(super) fn read_refclock(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const DRIVERS: &[&str] = &["PHC", "PPS", "RTC", "SHM", "SOCK"];
-    const WITH_VALUE: &[&str] = &[
-        "delay",
-        "dpoll",
-        "filter",
-        "lock",
-        "maxdispersion",
-        "maxlockage",
-        "maxsamples",
-        "maxunreach",
-        "minsamples",
-        "offset",
-        "poll",
-        "precision",
-        "rate",
-        "refid",
-        "stratum",
-        "width",
-    ];
-    const FLAGS: &[&str] = &["local", "noselect", "pps", "prefer", "require", "tai", "trust"];
-    let driver = line.require("a driver")?;
-    if !DRIVERS.contains(&driver.text) {
-        return Err(unknown(&driver, "refclock driver", DRIVERS));
-    }
-    line.require("the driver's parameter")?;
-    while let Some(word) = line.next() {
-        let name = word.folded();
-        if WITH_VALUE.contains(&name.as_str()) {
-            line.require("a value")?;
-        } else if !FLAGS.contains(&name.as_str()) {
-            let known: Vec<&str> = WITH_VALUE.iter().chain(FLAGS).copied().collect();
-            return Err(unknown(&word, "option", &known));
-        }
-    }
-    let word = line.directive;
-    reader.no_effect(line, &word, "reference clocks are not supported; the clock follows the other sources");
-    Ok(())
 }

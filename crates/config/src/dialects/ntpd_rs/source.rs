@@ -53,6 +53,21 @@ pub(super) fn refuse(table: &mut TableReader<'_, '_, '_, '_>, keys: &[&'static s
     }
 }
 
+/// Pulses in each second; `period` is their distance.
+fn read_rate(table: &mut TableReader<'_, '_, '_, '_>) -> u32 {
+    const RATE_MAX: f64 = 1e6;
+    let Some(period) = table.read("period", number(1e-12..=1e6, " seconds")) else { return 1 };
+    let rate = (1.0 / period).round().clamp(1.0, RATE_MAX);
+    if (rate * period - 1.0).abs() > 1e-9 {
+        let message =
+            format!("no whole number of pulses with this period make a second: {rate} are expected");
+        table.warn_at("period", message);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in range")]
+    let rate = rate as u32;
+    rate
+}
+
 fn reference_clock(table: &mut TableReader<'_, '_, '_, '_>, driver: &str) -> Option<ReferenceClock> {
     const SECONDS_MAX: f64 = 1e6;
     let seconds = || number(1e-12..=SECONDS_MAX, " seconds");
@@ -68,15 +83,14 @@ fn reference_clock(table: &mut TableReader<'_, '_, '_, '_>, driver: &str) -> Opt
         Some(variance) => table.read("precision", seconds()).or_else(|| Some(variance.sqrt())),
         None => table.require("precision", seconds()),
     };
-    table.read("accuracy", seconds());
-    if driver == "pps" {
-        table.read("period", seconds());
-    }
+    let accuracy = table.read("accuracy", seconds());
+    let rate = if driver == "pps" { read_rate(table) } else { 1 };
     let place = table.place();
-    let message = "reference clocks are not supported; the clock follows the other sources".to_owned();
-    table.report(warning(table, message));
     let clock = ReferenceClock::new(driver, &path?);
     Some(ReferenceClock {
+        rate,
+        // The error bound has half of it.
+        delay: accuracy.map_or(clock.delay, |accuracy| 2.0 * accuracy),
         precision: Some(precision?),
         origin: Some(Origin { file: place.file, line: place.line }),
         ..clock
