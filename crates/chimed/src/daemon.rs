@@ -19,6 +19,7 @@ use crate::mode6_host::{self, Mode6};
 use crate::observation_host::Observation;
 use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
+use crate::reference_clocks::ReferenceClocks;
 use crate::runtime_access::{self, RuntimeAccess};
 use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
@@ -182,6 +183,7 @@ impl Daemon {
         let mut desks = open_desks(&model, user);
         let store = open_store(options, &model);
         let mode6 = open_mode6(&model, &shared, &workers)?;
+        let reference_clocks = ReferenceClocks::open(&model)?;
         let clock = take_clock(options, now)?;
         let inheritance = Inheritance::read(&model);
         give_up_privileges(options, user, store.as_ref())?;
@@ -239,6 +241,7 @@ impl Daemon {
             publisher,
             exchanges,
             cards,
+            reference_clocks,
             broadcasts,
             trusts,
             leap_tables,

@@ -64,6 +64,23 @@ impl EventLog {
                 delay.as_secs_f64(),
                 if *authenticated { "authenticated" } else { "NOT authenticated" }
             ),
+            Event::ReferenceClockAdded { clock, name } => {
+                self.names.insert(*clock, format!("the reference clock {name}"));
+                info!("reference clock {name} is read");
+            }
+            Event::ReferenceClockReachable { name, reachable: true, .. } => {
+                info!("the reference clock {name} gives time");
+            }
+            Event::ReferenceClockReachable { name, reachable: false, .. } => {
+                warn!("the reference clock {name} gives no time any more");
+            }
+            Event::ReadingRefused { clock, refusal } => {
+                debug!("a reading of {} does not count: {refusal:?}", self.name(*clock));
+            }
+            Event::ReferenceClockRead { .. } => {}
+            Event::ReferenceClockSampled { clock, offset, dispersion, .. } => {
+                debug!("{} offset {:+.9} s ± {dispersion:.9} s", self.name(*clock), offset.as_secs_f64(),)
+            }
             Event::AssociationAdded { association, name, remote, .. } => {
                 self.names.insert(*association, format!("{name} ({remote})"));
                 info!("new association with {name} at {remote}");

@@ -28,6 +28,7 @@ pub mod observation_host;
 pub mod once;
 pub mod predecessor;
 pub mod publish;
+pub mod reference_clocks;
 pub mod restart_only;
 pub mod rivals;
 pub mod runtime_access;

@@ -6,6 +6,7 @@ use crate::clock_shell::ClockShell;
 use crate::exchanges::Exchanges;
 use crate::leap_table::LeapTables;
 use crate::publish::Publisher;
+use crate::reference_clocks::ReferenceClocks;
 use crate::serving::Shared;
 use crate::state::StateKeeper;
 use crate::time_plane::{Inline, InlineDesks, Parts, Stop, TimePlane, Turn};
@@ -81,6 +82,7 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
         publisher: Publisher::new(shared.clone(), now.mono, set),
         exchanges: Exchanges::of(model),
         cards: CardClocks::none(shared.cards.clone()),
+        reference_clocks: ReferenceClocks::open(model)?,
         // Nobody is told the time of a clock that is looked at once.
         broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
         trusts,

@@ -1,12 +1,16 @@
 //! What of a configuration that is read again waits for a restart, so that no change is without effect in silence.
 
-use chime_config::{Model, NtpServer, NtsKeServer};
+use chime_config::{Model, NtpServer, NtsKeServer, ReferenceClock};
 
 /// The parts, in the words of the configuration file, that differ and are in force only after a restart.
 #[must_use]
 pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
     let ntp = |model: &Model| model.servers.iter().map(ntp_socket).collect::<Vec<_>>();
     let ke = |model: &Model| model.nts_ke_servers.iter().map(ke_settings).collect::<Vec<_>>();
+    let clocks = |model: &Model| {
+        let unplaced = |clock: &ReferenceClock| ReferenceClock { origin: None, ..clock.clone() };
+        model.reference_clocks.iter().map(unplaced).collect::<Vec<_>>()
+    };
     let parts = [
         (
             "addresses, interfaces, fast-path and rate-limiting-cache-size of [[server]], or that it has a rate limit",
@@ -18,6 +22,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
         ),
         ("[[nts-ke-server]]", ke(running) != ke(read)),
         ("[[broadcast]]", running.broadcasts != read.broadcasts),
+        ("[[reference-clock]]", clocks(running) != clocks(read)),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
         ("[observability]", running.observability != read.observability),

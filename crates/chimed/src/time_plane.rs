@@ -14,6 +14,7 @@ use crate::ke_client::KeClients;
 use crate::ke_server::{KeToken, KeWorker};
 use crate::leap_table::LeapTables;
 use crate::publish::Publisher;
+use crate::reference_clocks::ReferenceClocks;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
@@ -22,8 +23,8 @@ use chime_config::{NtsTrust, Source};
 use chime_control::{ClientReport, Snapshot};
 use chime_discipline::{ClockCommand, DisciplineEvent};
 use chime_engine::{
-    AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Request,
-    ResolveFailure, SourceConfig, SourceMode,
+    AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Reading,
+    ReferenceClockId, Request, ResolveFailure, SourceConfig, SourceMode,
 };
 use chime_sys::clock;
 use chime_sys::clock_watch::ClockWatch;
@@ -106,6 +107,8 @@ pub struct Parts {
     pub exchanges: Exchanges,
     /// Network cards that stamp packets.
     pub cards: CardClocks,
+    /// Devices of reference clocks.
+    pub reference_clocks: ReferenceClocks,
     /// What is sent without being asked for.
     pub broadcasts: Broadcasts,
     /// Whom the sources trust.
@@ -145,6 +148,7 @@ pub struct InlineDesks {
 enum Token {
     Exchange(ExchangeSocket),
     Establishment(usize),
+    ReferenceClock(ReferenceClockId),
     Lookups,
     Commands,
     Network,
@@ -173,6 +177,7 @@ pub struct TimePlane {
     pub publisher: Publisher,
     exchanges: Exchanges,
     cards: CardClocks,
+    reference_clocks: ReferenceClocks,
     broadcasts: Broadcasts,
     inline: Inline,
     desks: InlineDesks,
@@ -214,6 +219,7 @@ impl TimePlane {
             publisher,
             exchanges,
             cards,
+            reference_clocks,
             broadcasts,
             trusts,
             leap_tables,
@@ -246,6 +252,7 @@ impl TimePlane {
             establishments: KeClients::new(exchanges.local().clone()),
             exchanges,
             cards,
+            reference_clocks,
             broadcasts,
             inline,
             desks,
@@ -342,7 +349,10 @@ impl TimePlane {
                 quiet = false;
             }
             while let Some(event) = self.engine.poll_event() {
-                sampled |= matches!(event, Event::Sampled { .. } | Event::Discipline(_));
+                sampled |= matches!(
+                    event,
+                    Event::Sampled { .. } | Event::ReferenceClockSampled { .. } | Event::Discipline(_)
+                );
                 self.note(&event);
                 quiet = false;
             }
@@ -440,8 +450,18 @@ impl TimePlane {
             }
             Request::CancelEstablishment(establishment) => self.establishments.cancel(establishment),
             Request::CloseExchange(exchange) => self.exchanges.close(exchange),
+            Request::ReadReferenceClock(clock) => {
+                let readings = self.reference_clocks.read(clock);
+                self.tell_readings(clock, &readings, true);
+            }
             Request::SaveState => self.state.nts_state_changed(clock::mono_now()),
         }
+    }
+
+    fn tell_readings(&mut self, clock: ReferenceClockId, readings: &[Reading], polled: bool) {
+        let now = clock::read();
+        let input = Input::ReferenceClock { clock, now, readings, polled };
+        self.engine.handle_input(now.mono, input);
     }
 
     /// Waits for something to happen and tells the engine what did.
@@ -449,6 +469,7 @@ impl TimePlane {
         self.set.clear();
         self.exchanges.register(&mut self.set, Token::Exchange);
         self.establishments.register(&mut self.set, Token::Establishment);
+        self.reference_clocks.register(&mut self.set, Token::ReferenceClock);
         if let Some(descriptor) = self.resolver.descriptor() {
             self.set.add(&descriptor, Interest::READ, Token::Lookups);
         }
@@ -571,6 +592,10 @@ impl TimePlane {
             }
             Token::Establishment(connection) => {
                 self.establishments.handle_ready(connection, readiness, clock::mono_now());
+            }
+            Token::ReferenceClock(clock) => {
+                let readings = self.reference_clocks.receive(clock);
+                self.tell_readings(clock, &readings, false);
             }
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),

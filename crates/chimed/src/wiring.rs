@@ -1,5 +1,6 @@
 //! From the configuration model to what the planes are started with.
 
+use crate::reference_clocks;
 use crate::trust::Trusts;
 use anyhow::{Context, Result};
 use chime_config::{
@@ -36,6 +37,7 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
             let port = peer_port(model);
             model.sources.iter().map(|source| source_config(source, trusts, port)).collect()
         },
+        reference_clocks: reference_clocks::engine_configs(model),
         authentication: match model.authentication {
             AuthenticationPolicy::Required => chime_engine::AuthenticationPolicy::Required,
             AuthenticationPolicy::Mixed => chime_engine::AuthenticationPolicy::Mixed,

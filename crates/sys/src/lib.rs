@@ -13,13 +13,17 @@ pub mod batch;
 pub mod bpf;
 pub mod clock;
 pub mod clock_watch;
+
 pub mod network;
 pub mod network_card;
 pub mod poll;
+pub mod pps;
 pub mod privileges;
 pub mod ptp_clock;
 pub mod random;
 pub mod resolver;
+pub mod serial;
+pub mod shared_memory;
 pub mod signals;
 pub mod syslog;
 pub mod tcp;
@@ -29,6 +33,8 @@ pub mod unix_datagram;
 mod address;
 mod control_message;
 mod descriptor;
+mod device;
+mod ioctl;
 mod tick;
 
 pub use udp::{TimestampSource, Timestamped};

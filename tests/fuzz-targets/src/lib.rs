@@ -10,6 +10,7 @@ pub mod control;
 pub mod engine;
 pub mod ke;
 pub mod nts;
+pub mod refclock;
 pub mod server;
 pub mod wire;
 
@@ -37,6 +38,9 @@ pub const TARGETS: &[Target] = &[
     ("ke_server_session", ke::ke_server_session),
     ("ke_client_session", ke::ke_client_session),
     ("certificate", ke::certificate),
+    ("shared_memory", refclock::shared_memory),
+    ("sock_datagram", refclock::sock_datagram),
+    ("nmea_line", refclock::nmea_line),
     ("responder", server::responder),
     ("saved_state", engine::saved_state),
     ("engine", engine::engine),

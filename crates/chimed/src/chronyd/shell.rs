@@ -8,7 +8,7 @@ use chime_config::{ChronyLog, DriftRecord, Model};
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
-use chime_engine::{Engine, EngineReport, Event, SourceReport};
+use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport};
 use chime_time::{ClockReading, Frequency, MonoTime};
 use std::io;
 use tracing::{debug, error, info, warn};
@@ -98,6 +98,7 @@ impl ChronyShell {
         if let Some(words) = &mut self.words {
             words.event(event, || engine.report(now())).into_iter().for_each(say);
         }
+        self.note_reference_clock(event, engine, &now);
         let (association, is_sample) = match event {
             Event::Sampled { association, .. } => (*association, true),
             Event::Discarded { association: Some(association), reason, .. } if reason.is_of_an_answer() => {
@@ -136,7 +137,7 @@ impl ChronyShell {
             self.logs.write("tracking", layout::TRACKING, &entry);
         }
         if selected && self.logs.wants(ChronyLog::Selection) {
-            for source in report.sources.iter().filter(|source| source.remote.is_some()) {
+            for source in report.sources.iter().filter(|source| is_known(source)) {
                 let entry = layout::selection(report.unix_seconds, source);
                 self.logs.write("selection", layout::SELECTION, &entry);
             }
@@ -182,6 +183,35 @@ impl ChronyShell {
         self.logs.cycle();
     }
 
+    /// What reference clocks say is written as it comes, and their statistics with each sample.
+    fn note_reference_clock(&mut self, event: &Event, engine: &Engine, now: &impl Fn() -> ClockReading) {
+        let (clock, entry) = match *event {
+            Event::ReferenceClockRead { clock, at, number, leap, is_pulse, raw, offset, dispersion } => {
+                let reading = Some((number, is_pulse, raw.as_secs_f64()));
+                let offset = offset.as_secs_f64();
+                (clock, layout::ReferenceClockEntry { at, name: "", reading, leap, offset, dispersion })
+            }
+            Event::ReferenceClockSampled { clock, at, leap, offset, dispersion } => {
+                let offset = offset.as_secs_f64();
+                (clock, layout::ReferenceClockEntry { at, name: "", reading: None, leap, offset, dispersion })
+            }
+            _ => return,
+        };
+        if self.logs.wants(ChronyLog::Refclocks) {
+            let name = engine.reference_clock_name(clock).unwrap_or_default();
+            let entry = layout::reference_clock(&layout::ReferenceClockEntry { name: &name, ..entry });
+            self.logs.write("refclocks", layout::REFCLOCKS, &entry);
+        }
+        if entry.reading.is_none() && self.logs.wants(ChronyLog::Statistics) {
+            let report = engine.report(now());
+            let source = report.sources.iter().find(|source| source.id == clock.0);
+            if let Some(source) = source.filter(|source| source.statistics.samples >= 3) {
+                let entry = layout::statistics(report.unix_seconds, source);
+                self.logs.write("statistics", layout::STATISTICS, &entry);
+            }
+        }
+    }
+
     fn save_drift(&mut self, engine: &Engine, now: MonoTime) {
         let Some(drift) = self.drift.as_ref().filter(|_| self.steers) else { return };
         self.drift_due = now.saturating_add(drift.interval);
@@ -203,6 +233,11 @@ impl ChronyShell {
             self.logs.write("statistics", layout::STATISTICS, &entry);
         }
     }
+}
+
+/// Whether it has an address, or needs none.
+fn is_known(source: &SourceReport) -> bool {
+    source.remote.is_some() || source.kind == SourceKind::ReferenceClock
 }
 
 fn say(line: Line) {

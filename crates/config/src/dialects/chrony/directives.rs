@@ -9,7 +9,9 @@ use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, read_rate_limit, read_rule};
-use super::{AuthenticationMode, Reader, Request, access, files, hardware_stamps, refclock, source, unsupported};
+use super::{
+    AuthenticationMode, Reader, Request, access, files, hardware_stamps, refclock, source, unsupported,
+};
 use crate::{Diagnostic, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;

@@ -1,0 +1,363 @@
+//! The devices of reference clocks: opened while the daemon may, read when the engine asks or something comes.
+//!
+//! Decides nothing about time: what was read goes through `chime_refclock` to the engine. The same trouble with a device is
+//! told now and then, not each second.
+
+use crate::log_limit::LogLimits;
+use anyhow::{Context, Result, bail};
+use chime_config::{Model, ReferenceClock};
+use chime_engine::{Reading, ReadingKind, ReferenceClockConfig, ReferenceClockId};
+use chime_refclock::phc::{self, Bracket};
+use chime_refclock::{ReadingError, nmea, shm, sock};
+use chime_sys::clock;
+use chime_sys::network_card;
+use chime_sys::poll::{Interest, PollSet};
+use chime_sys::pps::PulseDevice;
+use chime_sys::ptp_clock::{PtpClock, PtpReading};
+use chime_sys::serial::SerialLine;
+use chime_sys::shared_memory::SharedSegment;
+use chime_sys::unix_datagram::UnixDatagram;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// The same trouble is told at most this often.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Datagrams, or reads of a line, that are taken at once; what there is more waits for the next turn.
+const TURN: usize = 64;
+/// Readings of a hardware clock at once: as many as the kernel makes, so that some were not interrupted.
+const HARDWARE_READINGS: usize = 25;
+/// Permissions of shared memory, and of a socket, that is made: whoever writes there sets the clock.
+const PRIVATE: u32 = 0o600;
+/// Those whose owner is trusted with the clock.
+const ROOT: u32 = 0;
+
+/// The devices, by the numbers of the engine.
+#[derive(Debug)]
+pub struct ReferenceClocks {
+    devices: Vec<Device>,
+    troubles: LogLimits<(usize, String)>,
+}
+
+#[derive(Debug)]
+struct Device {
+    name: String,
+    driver: Driver,
+}
+
+#[derive(Debug)]
+enum Driver {
+    SharedMemory(SharedSegment),
+    Socket {
+        path: PathBuf,
+        socket: UnixDatagram,
+    },
+    Pulses(PulseDevice),
+    Hardware {
+        clock: PtpClock,
+        usual: phc::UsualTime,
+    },
+    Line {
+        line: SerialLine,
+        receiver: nmea::Receiver,
+    },
+    /// A line whose other end is gone: it is not asked any more.
+    Gone,
+}
+
+impl Default for ReferenceClocks {
+    fn default() -> Self {
+        const TROUBLES_MAX: usize = 64;
+        Self { devices: Vec::new(), troubles: LogLimits::new(TROUBLE_INTERVAL, TROUBLES_MAX) }
+    }
+}
+
+impl ReferenceClocks {
+    /// Opens all devices of the model that have a driver.
+    ///
+    /// # Errors
+    /// When one cannot be opened: a clock that the operator counts on must not be missing unnoticed.
+    pub fn open(model: &Model) -> Result<Self> {
+        let mut this = Self::default();
+        for (index, clock) in supported(model) {
+            let name = clock.name(index);
+            let driver = Driver::open(&name, clock).with_context(|| {
+                format!("the reference clock {name} ({} {}) cannot be used", clock.driver, clock.parameter)
+            })?;
+            this.devices.push(Device { name, driver });
+        }
+        Ok(this)
+    }
+
+    /// Adds what is to be waited for.
+    pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(ReferenceClockId) -> T) {
+        for (index, device) in self.devices.iter().enumerate() {
+            let token = token(ReferenceClockId(index));
+            match &device.driver {
+                Driver::Socket { socket, .. } => set.add(&socket.as_fd(), Interest::READ, token),
+                Driver::Line { line, .. } => set.add(&line.as_fd(), Interest::READ, token),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads a device that has to be asked; others say by themselves what there is.
+    pub fn read(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
+        let Some(device) = self.devices.get_mut(clock.0) else { return Vec::new() };
+        let result = match &mut device.driver {
+            Driver::SharedMemory(segment) => read_segment(segment),
+            Driver::Pulses(pulses) => match pulses.fetch() {
+                Ok(Some(at)) => Ok(Reading::pulse(at)),
+                Ok(None) => Err(Trouble::Reading(ReadingError::NotNew)),
+                Err(error) => Err(Trouble::Device(error)),
+            },
+            Driver::Hardware { clock, usual } => read_hardware(clock, usual),
+            Driver::Socket { .. } | Driver::Line { .. } | Driver::Gone => return Vec::new(),
+        };
+        match result {
+            Ok(reading) => vec![reading],
+            Err(trouble) => {
+                self.tell(clock.0, &trouble);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes what has come by itself.
+    pub fn receive(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        for _ in 0..TURN {
+            let Some(device) = self.devices.get_mut(clock.0) else { break };
+            let results = match &mut device.driver {
+                Driver::Socket { socket, .. } => receive_datagram(socket),
+                Driver::Line { line, receiver } => receive_octets(line, receiver),
+                _ => break,
+            };
+            match results {
+                Ok(results) => {
+                    for result in results {
+                        match result {
+                            Ok(reading) => readings.push(reading),
+                            Err(error) => self.tell(clock.0, &Trouble::Reading(error)),
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    if let Driver::Line { .. } = device.driver {
+                        device.driver = Driver::Gone;
+                    }
+                    self.tell(clock.0, &Trouble::Device(error));
+                    break;
+                }
+            }
+        }
+        readings
+    }
+
+    fn tell(&mut self, index: usize, trouble: &Trouble) {
+        let Some(device) = self.devices.get(index) else { return };
+        let text = match trouble {
+            Trouble::Reading(ReadingError::NotNew | ReadingError::Torn) => return,
+            Trouble::Reading(error) => format!("a sample is ignored: {error}"),
+            Trouble::Device(error) => format!("it cannot be read: {error}"),
+        };
+        self.troubles.admit((index, text.clone()), clock::mono_now()).write(|more| {
+            warn!("reference clock {}: {text}{more}", device.name);
+        });
+    }
+}
+
+/// Why there is no reading.
+enum Trouble {
+    Reading(ReadingError),
+    Device(io::Error),
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Self::Socket { path, .. } = self
+            && let Err(error) = fs::remove_file(&*path)
+        {
+            debug!("{}: {error}", path.display());
+        }
+    }
+}
+
+impl Driver {
+    fn open(name: &str, clock: &ReferenceClock) -> Result<Self> {
+        let device = clock.device();
+        let option = |wanted: &str| clock.driver_options().find(|(name, _)| *name == wanted);
+        Ok(match clock.driver.as_str() {
+            "shm" => {
+                let permissions =
+                    option("perm").and_then(|(_, value)| value).map(parse_permissions).transpose()?;
+                Self::SharedMemory(open_segment(name, device, permissions.unwrap_or(PRIVATE))?)
+            }
+            "sock" => {
+                let path = PathBuf::from(device);
+                Self::Socket { socket: open_socket(&path)?, path }
+            }
+            "pps" => Self::Pulses(PulseDevice::open(Path::new(device), option("clear").is_some())?),
+            "phc" => {
+                let clock = open_hardware(device, option("nocrossts").is_none())?;
+                info!("reference clock {name}: {device} is read by the method {:?}", clock.method());
+                Self::Hardware { clock, usual: phc::UsualTime::default() }
+            }
+            "nmea" => {
+                let line = SerialLine::open(Path::new(device), clock.baud)?;
+                Self::Line { line, receiver: nmea::Receiver::default() }
+            }
+            other => bail!("there is no driver {other}"),
+        })
+    }
+}
+
+/// The reference clocks that have a driver, with their places among all.
+fn supported(model: &Model) -> impl Iterator<Item = (usize, &ReferenceClock)> {
+    model.reference_clocks.iter().enumerate().filter(|(_, clock)| clock.is_supported())
+}
+
+/// What the engine is told of them, in the order of [`ReferenceClocks::open`].
+#[must_use]
+pub fn engine_configs(model: &Model) -> Vec<ReferenceClockConfig> {
+    supported(model).map(|(index, clock)| engine_config(clock, index)).collect()
+}
+
+fn engine_config(clock: &ReferenceClock, index: usize) -> ReferenceClockConfig {
+    const POLL_DEFAULT: i8 = 4;
+    let poll = clock.poll_exponent.unwrap_or(POLL_DEFAULT);
+    ReferenceClockConfig {
+        driver: clock.driver.clone(),
+        device: clock.device().to_owned(),
+        poll,
+        driver_poll: clock.driver_poll_exponent,
+        filter: usize::try_from(clock.filter).unwrap_or(usize::MAX),
+        options: chime_engine::SourceOptions {
+            prefer: clock.prefer,
+            no_select: clock.no_select,
+            trust: clock.trust,
+            require: clock.require,
+            offset_correction: clock.offset_correction,
+            unreachable_polls_max: clock.max_unreachable_polls,
+            ..Default::default()
+        },
+        delay: clock.delay,
+        precision: clock.precision,
+        max_dispersion: clock.max_dispersion,
+        stratum: clock.stratum,
+        lock: clock.lock.as_deref().map(reference_id),
+        pulses: chime_engine::Pulses { rate: clock.rate, width: clock.pulse_width },
+        max_lock_pulses: clock.max_lock_pulses,
+        pps: clock.pps,
+        tai: clock.tai,
+        local: clock.local,
+        ..ReferenceClockConfig::new(reference_id(&clock.name(index)))
+    }
+}
+
+/// Up to four letters as octets.
+fn reference_id(name: &str) -> [u8; 4] {
+    let mut octets = name.bytes();
+    std::array::from_fn(|_| octets.next().unwrap_or(0))
+}
+
+fn parse_permissions(text: &str) -> Result<u32> {
+    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777);
+    bits.with_context(|| format!("`perm={text}` are no permissions: write them as chmod does, like 0600"))
+}
+
+/// Whoever may write the segment sets the clock: that nobody else may is checked, as it may be another program's.
+fn open_segment(name: &str, unit: &str, permissions: u32) -> Result<SharedSegment> {
+    let number: u16 = unit.parse().ok().filter(|unit| *unit <= shm::UNIT_MAX).with_context(|| {
+        format!("the unit of a shared memory segment is a number from 0 to {}, not `{unit}`", shm::UNIT_MAX)
+    })?;
+    let segment = SharedSegment::open(shm::KEY + i32::from(number), shm::OCTETS, permissions).with_context(|| {
+        format!(
+            "the shared memory segment {:#x} cannot be opened (`ipcs -m` shows whose it is, `ipcrm -M` removes it)",
+            shm::KEY + i32::from(number)
+        )
+    })?;
+    if let Some(access) = segment.access() {
+        let own =
+            fs::metadata("/proc/self").map_or(ROOT, |process| std::os::unix::fs::MetadataExt::uid(&process));
+        if ![ROOT, own].contains(&access.user) {
+            warn!(
+                "reference clock {name}: the user {} owns its shared memory, and can set the clock with it",
+                access.user
+            );
+        } else if access.mode & 0o022 & !permissions != 0 {
+            warn!(
+                "reference clock {name}: its shared memory has the permissions {:04o}, so that others can set the \
+                 clock with it; {:04o} was asked for",
+                access.mode, permissions
+            );
+        }
+    }
+    Ok(segment)
+}
+
+fn open_socket(path: &Path) -> Result<UnixDatagram> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        // Of an earlier run; what is no socket is left alone.
+        fs::remove_file(path).with_context(|| format!("{}: it is there already", path.display()))?;
+    }
+    let socket = UnixDatagram::bound_to(path).with_context(|| {
+        format!("the socket {} cannot be made (its folder must exist, and be ours)", path.display())
+    })?;
+    fs::set_permissions(path, Permissions::from_mode(PRIVATE))
+        .with_context(|| format!("{}: its permissions cannot be set", path.display()))?;
+    Ok(socket)
+}
+
+fn read_segment(segment: &SharedSegment) -> Result<Reading, Trouble> {
+    let mut copy = [0; shm::OCTETS];
+    segment.read(&mut copy);
+    let result = shm::decode(&copy, segment.int_at(shm::COUNT_AT));
+    // What was written meanwhile is for the next time; everything else is done with.
+    if !matches!(result, Err(ReadingError::NotNew | ReadingError::Torn)) {
+        segment.set_int_at(shm::VALID_AT, 0);
+    }
+    result.map_err(Trouble::Reading)
+}
+
+/// A clock by its path, or by the network interface that has it.
+fn open_hardware(device: &str, cross: bool) -> Result<PtpClock> {
+    if device.contains('/') {
+        return Ok(PtpClock::open_path(device, cross)?);
+    }
+    let capabilities = network_card::capabilities(device)
+        .with_context(|| format!("the network interface {device} cannot be asked for its clock"))?;
+    let index = capabilities.clock.with_context(|| format!("the network interface {device} has no clock"))?;
+    Ok(PtpClock::open(index, cross)?)
+}
+
+fn read_hardware(clock: &PtpClock, usual: &mut phc::UsualTime) -> Result<Reading, Trouble> {
+    let readings = clock.read(HARDWARE_READINGS).map_err(Trouble::Device)?;
+    let bracket = |one: &PtpReading| Bracket { before: one.before, device: one.hardware, after: one.after };
+    let reading =
+        phc::reading(&readings.iter().map(bracket).collect::<Vec<_>>()).map_err(Trouble::Reading)?;
+    let kind = if usual.admits(&reading) { reading.kind } else { ReadingKind::Alive };
+    Ok(Reading { kind, ..reading })
+}
+
+type Results = Vec<Result<Reading, ReadingError>>;
+
+fn receive_datagram(socket: &UnixDatagram) -> io::Result<Results> {
+    let mut room = [0; sock::ROOM];
+    let (octets, _) = socket.recv_from(&mut room)?;
+    Ok(vec![sock::decode(room.get(..octets).unwrap_or_default())])
+}
+
+fn receive_octets(line: &SerialLine, receiver: &mut nmea::Receiver) -> io::Result<Results> {
+    let mut room = [0; 256];
+    let octets = line.read(&mut room)?;
+    if octets == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the line was hung up"));
+    }
+    Ok(receiver.push(room.get(..octets).unwrap_or_default(), clock::system_now()))
+}
