@@ -168,7 +168,6 @@ impl Daemon {
     fn start(options: &Options, model: Model) -> Result<Self> {
         signals::install(&Signal::ALL)?;
         let now = clock::read();
-        let seed = random_seed()?;
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
         (config.poll_separation_seconds, config.announce_poll) = request_habits(options);
@@ -196,11 +195,10 @@ impl Daemon {
         config.saved_frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
         state.inherit(inheritance.cookie_keys);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
-            let rotation = rotation(&model);
-            state.open_key_ring(rotation, now.system).context("no cookie keys")?;
+            state.open_key_ring(rotation(&model), now.system).context("no cookie keys")?;
         }
         let known_time = config.known_time;
-        let mut engine = Engine::new(config, seed, now);
+        let mut engine = Engine::new(config, random_seed()?, now);
         state.restore_nts_state(&mut engine, now.mono);
         state.restore_samples(&mut engine, model.process.sample_history);
 
