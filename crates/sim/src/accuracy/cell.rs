@@ -39,6 +39,20 @@ impl Group {
         Self::LossDefault,
     ];
 
+    /// For scripts.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Poll16 => "poll16",
+            Self::Poll64 => "poll64",
+            Self::Default => "default",
+            Self::ThreeServers => "three-servers",
+            Self::OneSided => "one-sided",
+            Self::OneSidedDefault => "one-sided-default",
+            Self::Loss => "loss",
+            Self::LossDefault => "loss-default",
+        }
+    }
+
     /// For people.
     pub(super) const fn title(self) -> &'static str {
         match self {

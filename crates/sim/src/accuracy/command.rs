@@ -1,6 +1,6 @@
 //! The command line of the benchmark.
 
-use super::cell::table;
+use super::cell::{Cell, Group, table};
 use super::measuring::{by_seed, medians};
 use super::report::Report;
 use super::{Accuracy, Conditions};
@@ -25,10 +25,44 @@ pub struct Options {
     pub seeds: Option<u64>,
     /// A world of one's own instead of the table.
     pub world: Option<PathBuf>,
+    /// Parts of the table instead of all of it: groups, or cells of one.
+    pub only: Vec<Only>,
+}
+
+/// A part of the table.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Only {
+    group: String,
+    /// Jitter and wander.
+    cell: Option<(f64, f64)>,
+}
+
+impl Eq for Only {}
+
+impl Only {
+    /// Reads `GROUP` or `GROUP/JITTER/WANDER`.
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split('/').collect();
+        let (group, cell) = match words[..] {
+            [group] => (group, None),
+            [group, jitter, wander] => (group, Some((jitter.parse().ok()?, wander.parse().ok()?))),
+            _ => return None,
+        };
+        Group::ALL.iter().any(|known| known.name() == group).then(|| Self { group: group.to_owned(), cell })
+    }
+
+    fn takes(&self, cell: &Cell) -> bool {
+        let is_near = |a: f64, b: f64| (a - b).abs() < 1e-3 * b;
+        let world = &cell.conditions;
+        self.group == cell.group.name()
+            && self.cell.is_none_or(|(jitter, wander)| {
+                is_near(world.back.jitter, jitter) && is_near(world.wander, wander)
+            })
+    }
 }
 
 impl Options {
-    /// Reads `[--json] [--quick] [--seeds COUNT] [--world FILE]`; `None` when it is something else.
+    /// Reads `[--json] [--quick] [--seeds COUNT] [--world FILE] [--only GROUP[/JITTER/WANDER]]…`; `None` when it is something else.
     #[must_use]
     pub fn parse(arguments: &[&str]) -> Option<Self> {
         let mut options = Self::default();
@@ -39,6 +73,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--seeds" => options.seeds = Some(rest.next()?.parse().ok().filter(|seeds| *seeds > 0)?),
                 "--world" => options.world = Some(rest.next()?.into()),
+                "--only" => options.only.push(Only::parse(rest.next()?)?),
                 _ => return None,
             }
         }
@@ -63,6 +98,12 @@ pub fn run(options: &Options) -> Result<String, String> {
         return all.first().map_or_else(|| Err("no result".to_owned()), |all| show_world(all, options));
     }
     let mut cells = table();
+    if !options.only.is_empty() {
+        cells.retain(|cell| options.only.iter().any(|only| only.takes(cell)));
+    }
+    if cells.is_empty() {
+        return Err("the table has no such cell".to_owned());
+    }
     if options.quick {
         for cell in &mut cells {
             (cell.conditions.from, cell.conditions.to) = (FROM_QUICK, TO_QUICK);
@@ -119,6 +160,13 @@ mod tests {
         let all = Options::parse(&["--json", "--quick", "--seeds", "9", "--world", "a.toml"]);
         let expected = Options { json: true, quick: true, seeds: Some(9), world: Some("a.toml".into()) };
         assert_eq!(all, Some(expected));
+        let only = Options::parse(&["--only", "poll16", "--only", "default/1e-2/1e-9"]).expect("two parts");
+        let of = |group| table().into_iter().filter(move |cell| cell.group == group);
+        assert_eq!(of(Group::Poll16).filter(|cell| only.only[0].takes(cell)).count(), 20);
+        assert_eq!(table().iter().filter(|cell| only.only[1].takes(cell)).count(), 1);
+        for wrong in ["poll17", "default/1e-2", "default/a/b", ""] {
+            assert_eq!(Options::parse(&["--only", wrong]), None, "{wrong}");
+        }
         assert_eq!(Options::parse(&["--seeds", "0"]), None);
         assert_eq!(Options::parse(&["--seeds"]), None);
         assert_eq!(Options::parse(&["--fast"]), None);

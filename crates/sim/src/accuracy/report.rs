@@ -91,6 +91,7 @@ impl Report {
         let (mean, worst) = sum_up(lines.iter().filter(equal_polling));
         let groups = Group::ALL
             .into_iter()
+            .filter(|group| lines.iter().any(|line| line.group == *group))
             .map(|group| {
                 let (mean, worst) = sum_up(lines.iter().filter(|line| line.group == group));
                 Summary { group, geometric_mean_vs_chrony: mean, worst_cell_vs_chrony: worst }

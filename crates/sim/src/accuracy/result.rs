@@ -18,7 +18,7 @@ pub struct Accuracy {
     pub max: f64,
     /// Root mean square of its true frequency error, slews included; s per s.
     pub frequency_rms: f64,
-    /// Seconds between the requests to one server.
+    /// Seconds between the requests to one server, those of the start included.
     pub mean_interval: f64,
     /// Of all seconds from the start in which the client says that it is synchronised: the share in which true time lies
     /// in the interval that it believes in.
@@ -45,7 +45,6 @@ struct Sums {
     contained: f64,
     /// Since when the error has been small, and whether that has been long enough.
     right: Option<(f64, bool)>,
-    requests_before: Option<u64>,
 }
 
 impl Sums {
@@ -65,7 +64,6 @@ impl Sums {
         if time < from {
             return;
         }
-        self.requests_before.get_or_insert(world.requests);
         self.seconds += 1.0;
         self.square += error * error;
         self.max = self.max.max(error.abs());
@@ -92,12 +90,11 @@ impl Conditions {
         }
         world.run(self.to, &mut watch);
         let seconds = sums.seconds.max(1.0);
-        let requests = world.requests - sums.requests_before.unwrap_or(world.requests);
         Accuracy {
             rms: (sums.square / seconds).sqrt(),
             max: sums.max,
             frequency_rms: (sums.frequency_square / seconds).sqrt(),
-            mean_interval: (self.to - self.from) * f64::from(self.servers) / (requests.max(1) as f64),
+            mean_interval: self.to * f64::from(self.servers) / (world.requests.max(1) as f64),
             containment: if sums.claimed > 0.0 { sums.contained / sums.claimed } else { 1.0 },
             bound_width: sums.width / sums.synchronized.max(1.0),
             synchronized: sums.synchronized / seconds,
