@@ -2,6 +2,9 @@
 
 use crate::clock_filter::FilterEstimate;
 
+/// Samples from which on what a source knows about the frequency is its own.
+const SETTLED_SAMPLES: usize = 16;
+
 /// One of the sources to combine; seconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Contribution {
@@ -42,11 +45,14 @@ pub(crate) fn combine(contributions: &[Contribution]) -> Option<Combined> {
     let frequency =
         contributions.iter().map(|c| c.estimate.frequency / variance(c.estimate.skew)).sum::<f64>()
             / precision;
+    // What is known of the oscillator beforehand is in all of them, and hardly more than that in young ones.
+    let is_young = contributions.iter().any(|c| c.estimate.samples < SETTLED_SAMPLES);
+    let best = contributions.iter().map(|c| variance(c.estimate.skew)).fold(f64::INFINITY, f64::min);
     Some(Combined {
         offset,
         offset_error: certainty.sqrt().recip(),
         frequency,
-        skew: (1.0 / precision).sqrt(),
+        skew: if is_young { best } else { 1.0 / precision }.sqrt(),
         wander_square: mean(&|c| c.estimate.wander_square),
     })
 }
@@ -69,7 +75,7 @@ mod tests {
             wander_square: 1e-18,
             standard_deviation: 1e-6,
             unrest: 0.0,
-            samples: 8,
+            samples: 64,
             runs: 4,
             span: 100.0,
             root_delay: 1e-3,
@@ -85,6 +91,17 @@ mod tests {
         assert!((combined.offset - 0.25e-3).abs() < 1e-9);
         assert!((combined.frequency - 1e-6).abs() < 1e-11);
         assert!(combined.skew < 1e-9 && combined.offset_error < 1e-6);
+    }
+
+    #[test]
+    fn young_sources_do_not_make_each_other_sure_of_the_frequency() {
+        let skew = |samples| {
+            let mut one = contribution(0.0, 0.0, 1e-5, 1e-3);
+            one.estimate.samples = samples;
+            combine(&[one; 4]).unwrap().skew
+        };
+        assert!((skew(SETTLED_SAMPLES) - 5e-6).abs() < 1e-12);
+        assert!((skew(SETTLED_SAMPLES - 1) - 1e-5).abs() < 1e-12, "what they have in common counts once");
     }
 
     #[test]

@@ -41,6 +41,9 @@ const EVIDENCE_MIN: f64 = -40.0;
 const HYSTERESIS: f64 = 3.0;
 /// Exchanges over which mean queueing delays are averaged.
 const JITTER_MEMORY: f64 = 100.0;
+/// Until there are so many, the newest ones count by this multiple of a plain mean: the first ones are taken for alike in
+/// both directions, which they may not be.
+const JITTER_HASTE: f64 = 2.5;
 /// An excess counts at most as so many mean ones: a burst is not the mean.
 const JITTER_CLIP: f64 = 6.0;
 /// Exchanges for which the shortest delays are remembered.
@@ -250,7 +253,8 @@ impl Estimator {
         self.last = exchange;
         let share = self.correlation.share();
         self.changed = self.change(exchange);
-        let weight = 1.0 / (self.count as f64).min(JITTER_MEMORY + 1.0);
+        let count = self.count as f64;
+        let weight = (JITTER_HASTE / (count + JITTER_HASTE - 1.0)).max(1.0 / (JITTER_MEMORY + 1.0));
         let floor = exchange.floor;
         let jitter_min = jitter_min(floor);
         for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
@@ -318,7 +322,7 @@ impl Estimator {
         let (short, long) = (forward.min(backward), forward.max(backward));
         // Small differences are chance.
         let ratio = (1.25 * short / long).min(1.0);
-        f64::midpoint(forward, backward) * ratio * ratio
+        (f64::midpoint(forward, backward) * ratio * ratio).max(jitter_min(self.last.floor))
     }
 
     /// Standard deviation that queues give to offsets, seconds.

@@ -274,5 +274,9 @@ pub enum PollAdvice {
     Interval {
         /// Seconds; positive and finite.
         seconds: f64,
+        /// Standard error that the clock has after so long without another measurement, seconds; positive and finite.
+        error: f64,
+        /// How much a single measurement may change that, 0 to 1: little where all that is known comes from many.
+        sway: f64,
     },
 }

@@ -424,7 +424,7 @@ impl Engine {
         let association = &mut self.associations[index];
         association.last_error = None;
         association.polling.measured();
-        association.polling.adapt(self.discipline.poll_advice(id));
+        association.polling.adapt(self.discipline.poll_advice(now, id));
         let (authenticated, key) = (association.is_authenticated(), association.source);
         if let Some(source) = self.source_index(key).filter(|source| !self.sources[*source].is_pool()) {
             // Only now is it shown that the keys are of use: a certificate may have been refused in between.

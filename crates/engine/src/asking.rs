@@ -294,10 +294,12 @@ impl Engine {
         });
         self.end_exchange(now, id);
         let (Some(index), Some(asked_at)) = (self.association_index(id), asked_at) else { return };
-        // The next poll may have been set when the server was thought to be near.
-        let next = asked_at.add_secs_f64(self.associations[index].polling.interval_seconds());
-        if self.timers.get(Timer::Poll(id)).is_some_and(|at| at < next) {
-            self.timers.set(Timer::Poll(id), next);
+        // The next poll may have been set when the server was thought to be near; or it is due sooner, as there was no answer.
+        let polling = &self.associations[index].polling;
+        let due = asked_at.add_secs_f64(polling.interval_seconds());
+        let is_wrong = |at: &MonoTime| *at < due || polling.is_hurried();
+        if self.timers.get(Timer::Poll(id)).is_some_and(|at| is_wrong(&at)) {
+            self.timers.set(Timer::Poll(id), due.max(now));
         }
     }
 
@@ -340,6 +342,7 @@ impl Engine {
         let Some(index) = self.association_index(id) else { return };
         let association = &mut self.associations[index];
         let became_unreachable = association.polling.missed();
+        association.polling.hurry(self.discipline.poll_advice(now, id));
         let (remote, reach) = (association.remote, association.polling.reach());
         let confirmed = association.confirmed;
         self.associations[index].median.note_poll();

@@ -1,8 +1,11 @@
 //! When one association asks: reach register, bursts, and the adaptation of the poll interval. RFC 5905 §13, §11.3.
 
+mod pace;
+
 use crate::{POLL_TARGET, SourceConfig};
 use chime_discipline::PollAdvice;
 use chime_time::PollExponent;
+use pace::Pace;
 
 /// Between the requests of a burst; seconds. RFC 5905 §13.
 pub(crate) const BURST_SECONDS: f64 = 2.0;
@@ -13,9 +16,11 @@ pub(crate) const UNREACHABLE_POLLS: u32 = 8;
 const NEAR_SECONDS_MAX: f64 = 0.01;
 /// By how much an interval grows with each poll that an unreachable server does not answer.
 const SILENCE_GROWTH: f64 = 1.35;
-/// By how much an interval grows with each measurement at the most: what the estimator believes early may be wrong, and an
-/// interval that is too long takes long to notice.
-const GROWTH: f64 = 1.05;
+/// By how much an interval grows with each measurement at the most: what the estimator believes early may be wrong. Slower,
+/// and the start costs more requests than it is worth.
+const GROWTH: f64 = 1.35;
+/// The same for each measurement that a source with a smaller target does without.
+const TARGET_GROWTH: f64 = 1.05;
 
 /// Requests in quick succession.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +39,9 @@ const POLL_BURST_REQUESTS: f64 = 4.0;
 /// The polling of one association.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Polling {
-    /// Between requests outside of bursts, seconds.
+    /// Between requests outside of bursts, seconds, on average.
     interval: f64,
+    pace: Pace,
     min: PollExponent,
     max: PollExponent,
     /// Raised by RATE: the interval never goes below this again while the association lives.
@@ -66,6 +72,7 @@ impl Polling {
         let exponent = config.poll_initial.unwrap_or(config.poll_min).clamp(config.poll_min, max);
         let mut polling = Self {
             interval: exponent.seconds(),
+            pace: Pace::EVEN,
             min: config.poll_min,
             max,
             floor: config.poll_min,
@@ -164,7 +171,9 @@ impl Polling {
 
     /// The interval that is in force; seconds.
     pub(crate) fn interval_seconds(&self) -> f64 {
-        let regular = if self.near { self.interval } else { self.interval.max(1.0) };
+        let (least, most) = self.bounds();
+        let paced = (self.pace.factor * self.interval).clamp(least, most);
+        let regular = if self.near { paced } else { paced.max(1.0) };
         let soon = self.burst.is_some() || self.ahead > 0;
         let at_most = if soon { Some(BURST_SECONDS) } else { self.ramp };
         at_most.map_or(regular, |seconds| seconds.min(regular))
@@ -211,10 +220,11 @@ impl Polling {
         self.unanswered == UNREACHABLE_POLLS
     }
 
-    /// Adapts the interval to what the discipline advises: shorter at once, longer little by little.
+    /// Adapts the interval to what the discipline advises after a measurement: shorter at once, longer little by little.
     pub(crate) fn adapt(&mut self, advice: PollAdvice) {
         let denser = f64::from(POLL_TARGET) / f64::from(self.target);
-        let longest = self.interval * GROWTH.powf(denser);
+        let longest = self.interval * GROWTH.max(TARGET_GROWTH.powf(denser));
+        self.pace.factor = 1.0;
         match advice {
             PollAdvice::Shortest => self.set(0.0),
             // Who is content with few measurements does not wait for many.
@@ -222,13 +232,36 @@ impl Polling {
                 self.set(self.interval.max((seconds * denser).min(longest)));
             }
             PollAdvice::Keep | PollAdvice::Few { .. } => {}
-            PollAdvice::Interval { seconds } => self.set((seconds * denser).min(longest)),
+            PollAdvice::Interval { seconds, error, sway } => {
+                self.set((seconds * denser).min(longest));
+                self.pace.follow(error, sway, self.pace_bounds());
+            }
         }
     }
 
     /// Takes another target for the number of measurements.
     pub(crate) fn set_target(&mut self, target: u32) {
         self.target = target.max(1);
+    }
+
+    /// An answer did not come: the next request may be due sooner, but not forever.
+    pub(crate) fn hurry(&mut self, advice: PollAdvice) {
+        self.pace.factor = 1.0;
+        if let PollAdvice::Interval { error, sway, .. } = advice
+            && self.unanswered < UNREACHABLE_POLLS
+        {
+            self.pace.compare(error, sway, self.pace_bounds());
+        }
+    }
+
+    /// Whether the next request is due sooner than after a whole interval.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.pace.factor < 1.0
+    }
+
+    fn pace_bounds(&self) -> (f64, f64) {
+        let (least, most) = self.bounds();
+        (least / self.interval, most / self.interval)
     }
 
     /// The server asks for fewer requests (authentic RATE): one step up at least, to what it names if that is more, and
@@ -247,15 +280,22 @@ impl Polling {
     pub(crate) fn restart(&mut self, burst: Option<Burst>) {
         self.unanswered = 0;
         self.before_silence = None;
+        self.pace = Pace::EVEN;
         self.set(0.0);
         if let Some(burst) = burst {
             self.start_burst(burst);
         }
     }
 
+    /// The shortest and the longest time between requests, seconds.
+    fn bounds(&self) -> (f64, f64) {
+        (self.min.max(self.floor).seconds(), self.max.seconds())
+    }
+
     /// Sets the interval, within its limits.
     fn set(&mut self, seconds: f64) {
-        self.interval = seconds.clamp(self.min.max(self.floor).seconds(), self.max.seconds());
+        let (least, most) = self.bounds();
+        self.interval = seconds.clamp(least, most);
     }
 }
 
@@ -343,10 +383,10 @@ mod tests {
             polling.adapt(advice);
             polling.interval
         };
-        let (few, advice) = (PollAdvice::Few { seconds: 100.0 }, PollAdvice::Interval { seconds: 17.0 });
-        assert_eq!((after(8, few), after(8, advice)), (16.0, 16.0 * GROWTH));
-        assert!((after(1, few) - 16.0 * GROWTH.powi(8)).abs() < 1e-9);
-        assert!((after(4, advice) - 16.0 * GROWTH.powi(2)).abs() < 1e-9);
+        let (few, advice) = (PollAdvice::Few { seconds: 100.0 }, even(17.0));
+        assert_eq!((after(8, few), after(8, advice)), (16.0, 17.0));
+        assert!((after(1, few) - 16.0 * TARGET_GROWTH.powi(8)).abs() < 1e-9);
+        assert!((after(4, advice) - 16.0 * GROWTH).abs() < 1e-9);
         assert_eq!(after(16, advice), 16.0);
     }
 
@@ -361,15 +401,20 @@ mod tests {
         assert_eq!(polling.reach(), 0);
     }
 
+    /// Advice for a clock that is as sure as ever.
+    fn even(seconds: f64) -> PollAdvice {
+        PollAdvice::Interval { seconds, error: 1e-5, sway: 0.0 }
+    }
+
     fn advise(polling: &mut Polling, seconds: f64, times: u32) {
-        (0..times).for_each(|_| polling.adapt(PollAdvice::Interval { seconds }));
+        (0..times).for_each(|_| polling.adapt(even(seconds)));
     }
 
     #[test]
     fn the_interval_grows_slowly_and_shrinks_at_once() {
         let mut polling = Polling::new(&config());
         advise(&mut polling, 40.0, 1);
-        assert!((polling.interval - 16.8).abs() < 1e-9);
+        assert!((polling.interval - 16.0 * GROWTH).abs() < 1e-9);
         advise(&mut polling, 40.0, 20);
         assert!((polling.interval - 40.0).abs() < 1e-9);
         assert_eq!(polling.exponent().exponent(), 5);
@@ -381,6 +426,27 @@ mod tests {
         assert!((polling.interval - 20.0).abs() < 1e-9);
         polling.adapt(PollAdvice::Shortest);
         assert_eq!(polling.interval, 16.0);
+    }
+
+    #[test]
+    fn a_doubtful_clock_and_a_lost_answer_bring_the_next_request_forward() {
+        let mut polling = Polling::new(&SourceConfig { iburst: false, ..config() });
+        let advice = |error| PollAdvice::Interval { seconds: 40.0, error, sway: 1.0 };
+        (0..20).for_each(|_| polling.adapt(advice(1e-5)));
+        assert!((polling.interval_seconds() - 40.0).abs() < 1e-9);
+        polling.adapt(advice(1.2e-5));
+        assert!((16.0..39.0).contains(&polling.interval_seconds()) && polling.is_hurried());
+        polling.adapt(advice(1e-5));
+        polling.missed();
+        polling.hurry(advice(1e-3));
+        assert!((polling.interval_seconds() - 16.0).abs() < 1e-9, "never sooner than is allowed");
+        polling.adapt(advice(1e-9));
+        assert!((polling.interval_seconds() - 64.0).abs() < 1e-9, "never later than is allowed");
+        (0..8).for_each(|_| {
+            polling.missed();
+            polling.hurry(advice(1e-3));
+        });
+        assert!(!polling.is_hurried(), "a server that is gone is not pressed");
     }
 
     #[test]

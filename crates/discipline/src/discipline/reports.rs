@@ -13,12 +13,15 @@ const FREQUENCY_ERROR_MIN: f64 = 1e-7;
 const SAMPLES_ADVICE_MIN: usize = 16;
 /// Intervals grow with this power of (mean queueing delay / wander), and with this factor before the power is taken: where
 /// longer ones save requests but are all wander, and shorter ones gain with the square root of their number at best.
-const INTERVAL_LAW: (f64, f64) = (1.3, 0.6);
+const INTERVAL_LAW: (f64, f64) = (1.4, 0.6);
 /// Long queues excuse long intervals only up to so much of a wander from one sample to the next: seconds, and a share of
 /// the queues.
-const WANDER_TOLERATED: (f64, f64) = (1.7e-4, 0.032);
-/// Longest interval that is ever advised, seconds: the temperature of a room changes within a quarter of an hour.
-const INTERVAL_MAX: f64 = 850.0;
+const WANDER_TOLERATED: (f64, f64) = (1.8e-4, 0.034);
+/// When the clock's error is this multiple of the mean queueing delay, a single measurement may change all.
+const SWAY_ERROR: f64 = 0.3;
+/// Longest interval that is ever advised, seconds: a little less than the usual limit leaves room for a longer one now and
+/// then, and the temperature of a room changes within a quarter of an hour.
+const INTERVAL_MAX: f64 = 980.0;
 
 impl Discipline {
     /// What the server serves and what `tracking` shows, at `now`.
@@ -93,9 +96,9 @@ impl Discipline {
         self.source(id).map(|source| source.report(now, clock, self.clock.frequency, &self.settings))
     }
 
-    /// What the samples of a source say about its poll interval.
+    /// What the samples of a source say about its poll interval at `now`.
     #[must_use]
-    pub fn poll_advice(&self, id: SourceId) -> PollAdvice {
+    pub fn poll_advice(&self, now: MonoTime, id: SourceId) -> PollAdvice {
         let Some(filter) = self.source(id).map(|source| &source.filter) else { return PollAdvice::Keep };
         if filter.is_contradicted() {
             return PollAdvice::Shortest;
@@ -103,18 +106,26 @@ impl Discipline {
         let Some(estimator) = filter.estimator().filter(|_| filter.len() >= SAMPLES_MIN) else {
             return PollAdvice::Keep;
         };
+        let moments = estimator.moments();
         if filter.len() < SAMPLES_ADVICE_MIN {
             // Until the clock may have drifted by as much as one measurement can be wrong.
-            let (delay, moments) = (estimator.path().base.0.max(0.0), estimator.moments());
+            let delay = estimator.path().base.0.max(0.0);
             let seconds = delay / 2.0 / moments.frequency_variance.sqrt();
             return if seconds.is_finite() { PollAdvice::Few { seconds } } else { PollAdvice::Keep };
         }
-        let (wander, jitter) = (estimator.moments().log_wander.exp(), estimator.sharper_jitter());
+        let (wander, jitter) = (moments.log_wander.exp(), estimator.sharper_jitter());
         let balanced = (INTERVAL_LAW.0 * jitter / wander).powf(INTERVAL_LAW.1);
         // A random walk of the frequency moves the offset by wander·T^1.5 in T seconds.
         let tolerated = ((WANDER_TOLERATED.0 + WANDER_TOLERATED.1 * jitter) / wander).powf(2.0 / 3.0);
         let seconds = balanced.min(tolerated).min(INTERVAL_MAX);
-        if seconds.is_finite() { PollAdvice::Interval { seconds } } else { PollAdvice::Keep }
+        let age = self.clock.correction.at(now).free - estimator.point().free;
+        let error = moments.offset_variance_after(age.max(0.0) + seconds).sqrt();
+        let sway = (error / (SWAY_ERROR * jitter)).min(1.0);
+        if [seconds, error, sway].iter().all(|value| value.is_finite() && *value > 0.0) {
+            PollAdvice::Interval { seconds, error, sway }
+        } else {
+            PollAdvice::Keep
+        }
     }
 
     /// What is worth saving for the next run, once the frequency is known well enough.

@@ -158,7 +158,13 @@ mod tests {
     #[test]
     fn arguments_are_read_and_unknown_ones_refused() {
         let all = Options::parse(&["--json", "--quick", "--seeds", "9", "--world", "a.toml"]);
-        let expected = Options { json: true, quick: true, seeds: Some(9), world: Some("a.toml".into()) };
+        let expected = Options {
+            json: true,
+            quick: true,
+            seeds: Some(9),
+            world: Some("a.toml".into()),
+            only: Vec::new(),
+        };
         assert_eq!(all, Some(expected));
         let only = Options::parse(&["--only", "poll16", "--only", "default/1e-2/1e-9"]).expect("two parts");
         let of = |group| table().into_iter().filter(move |cell| cell.group == group);

@@ -672,12 +672,12 @@ fn one_wild_answer_does_not_move_the_clock_and_three_do() {
     for (wild, moved) in [(1, false), (2, false), (4, true)] {
         let mut world = one_server(9);
         world.run(600.0, |_| {});
-        assert_ne!(world.discipline.poll_advice(id(0)), PollAdvice::Shortest);
+        assert_ne!(world.discipline.poll_advice(world.now(), id(0)), PollAdvice::Shortest);
         world.servers[0].error = 0.05;
         let end = 600.0 + 16.0 * f64::from(wild);
         world.run(end, |_| {});
         if !moved {
-            assert_eq!(world.discipline.poll_advice(id(0)), PollAdvice::Shortest);
+            assert_eq!(world.discipline.poll_advice(world.now(), id(0)), PollAdvice::Shortest);
             world.servers[0].error = 0.0;
         }
         world.run(end + 40.0, |_| {});
@@ -693,8 +693,8 @@ fn long_queues_bear_long_intervals_and_short_ones_do_not() {
         let mut world = World::new(2, Settings::default(), &[server]);
         world.wander = 1e-9;
         world.run(4_000.0, |_| {});
-        match world.discipline.poll_advice(id(0)) {
-            PollAdvice::Interval { seconds } => seconds,
+        match world.discipline.poll_advice(world.now(), id(0)) {
+            PollAdvice::Interval { seconds, .. } => seconds,
             other => panic!("{other:?}"),
         }
     };
