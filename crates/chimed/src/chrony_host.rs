@@ -3,7 +3,7 @@
 
 use crate::desks::{Desk, View};
 use crate::runtime_access::RuntimeAccess;
-use crate::time_plane::PlaneCommand;
+use crate::time_plane::{PlaneCommand, TypedTime};
 use chime_control::Snapshot;
 use chime_control::chrony::{self, Outcome, Permission, Table, Verdict};
 use chime_engine::{Command, NTP_PORT, SourceMatch};
@@ -11,6 +11,7 @@ use chime_server::AccessRule;
 use chime_sys::poll::Interest;
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use chime_sys::unix_datagram::UnixDatagram;
+use chime_time::NtpDate;
 use chime_wire::mac::SymmetricKey;
 use std::cell::RefCell;
 use std::fs::{self, Permissions};
@@ -34,7 +35,7 @@ const TURN: usize = 16;
 /// the end.
 #[derive(Debug)]
 pub struct Sockets {
-    unix: Option<(PathBuf, UnixDatagram)>,
+    unix: Option<(PathBuf, Arc<UnixDatagram>)>,
     udp: Vec<UdpSocket>,
     rules: Vec<AccessRule>,
 }
@@ -88,7 +89,7 @@ impl Sockets {
             let socket = socket.inspect_err(|error| {
                 warn!("Could not open command socket on {} : {error}; chronyc cannot use it", path.display());
             });
-            Some((path.to_owned(), socket.ok()?))
+            Some((path.to_owned(), Arc::new(socket.ok()?)))
         });
         let options = UdpOptions {
             packet_info: true,
@@ -145,12 +146,36 @@ impl ChronyDesk {
             };
             // Who has no address could not learn what became of the request, and chronyd does nothing for them.
             let Some(path) = peer else { continue };
+            if self.sets_time(&room[..octets], socket, &path, view) {
+                continue;
+            }
             if let Some(reply) = self.answer(&room[..octets], Permission::Everything, view)
                 && let Err(error) = socket.send_to(&reply, &path)
             {
                 debug!("a reply to {} is lost: {error}", path.display());
             }
         }
+    }
+
+    /// Whether a request is to set the clock by a time that was typed in: the reply is sent when that is done.
+    fn sets_time(&self, request: &[u8], socket: &Arc<UnixDatagram>, path: &Path, view: View<'_>) -> bool {
+        if !chrony::asks_to_set_time(request) {
+            return false;
+        }
+        let Verdict::Wish { wish: chrony::Wish::SetTime { unix_seconds, nanoseconds }, replier } =
+            chrony::respond(request, &view(false), Permission::Everything)
+        else {
+            return false;
+        };
+        self.ways.packets.fetch_add(1, Ordering::Relaxed);
+        let (socket, path) = (Arc::clone(socket), path.to_owned());
+        let tell = move |correction| {
+            if let Err(error) = socket.send_to(&replier.time_was_set(correction), &path) {
+                debug!("a reply to {} is lost: {error}", path.display());
+            }
+        };
+        let time = NtpDate::from_unix(unix_seconds, nanoseconds);
+        (self.ways.tell)(PlaneCommand::SetTime(TypedTime { time, tell: Box::new(tell) }))
     }
 
     fn answer_udp(&self, number: usize, view: View<'_>) {
@@ -223,6 +248,8 @@ impl ChronyDesk {
                 };
                 if admitted { Outcome::AccessAllowed } else { Outcome::AccessDenied }
             }
+            // Over the Unix socket only, and answered above.
+            chrony::Wish::SetTime { .. } => Outcome::Failed,
             chrony::Wish::Dump => tell(PlaneCommand::Save),
             chrony::Wish::Rekey => match (self.ways.read_keys)() {
                 Some(keys) => {

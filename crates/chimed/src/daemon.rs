@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> ExitCode {
         measure_once(options, &loaded.model)
     } else {
         greet(path.as_deref());
-        serve(options, loaded.model, None, || ())
+        serve(options, loaded.model, None, None, || ())
     };
     outcome.unwrap_or_else(|error| {
         error!("{error:#}");
@@ -122,10 +122,14 @@ fn greet(path: Option<&Path>) {
 pub(crate) fn serve(
     options: &Options,
     model: Model,
+    slew: Option<f64>,
     pid_file: Option<PidFile>,
     ready: impl FnOnce(),
 ) -> Result<ExitCode> {
-    let daemon = Daemon::start(options, model)?;
+    let mut daemon = Daemon::start(options, model)?;
+    if let Some(forward) = slew {
+        daemon.plane.command(chime_engine::Command::SlewByHand(forward));
+    }
     ready();
     let outcome = daemon.run(options);
     drop(pid_file);
@@ -170,7 +174,7 @@ impl Daemon {
         let now = clock::read();
         let trusts = Trusts::load(&model)?;
         let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
-        (config.poll_separation_seconds, config.announce_poll) = request_habits(options);
+        config = with_habits(config, options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
@@ -288,11 +292,17 @@ fn clients_max(model: &Model) -> u64 {
     policies.filter(|policy| policy.client_records).map(|policy| policy.clients_max as u64).sum()
 }
 
-/// How far requests to different servers are apart, in seconds; and whether they say how often they come.
-fn request_habits(options: &Options) -> (f64, bool) {
+/// What the name of another daemon makes of the configuration: how far requests to different servers are apart, whether they
+/// say how often they come, and what reports show of pools.
+fn with_habits(config: Config, options: &Options) -> Config {
     match options.habits {
-        Habits::Ours => (0.0, false),
-        Habits::Chronyd => (chronyd::POLL_SEPARATION_SECONDS, true),
+        Habits::Ours => config,
+        Habits::Chronyd => Config {
+            poll_separation_seconds: chronyd::POLL_SEPARATION_SECONDS,
+            announce_poll: true,
+            spare_pool_places: true,
+            ..config
+        },
     }
 }
 
@@ -766,15 +776,11 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
         }
         let trusts = Trusts::load(&loaded.model)?;
         // What was known of the time at the start is known still.
-        let (poll_separation_seconds, announce_poll) = request_habits(&options);
-        let engine = Config {
-            known_time,
-            poll_separation_seconds,
-            announce_poll,
-            ..wiring::engine_config(&loaded.model, &trusts, options.steers())?
-        };
+        let engine = wiring::engine_config(&loaded.model, &trusts, options.steers())?;
+        let engine = Config { known_time, ..with_habits(engine, &options) };
         let waiting = restart_only::waiting(&running, &loaded.model);
-        if !waiting.is_empty() {
+        // chronyd reads files with sources again, and of nothing else is anything expected.
+        if !waiting.is_empty() && options.habits == Habits::Ours {
             warn!("changed, and in force only after a restart: {}", waiting.join("; "));
         }
         if let Some(serving) = &servers.ntp {

@@ -15,7 +15,7 @@ use crate::wiring;
 use anyhow::{Context, Result, anyhow};
 use chime_config::Model;
 use chime_discipline::ClockCommand;
-use chime_engine::{Engine, EngineReport};
+use chime_engine::{Engine, EngineReport, SourceReport};
 use chime_sys::adjust::{ClockDriver, KernelClock, ObserveOnly};
 use chime_sys::{clock, poll, random};
 use chime_time::{ClockReading, NtpDuration};
@@ -57,9 +57,23 @@ impl Measurement {
 /// # Errors
 /// When files that the sources need cannot be read, or the clock may not be set although that is asked for.
 pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement> {
+    measure_until(model, limit, set, (SAMPLES_WANTED, 0.0))
+}
+
+/// The same, until `wanted` samples of each source that answers; requests to different servers are so many seconds apart.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_until(
+    model: &Model,
+    limit: Duration,
+    set: bool,
+    (wanted, separation): (u32, f64),
+) -> Result<Measurement> {
     let trusts = Trusts::load(model)?;
     let now = clock::read();
     let mut config = wiring::engine_config(model, &trusts, false)?;
+    config.poll_separation_seconds = separation;
     // One look, not a clock to be trusted to it: what a single answer says is shown, with its error bound, and slow
     // sources are waited for no longer than the limit allows.
     let believes_the_first = config.discipline.samples_min == 1;
@@ -96,9 +110,13 @@ pub fn measure(model: &Model, limit: Duration, set: bool) -> Result<Measurement>
     let engine = Engine::new(config, seed, now);
     let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;
     let deadline = now.mono.saturating_add(limit);
-    let wanted = if believes_the_first { 1 } else { SAMPLES_WANTED };
+    let wanted = if believes_the_first { 1 } else { wanted };
     let stop = plane.run(Some(deadline), |engine, now| {
-        if is_settled(engine, now, wanted) { Turn::Done } else { Turn::Continue(None) }
+        if is_settled(engine, now, wanted) || is_hopeless(engine, now) {
+            Turn::Done
+        } else {
+            Turn::Continue(None)
+        }
     })?;
     let report = plane.report();
     let trustworthy = report.tracking.synchronized;
@@ -121,6 +139,14 @@ fn is_settled(engine: &Engine, now: ClockReading, wanted: u32) -> bool {
     }
     let report = engine.report(now);
     report.sources.iter().filter(|source| source.reach != 0).all(|source| source.statistics.samples >= wanted)
+}
+
+/// Whether every source was asked as often as its reach register has places, and none answers.
+fn is_hopeless(engine: &Engine, now: ClockReading) -> bool {
+    const REQUESTS: u64 = 8;
+    let sources = engine.report(now).sources;
+    let is_gone = |source: &SourceReport| source.reach == 0 && source.ntp.total_tx >= REQUESTS;
+    !sources.is_empty() && sources.iter().all(is_gone)
 }
 
 /// What `-Q` and `-q` print.

@@ -21,7 +21,7 @@ use crate::trust::Trusts;
 use crate::wiring;
 use chime_config::{NtsTrust, Source};
 use chime_control::{ClientReport, Snapshot};
-use chime_discipline::{ClockCommand, DisciplineEvent};
+use chime_discipline::{ClockCommand, DisciplineEvent, ManualCorrection};
 use chime_engine::{
     AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Reading,
     ReferenceClockId, Request, ResolveFailure, SourceConfig, SourceMode,
@@ -32,11 +32,11 @@ use chime_sys::network::NetworkMonitor;
 use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
 use chime_sys::resolver::{Family, ResolveError, Resolver};
 use chime_sys::signals::{self, Signal};
-use chime_time::{ClockReading, Frequency, MonoTime};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDate};
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
+use std::{fmt, io};
 use tracing::{debug, error, info, warn};
 
 /// What the control plane asks of the time plane.
@@ -52,12 +52,28 @@ pub enum PlaneCommand {
     AddConfigured(Box<SourceConfig>),
     /// Read the configuration again, and keep what was added.
     ReloadSources,
+    /// Set the clock by a time that was typed in.
+    SetTime(TypedTime),
     /// Close log files and open them again.
     CycleLogs,
     /// Write everything that the next run wants to know.
     Save,
     /// End, as SIGTERM does.
     Stop,
+}
+
+/// A time that was typed in.
+pub struct TypedTime {
+    /// The time.
+    pub time: NtpDate,
+    /// Hears what came of it.
+    pub tell: Box<dyn FnOnce(Option<ManualCorrection>) + Send>,
+}
+
+impl fmt::Debug for TypedTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedTime").field(&self.time).finish()
+    }
 }
 
 /// What the caller of the loop wants after a turn.
@@ -691,6 +707,11 @@ impl TimePlane {
                     let command = Command::AddSource(Box::new(config));
                     self.engine.handle_input(clock::mono_now(), Input::Control(command));
                 }
+            }
+            PlaneCommand::SetTime(TypedTime { time, tell }) => {
+                let now = clock::read();
+                let fast = (now.system - time).as_secs_f64();
+                tell(self.engine.discipline_mut().enter_time(now.mono, fast));
             }
             PlaneCommand::CycleLogs => {
                 // Without log files there is nothing to do.

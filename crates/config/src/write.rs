@@ -517,6 +517,7 @@ impl Writer {
             &usual.first_samples_min,
             ToString::to_string,
         );
+        self.flag("manual-time", tuning.manual, usual.manual);
         self.some("exit-after-refusals", tuning.step.refusals_max.as_ref(), ToString::to_string);
         self.set(
             "panic-after-updates",

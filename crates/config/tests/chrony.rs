@@ -177,6 +177,19 @@ fn the_local_clock_can_wait_and_agree_with_others() {
 }
 
 #[test]
+fn the_time_can_be_typed_in_and_the_clock_be_set_first() {
+    let loaded = load("manual\ninitstepslew 30 a.example 192.0.2.1\n");
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert!(loaded.model.synchronization.tuning.manual);
+    let first = loaded.model.chrony.first_correction.expect("it is asked for");
+    assert_eq!(
+        (first.step_threshold, first.servers),
+        (30.0, vec!["a.example".to_owned(), "192.0.2.1".to_owned()])
+    );
+    assert!(errors("initstepslew 30").contains("a host name or an address"));
+}
+
+#[test]
 fn odd_poll_limits_are_brought_into_range() {
     let poll = |options: &str| model(&format!("server a {options}")).sources[0].poll;
     assert_eq!(poll("minpoll -9"), PollLimits { min: 6, max: 10, initial: 6 });

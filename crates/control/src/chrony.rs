@@ -8,6 +8,7 @@ mod commands;
 mod encode;
 mod reports;
 
+use chime_discipline::ManualCorrection;
 use chime_engine::{Command, SourceConfig, SourceKind, SourceMatch, SourceReport};
 use chime_server::AccessRule;
 use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_OCTETS, REQUEST_OCTETS_MAX};
@@ -72,6 +73,13 @@ pub enum Wish {
         /// The address.
         address: IpAddr,
     },
+    /// Set the clock by a time that was typed in; the reply says what came of it, see [`Replier::time_was_set`].
+    SetTime {
+        /// The time; Unix seconds.
+        unix_seconds: i64,
+        /// Nanoseconds beside them.
+        nanoseconds: u32,
+    },
     /// Write to disk what the next run wants to know.
     Dump,
     /// Read the symmetric keys again.
@@ -126,6 +134,23 @@ impl Replier {
         reply(self.command, self.sequence, NULL, status, &[])
     }
 }
+
+impl Replier {
+    /// The reply to [`Wish::SetTime`]; `None` when the time was not taken.
+    #[must_use]
+    pub fn time_was_set(&self, correction: Option<ManualCorrection>) -> Vec<u8> {
+        let Some(correction) = correction else { return self.reply(Outcome::Failed) };
+        let mut payload = Payload::default();
+        payload
+            .float(correction.fast)
+            .float(correction.frequency_change * 1e6)
+            .float(correction.frequency * 1e6);
+        reply(self.command, self.sequence, MANUAL_TIMESTAMP, Status::Success, &payload.0)
+    }
+}
+
+/// The reply code of `settime`.
+const MANUAL_TIMESTAMP: u16 = 17;
 
 /// Why a request has no success, as the number on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -246,6 +271,12 @@ pub fn asks_for_clients(request: &[u8]) -> bool {
     CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::CLIENT_ACCESSES)
 }
 
+/// Whether this may be a request to set the clock by a time that was typed in, which takes the time plane to answer.
+#[must_use]
+pub fn asks_to_set_time(request: &[u8]) -> bool {
+    CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::SETTIME)
+}
+
 /// Whether chronyd would count this as a command packet.
 #[must_use]
 pub fn is_request(datagram: &[u8]) -> bool {
@@ -351,12 +382,11 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
             Answer::Status(Status::Inactive)
         }
         code::CLIENT_ACCESSES => reports::clients(&snapshot.clients, asked.payload),
-        code::MANUAL_LIST => reports::manual_list(),
-        code::MANUAL_DELETE => Answer::Status(Status::BadSample),
+        code::MANUAL_LIST => reports::manual_list(&snapshot.engine.manual),
+        code::MANUAL_DELETE | code::MANUAL => commands::manual(asked.command, asked.payload, snapshot),
+        code::SETTIME if snapshot.engine.manual.enabled => commands::set_time(asked.payload),
         code::RTCREPORT | code::WRITERTC | code::TRIMRTC => Answer::Status(Status::NoRtc),
-        code::SMOOTHING | code::SMOOTHTIME | code::SETTIME | code::MANUAL => {
-            Answer::Status(Status::NotEnabled)
-        }
+        code::SMOOTHING | code::SMOOTHTIME | code::SETTIME => Answer::Status(Status::NotEnabled),
         command => commands::execute(command, asked.payload, snapshot),
     }
 }

@@ -4,8 +4,8 @@
 //! at most a debug line, but for what it must be said of: unauthenticated sources beside authenticated ones, and
 //! certificates that are refused.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use chime_discipline::{ClockCommand, DisciplineEvent, SourceId, StepEvidence};
 use chime_engine::{
@@ -37,7 +37,7 @@ pub struct Line {
 }
 
 /// What decides about lines.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct WordSettings {
     /// Offsets greater than this are logged; seconds.
     pub log_change: f64,
@@ -47,6 +47,8 @@ pub struct WordSettings {
     pub max_jitter: f64,
     /// `minstratum` and `maxstratum`.
     pub strata: (u8, u8),
+    /// Names of sources whose configuration comes and goes: they are announced at the start, too.
+    pub announced: BTreeSet<String>,
     /// With `-x`: the offset from which on the clock would be stepped, seconds, and in how many first updates.
     pub impossible_step: Option<(f64, Option<u32>)>,
 }
@@ -63,6 +65,8 @@ pub struct ChronyWords {
     /// Names of the reference clocks.
     clocks: BTreeMap<SourceId, String>,
     stepped: bool,
+    /// Whether the sources of the start are known: those that come later are worth a line.
+    begun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -83,12 +87,24 @@ impl ChronyWords {
             states: BTreeMap::new(),
             clocks: BTreeMap::new(),
             stepped: false,
+            begun: false,
         }
     }
 
     /// The lines about an event; `report` gives the state of everything, where a line needs it.
     pub fn event(&mut self, event: &Event, report: impl Fn() -> EngineReport) -> Vec<Line> {
         match event {
+            Event::SourceAdded { name, is_pool, number, .. } => {
+                let text = format!("Added {}", configured(name, *is_pool, *number, None));
+                vec![if self.begun || self.settings.announced.contains(name) {
+                    info(text)
+                } else {
+                    debug(text)
+                }]
+            }
+            Event::SourceRemoved { name, is_pool, number, remote } => {
+                vec![info(format!("Removed {}", configured(name, *is_pool, *number, *remote)))]
+            }
             Event::AssociationAdded { association, source, name, remote } => {
                 let known = Known { source: *source, name: name.clone(), remote: *remote };
                 let line = match self.leaving.remove(source) {
@@ -131,6 +147,11 @@ impl ChronyWords {
             Event::Discipline(event) => self.discipline(event, report),
             other => vec![debug(format!("{other:?}"))],
         }
+    }
+
+    /// The sources of the start are known.
+    pub const fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// The lines about an update of the clock; `report` is the state after it.
@@ -249,6 +270,18 @@ impl ChronyWords {
     }
 }
 
+/// What was configured: a pool by its name, a source by its address, or the number that stands for it, and its name.
+fn configured(name: &str, is_pool: bool, number: u32, remote: Option<IpAddr>) -> String {
+    if is_pool {
+        return format!("pool {name}");
+    }
+    match (name.parse::<IpAddr>(), remote) {
+        (Ok(address), _) => format!("source {address}"),
+        (Err(_), Some(address)) => format!("source {address} ({name})"),
+        (Err(_), None) => format!("source ID#{number:010} ({name})"),
+    }
+}
+
 /// An address, and the name behind it when that is another.
 fn shown(known: &Known) -> String {
     format!("{}{}", known.remote.ip(), of_name(&known.name, &known.remote))
@@ -353,6 +386,7 @@ mod tests {
             max_distance: 3.0,
             max_jitter: 1.0,
             strata: (0, 15),
+            announced: BTreeSet::new(),
             impossible_step: None,
         })
     }
@@ -465,5 +499,32 @@ mod tests {
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].text, "Root distance of 192.0.2.1 exceeds maxdistance of 3.000 seconds");
         assert_eq!(words.states(&report), []);
+    }
+
+    #[test]
+    fn sources_that_come_and_go_are_told_and_those_of_the_start_are_not() {
+        let mut words = words();
+        words.settings.announced.insert("dhcp.example".to_owned());
+        let added = |name: &str, is_pool| Event::SourceAdded {
+            source: SourceKey(1),
+            name: name.to_owned(),
+            is_pool,
+            number: 7,
+        };
+        let report = EngineReport::default;
+        let mut line = |event: &Event, begun: bool| {
+            if begun {
+                words.begin();
+            }
+            words.event(event, report).remove(0)
+        };
+        assert_eq!(line(&added("a.example", false), false).severity, Severity::Debug);
+        let told = line(&added("dhcp.example", true), false);
+        assert_eq!((told.severity, told.text.as_str()), (Severity::Info, "Added pool dhcp.example"));
+        assert_eq!(line(&added("192.0.2.1", false), true).text, "Added source 192.0.2.1");
+        assert_eq!(line(&added("a.example", false), true).text, "Added source ID#0000000007 (a.example)");
+        let remote = "192.0.2.7".parse().ok();
+        let gone = Event::SourceRemoved { name: "a.example".to_owned(), is_pool: false, number: 7, remote };
+        assert_eq!(line(&gone, true).text, "Removed source 192.0.2.7 (a.example)");
     }
 }

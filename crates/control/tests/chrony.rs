@@ -3,10 +3,12 @@
 
 use chime_control::chrony::{Outcome, Permission, Table, Verdict, Wish, respond};
 use chime_control::{ClientReport, Snapshot};
+use chime_discipline::ManualCorrection;
 use chime_engine::{
     ActivityReport, Authentication, AuthenticationMode, AuthenticationReport, Command, LeapReport,
-    LocalReference, NtpReport, SelectionOptionsReport, SelectionReport, SourceChange, SourceMatch,
-    SourceMode, SourceReport, StatisticsReport, TimestampSource, TrackingReport, Tuning,
+    LocalReference, ManualEntryReport, ManualReport, NtpReport, SelectionOptionsReport, SelectionReport,
+    SourceChange, SourceMatch, SourceMode, SourceReport, StatisticsReport, TimestampSource, TrackingReport,
+    Tuning,
 };
 
 fn octets(hex: &str) -> Vec<u8> {
@@ -543,4 +545,61 @@ fn no_reply_is_longer_than_its_request() {
             }
         }
     }
+}
+
+#[test]
+fn times_that_were_typed_in_are_listed_and_can_be_forgotten() {
+    let mut snapshot = Snapshot::default();
+    assert_eq!(ask(&snapshot, &request(11, "00000000 6b003640 00000000", 40)).1, 6, "not enabled");
+    let entry = ManualEntryReport {
+        unix_seconds: 1_795_187_154.5,
+        slewed_seconds: 0.0,
+        original_seconds: 0.5,
+        residual_seconds: -0.5,
+    };
+    snapshot.engine.manual = ManualReport { enabled: true, entries: vec![entry] };
+    let list =
+        ["00000001", "00000000 6b0061d2 1dcd6500 00000000 02800000 01000000", &"00".repeat(360)].concat();
+    expect(&snapshot, &request(41, "", 416), 18, &list);
+    let asked = |command, payload: &str, octets| {
+        respond(&request(command, payload, octets), &snapshot, Permission::Everything)
+    };
+    let Verdict::Wish { wish, replier } = asked(11, "00000000 6b003640 0000000a", 40) else {
+        panic!("no wish")
+    };
+    assert_eq!(wish, Wish::SetTime { unix_seconds: 0x6b00_3640, nanoseconds: 10 });
+    let correction = ManualCorrection { fast: 0.5, frequency_change: 1e-4, frequency: 2e-6 };
+    let reply = replier.time_was_set(Some(correction));
+    assert_eq!(
+        (reply.len(), &reply[6..8], &reply[28..]),
+        (40, &[0, 17][..], &octets("02800000 10c80000 06800000")[..])
+    );
+    assert_eq!(&replier.time_was_set(None)[6..10], &[0, 1, 0, 1]);
+    for (payload, command) in [
+        ("00000000", Command::ManualMode(false)),
+        ("00000001", Command::ManualMode(true)),
+        ("00000002", Command::ForgetEnteredTimes),
+    ] {
+        assert!(
+            matches!(asked(13, payload, 28), Verdict::Command { command: it, .. } if format!("{it:?}") == format!("{command:?}"))
+        );
+    }
+    assert_eq!(ask(&snapshot, &request(13, "00000003", 28)).1, 3);
+    assert!(matches!(
+        asked(42, "00000000", 28),
+        Verdict::Command { command: Command::DeleteEnteredTime(0), .. }
+    ));
+    assert_eq!(ask(&snapshot, &request(42, "00000001", 28)).1, 16);
+}
+
+#[test]
+fn offsets_and_frequencies_by_hand_have_chronys_sign() {
+    let mut snapshot = Snapshot::default();
+    snapshot.program.steers_clock = true;
+    let asked = |command| respond(&request(command, "02800000", 28), &snapshot, Permission::Everything);
+    assert!(matches!(asked(71), Verdict::Command { command: Command::SlewByHand(by), .. } if by == -0.5));
+    let slower = chime_time::Frequency::from_ppm(-0.5);
+    assert!(
+        matches!(asked(31), Verdict::Command { command: Command::ChangeFrequencyByHand(by), .. } if by == slower)
+    );
 }

@@ -36,16 +36,23 @@ pub(crate) struct Estimate {
 
 /// Corrections of more than so many standard errors are urgent.
 const URGENT_SIGMAS: f64 = 10.0;
-/// How long an urgent correction takes at most, seconds, unless the fastest slew is too slow for it: a clock that is known to
+/// How long an urgent correction of more than [`URGENT_OFFSET`] takes at most, seconds, unless the fastest slew is too slow for it: a clock that is known to
 /// be wrong is not left so because it is seldom looked at.
 const URGENT_SECONDS_MAX: f64 = 5.0;
+/// Smaller corrections are not worth the disturbance of the frequency; seconds.
+const URGENT_OFFSET: f64 = 0.01;
 
 impl Estimate {
     /// Share of the interval between updates that a slew by `remaining` seconds takes, see [`CorrectionTime::Balanced`]: a
     /// quarter where the oscillator's wander in one interval is as large as the estimate is uncertain.
     fn balanced_share(&self, interval: f64, remaining: f64) -> f64 {
         if remaining.abs() > URGENT_SIGMAS * self.error {
-            return BALANCED_SHARE.0.min(URGENT_SECONDS_MAX / interval);
+            let is_large = remaining.abs() > URGENT_OFFSET;
+            return if is_large {
+                BALANCED_SHARE.0.min(URGENT_SECONDS_MAX / interval)
+            } else {
+                BALANCED_SHARE.0
+            };
         }
         let wander = (self.wander_square * interval * interval * interval).sqrt();
         (0.25 * self.error / wander).clamp(BALANCED_SHARE.0, BALANCED_SHARE.1)
@@ -259,6 +266,17 @@ impl ClockDiscipline {
             self.accumulated_steps += by.abs();
         }
         self.steps += 1;
+    }
+
+    /// Takes what an operator says for the truth: the clock is behind by `offset` seconds now, and needs another frequency.
+    pub(crate) fn set_by_hand(&mut self, now: MonoTime, offset: f64, frequency: f64, settings: &Settings) {
+        let limit = settings.max_drift.as_ratio().abs();
+        self.frequency = frequency.clamp(-limit, limit);
+        let point = self.correction.at(now);
+        let frequency = self.frequency;
+        self.estimate = Some(Estimate { point, offset, error: 0.0, frequency, wander_square: 0.0 });
+        // As fast as the slew may be.
+        self.interval = 0.0;
     }
 
     /// What the clock is to show moved by `by` seconds, as it does at a leap second.

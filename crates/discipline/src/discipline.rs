@@ -14,6 +14,7 @@ use crate::election::{self, Choice, Outcome};
 use crate::estimator::joint::Joint;
 use crate::fallback::Fallback;
 use crate::leap::LeapWatch;
+use crate::manual::Manual;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
 use crate::source::{Candidate, POLLS_TOLD, Source};
@@ -59,6 +60,8 @@ pub struct Discipline {
     /// How many corrections were refused.
     refusals: u32,
     fallback: Fallback,
+    /// What an operator typed in.
+    manual: Manual,
     /// Whether the clock ever followed a source; decides which panic thresholds apply.
     was_synchronized: bool,
     /// What the last event and the last status said.
@@ -136,6 +139,7 @@ impl Discipline {
             quarantined: None,
             refusals: 0,
             fallback: Fallback::new(settings.fallback),
+            manual: Manual::default(),
             was_synchronized: false,
             is_synchronized: false,
             is_local: false,
@@ -616,6 +620,7 @@ impl Discipline {
                 if let Some(joint) = &mut self.joint {
                     joint.step(by.as_secs_f64());
                 }
+                self.manual.step(by);
                 self.clock.stepped(by);
                 if let Some(evidence) = self.step.take() {
                     self.push_event(DisciplineEvent::Stepped(StepEvidence {

@@ -27,6 +27,7 @@ mod event;
 mod fallback;
 mod history;
 mod leap;
+mod manual;
 mod patience;
 mod reference;
 mod sample;
@@ -42,6 +43,7 @@ pub use event::{DisciplineEvent, Interference, LeapOutcome, StepEvidence, StepRe
 pub use leap::{
     KnownLeap, LeapKnowledge, LeapMode, LeapTable, LeapTableError, parse_leap_seconds_list, parse_tzif,
 };
+pub use manual::{MANUAL_ENTRIES_MAX, ManualCorrection, ManualEntry};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{
     CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,

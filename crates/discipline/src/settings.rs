@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_clock_error: Frequency,
     /// Precision of the system clock.
     pub precision: Precision,
+    /// Whether the time may be typed in.
+    pub manual: bool,
     /// Serve our own time when no source can be followed.
     pub local: Option<LocalReference>,
     /// Long-term averages of the frequency, for the time without sources; `None`: the last frequency stays.
@@ -78,6 +80,7 @@ impl Default for Settings {
             reselect_distance: 1e-4,
             max_clock_error: Frequency::from_ppm(1.0),
             precision: Precision::new(-24),
+            manual: false,
             local: None,
             fallback: None,
             leap_mode: LeapMode::System,

@@ -5,13 +5,14 @@
 
 use crate::association::{Association, Credentials};
 use crate::engine::Engine;
+use crate::reporting::unresolved_number;
 use crate::resolution::ADDRESSES_MAX;
 use crate::source::Source;
 use crate::symmetric::Peer;
 use crate::timers::Timer;
 use crate::{
     Authentication, Event, ExchangeId, LookupId, POOL_ASSOCIATIONS_MAX, RemovalReason, Request,
-    ResolveFailure, SourceConfig, SourceKey, SourceRefusal, policy,
+    ResolveFailure, SourceConfig, SourceKey, SourceMode, SourceRefusal, policy,
 };
 use chime_discipline::SourceId;
 use chime_time::MonoTime;
@@ -56,6 +57,12 @@ impl Engine {
             }
             _ => None,
         };
+        self.event(Event::SourceAdded {
+            source: key,
+            name: config.name.clone(),
+            is_pool: matches!(config.mode, SourceMode::Pool { .. }),
+            number: unresolved_number(key, 0),
+        });
         self.sources.push(Source::new(key, config, effective));
         if let Some(number) = unknown_key {
             self.refuse_source(key, SourceRefusal::UnknownKey(number));
@@ -184,7 +191,9 @@ impl Engine {
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
         self.give_samples(now, self.associations.len() - 1);
-        let start = now.add_secs_f64(self.random.jitter(0.0, START_SPREAD_SECONDS));
+        // Not on the heels of whatever made us add it.
+        let first = self.config.poll_separation_seconds;
+        let start = now.add_secs_f64(first + self.random.jitter(0.0, START_SPREAD_SECONDS));
         self.timers.set(Timer::Poll(id), start);
         self.event(Event::AssociationAdded { association: id, source: key, name, remote });
         Ok(id)

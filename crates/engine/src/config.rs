@@ -38,6 +38,8 @@ pub struct Config {
     pub own_servers: Vec<SocketAddr>,
     /// Whether requests say how often they come. It tells strangers how long a clock has been running well.
     pub announce_poll: bool,
+    /// Whether reports show twice as many places of a pool as it wants associations, until it has found them.
+    pub spare_pool_places: bool,
     /// Requests to different servers leave at least this far apart, so that one does not delay the other; seconds.
     pub poll_separation_seconds: f64,
     /// Addresses of this machine, so that a server that follows us is recognised (RFC 5905 §13, test 7 in chrony's
@@ -59,6 +61,7 @@ impl Default for Config {
             nts_refresh_seconds: 2_419_200,
             own_servers: Vec::new(),
             announce_poll: false,
+            spare_pool_places: false,
             poll_separation_seconds: 0.0,
             own_addresses: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::polling::{Burst, initial_burst};
+use crate::reporting::unresolved_number;
 use crate::source::{EstablishmentState, Source};
 use crate::timers::Timer;
 use crate::{Command, Config, Event, RemovalReason, Request, SourceConfig, SourceKey, SourceMatch, policy};
@@ -77,6 +78,20 @@ impl Engine {
             Command::RemoveByKey(key) => self.remove_by_key(now, key),
             Command::Modify { matching, change } => self.modify(now, &matching, change),
             Command::Tune(tuning) => self.tune(now, &tuning),
+            Command::ManualMode(on) => {
+                self.config.discipline.manual = on;
+                self.discipline.set_settings(self.config.discipline);
+            }
+            Command::DeleteEnteredTime(place) => {
+                self.discipline.delete_entered_time(now, place);
+            }
+            Command::ForgetEnteredTimes => self.discipline.forget_entered_times(),
+            Command::SlewByHand(seconds) => {
+                self.discipline.slew_by_hand(now, seconds);
+            }
+            Command::ChangeFrequencyByHand(faster) => {
+                self.discipline.change_frequency_by_hand(now, faster);
+            }
             Command::SetKeys(keys) => self.set_keys(now, keys),
             Command::Reconfigure(config) => self.reconfigure(now, *config),
         }
@@ -176,10 +191,14 @@ impl Engine {
 
     pub(crate) fn remove_source(&mut self, now: MonoTime, key: SourceKey) -> Option<SourceConfig> {
         let index = self.source_index(key)?;
+        let remote = self.associations_of(key).next().map(|association| association.remote.ip());
         let ids: Vec<SourceId> = self.associations_of(key).map(|association| association.id).collect();
         for id in ids {
             self.remove_association(now, id, RemovalReason::Configuration);
         }
+        let source = &self.sources[index];
+        let (name, is_pool) = (source.config.name.clone(), source.is_pool());
+        self.event(Event::SourceRemoved { name, is_pool, number: unresolved_number(key, 0), remote });
         for timer in [Timer::Resolve(key), Timer::Establish(key), Timer::EstablishmentOverdue(key)] {
             self.timers.cancel(timer);
         }

@@ -358,6 +358,28 @@ pub enum Event {
         /// Whether there are samples.
         reachable: bool,
     },
+    /// A source was configured, at the start or later.
+    SourceAdded {
+        /// Which.
+        source: SourceKey,
+        /// Its name as configured.
+        name: String,
+        /// Whether it is a pool.
+        is_pool: bool,
+        /// The number that reports show in place of an address.
+        number: u32,
+    },
+    /// A source is configured no more.
+    SourceRemoved {
+        /// Its name as it was configured.
+        name: String,
+        /// Whether it was a pool.
+        is_pool: bool,
+        /// The number that reports showed in place of an address.
+        number: u32,
+        /// The address that was in use.
+        remote: Option<IpAddr>,
+    },
     /// An association was made.
     AssociationAdded {
         /// Its number in the discipline.

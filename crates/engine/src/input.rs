@@ -261,6 +261,16 @@ pub enum Command {
     },
     /// Change the discipline.
     Tune(Tuning),
+    /// Whether the time may be typed in.
+    ManualMode(bool),
+    /// Forget one of the times that were typed in, by its place; the oldest is 0.
+    DeleteEnteredTime(usize),
+    /// Forget all of them.
+    ForgetEnteredTimes,
+    /// Slew the clock forward by so many seconds, whatever the sources say.
+    SlewByHand(f64),
+    /// Make the clock faster by so much, whatever the sources say.
+    ChangeFrequencyByHand(Frequency),
     /// Replace the symmetric keys.
     SetKeys(Arc<Vec<SymmetricKey>>),
     /// Replace the configuration; sources that did not change keep their state.

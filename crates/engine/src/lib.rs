@@ -64,8 +64,9 @@ pub use persistence::{
 pub use reference_clock::ReadingRefusal;
 pub use report::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardReport, EngineReport,
-    EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, NtpReport, RecentReport,
-    SelectionOptionsReport, SelectionReport, SourceKind, SourceReport, StatisticsReport, TrackingReport,
+    EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, ManualEntryReport, ManualReport,
+    NtpReport, RecentReport, SelectionOptionsReport, SelectionReport, SourceKind, SourceReport,
+    StatisticsReport, TrackingReport,
 };
 pub use sample_history::SavedSamples;
 pub use serving::server_time;

@@ -21,12 +21,37 @@ pub struct EngineReport {
     /// Leap seconds.
     #[serde(default)]
     pub leap_seconds: LeapSecondsReport,
+    /// Times that were typed in.
+    #[serde(default)]
+    pub manual: ManualReport,
     /// What may be used.
     pub authentication_policy: AuthenticationPolicy,
     /// Names of unauthenticated sources that take part in the time now (selected or combined).
     pub unauthenticated_in_use: Vec<String>,
     /// Datagrams that belonged to no association, by reason.
     pub discards: Vec<DiscardReport>,
+}
+
+/// Times that were typed in, `chronyc manual list`.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct ManualReport {
+    /// Whether more may be.
+    pub enabled: bool,
+    /// The times, oldest first.
+    pub entries: Vec<ManualEntryReport>,
+}
+
+/// One time that was typed in; offsets in seconds, positive = the clock was fast.
+#[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct ManualEntryReport {
+    /// When; Unix seconds.
+    pub unix_seconds: f64,
+    /// As it would have been, had the clock been corrected then as it is now.
+    pub slewed_seconds: f64,
+    /// As it was.
+    pub original_seconds: f64,
+    /// What remains beside a straight line through all of them.
+    pub residual_seconds: f64,
 }
 
 /// The state of our clock.

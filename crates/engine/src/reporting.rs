@@ -8,9 +8,9 @@ use crate::reference_clock::ReferenceClock;
 use crate::source::{EstablishmentState, Source};
 use crate::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardCounters, DiscardReport,
-    EngineReport, EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, NtpReport,
-    SelectionOptionsReport, SelectionReport, SourceKind, SourceMode, SourceReport, StatisticsReport,
-    TrackingReport,
+    EngineReport, EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, ManualEntryReport,
+    ManualReport, NtpReport, POOL_ASSOCIATIONS_MAX, SelectionOptionsReport, SelectionReport, SourceKey,
+    SourceKind, SourceMode, SourceReport, StatisticsReport, TrackingReport,
 };
 use chime_discipline::{KnownLeap, Leap, LeapKnowledge, LeapMode, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
@@ -39,9 +39,26 @@ impl Engine {
                 .filter_map(|source| establishment_report(now.mono, source))
                 .collect(),
             leap_seconds: self.leap_seconds_report(now),
+            manual: self.manual_report(now),
             authentication_policy: self.config.authentication,
             unauthenticated_in_use: in_use.map(|association| self.source_name(association)).collect(),
             discards: discards(&self.stray_discards),
+        }
+    }
+
+    fn manual_report(&self, now: ClockReading) -> ManualReport {
+        let unix = |at: MonoTime| now.system.unix_seconds_f64() + at.seconds_since(now.mono);
+        let entries = self.discipline.entered_times(now.mono).into_iter();
+        ManualReport {
+            enabled: self.discipline.settings().manual,
+            entries: entries
+                .map(|entry| ManualEntryReport {
+                    unix_seconds: unix(entry.at),
+                    slewed_seconds: entry.slewed,
+                    original_seconds: entry.original,
+                    residual_seconds: entry.residual,
+                })
+                .collect(),
         }
     }
 
@@ -125,10 +142,15 @@ impl Engine {
             reports.extend(
                 self.associations_of(source.key).map(|one| self.association_report(now, source, one)),
             );
-            let missing = source.config.wanted().saturating_sub(reports.len() - before);
-            for place in 0..missing {
-                let place = u32::try_from(place).unwrap_or(0);
-                let id = UNRESOLVED_ID_BASE | (source.key.0 << 8) | place;
+            let (wanted, found) = (source.config.wanted(), reports.len() - before);
+            // chronyd has spare places, which it gives up once it has found what it wants.
+            let places = if self.config.spare_pool_places && source.is_pool() && found < wanted {
+                (2 * wanted).min(POOL_ASSOCIATIONS_MAX)
+            } else {
+                wanted
+            };
+            for place in 0..places.saturating_sub(found) {
+                let id = unresolved_number(source.key, u32::try_from(place).unwrap_or(0));
                 reports.push(unresolved_report(now.mono, source, id));
             }
         }
@@ -261,6 +283,11 @@ fn source_base(source: &Source) -> SourceReport {
         last_error: source.last_error.clone(),
         ..SourceReport::default()
     }
+}
+
+/// The number of a place of a source for which there is no address yet.
+pub(crate) const fn unresolved_number(source: SourceKey, place: u32) -> u32 {
+    UNRESOLVED_ID_BASE | (source.0 << 8) | place
 }
 
 fn unresolved_report(now: MonoTime, source: &Source, id: u32) -> SourceReport {

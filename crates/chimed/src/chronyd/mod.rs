@@ -5,6 +5,7 @@
 //! same file as `chimed -c`.
 
 pub mod files;
+pub mod first_correction;
 pub mod options;
 pub mod shell;
 pub mod temperature;
@@ -119,7 +120,11 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
             files::tell_ready(descriptor);
         }
     };
-    let outcome = daemon::serve(&daemon_options, model, pid_file, ready);
+    let slew = match &model.chrony.first_correction {
+        Some(wish) if daemon_options.steers() && !options.restart => first_correction::correct(&model, wish)?,
+        _ => None,
+    };
+    let outcome = daemon::serve(&daemon_options, model, slew, pid_file, ready);
     if outcome.is_ok() {
         info!("chronyd exiting");
     }

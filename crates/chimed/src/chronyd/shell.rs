@@ -4,13 +4,15 @@
 use super::files::{LogFiles, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
-use chime_config::{ChronyLog, DriftRecord, Model};
+use chime_config::{ChronyLog, DriftRecord, Model, Source};
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport};
 use chime_time::{ClockReading, Frequency, MonoTime};
+use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use tracing::{debug, error, info, warn};
 
 /// The habits of chronyd, as far as they are asked for.
@@ -39,6 +41,7 @@ impl ChronyShell {
             max_distance: tuning.max_distance,
             max_jitter: tuning.max_jitter,
             strata: tuning.strata,
+            announced: announced(model),
             impossible_step: tuning
                 .step
                 .threshold
@@ -115,6 +118,9 @@ impl ChronyShell {
 
     /// The queues of the engine are empty: what an update of the clock and a new selection give to say and to write.
     pub fn settled(&mut self, engine: &Engine, now: ClockReading, selected: bool) {
+        if let Some(words) = &mut self.words {
+            words.begin();
+        }
         let updates = engine.discipline().system(now.mono).updates;
         let updated = updates != self.updates;
         self.updates = updates;
@@ -238,6 +244,15 @@ impl ChronyShell {
 /// Whether it has an address, or needs none.
 fn is_known(source: &SourceReport) -> bool {
     source.remote.is_some() || source.kind == SourceKind::ReferenceClock
+}
+
+/// The sources in files that programs write, as DHCP clients do.
+fn announced(model: &Model) -> BTreeSet<String> {
+    let in_file = |source: &&Source| {
+        let origin = source.origin.as_ref();
+        origin.is_some_and(|origin| Path::new(&origin.file).extension().is_some_and(|it| it == "sources"))
+    };
+    model.sources.iter().filter(in_file).map(|source| source.name.clone()).collect()
 }
 
 fn say(line: Line) {

@@ -95,7 +95,7 @@ fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> 
             parent.ready();
         }
     };
-    let outcome = daemon::serve(&daemon_options, model, pid_file, ready);
+    let outcome = daemon::serve(&daemon_options, model, None, pid_file, ready);
     info!("ntpd exiting");
     outcome
 }

@@ -20,8 +20,19 @@ pub struct ChronyFiles {
     pub logs: ChronyLogs,
     /// `tempcomp`.
     pub temperature: Option<TemperatureCompensation>,
+    /// `initstepslew`: a correction before anything else. Under the name of chronyd only.
+    pub first_correction: Option<FirstCorrection>,
     /// `logchange`: offsets greater than this are logged; seconds.
     pub log_change: LogChange,
+}
+
+/// A correction of the clock by some servers, before the daemon begins with its sources.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FirstCorrection {
+    /// From this offset on the clock is stepped, below it is slewed; seconds.
+    pub step_threshold: f64,
+    /// Names or addresses of the servers.
+    pub servers: Vec<String>,
 }
 
 /// The file that keeps the frequency of the clock.

@@ -15,7 +15,7 @@ mod tempcomp;
 use std::path::PathBuf;
 
 pub use address::parse_address;
-pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, LogChange};
+pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange};
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};

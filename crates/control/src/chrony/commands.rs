@@ -65,6 +65,15 @@ pub(super) fn execute(command: u16, payload: &[u8], snapshot: &Snapshot) -> Answ
         code::CYCLELOGS => Answer::Wish(Wish::CycleLogs),
         code::RELOAD_SOURCES => Answer::Wish(Wish::ReloadSources),
         code::SHUTDOWN => Answer::Wish(Wish::Shutdown),
+        code::DFREQ | code::DOFFSET2 if snapshot.program.steers_clock => {
+            let value = float_at(payload, 0);
+            // What is added to the error of the clock is taken from its pace.
+            Answer::Command(if command == code::DFREQ {
+                Command::ChangeFrequencyByHand(Frequency::from_ppm(-value))
+            } else {
+                Command::SlewByHand(-value)
+            })
+        }
         code::MAKESTEP | code::DFREQ | code::DOFFSET2 => Answer::Status(Status::Failed),
         _ => Answer::Status(Status::Invalid),
     }
@@ -75,6 +84,27 @@ fn about(payload: &[u8], sources: &[SourceReport], command: impl FnOnce(SourceMa
         Some(matching) => Answer::Command(command(matching)),
         None => Answer::Status(Status::NoSuchSource),
     }
+}
+
+/// `manual`: whether the time may be typed in, and what is kept of it.
+pub(super) fn manual(command: u16, payload: &[u8], snapshot: &Snapshot) -> Answer {
+    let entries = snapshot.engine.manual.entries.len();
+    match (command, word_at(payload, 0)) {
+        (code::MANUAL, mode @ (0 | 1)) => Answer::Command(Command::ManualMode(mode == 1)),
+        (code::MANUAL, 2) => Answer::Command(Command::ForgetEnteredTimes),
+        (code::MANUAL, _) => Answer::Status(Status::Invalid),
+        (_, place) => match usize::try_from(place).ok().filter(|place| *place < entries) {
+            Some(place) => Answer::Command(Command::DeleteEnteredTime(place)),
+            None => Answer::Status(Status::BadSample),
+        },
+    }
+}
+
+/// `settime`: seconds in two halves, and nanoseconds.
+pub(super) fn set_time(payload: &[u8]) -> Answer {
+    let seconds = u64::from(word_at(payload, 0)) << 32 | u64::from(word_at(payload, 4));
+    let nanoseconds = word_at(payload, 8).min(999_999_999);
+    Answer::Wish(Wish::SetTime { unix_seconds: seconds.cast_signed(), nanoseconds })
 }
 
 /// One source, by its address or `ID#`.

@@ -1,8 +1,9 @@
 //! The payloads of the reports, from the snapshot. Signs of offsets are those of the snapshot, which are chrony's.
 
+use chime_discipline::MANUAL_ENTRIES_MAX;
 use chime_engine::{
-    ActivityReport, AuthenticationMode, LeapReport, SelectionOptionsReport, SourceKind, SourceReport,
-    TimestampSource, TrackingReport,
+    ActivityReport, AuthenticationMode, LeapReport, ManualReport, SelectionOptionsReport, SourceKind,
+    SourceReport, TimestampSource, TrackingReport,
 };
 use std::net::IpAddr;
 
@@ -19,8 +20,8 @@ const CLIENT_OCTETS: usize = 60;
 const NAME_OCTETS: usize = 256;
 /// An average interval that is not known.
 const INTERVAL_UNKNOWN: i8 = 127;
-/// Octets of the list of times that were entered by hand.
-const MANUAL_LIST_OCTETS: usize = 388;
+/// Octets of a time that was typed in, in a reply.
+const MANUAL_ENTRY_OCTETS: usize = 24;
 
 pub(super) fn source_count(snapshot: &Snapshot) -> Answer {
     report(2, |out| {
@@ -275,9 +276,17 @@ pub(super) fn clients(clients: &[ClientReport], request: &[u8]) -> Answer {
 }
 
 /// No time can be entered by hand, so the list is empty.
-pub(super) fn manual_list() -> Answer {
+pub(super) fn manual_list(manual: &ManualReport) -> Answer {
+    let entries = &manual.entries[..manual.entries.len().min(MANUAL_ENTRIES_MAX)];
     report(18, |out| {
-        out.fill(0, MANUAL_LIST_OCTETS);
+        out.count(entries.len() as u64);
+        for entry in entries {
+            out.time(entry.unix_seconds)
+                .float(entry.slewed_seconds)
+                .float(entry.original_seconds)
+                .float(entry.residual_seconds);
+        }
+        out.fill(0, (MANUAL_ENTRIES_MAX - entries.len()) * MANUAL_ENTRY_OCTETS);
     })
 }
 

@@ -31,6 +31,8 @@ const COMMANDS: &[&str] = &[
     "add server 10.77.0.9",
     "add server 10.77.0.8 minpoll 3 maxpoll 5 key 1 prefer offline",
     "add server 2001:db8::7 offline",
+    "add peer 10.77.0.7 minpoll 2 maxpoll 6 offline",
+    "delete 10.77.0.7",
     "add server",
     "add nonsense 10.77.0.6",
     "sourcename 10.77.0.9",
@@ -52,7 +54,9 @@ const COMMANDS: &[&str] = &[
     "maxdelaydevratio 10.77.0.9 2.5",
     "maxdelaydevratio 192.0.2.1 2.5",
     "minstratum 192.0.2.1 2",
+    "minstratum 10.77.0.9 2",
     "polltarget 192.0.2.1 9",
+    "polltarget 10.77.0.9 9",
     "offset 192.0.2.1 0.1",
     "offset 10.77.0.9 0.1",
     "selectopts 10.77.0.9 +prefer -trust",
@@ -88,6 +92,7 @@ const COMMANDS: &[&str] = &[
     "cmddeny all",
     "cmdaccheck 10.77.1.1",
     "local stratum 9",
+    "local stratum 9 orphan",
     "local off",
     "local stratum 99",
     "makestep 0.1 3",
@@ -107,6 +112,12 @@ const COMMANDS: &[&str] = &[
     "manual list",
     "manual delete 0",
     "settime 12:00:00",
+    "manual on",
+    "manual reset",
+    "manual nonsense",
+    "manual list",
+    "manual off",
+    "settime 12:00:00",
     "frobnicate",
 ];
 
@@ -123,7 +134,7 @@ const REPORTS: &[&str] = &[
 ];
 
 /// What this daemon has nothing for, and says so.
-const REFUSED: &[&str] = &["dfreq 1", "doffset 0.1", "manual on", "clients -r"];
+const REFUSED: &[&str] = &["dfreq 1", "doffset 0.1", "clients -r"];
 
 fn text_of(stage: &Stage) -> String {
     format!(

@@ -74,6 +74,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         let pattern = line.only("a file name or pattern")?.text.to_owned();
         reader.include(line, &Request::Include(pattern))
     }),
+    ("initstepslew", files::read_first_correction),
     ("keyfile", |reader, line| {
         reader.model.key_file = Some(path(line)?);
         Ok(())
@@ -96,6 +97,10 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("logchange", |reader, line| set_real(line, &mut reader.model.chrony.log_change.0)),
     ("logdir", |reader, line| files::read_path(&mut reader.model.chrony.logs.directory, line)),
     ("makestep", make_step),
+    ("manual", |reader, line| {
+        reader.model.synchronization.tuning.manual = true;
+        line.end()
+    }),
     ("maxchange", max_change),
     ("maxclockerror", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_clock_error)),
     ("maxdistance", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.max_distance)),

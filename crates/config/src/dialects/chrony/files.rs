@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::line::{Line, Parsed, unknown};
 use super::{Reader, directives::path};
-use crate::{ChronyLog, DriftRecord, TemperatureCompensation, TemperatureCurve};
+use crate::{ChronyLog, DriftRecord, FirstCorrection, TemperatureCompensation, TemperatureCurve};
 
 /// `log WORD...`; the words of several lines add up. Unlike other words they are in lower case only.
 pub(super) fn read_log(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -25,6 +25,17 @@ pub(super) fn read_log(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<(
         let Some(next) = line.next() else { return Ok(()) };
         word = next;
     }
+}
+
+/// `initstepslew THRESHOLD HOST...`.
+pub(super) fn read_first_correction(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let step_threshold = line.real_from_zero()?;
+    let mut servers = vec![line.require("a host name or an address")?.text.to_owned()];
+    while let Some(word) = line.next() {
+        servers.push(word.text.to_owned());
+    }
+    reader.model.chrony.first_correction = Some(FirstCorrection { step_threshold, servers });
+    Ok(())
 }
 
 /// `driftfile FILE [interval SECONDS]`.

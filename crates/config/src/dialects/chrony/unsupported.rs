@@ -38,16 +38,10 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("dumponexit", Shape::Flag, REMOVED),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("hwclockfile", Shape::Word, RTC),
-    (
-        "initstepslew",
-        Shape::Words(2),
-        "the clock is first set by the configured sources, stepped only as `makestep` says",
-    ),
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
     ("lock_all", Shape::Flag, "memory is not locked"),
     ("mailonchange", Shape::Words(2), "no mail is sent; each step is logged"),
-    ("manual", Shape::Flag, "the time cannot be typed in"),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
     ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
     (

@@ -67,6 +67,7 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
     table.set("first-correction-samples", integer(1..=64_usize), &mut settings.first_samples_min);
+    table.set("manual-time", boolean, &mut settings.manual);
     settings.step.refusals_max =
         table.read("exit-after-refusals", integer(0..=u32::MAX)).or(settings.step.refusals_max);
     table.set("panic-after-updates", integer(0..=u32::MAX), &mut settings.step.panic_after);

@@ -728,3 +728,53 @@ fn refusals_are_counted_where_the_operator_limits_them() {
         assert!(world.clock_error.abs() < 0.01, "it is left where it was");
     }
 }
+
+#[test]
+fn a_clock_is_set_by_hand_and_learns_its_frequency_from_the_second_time() {
+    let mut world = World::new(1, Settings::default(), &[]);
+    (world.clock_error, world.oscillator) = (0.4, 1e-4);
+    let type_in = |world: &mut World| {
+        let fast = world.clock_error;
+        let result = world.discipline.enter_time(world.now(), fast).expect("it is taken");
+        world.drain();
+        assert!((result.fast - fast).abs() < 1e-12);
+        result
+    };
+    world.run(1000.0, |_| {});
+    let first = type_in(&mut world);
+    assert_eq!((first.frequency_change, first.frequency), (0.0, 0.0));
+    assert!(world.discipline.enter_time(world.now(), 0.0).is_none(), "too soon");
+    world.run(4600.0, |world| assert!(world.time < 1020.0 || world.clock_error < 0.4));
+    let second = type_in(&mut world);
+    assert!((second.frequency_change * 1e6 - 100.0).abs() < 0.5, "{second:?}");
+    world.run(8200.0, |world| assert!(world.time < 4620.0 || world.clock_error.abs() < 4e-3));
+    assert_eq!(world.discipline.entered_count(), 2);
+    let entries = world.discipline.entered_times(world.now());
+    assert!(
+        entries.iter().all(|entry| entry.slewed.abs() < 4e-3 && entry.residual.abs() < 1e-6),
+        "{entries:?}"
+    );
+    assert!(world.discipline.delete_entered_time(world.now(), 1));
+    assert!(!world.discipline.delete_entered_time(world.now(), 1));
+    world.discipline.forget_entered_times();
+    assert_eq!(world.discipline.entered_count(), 0);
+    assert!(world.steps.is_empty());
+}
+
+#[test]
+fn a_clock_can_be_pushed_by_hand() {
+    let mut world = World::new(1, Settings::default(), &[]);
+    assert!(
+        world.discipline.slew_by_hand(world.now(), 0.25) && !world.discipline.slew_by_hand(world.now(), 1e9)
+    );
+    world.drain();
+    world.run(30.0, |_| {});
+    assert!((world.clock_error - 0.25).abs() < 1e-3, "{}", world.clock_error);
+    assert!(world.discipline.change_frequency_by_hand(world.now(), Frequency::from_ppm(10.0)));
+    world.drain();
+    world.run(1030.0, |_| {});
+    assert!((world.clock_error - 0.26).abs() < 1e-3, "{}", world.clock_error);
+    let mut watched = World::new(1, Settings { steer: false, ..Settings::default() }, &[Server::default()]);
+    assert!(!watched.discipline.slew_by_hand(watched.now(), 0.25));
+    assert!(watched.discipline.enter_time(watched.now(), 0.25).is_none());
+}
