@@ -3,6 +3,12 @@
 use crate::sandbox::{SERVER_LOAD_ADDRESS, SOURCES};
 
 const HEADERS_OCTETS: usize = 14 + 20 + 8;
+/// Where the octets of the address are that clients differ in.
+pub(crate) const ADDRESS_AT: i16 = 28;
+/// Where the port of the client is.
+pub(crate) const PORT_AT: i16 = 34;
+/// Where the checksum of the IPv4 header is.
+pub(crate) const CHECKSUM_AT: i16 = 24;
 const NTP_PORT: u16 = 123;
 
 /// A frame with `payload` to the server's NTP port, from the client with this number: 65,536 addresses, and ports that

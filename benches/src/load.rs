@@ -1,6 +1,7 @@
 //! More requests than a server can answer, and the count of those that it did.
 
 use crate::Subject;
+use crate::flood::{self, Flood};
 use crate::frames::{frame, payload};
 use crate::key_establishment::{self, Session};
 use crate::measure::{Figure, cpu_nanoseconds, received_packets};
@@ -49,6 +50,16 @@ pub(crate) fn measure(
 ) -> Result<Figure> {
     let session =
         server.tells_time().then(|| key_establishment::wait_for(server, aead_of(subject))).transpose()?;
+    if server.is_fast() {
+        // Who is answered by sockets instead is not measured by mistake.
+        let log = server.log();
+        ensure!(
+            log.contains("answers at load1 (driver)"),
+            "{} has no program in the kernel: {log}",
+            server.name()
+        );
+    }
+    let all_answers = server.is_fast().then(|| flood::take_answers(true)).transpose()?;
     let requests = requests(subject, session.as_ref())?;
     let checks = Checks { requests: &requests, subject, session: session.as_ref() };
     let frames: Vec<Vec<u8>> = (0..FRAMES)
@@ -57,12 +68,21 @@ pub(crate) fn measure(
         })
         .collect();
     checks.first_answers(&frames)?;
+    drop(all_answers);
+    let _some_answers = server.is_fast().then(|| flood::take_answers(false)).transpose()?;
+    let floods = server.is_fast() && offer.is_infinite();
+    let flood = floods.then(|| Flood::new(&frames[0])).transpose()?;
 
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&stop, &sent, &frames, offer));
+        let sender = scope.spawn(|| send_until(&stop, &sent, (&frames, flood.as_ref()), offer));
         sleep(WARM_UP);
         let figure = watch(server, &sent, time);
+        // Counted by the burst only: not to be told within a second or two.
+        let figure = figure.map(|figure| match floods {
+            true => Figure { offered_per_second: None, ..figure },
+            false => figure,
+        });
         // Looked at when all is counted, since looking costs the load's core.
         let figure = figure.and_then(|figure| checks.answers_under_load().map(|()| figure));
         stop.store(true, Ordering::Relaxed);
@@ -195,7 +215,12 @@ impl Checks<'_> {
     }
 }
 
-fn send_until(stop: &AtomicBool, sent: &AtomicU64, frames: &[Vec<u8>], offer: f64) -> Result<()> {
+fn send_until(
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+    (frames, flood): (&[Vec<u8>], Option<&Flood>),
+    offer: f64,
+) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(LOAD_CORE)?;
     sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin the load to its core")?;
@@ -208,7 +233,11 @@ fn send_until(stop: &AtomicBool, sent: &AtomicU64, frames: &[Vec<u8>], offer: f6
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        sent.fetch_add(send(&cable, batch)? as u64, Ordering::Relaxed);
+        let count = match flood {
+            None => send(&cable, batch)? as u64,
+            Some(flood) => flood.send().map(|()| u64::from(flood::FRAMES_AT_ONCE))?,
+        };
+        sent.fetch_add(count, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod echo;
+mod flood;
 mod footprint;
 mod frames;
 mod key_establishment;

@@ -20,7 +20,7 @@ pub(crate) struct Report {
     pub(crate) footprint: Option<Footprint>,
 }
 
-/// What was not measured, or is not there, has no ratio. There is no way around the sockets yet, so nothing is fast here.
+/// What was not measured, or is not there, has no ratio. NTS has no way around the sockets yet.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 struct Ratios {
     ntp_sockets: Option<f64>,
@@ -70,16 +70,21 @@ impl Report {
 
     /// Ours by chronyd's: by answers per second, or, where it is the clients who limit these, by processor time.
     fn ratio(&self, subject: Subject) -> Option<f64> {
+        self.ratio_of(Program::Chimed, subject)
+    }
+
+    fn ratio_of(&self, ours: Program, subject: Subject) -> Option<f64> {
         let rate = |program: Program| {
             let row = self.rows.iter().find(|row| row.subject == subject && row.server == program.name())?;
             Some(if subject == Subject::Ke { 1.0 / row.cpu_microseconds } else { row.per_second })
         };
-        Some(rate(Program::Chimed)? / rate(Program::Chronyd)?)
+        Some(rate(ours)? / rate(Program::Chronyd)?)
     }
 
     pub(crate) fn print(&mut self, json: bool) -> Result<()> {
         self.ratios_vs_chronyd = Ratios {
             ntp_sockets: self.ratio(Subject::Plain),
+            ntp_fast: self.ratio_of(Program::ChimedXdp, Subject::Plain),
             nts_sockets: self.ratio(Subject::Nts15),
             ke: self.ratio(Subject::Ke),
             ..Ratios::default()
@@ -93,6 +98,9 @@ impl Report {
             if let Some(ratio) = self.ratio(subject) {
                 println!("{:<14} {ratio:.2} times chronyd", subject.text());
             }
+        }
+        if let Some(ratio) = self.ratios_vs_chronyd.ntp_fast {
+            println!("{:<14} {ratio:.2} times chronyd, past the sockets", Subject::Plain.text());
         }
         for line in &self.arithmetic {
             println!(
@@ -119,7 +127,7 @@ impl Report {
         };
         println!("One core; medians; {placement}.\n");
         println!(
-            "{:<14} {:<9} {:>12} {:>12} {:>18} {:>13}",
+            "{:<14} {:<10} {:>12} {:>12} {:>18} {:>13}",
             "", "", "per second", "µs CPU each", "range", "offered"
         );
         for row in &self.rows {
@@ -127,7 +135,7 @@ impl Report {
             let offered =
                 row.offered_per_second.map_or_else(|| "-".to_owned(), |offered| format!("{offered:.0}"));
             println!(
-                "{:<14} {:<9} {:>12.0} {:>12.2} {range:>18} {offered:>13}",
+                "{:<14} {:<10} {:>12.0} {:>12.2} {range:>18} {offered:>13}",
                 row.subject.text(),
                 row.server,
                 row.per_second,

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(crate) enum Program {
     /// Ours
     Chimed,
+    /// Ours, with plain requests answered by its XDP program
+    ChimedXdp,
     /// chronyd 4.6.1 of Debian 13
     Chronyd,
     /// The ceiling of one datagram to a system call: recvfrom, sendto
@@ -25,19 +27,21 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 4] = [Self::Chimed, Self::Chronyd, Self::Echo, Self::EchoBatch];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chimed, Self::ChimedXdp, Self::Chronyd, Self::Echo, Self::EchoBatch];
 
     /// Whether it answers such requests.
     pub(crate) const fn can(self, subject: Subject) -> bool {
         match self {
             Self::Chimed | Self::Chronyd => true,
-            Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
+            Self::ChimedXdp | Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
         }
     }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Chimed => "chimed",
+            Self::ChimedXdp => "chimed XDP",
             Self::Chronyd => "chronyd",
             Self::Echo => "bare echo",
             Self::EchoBatch => "echo by 64",
@@ -77,7 +81,8 @@ pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     let mut command = match program {
-        Program::Chimed => chimed(&folder, identity)?,
+        Program::Chimed => chimed(&folder, identity, "none")?,
+        Program::ChimedXdp => chimed(&folder, identity, "xdp-driver")?,
         Program::Chronyd => chronyd(&folder, identity)?,
         Program::Echo => echo(1)?,
         Program::EchoBatch => echo(64)?,
@@ -100,7 +105,12 @@ impl Server {
 
     /// Whether it answers with the time, and not with the question.
     pub(crate) const fn tells_time(&self) -> bool {
-        matches!(self.program, Program::Chimed | Program::Chronyd)
+        matches!(self.program, Program::Chimed | Program::ChimedXdp | Program::Chronyd)
+    }
+
+    /// Whether a program in the kernel is to answer.
+    pub(crate) const fn is_fast(&self) -> bool {
+        matches!(self.program, Program::ChimedXdp)
     }
 
     /// The process, whose children are the server's, too.
@@ -130,11 +140,12 @@ impl Drop for Server {
 }
 
 /// With one worker, as there is one core.
-fn chimed(folder: &Path, identity: &Identity) -> Result<Command> {
+fn chimed(folder: &Path, identity: &Identity, fast_path: &str) -> Result<Command> {
     let (chain, key) = (identity.chain.display(), identity.key.display());
     let at = folder.display();
     let text = format!(
-        "threads = 1\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n[[nts-ke-server]]\n\
+        "threads = 1\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n\
+         fast-path = \"{fast_path}\"\n[[nts-ke-server]]\n\
          listen = \"0.0.0.0:4460\"\ncertificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n\
          [local-clock]\nstratum = 8\n[state]\ndirectory = \"{at}\"\n[observability]\n\
          observation-path = false\nmetrics-exporter-listen = false\n"

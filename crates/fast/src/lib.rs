@@ -17,7 +17,7 @@ pub use layout::{
     ACCESS_KEY_OCTETS, COUNTERS_OCTETS, Counters, SERVICE_KEY_OCTETS, SERVICE_OCTETS, TIME_SLOT_OCTETS,
     TIME_SLOTS, access_key,
 };
-pub use program::{MapDescriptors, PORTS_MAX, Place, VERDICT_ANSWER, VERDICT_PASS, build};
+pub use program::{MapDescriptors, PORTS_MAX, Place, VERDICT_ANSWER, VERDICT_DROP, VERDICT_PASS, build};
 pub use services::{
     Interface, ListenerRules, NotServed, SERVICES_MAX, SUBNETS_MAX, Served, ServiceTable, judge, services,
 };

@@ -14,6 +14,8 @@ use crate::time_slot::{DISPERSION_SHIFT, RATE_SHIFT};
 
 /// The kernel goes on with the frame (`XDP_PASS`).
 pub const VERDICT_PASS: i32 = 2;
+/// The frame is dropped (`XDP_DROP`); this program does not.
+pub const VERDICT_DROP: i32 = 1;
 /// The frame goes out where it came in (`XDP_TX`).
 pub const VERDICT_ANSWER: i32 = 3;
 /// Different ports that are served by one program.

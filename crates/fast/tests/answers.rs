@@ -138,6 +138,30 @@ fn answers_are_those_of_the_sockets() {
     }
 }
 
+/// What real clients and odd ones asked real servers with: the vectors of the responder's own tests.
+#[test]
+fn recorded_requests_get_the_sockets_answers() {
+    let machine = machine(&Policy::open(), &time());
+    let (mut answered, mut left) = (0, 0);
+    for line in include_str!("../../server/testdata/requests.txt").lines() {
+        let Some(hex) = line.rsplit(' ').next().filter(|_| !line.starts_with('#')) else { continue };
+        let request: Vec<u8> = (0..hex.len() / 2)
+            .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex"))
+            .collect();
+        for client in clients() {
+            match machine.run(&Frame::new(client, &request)) {
+                Some(answer) => {
+                    let wanted = by_sockets(&Policy::open(), &time(), &request, client, 0);
+                    assert_eq!(Some(answer_payload(&answer).to_vec()), wanted, "{line}");
+                    answered += 1;
+                }
+                None => left += 1,
+            }
+        }
+    }
+    assert!(answered >= 2 && left >= 20, "{answered} answered, {left} left to the sockets");
+}
+
 #[test]
 fn time_goes_on_between_publications() {
     let slewed = ServerTime { correction_rate: -0.083_333, dispersion_rate: 15e-6, ..time() };
