@@ -14,7 +14,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, SignatureScheme};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) struct Session {
 
 /// Establishes keys, trying again until the server has started.
 pub(crate) fn wait_for(server: &Server, aead: u16) -> Result<Session> {
-    let config = configuration()?;
+    let config = configuration(NamedGroup::X25519)?;
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
         match establish(&config, aead) {
@@ -48,10 +48,10 @@ pub(crate) fn wait_for(server: &Server, aead: u16) -> Result<Session> {
     }
 }
 
-/// Establishes keys for `time`, from many clients at once.
-pub(crate) fn measure(server: &Server, time: Duration) -> Result<Figure> {
+/// Establishes keys for `time`, from many clients at once that offer one group only.
+pub(crate) fn measure(server: &Server, key_exchange: NamedGroup, time: Duration) -> Result<Figure> {
     wait_for(server, 15)?;
-    let config = configuration()?;
+    let config = configuration(key_exchange)?;
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let clients: Vec<_> =
@@ -160,9 +160,10 @@ fn cookies(answer: &[u8]) -> Result<Vec<Cookie>> {
 }
 
 /// No resumption: every handshake is a full one.
-fn configuration() -> Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+fn configuration(key_exchange: NamedGroup) -> Result<Arc<ClientConfig>> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups.retain(|group| group.name() == key_exchange);
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAnyone))

@@ -19,6 +19,7 @@ mod servers;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use rustls::NamedGroup;
 use servers::Program;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -77,7 +78,7 @@ impl Topic {
         match self {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
-            Self::Ke => &[Subject::Ke],
+            Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
             Self::Footprint => &[],
         }
     }
@@ -115,8 +116,10 @@ enum Subject {
     Nts15,
     /// NTS requests with AEAD 30 (AES-128-GCM-SIV)
     Nts30,
-    /// NTS key establishments with full TLS handshakes
+    /// NTS key establishments with full TLS handshakes, X25519
     Ke,
+    /// The same with X25519MLKEM768
+    KePostQuantum,
 }
 
 impl Subject {
@@ -126,6 +129,7 @@ impl Subject {
             Self::Nts15 => "NTS, AEAD 15",
             Self::Nts30 => "NTS, AEAD 30",
             Self::Ke => "NTS-KE",
+            Self::KePostQuantum => "NTS-KE, ML-KEM",
         }
     }
 }
@@ -175,7 +179,10 @@ fn run(options: &Options) -> Result<()> {
                 let server = servers::start(*program, &identity)?;
                 let time = Duration::from_secs_f64(options.seconds);
                 figures.push(match subject {
-                    Subject::Ke => key_establishment::measure(&server, time)?,
+                    Subject::Ke => key_establishment::measure(&server, NamedGroup::X25519, time)?,
+                    Subject::KePostQuantum => {
+                        key_establishment::measure(&server, NamedGroup::X25519MLKEM768, time)?
+                    }
                     _ => load::measure(&network, &server, (subject, options.offer()), time)?,
                 });
             }

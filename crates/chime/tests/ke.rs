@@ -70,7 +70,7 @@ fn a_good_establishment_is_shown_step_by_step() {
         assert_eq!(output.status.code(), Some(0), "{shown}");
         for expected in [
             "TCP          127.0.0.1  connected",
-            "TLS          TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519, ntske/1",
+            "TLS          TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519MLKEM768, ntske/1",
             "  names  localhost, 127.0.0.1",
             "  key    sha256:",
             "Sent         Next Protocol Negotiation: NTPv4",

@@ -64,7 +64,7 @@ impl Trusts {
 /// The cryptography of every TLS session.
 #[must_use]
 pub fn provider() -> rustls::crypto::CryptoProvider {
-    rustls::crypto::ring::default_provider()
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 /// Ports do not matter to trust.

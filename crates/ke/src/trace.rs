@@ -35,7 +35,7 @@ pub struct KeTrace {
     pub tls_version: Option<String>,
     /// The cipher suite, such as `TLS13_AES_128_GCM_SHA256`.
     pub cipher_suite: Option<String>,
-    /// The key exchange group, such as `X25519`.
+    /// The key exchange group, such as `X25519MLKEM768`.
     pub key_exchange_group: Option<String>,
     /// The application protocol that the server chose.
     pub alpn: Option<String>,

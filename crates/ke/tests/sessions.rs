@@ -252,11 +252,31 @@ fn a_trace_tells_the_steps() {
     assert_eq!(trace.stage, KeStage::Done);
     assert_eq!(trace.tls_version.as_deref(), Some("TLS 1.3"));
     assert_eq!(trace.cipher_suite.as_deref(), Some("TLS13_AES_128_GCM_SHA256"));
-    assert_eq!(trace.key_exchange_group.as_deref(), Some("X25519"));
+    assert_eq!(trace.key_exchange_group.as_deref(), Some("X25519MLKEM768"));
     assert_eq!(trace.alpn.as_deref(), Some("ntske/1"));
     assert_eq!(trace.request[1].content, "30 (AES-128-GCM-SIV), 15 (AES-SIV-CMAC-256)");
     assert_eq!(trace.response.iter().filter(|record| record.name() == "New Cookie").count(), 8);
     assert!(trace.response.iter().all(|record| record.record_type != 5 || record.content.is_empty()));
+}
+
+/// The client's first flight has shares for both groups, so that TLS itself settles which one it is: no second attempt, and no
+/// way for the network to choose the weaker one (RFC 8446 §4.2.8: the server answers a share that it can use).
+#[test]
+fn a_server_without_ml_kem_takes_the_other_share_of_the_same_hello() {
+    let mut provider = common::provider();
+    provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::X25519);
+    let config = chime_ke::ServerConfig::new(&provider, vec![common::chain("server")]).expect("usable");
+    let mut good = client("nts.test");
+    let mut hello = Vec::new();
+    good.write(&mut hello);
+    assert!((1_200..2_400).contains(&hello.len()), "two segments, no more: {}", hello.len());
+    let mut server = ServerSession::new(&config);
+    server.read(&hello);
+    let mut answer = Vec::new();
+    server.write(&mut answer);
+    good.read(&answer);
+    assert_eq!(good.stage(), KeStage::Answer, "one round trip was enough");
+    assert_eq!(good.trace().key_exchange_group.as_deref(), Some("X25519"));
 }
 
 /// Where the types and versions in the headers of TLS records are: what is encrypted has its own type inside, and the

@@ -1,5 +1,6 @@
 //! The keys with which a server makes its cookies. RFC 8915 §6.
 
+mod bulk;
 mod file;
 
 pub use file::KeyRingError;

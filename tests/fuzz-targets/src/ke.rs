@@ -43,7 +43,7 @@ pub fn ke_server_session(octets: &[u8]) {
     static CONFIG: LazyLock<ServerConfig> = LazyLock::new(|| {
         let certificates = vec![CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate")];
         let key = PrivateKeyDer::from_pem_slice(KEY).expect("a key");
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         ServerConfig::new(&provider, vec![CertifiedChain { certificates, key }]).expect("they fit")
     });
     let (piece, octets) = crate::first(octets);
@@ -64,7 +64,7 @@ pub fn ke_client_session(octets: &[u8]) {
     static CONFIG: LazyLock<ClientConfig> = LazyLock::new(|| {
         let pin = PublicKeyPin([7; 32]);
         let trust = ClientTrust { pinned_keys: vec![pin], ..ClientTrust::default() };
-        ClientConfig::new(&rustls::crypto::ring::default_provider(), trust)
+        ClientConfig::new(&rustls::crypto::aws_lc_rs::default_provider(), trust)
     });
     let (piece, octets) = crate::first(octets);
     let request = ClientRequest::new("nts.test");

@@ -45,13 +45,13 @@ fn client(host: &str) -> Result<ClientSession, String> {
     let (anchors, unusable) = TrustAnchors::from_certificates(authorities);
     assert_eq!(unusable, 0, "the recorder's authorities can be used");
     let trust = ClientTrust { extra_roots: Arc::new(anchors), ..ClientTrust::default() };
-    let config = ClientConfig::new(&rustls::crypto::ring::default_provider(), trust);
+    let config = ClientConfig::new(&rustls::crypto::aws_lc_rs::default_provider(), trust);
     ClientSession::new(&config, &ClientRequest::new(host), NOW).map_err(|error| error.to_string())
 }
 
 /// Both sides are ours.
 fn session(chain: CertifiedChain, host: &str) -> Result<Result<(), KeError>, String> {
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let config = KeServerConfig::new(&provider, vec![chain]).map_err(|error| error.to_string())?;
     let mut server = ServerSession::new(&config);
     let mut client = client(host)?;
@@ -115,7 +115,7 @@ pub(crate) fn check_no_alpn(checks: &mut Checks) {
 
 fn server_without_alpn() -> Result<ServerConnection, String> {
     let chain = pki::chain("server")?;
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain.certificates, chain.key))
         .map_err(|error| error.to_string())?;

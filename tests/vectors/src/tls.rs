@@ -56,7 +56,7 @@ impl Session {
 
 /// Sends `request` to our server within TLS, as `options` say.
 pub(crate) fn ask_our_server(request: &[u8], options: &TlsOptions) -> Result<Session, String> {
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let config =
         KeServerConfig::new(&provider, vec![pki::chain("server")?]).map_err(|error| error.to_string())?;
     let mut harness = Harness::new(Vec::new());

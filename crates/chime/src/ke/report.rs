@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chime_control::Paint;
-use chime_ke::{CertificateInfo, KeError, KeOutcome, RecordTrace, utc};
+use chime_ke::{CertificateInfo, KeError, KeOutcome, KeStage, RecordTrace, utc};
 use chime_nts::AeadAlgorithm;
 use chime_nts::record::record_type;
 use chime_time::MonoTime;
@@ -354,6 +354,11 @@ fn hint(attempt: &KeAttempt, error: &KeError) -> Option<String> {
         KeError::Connect(_) | KeError::Timeout if attempt.connected.is_none() => {
             Some("Is TCP to this port let through by every firewall on the way?".to_owned())
         }
+        // RFC 8446 has no second attempt with less; one of ours would let anybody on the way choose the weaker key exchange.
+        KeError::Timeout | KeError::ConnectionLost(_) if attempt.trace.stage == KeStage::Handshake => Some(
+            "Our first message has a post-quantum key share and takes two TCP segments: some old firewalls lose it."
+                .to_owned(),
+        ),
         _ => None,
     }
 }

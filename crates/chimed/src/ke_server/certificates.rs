@@ -103,7 +103,7 @@ fn load(files: &[CertificateFiles]) -> Result<Loaded> {
         Some(info.not_after)
     });
     let not_after = leaves.min();
-    let config = ServerConfig::new(&rustls::crypto::ring::default_provider(), chains)?;
+    let config = ServerConfig::new(&rustls::crypto::aws_lc_rs::default_provider(), chains)?;
     Ok(Loaded { config, not_after })
 }
 
@@ -119,7 +119,7 @@ fn read_pair(files: &CertificateFiles) -> Result<CertifiedChain> {
     let chain = CertifiedChain { certificates, key };
     // Alone first, so that the error names the files.
     let check = CertifiedChain { certificates: chain.certificates.clone(), key: chain.key.clone_key() };
-    ServerConfig::new(&rustls::crypto::ring::default_provider(), vec![check])
+    ServerConfig::new(&rustls::crypto::aws_lc_rs::default_provider(), vec![check])
         .with_context(|| format!("{} and {}", files.chain.display(), files.key.display()))?;
     Ok(chain)
 }

@@ -32,7 +32,7 @@ fn write_certificate(folder: &Path, file: &str, name: &str) -> (CertificateFiles
 fn trusting(certificates: &[CertificateDer<'static>]) -> ClientConfig {
     let (anchors, _) = TrustAnchors::from_certificates(certificates.iter().cloned());
     let trust = ClientTrust { extra_roots: Arc::new(anchors), ..ClientTrust::default() };
-    ClientConfig::new(&rustls::crypto::ring::default_provider(), trust)
+    ClientConfig::new(&rustls::crypto::aws_lc_rs::default_provider(), trust)
 }
 
 fn shared_with_keys() -> Arc<Shared> {

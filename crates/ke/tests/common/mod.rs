@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(crate) const NOW: i64 = 1_796_083_200;
 
 pub(crate) fn provider() -> CryptoProvider {
-    rustls::crypto::ring::default_provider()
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 fn pki(name: &str) -> PathBuf {
