@@ -744,13 +744,17 @@ fn ke_report(serving: &KeServing) -> KeServerReport {
     let stats = serving.stats();
     let mut report = KeServerReport { listening: serving.addresses().to_vec(), ..KeServerReport::default() };
     report.results = stats.by_result().map(|(result, count)| (result.kind().to_owned(), count)).collect();
-    for (name, count) in
-        [("timed-out", stats.timed_out), ("denied", stats.denied), ("over-limit", stats.over_limit)]
-    {
+    let (refused, cut) = (stats.denied + stats.over_limit, stats.timed_out + stats.evicted);
+    report.accepted = report.results.values().sum::<u64>() + cut;
+    report.dropped = refused + stats.accept_failures;
+    for (name, count) in [
+        ("timed-out", stats.timed_out),
+        ("evicted", stats.evicted),
+        ("denied", stats.denied),
+        ("over-limit", stats.over_limit),
+    ] {
         report.results.insert(name.to_owned(), count);
     }
-    report.dropped = stats.denied + stats.over_limit + stats.accept_failures;
-    report.accepted = report.results.values().sum::<u64>() - stats.denied - stats.over_limit;
     report
 }
 

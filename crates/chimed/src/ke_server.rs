@@ -1,14 +1,18 @@
 //! The NTS-KE side of the serving plane: threads that hand out keys and cookies over TLS. RFC 8915 §4.
 //!
 //! Each worker has its own listening sockets (`SO_REUSEPORT`) and its own connections; they share limits, certificates
-//! and the keys of cookies. Connections are bounded in number, in number per address, and in time. Certificates are
-//! read again when their files change. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
+//! and the keys of cookies. Connections are bounded in number, in number per address and prefix, and in time; in a full house
+//! a newcomer takes the place of whoever has waited longest without an answer. Certificates are read again when their
+//! files change. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
 //! drive the [`KeWorker`].
 
 mod admission;
 mod certificates;
 mod connection;
 mod counters;
+mod fairness;
+mod places;
+mod waiting;
 mod worker;
 
 pub use certificates::{CERTIFICATES_CHECK_INTERVAL, CertificateFiles};
@@ -21,6 +25,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
 use chime_server::AccessList;
+use chime_sys::limits::allow_descriptors;
 use chime_sys::poll::{Waker, waker};
 use chime_sys::tcp::TcpListener;
 use counters::KeCounters;
@@ -29,10 +34,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tracing::error;
+use tracing::{error, warn};
 
 /// Connections at a time when nothing else is configured.
-pub const CONNECTIONS_MAX_DEFAULT: usize = 512;
+pub const CONNECTIONS_MAX_DEFAULT: usize = chime_config::KE_CONNECTIONS_MAX_DEFAULT;
 
 /// Duration of a connection when nothing else is configured.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
@@ -40,8 +45,11 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 /// The most workers that are started.
 const WORKERS_MAX: usize = 64;
 
-/// Descriptors of a worker before connections have theirs are few; more connections than this none needs.
+/// More connections than this none needs.
 const CONNECTIONS_MAX: usize = 65_536;
+
+/// Descriptors that a daemon has beside those of its connections, generously.
+const OTHER_DESCRIPTORS: usize = 512;
 
 /// One address at which keys are established.
 #[derive(Clone, Debug)]
@@ -103,6 +111,8 @@ struct Desk {
     certificates: Certificates,
     access: ArcSwap<AccessList>,
     admission: Arc<Admission>,
+    /// The kernel deals connections evenly; so each worker looks after its own share and need not ask the others.
+    connections_per_worker_max: usize,
     timeout: Duration,
     ntp_server: Option<String>,
     ntp_port: Option<u16>,
@@ -129,6 +139,7 @@ pub fn bindable(listeners: Vec<KeListener>, shared: &Arc<Shared>) -> Vec<KeListe
 /// When a certificate cannot be used or an address not be bound, with the file or the address.
 pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
     let count = settings.workers.clamp(1, WORKERS_MAX);
+    make_room_for(settings);
     let counters = Arc::new(KeCounters::default());
     let mut workers: Vec<KeWorker> =
         (0..count).map(|number| KeWorker::new(number, shared.clone(), counters.clone())).collect();
@@ -138,7 +149,8 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
             certificates: Certificates::read(&listener.certificates)
                 .with_context(|| format!("cannot serve NTS-KE at {}", listener.address))?,
             access: ArcSwap::from_pointee(listener.access.clone()),
-            admission: Admission::new(connections_max, listener.connections_per_address_max.max(1)),
+            admission: Admission::new(listener.connections_per_address_max.max(1)),
+            connections_per_worker_max: connections_max.div_ceil(count),
             timeout: listener.timeout,
             ntp_server: listener.ntp_server.clone(),
             ntp_port: listener.ntp_port,
@@ -150,6 +162,20 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
         }
     }
     Ok(workers)
+}
+
+/// Each connection takes a descriptor, and what a process gets without asking is often 1024.
+fn make_room_for(settings: &KeServerSettings) {
+    let connections: usize = settings.listeners.iter().map(|listener| listener.connections_max).sum();
+    let wanted = (connections.min(CONNECTIONS_MAX) + OTHER_DESCRIPTORS) as u64;
+    match allow_descriptors(wanted) {
+        Ok(allowed) if allowed < wanted => warn!(
+            "this process may open {allowed} files and sockets only, fewer than the {connections} connections of \
+             concurrent-connections: beyond that the oldest is closed for each new one (LimitNOFILE= in systemd's unit)"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!("cannot ask for more files and sockets: {error}"),
+    }
 }
 
 /// The sockets of all workers for one address.

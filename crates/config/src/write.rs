@@ -403,7 +403,12 @@ impl Writer {
             self.put("private-key-path", &path(&pair.key));
         }
         self.set("key-exchange-timeout-ms", &server.timeout.as_millis(), &5000, ToString::to_string);
-        self.set("concurrent-connections", &server.connections_max, &512, ToString::to_string);
+        self.set(
+            "concurrent-connections",
+            &server.connections_max,
+            &crate::KE_CONNECTIONS_MAX_DEFAULT,
+            ToString::to_string,
+        );
         self.some("ntp-server", server.ntp_server.as_ref(), |name| quoted(name));
         self.some("ntp-port", server.ntp_port.as_ref(), ToString::to_string);
         self.some("access-rules", server.rules.as_ref(), |rules| access_rules(rules));

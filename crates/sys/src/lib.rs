@@ -1,7 +1,8 @@
 //! Sockets with time stamps, clock reading and steering, signals, privileges: the one crate with `unsafe`.
 //!
 //! Owns every call that leaves the process, made through libc's own symbols so that a simulator can replace them;
-//! no raw system calls but [`bpf`]'s, no epoll, no eventfd. Takes no protocol decision and never looks into a datagram.
+//! no raw system calls but [`bpf`]'s, no eventfd, and [`epoll`] only for threads that no simulator has. Takes no protocol
+//! decision and never looks into a datagram.
 //! Start at [`clock::read`], [`udp::UdpSocket`] and [`poll::PollSet`]; the clock is steered through
 //! [`adjust::ClockDriver`].
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -13,7 +14,8 @@ pub mod batch;
 pub mod bpf;
 pub mod clock;
 pub mod clock_watch;
-
+pub mod epoll;
+pub mod limits;
 pub mod network;
 pub mod network_card;
 pub mod poll;

@@ -25,6 +25,13 @@ impl Interest {
     pub const ERRORS: Self = Self(libc::POLLPRI);
 }
 
+impl Interest {
+    /// Whether all of `part` is in it.
+    pub(crate) const fn contains(self, part: Self) -> bool {
+        self.0 & part.0 == part.0
+    }
+}
+
 impl BitOr for Interest {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
@@ -155,7 +162,7 @@ impl<T: Copy> Default for PollSet<T> {
 }
 
 /// The argument of poll: milliseconds, rounded up so that waking is never early.
-fn milliseconds_until(deadline: MonoTime, now: MonoTime) -> libc::c_int {
+pub(crate) fn milliseconds_until(deadline: MonoTime, now: MonoTime) -> libc::c_int {
     let nanos = deadline.as_nanos().saturating_sub(now.as_nanos());
     libc::c_int::try_from(nanos.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }

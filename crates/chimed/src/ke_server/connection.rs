@@ -12,6 +12,7 @@ use chime_sys::random;
 use chime_sys::tcp::TcpStream;
 use chime_time::MonoTime;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +37,8 @@ pub(super) struct Connection {
     /// After everything has been said: how many octets were dropped since.
     lingering: Option<usize>,
     counted: bool,
-    _ticket: Ticket,
+    ticket: Ticket,
 }
-
-/// Octets that a client costs before it says something, beside what the kernel has of it.
-const SILENT_OCTETS_MAX: usize = 256;
-const _: () = assert!(size_of::<Option<Connection>>() <= SILENT_OCTETS_MAX);
 
 /// Whether a connection goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,12 +58,22 @@ impl Connection {
             unsent: Vec::new(),
             lingering: None,
             counted: false,
-            _ticket: ticket,
+            ticket,
         }
     }
 
     pub(super) const fn deadline(&self) -> MonoTime {
         self.deadline
+    }
+
+    /// Whether everything has been said, or decided.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.counted
+    }
+
+    /// Whose connection it is, as limits and turns have it.
+    pub(super) const fn network(&self) -> IpAddr {
+        self.ticket.network()
     }
 
     pub(super) fn interest(&self) -> Interest {
@@ -117,7 +124,7 @@ impl Connection {
     }
 
     /// The time is over; what the session had not said is not said.
-    pub(super) fn handle_timeout(&mut self, counters: &KeCounters) {
+    pub(super) fn count_timeout(&self, counters: &KeCounters) {
         if self.lingering.is_none() && !self.counted {
             add(&counters.timed_out, 1);
         }
@@ -185,5 +192,5 @@ fn make_cookies(ring: Option<&KeyRing>, keys: &NtsKeys) -> Option<Vec<Cookie>> {
     let ring = ring?;
     let mut nonces = [[0; 16]; COOKIES_MAX];
     random::fill(nonces.as_flattened_mut()).ok()?;
-    Some(nonces.into_iter().map(|nonce| ring.seal_cookie(keys, nonce)).collect())
+    Some(ring.seal_cookies(keys, &nonces))
 }

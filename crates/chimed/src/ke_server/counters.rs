@@ -17,6 +17,8 @@ pub struct KeServingStats {
     pub denied: u64,
     /// Connections closed at once because there were too many, from that address or in all.
     pub over_limit: u64,
+    /// Connections closed without an answer, the oldest first, to make room for newcomers.
+    pub evicted: u64,
     /// Connections that the kernel could not give us.
     pub accept_failures: u64,
     /// Cookies given.
@@ -47,6 +49,7 @@ pub(super) struct KeCounters {
     pub(super) timed_out: AtomicU64,
     pub(super) denied: AtomicU64,
     pub(super) over_limit: AtomicU64,
+    pub(super) evicted: AtomicU64,
     pub(super) accept_failures: AtomicU64,
     pub(super) cookies: AtomicU64,
 }
@@ -65,6 +68,7 @@ impl KeCounters {
             timed_out: read(&self.timed_out),
             denied: read(&self.denied),
             over_limit: read(&self.over_limit),
+            evicted: read(&self.evicted),
             accept_failures: read(&self.accept_failures),
             cookies: read(&self.cookies),
             ..KeServingStats::default()

@@ -9,6 +9,7 @@ use chime_ke::{ClientConfig, ClientTrust, KeOutcome, TrustAnchors};
 use chime_nts::{AeadAlgorithm, CookieKey, KeyRing};
 use chime_sys::clock::mono_now;
 use chime_sys::poll::{PollSet, Readiness};
+use chime_sys::tcp::TcpStream;
 use chime_time::{MonoTime, NtpDate};
 use rustls_pki_types::CertificateDer;
 use std::io::{Read, Write};
@@ -295,17 +296,57 @@ fn one_address_cannot_take_all_connections() {
 }
 
 #[test]
-fn a_full_house_serves_who_waits_when_there_is_room() {
+fn in_a_full_house_a_newcomer_takes_the_place_of_the_oldest_that_has_no_answer() {
     let lab = Lab::new(|listener| {
-        listener.connections_max = 2;
-        listener.connections_per_address_max = 2;
-        listener.timeout = Duration::from_millis(500);
+        listener.connections_max = 8;
+        listener.connections_per_address_max = 100;
+        listener.timeout = Duration::from_secs(20);
     });
-    let _held = [lab.connect(), lab.connect()];
-    lab.wait_for(|stats| stats.connections == 2);
-    lab.establish("nts.test").expect("after a while");
-    lab.wait_for(|stats| stats.timed_out == 2);
-    assert_eq!(lab.serving.stats().over_limit, 0);
+    // The kernel deals connections to the two workers, each of which has room for four: so each has more than enough.
+    let mut held: Vec<_> = (0..60).map(|_| lab.connect()).collect();
+    lab.wait_for(|stats| stats.evicted == 52 && stats.connections == 8);
+    assert_eq!(held[0].read(&mut [0; 10]).expect("closed"), 0, "the oldest has gone");
+    for _ in 0..3 {
+        lab.establish("nts.test").expect("at once");
+    }
+    drop(held);
+    lab.wait_for(|stats| stats.connections == 0);
+    assert_eq!((lab.serving.stats().timed_out, lab.serving.stats().over_limit), (0, 0));
+}
+
+/// Thousands that say nothing, or begin to say something, come one after the other and stay: others are served meanwhile, and
+/// there are never more than there may be.
+#[test]
+fn a_flood_of_idle_and_slow_connections_leaves_good_clients_alone() {
+    let lab = Lab::new(|listener| {
+        listener.connections_max = 128;
+        listener.connections_per_address_max = 128;
+        listener.timeout = Duration::from_secs(60);
+    });
+    let server = (Ipv4Addr::LOCALHOST, lab.port()).into();
+    let mut held = std::collections::VecDeque::new();
+    for number in 0..3_000_usize {
+        // From many addresses, or the limit of one of them would be what holds.
+        let octet = |number: usize| u8::try_from(number % 250 + 1).expect("below 256");
+        let from = Ipv4Addr::new(127, 1, octet(number / 250), octet(number));
+        let mut stream = TcpStream::connect(server, Some(from.into()), None).expect("the queue has room");
+        if number.is_multiple_of(4) {
+            let _closed = stream.write_all(&[0x16, 3, 1, 2]);
+        }
+        held.push_back(stream);
+        if held.len() > 400 {
+            held.pop_front();
+        }
+        if number % 200 == 199 {
+            // The queue of the kernel is empty then, too.
+            lab.establish("nts.test").expect("served beside them");
+            assert!(lab.serving.stats().connections <= 128);
+        }
+    }
+    assert!(lab.serving.stats().evicted > 1_000, "{:?}", lab.serving.stats());
+    lab.wait_for(|stats| stats.count(KeServerResult::Accepted) == 15);
+    drop(held);
+    lab.wait_for(|stats| stats.connections == 0);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! One worker: accepts, and serves its connections.
 
-use super::connection::{Connection, Fate};
+use super::connection::Connection;
 use super::counters::{KeCounters, add};
+use super::fairness::Turns;
+use super::places::Places;
+use super::waiting::Waiting;
 use super::{CERTIFICATES_CHECK_INTERVAL, Desk};
 use crate::serving::Shared;
 use crate::tcp_race::is_not_now;
 use chime_server::Access;
 use chime_sys::clock;
-use chime_sys::poll::{Interest, PollSet, Readiness, Wake, WakeReceiver};
+use chime_sys::limits::yield_to_others;
+use chime_sys::poll::{Interest, PollSet, Readiness, WakeReceiver};
 use chime_sys::tcp::{TcpListener, is_out_of_resources};
 use chime_time::MonoTime;
 use std::net::SocketAddr;
@@ -17,6 +21,13 @@ use std::time::Duration;
 
 /// Connections accepted at one socket in one turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// Connections served in one turn: some five milliseconds of handshakes, until newcomers are looked after and the order is
+/// made anew.
+const SERVED_PER_TURN_MAX: usize = 32;
+
+/// How far these threads stand back behind those that answer NTP, where there is not processor time enough for all.
+const NICE: u8 = 10;
 
 /// How long nothing is accepted after the system had no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -34,8 +45,10 @@ pub enum KeToken {
 pub struct KeWorker {
     number: usize,
     listeners: Vec<(TcpListener, Arc<Desk>)>,
-    /// Slots are used again; tokens are their positions.
-    connections: Vec<Option<Connection>>,
+    places: Places,
+    turns: Turns,
+    /// What the kernel waits for; none where the caller's loop polls.
+    waiting: Option<Waiting>,
     shared: Arc<Shared>,
     counters: Arc<KeCounters>,
     accept_again: MonoTime,
@@ -53,7 +66,9 @@ impl KeWorker {
         Self {
             number,
             listeners: Vec::new(),
-            connections: Vec::new(),
+            places: Places::default(),
+            turns: Turns::new(clock::mono_now()),
+            waiting: None,
             shared,
             counters,
             accept_again: MonoTime::ZERO,
@@ -81,16 +96,13 @@ impl KeWorker {
 
     /// Adds every socket to what is waited for. Call it before each wait.
     pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(KeToken) -> T, now: MonoTime) {
-        for (index, (socket, desk)) in self.listeners.iter().enumerate() {
-            // A full house lets newcomers wait in the kernel's queue: none of ours lasts longer than its timeout.
-            if now >= self.accept_again && !desk.admission.is_full() {
+        for (index, (socket, _)) in self.listeners.iter().enumerate() {
+            if self.can_accept(index, now) {
                 set.add(socket, Interest::READ, token(KeToken::Listener(index)));
             }
         }
-        for (slot, connection) in self.connections.iter().enumerate() {
-            if let Some(connection) = connection {
-                set.add(connection, connection.interest(), token(KeToken::Connection(slot)));
-            }
+        for (slot, connection) in self.places.iter() {
+            set.add(connection, connection.interest(), token(KeToken::Connection(slot)));
         }
     }
 
@@ -104,13 +116,8 @@ impl KeWorker {
 
     /// Does what is due; early and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: MonoTime) {
-        for slot in &mut self.connections {
-            if let Some(connection) = slot
-                && now >= connection.deadline()
-            {
-                connection.handle_timeout(&self.counters);
-                *slot = None;
-            }
+        while let Some(connection) = self.places.remove_due(now) {
+            connection.count_timeout(&self.counters);
         }
         if now >= self.next_certificate_check {
             self.next_certificate_check = now.saturating_add(CERTIFICATES_CHECK_INTERVAL);
@@ -123,54 +130,89 @@ impl KeWorker {
     /// When [`Self::handle_timeout`] is due, or [`Self::register`] would register more. Changes after each call.
     #[must_use]
     pub fn poll_timeout(&self, now: MonoTime) -> MonoTime {
-        let deadlines = self.connections.iter().flatten().map(Connection::deadline);
         let paused = (now < self.accept_again).then_some(self.accept_again);
-        // A place that another worker's connection leaves is not announced: look again soon.
-        let full = self.desks().any(|desk| desk.admission.is_full());
-        let look_again = full.then(|| now.saturating_add(EXHAUSTED_PAUSE));
-        deadlines.chain(paused).chain(look_again).fold(self.next_certificate_check, MonoTime::min)
+        self.places.next_deadline().into_iter().chain(paused).fold(self.next_certificate_check, MonoTime::min)
     }
 
     /// Serves until `stop` is set and the worker is woken.
     pub(super) fn run(mut self, wake: &WakeReceiver, stop: &AtomicBool) {
-        let mut set = PollSet::new();
+        // Refused, it is as it was: all threads alike.
+        let _refused = yield_to_others(NICE);
+        if let Err(error) = self.run_until(wake, stop) {
+            tracing::error!("a thread that serves NTS-KE ends: waiting failed: {error}");
+        }
+    }
+
+    fn run_until(&mut self, wake: &WakeReceiver, stop: &AtomicBool) -> std::io::Result<()> {
+        self.waiting = Some(Waiting::new(wake, self.listeners.len())?);
+        let mut ready = Vec::new();
         while !stop.load(Ordering::Acquire) {
             let now = clock::mono_now();
-            set.clear();
-            self.register(&mut set, Some, now);
-            set.add(wake, Interest::READ, None);
-            match set.wait(Some(self.poll_timeout(now))) {
-                Ok(Wake::Ready) => {
-                    let now = clock::mono_now();
-                    for (token, readiness) in set.ready() {
-                        match token {
-                            Some(token) => self.handle_ready(token, readiness, now),
-                            None => wake.drain(),
-                        }
-                    }
-                }
-                Ok(Wake::TimedOut | Wake::Interrupted) => {}
-                Err(error) => {
-                    tracing::error!("a thread that serves NTS-KE ends: poll failed: {error}");
-                    return;
-                }
+            let deadline = self.poll_timeout(now);
+            let can_accept: Vec<_> =
+                (0..self.listeners.len()).map(|index| self.can_accept(index, now)).collect();
+            let Some(waiting) = &mut self.waiting else { return Ok(()) };
+            for ((index, (socket, _)), can_accept) in self.listeners.iter().enumerate().zip(can_accept) {
+                waiting.watch_listener(index, socket, can_accept)?;
             }
-            self.handle_timeout(clock::mono_now());
+            waiting.wait(deadline, &mut ready)?;
+            let now = clock::mono_now();
+            self.handle_turn(&mut ready, wake, now);
+            self.handle_timeout(now);
         }
+        Ok(())
+    }
+
+    /// Newcomers first, which is cheap, then those who had fewest turns. Who has none this time is reported again.
+    fn handle_turn(
+        &mut self,
+        ready: &mut [(Option<KeToken>, Readiness)],
+        wake: &WakeReceiver,
+        now: MonoTime,
+    ) {
+        let mut waiting = Vec::with_capacity(ready.len());
+        for (token, readiness) in ready.iter() {
+            match token {
+                None => wake.drain(),
+                Some(KeToken::Listener(index)) => self.accept(*index, now),
+                Some(KeToken::Connection(slot)) => waiting.push((*slot, *readiness)),
+            }
+        }
+        let places = &self.places;
+        let network = |(slot, _): &(usize, Readiness)| places.get(*slot).map(Connection::network);
+        self.turns.sort(&mut waiting, network, now);
+        for (slot, readiness) in waiting.into_iter().take(SERVED_PER_TURN_MAX) {
+            if let Some(network) = self.places.get(slot).map(Connection::network) {
+                self.turns.count(network);
+            }
+            self.serve(slot, readiness, now);
+        }
+    }
+
+    /// Whether there is room for a newcomer, or somebody who can be asked to go. Otherwise newcomers wait in the kernel's
+    /// queue: nobody stays longer than the timeout.
+    fn can_accept(&self, index: usize, now: MonoTime) -> bool {
+        let Some((_, desk)) = self.listeners.get(index) else { return false };
+        now >= self.accept_again
+            && (!self.is_full(index, desk) || self.places.oldest_unanswered(index).is_some())
+    }
+
+    fn is_full(&self, index: usize, desk: &Desk) -> bool {
+        self.places.count(index) >= desk.connections_per_worker_max
     }
 
     fn accept(&mut self, index: usize, now: MonoTime) {
         for _ in 0..ACCEPTS_PER_TURN_MAX {
-            let Some((socket, desk)) = self.listeners.get(index) else { return };
-            if desk.admission.is_full() {
+            if !self.can_accept(index, now) {
                 return;
             }
+            let Some((socket, desk)) = self.listeners.get(index) else { return };
             let (stream, peer) = match socket.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if is_not_now(&error) => return,
                 Err(error) => {
                     add(&self.counters.accept_failures, 1);
-                    if is_out_of_resources(&error) {
+                    if is_out_of_resources(&error) && !self.evict_oldest(index) {
                         self.accept_again = now.saturating_add(EXHAUSTED_PAUSE);
                         return;
                     }
@@ -181,26 +223,48 @@ impl KeWorker {
             if desk.access.load().check(peer.ip()) != Access::Allow {
                 add(&self.counters.denied, 1);
             } else if let Some(ticket) = desk.admission.admit(peer.ip()) {
-                let connection = Connection::new(stream, desk.clone(), ticket, now);
-                self.add_connection(connection);
+                let newcomer = Connection::new(stream, desk.clone(), ticket, now);
+                let is_full = self.is_full(index, desk);
+                self.take_in(index, newcomer, is_full);
             } else {
                 add(&self.counters.over_limit, 1);
             }
         }
     }
 
-    fn add_connection(&mut self, connection: Connection) {
-        match self.connections.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(connection),
-            None => self.connections.push(Some(connection)),
+    /// Takes a newcomer in; in a full house in the place of whoever has waited longest without having been answered.
+    fn take_in(&mut self, index: usize, newcomer: Connection, is_full: bool) {
+        if is_full {
+            self.evict_oldest(index);
+        }
+        let slot = self.places.add(index, newcomer);
+        let watched = match (&self.waiting, self.places.get(slot)) {
+            (Some(waiting), Some(connection)) => waiting.add_connection(slot, connection),
+            _ => Ok(()),
+        };
+        if watched.is_err() {
+            add(&self.counters.accept_failures, 1);
+            self.places.remove(slot);
         }
     }
 
+    /// Whether there was one.
+    fn evict_oldest(&mut self, index: usize) -> bool {
+        let oldest = self.places.oldest_unanswered(index).and_then(|slot| self.places.remove(slot));
+        add(&self.counters.evicted, u64::from(oldest.is_some()));
+        oldest.is_some()
+    }
+
     fn serve(&mut self, slot: usize, readiness: Readiness, now: MonoTime) {
-        let Some(place) = self.connections.get_mut(slot) else { return };
-        let Some(connection) = place else { return };
-        if connection.handle_ready(readiness, now, &self.shared, &self.counters) == Fate::Close {
-            *place = None;
+        let Some(before) = self.places.get(slot).map(Connection::interest) else { return };
+        let (shared, counters) = (&self.shared, &self.counters);
+        let stays =
+            self.places.serve(slot, |connection| connection.handle_ready(readiness, now, shared, counters));
+        if let (Some(connection), Some(waiting)) = (stays, &self.waiting)
+            && connection.interest() != before
+            && waiting.change_connection(slot, connection).is_err()
+        {
+            self.places.remove(slot);
         }
     }
 }

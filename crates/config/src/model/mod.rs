@@ -20,7 +20,10 @@ pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
-pub use server::{AccessNetworks, Broadcast, CertificatePair, FastPath, KeySet, NtpServer, NtsKeServer};
+pub use server::{
+    AccessNetworks, Broadcast, CertificatePair, FastPath, KE_CONNECTIONS_MAX_DEFAULT, KeySet, NtpServer,
+    NtsKeServer,
+};
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
     PollLimits, Refresh, Source, SourceKind,

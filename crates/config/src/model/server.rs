@@ -128,6 +128,11 @@ pub struct NtsKeServer {
     pub origin: Option<Origin>,
 }
 
+/// Connections of an NTS-KE server at a time when nothing else is configured: four times as many as ntpd-rs, since in a full
+/// house the oldest one without an answer has to go, and the more places there are, the longer that takes. A silent one
+/// takes a quarter of a kilobyte.
+pub const KE_CONNECTIONS_MAX_DEFAULT: usize = 2048;
+
 /// A certificate chain and its private key, both PEM.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificatePair {

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn cookies_in_bulk_are_those_that_are_made_one_by_one() {
-        let nonces = core::array::from_fn(|number| [number as u8; NONCE_OCTETS]);
+        let nonces = core::array::from_fn(|number| [u8::try_from(number).expect("eight"); NONCE_OCTETS]);
         for algorithm in
             [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::Aes128GcmSiv, AeadAlgorithm::AesSivCmac512]
         {

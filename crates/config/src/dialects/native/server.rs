@@ -129,7 +129,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         // ntpd-rs gives 1 s, which a client behind a slow link cannot keep: two round trips and
         // a lost segment are 2 s already.
         timeout: Duration::from_millis(timeout.unwrap_or(5000)),
-        connections_max: connections.unwrap_or(512),
+        connections_max: connections.unwrap_or(crate::KE_CONNECTIONS_MAX_DEFAULT),
         ntp_server,
         ntp_port,
         rules,

@@ -144,7 +144,7 @@ impl Nts {
             listen: SocketAddr::new(address, 4460),
             certificates: vec![CertificatePair { chain: self.chain.clone(), key: self.key.clone() }],
             timeout: Duration::from_secs(5),
-            connections_max: 512,
+            connections_max: crate::KE_CONNECTIONS_MAX_DEFAULT,
             ntp_server: None,
             ntp_port: port,
             rules: Some(vec![AccessRule { allow: true, all: false, subnet: None }]),

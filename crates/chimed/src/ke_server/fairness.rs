@@ -1,0 +1,80 @@
+//! Who goes first when there are more handshakes than processor time: whoever had fewest of late.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chime_time::MonoTime;
+
+/// Networks share a counter when their hashes do: the more there are, the fewer innocents stand behind somebody else.
+const COUNTERS: usize = 4096;
+
+/// How long it takes until what was had counts half.
+const HALF_LIFE: Duration = Duration::from_secs(1);
+
+/// How often each network had its turn lately, in a table of fixed size.
+#[derive(Debug)]
+pub(super) struct Turns {
+    counters: Box<[u16; COUNTERS]>,
+    /// Seeded by the system, so that nobody can choose an address that shares another's counter.
+    hash: RandomState,
+    next_halving: MonoTime,
+}
+
+impl Turns {
+    pub(super) fn new(now: MonoTime) -> Self {
+        let next_halving = now.saturating_add(HALF_LIFE);
+        Self { counters: Box::new([0; COUNTERS]), hash: RandomState::new(), next_halving }
+    }
+
+    /// Puts those first who had fewest turns, and keeps the order among equals.
+    pub(super) fn sort<T>(
+        &mut self,
+        waiting: &mut [T],
+        network: impl Fn(&T) -> Option<IpAddr>,
+        now: MonoTime,
+    ) {
+        if now >= self.next_halving {
+            self.next_halving = now.saturating_add(HALF_LIFE);
+            self.counters.iter_mut().for_each(|counter| *counter /= 2);
+        }
+        waiting
+            .sort_by_cached_key(|one| network(one).map_or(0, |network| self.counters[self.place(network)]));
+    }
+
+    /// Counts a turn.
+    pub(super) fn count(&mut self, network: IpAddr) {
+        let place = self.place(network);
+        self.counters[place] = self.counters[place].saturating_add(1);
+    }
+
+    fn place(&self, network: IpAddr) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "any of the bits will do")]
+        let hash = self.hash.hash_one(network) as usize;
+        hash % COUNTERS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_had_many_turns_comes_after_who_had_few_until_that_is_forgotten() {
+        let mut turns = Turns::new(MonoTime::ZERO);
+        let [busy, other] =
+            ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().expect("an address"));
+        assert_ne!(turns.place(busy), turns.place(other), "one in 4096 runs: run it again");
+        (0..8).for_each(|_| turns.count(busy));
+        let sorted = |turns: &mut Turns, now| {
+            let mut waiting = [(1, busy), (2, busy), (3, other), (4, other)];
+            turns.sort(&mut waiting, |(_, network)| Some(*network), MonoTime::ZERO.saturating_add(now));
+            waiting.map(|(number, _)| number)
+        };
+        assert_eq!(sorted(&mut turns, Duration::ZERO), [3, 4, 1, 2]);
+        for half_life in 1..=4 {
+            sorted(&mut turns, HALF_LIFE * half_life);
+        }
+        assert_eq!(sorted(&mut turns, HALF_LIFE * 4), [1, 2, 3, 4]);
+    }
+}
