@@ -10,6 +10,7 @@ mod cell;
 mod command;
 mod conditions;
 mod measuring;
+mod plot;
 mod recorded;
 mod report;
 mod result;

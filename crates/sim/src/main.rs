@@ -77,7 +77,7 @@ fn accuracy(options: &chime_sim::accuracy::Options) -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!(
         "usage: chime-sim --seeds COUNT [--from FIRST] | --seed SEED | --speed | \
-         accuracy [--json] [--quick] [--seeds COUNT] [--world FILE | --only GROUP[/JITTER/WANDER]...] | \
+         accuracy [--json] [--quick] [--seeds COUNT] [--world FILE | --only GROUP[/JITTER/WANDER]... | --draw REPORT PICTURE] | \
          simulate FILE [--seed SEED] [--plot OUT] [--json]"
     );
     ExitCode::from(2)

@@ -61,6 +61,28 @@ fn seven_february_2036_is_an_ordinary_day() {
 }
 
 #[test]
+fn every_year_from_1970_to_2300_is_an_ordinary_one() {
+    const YEAR: i64 = 31_556_952;
+    let course = |start: NtpDate| {
+        let outcomes = Scenario::client_of(3)
+            .start(start)
+            .clock(0.03, 2e-5)
+            .jitter(micros(100.0))
+            .duration(minutes(20.0))
+            .expect(Limits::default())
+            .run_seeds(0..1);
+        (outcomes[0].offset_rms, outcomes[0].requests)
+    };
+    let (rms, requests) = course(NtpDate::from_unix(0, 0));
+    // Eras end in 2036 and 2172; each of the steps begins somewhere else in its year.
+    for years in (10..=330).step_by(16) {
+        let (other, asked) = course(NtpDate::from_unix(years * YEAR, 0));
+        // Time stamps are rounded elsewhere, but nothing else differs.
+        assert!((other / rms - 1.0).abs() < 1e-3 && asked == requests, "{years} years: {other:e}, {rms:e}");
+    }
+}
+
+#[test]
 fn a_clock_from_before_the_rollover_is_set_across_it() {
     let rollover = NtpDate::new(1 << 32, 0);
     Scenario::client_of(3)

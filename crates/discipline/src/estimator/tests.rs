@@ -109,6 +109,35 @@ fn a_longer_path_does_not_move_the_clock() {
     assert!(offset.abs() < 1e-4, "{offset:e}");
 }
 
+/// What it makes of a few worlds, so that a change of its figures is a decision: accept it with `cargo insta`, and measure
+/// `cargo xtask accuracy` anew.
+#[test]
+fn its_figures_are_those_of_before() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (name, jitter) in [("both", (1e-4, 1e-4)), ("there", (1e-3, 0.0)), ("back", (1e-6, 1e-5))] {
+        for count in [1, 2, 8, 9, 60, 600] {
+            let estimator = estimate(&exchanges(11, count, jitter, (0.0, 1e-5)));
+            let (moments, path) = (estimator.moments(), estimator.path());
+            let _ = writeln!(
+                text,
+                "queues {name}, {count} exchanges: error {:.3e} of {:.3e}, frequency {:.3e} of {:.3e}, wander {:.2e}, base \
+                 {:.5e}, queues {:.2e} and {:.2e}, softness {}",
+                error(&estimator, (0.0, 1e-5)),
+                moments.offset_variance.sqrt(),
+                moments.frequency - 1e-5,
+                moments.frequency_variance.sqrt(),
+                moments.log_wander.exp(),
+                path.base.0,
+                path.tails.0,
+                path.tails.1,
+                estimator.softness_in_use(),
+            );
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
 #[test]
 fn years_do_not_wear_it_out() {
     // 4 years of exchanges every 1024 s, in which nothing happens.

@@ -3,9 +3,9 @@
 use super::cell::{Cell, Group, table};
 use super::measuring::{by_seed, medians};
 use super::report::Report;
-use super::{Accuracy, Conditions};
+use super::{Accuracy, Conditions, plot};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Seeds of a full run: enough for a median.
 const SEEDS: u64 = 7;
@@ -27,6 +27,8 @@ pub struct Options {
     pub world: Option<PathBuf>,
     /// Parts of the table instead of all of it: groups, or cells of one.
     pub only: Vec<Only>,
+    /// A report that `--json` made, and the picture (SVG) to make of it; nothing is measured.
+    pub draw: Option<(PathBuf, PathBuf)>,
 }
 
 /// A part of the table.
@@ -62,7 +64,7 @@ impl Only {
 }
 
 impl Options {
-    /// Reads `[--json] [--quick] [--seeds COUNT] [--world FILE] [--only GROUP[/JITTER/WANDER]]…`; `None` when it is something else.
+    /// Reads `[--json] [--quick] [--seeds COUNT] [--world FILE] [--only GROUP[/JITTER/WANDER]]… [--draw REPORT PICTURE]`; `None` when it is something else.
     #[must_use]
     pub fn parse(arguments: &[&str]) -> Option<Self> {
         let mut options = Self::default();
@@ -73,6 +75,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--seeds" => options.seeds = Some(rest.next()?.parse().ok().filter(|seeds| *seeds > 0)?),
                 "--world" => options.world = Some(rest.next()?.into()),
+                "--draw" => options.draw = Some((rest.next()?.into(), rest.next()?.into())),
                 "--only" => options.only.push(Only::parse(rest.next()?)?),
                 _ => return None,
             }
@@ -90,6 +93,9 @@ impl Options {
 /// # Errors
 /// When the world file cannot be read or describes no possible world.
 pub fn run(options: &Options) -> Result<String, String> {
+    if let Some((report, picture)) = &options.draw {
+        return draw_report(report, picture);
+    }
     let seeds = options.seeds();
     if let Some(path) = &options.world {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -112,6 +118,14 @@ pub fn run(options: &Options) -> Result<String, String> {
     let worlds: Vec<Conditions> = cells.iter().map(|cell| cell.conditions.clone()).collect();
     let report = Report::new(&cells, &medians(&worlds, seeds), seeds);
     if options.json { report.json() } else { Ok(report.text()) }
+}
+
+fn draw_report(report: &Path, picture: &Path) -> Result<String, String> {
+    let words = |path: &Path, error: String| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(report).map_err(|error| words(report, error.to_string()))?;
+    let svg = plot::draw(&text).map_err(|error| words(report, error))?;
+    std::fs::write(picture, svg).map_err(|error| words(picture, error.to_string()))?;
+    Ok(format!("{} is drawn\n", picture.display()))
 }
 
 /// A world file: TOML with the keys of [`Conditions`].
@@ -164,6 +178,7 @@ mod tests {
             seeds: Some(9),
             world: Some("a.toml".into()),
             only: Vec::new(),
+            draw: None,
         };
         assert_eq!(all, Some(expected));
         let only = Options::parse(&["--only", "poll16", "--only", "default/1e-2/1e-9"]).expect("two parts");
