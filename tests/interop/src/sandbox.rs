@@ -24,7 +24,7 @@ const NOBODY: u8 = 99;
 /// Runs `command` of this program in a sandbox; true when it succeeds.
 pub(crate) fn reenter(command: &str, arguments: &[String]) -> Result<bool> {
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    unshare.args(["--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     if !Uid::effective().is_root() {
         unshare.args(["--user", "--map-root-user"]);
     }

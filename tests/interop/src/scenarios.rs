@@ -13,6 +13,7 @@ mod ntp_ctl;
 mod ntpq;
 mod our_client;
 mod our_server;
+mod reference_clocks;
 mod refusals;
 mod takeover;
 mod tools;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         chronyc_commands::SCENARIOS,
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,
+        reference_clocks::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()
