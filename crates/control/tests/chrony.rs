@@ -7,8 +7,8 @@ use chime_discipline::ManualCorrection;
 use chime_engine::{
     ActivityReport, Authentication, AuthenticationMode, AuthenticationReport, Command, LeapReport,
     LocalReference, ManualEntryReport, ManualReport, NtpReport, SelectionOptionsReport, SelectionReport,
-    SourceChange, SourceMatch, SourceMode, SourceReport, StatisticsReport, TimestampSource, TrackingReport,
-    Tuning,
+    SourceChange, SourceKind, SourceMatch, SourceMode, SourceReport, StatisticsReport, TimestampSource,
+    TrackingReport, Tuning,
 };
 
 fn octets(hex: &str) -> Vec<u8> {
@@ -131,6 +131,55 @@ fn source_data_and_names() {
     assert_eq!((kind, name.len(), &name[..17]), (19, 256, &b"ntp1.example.net\0"[..]));
     assert_eq!(ask(&snapshot, &request(65, "00000002 000000000000000000000000 00030000", 284)).1, 0);
     assert_eq!(ask(&snapshot, &request(65, "7f000063 000000000000000000000000 00010000", 284)).1, 4);
+}
+
+/// The recorded reference clock GPS: an address in the list of sources, a reference identifier without one elsewhere.
+#[test]
+fn reference_clocks() {
+    let effective =
+        SelectionOptionsReport { trust: true, require: true, ..SelectionOptionsReport::default() };
+    let gps = SourceReport {
+        id: 1,
+        name: "GPS".to_owned(),
+        kind: SourceKind::ReferenceClock,
+        reference_id: *b"GPS\0",
+        remote: None,
+        poll: 2,
+        reach: 0xff,
+        state: 'P',
+        last_sample_age_seconds: Some(5.0),
+        measured_offset_seconds: number(0xe900_90cc),
+        offset_seconds: number(0xe900_7699),
+        error_seconds: number(0xee83_131a),
+        selection: SelectionReport {
+            effective,
+            leap: LeapReport::Normal,
+            score: 1.0,
+            low_seconds: number(0xef5c_e8c0),
+            high_seconds: number(0xecc6_1de9),
+            ..SelectionReport::default()
+        },
+        ..SourceReport::default()
+    };
+    let snapshot = of_source(gps.clone());
+    let payload = "47505300 00000000 00000000 00000000 0001 0000
+        0002 0000 0005 0002 0000 00ff 00000005 e90090cc e9007699 ee83131a";
+    expect(&snapshot, &request(15, "00000000", 76), 3, payload);
+    let snapshot = of_source(SourceReport { last_sample_age_seconds: Some(2.0), ..gps });
+    let payload = "47505300 00000000 00000000 00000000 00000000 00000000
+        50 00 00 00 0000 000c 00000002 04800000 ef5ce8c0 ecc61de9";
+    expect(&snapshot, &request(69, "00000000", 76), 23, payload);
+    let (_, status, statistics) = ask(&snapshot, &request(34, "00000000", 84));
+    assert_eq!(
+        (status, &statistics[..24]),
+        (0, &octets("47505300 0000000000000000000000000000000000000000")[..])
+    );
+    // It has no address by which anything about it could be asked.
+    let as_address = "47505300 00000000 00000000 00000000 0001 0000";
+    for command in [57, 65, 67] {
+        assert_eq!(ask(&snapshot, &request(command, as_address, 400)).1, 4, "{command}");
+    }
+    assert_eq!(ask(&snapshot, &request(65, "00000001 000000000000000000000000 00030000", 284)).1, 4);
 }
 
 #[test]

@@ -168,6 +168,8 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
         "leap" => put(&if ntp.answered { ntp.leap } else { 3 }),
         "hmode" => put(&if source.kind == SourceKind::Peer { 1 } else { 3 }),
         "pmode" => put(&ntp.mode),
+        // 0 is no kiss code here.
+        "stratum" if source.kind == SourceKind::ReferenceClock && ntp.answered => put(&ntp.stratum),
         "stratum" => put(&if ntp.answered { stratum(ntp.stratum) } else { 16 }),
         "ppoll" => put(&if ntp.answered && (1..=17).contains(&ntp.poll) { ntp.poll } else { POLL_UNKNOWN }),
         "hpoll" => put(&source.poll),
@@ -324,4 +326,28 @@ fn flash(source: &SourceReport) -> u16 {
         flash |= UNREACHABLE;
     }
     flash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_clock_is_called_by_its_driver_and_unit() {
+        for (driver, device, name) in [
+            ("shm", "1", "SHM(1)"),
+            ("pps", "/dev/pps0", "PPS(0)"),
+            ("nmea", "/dev/ttyS12", "NMEA(12)"),
+            ("sock", "/run/x.sock", "SOCK(0)"),
+            ("shm", "", "SHM(0)"),
+        ] {
+            let source = SourceReport {
+                driver: driver.to_owned(),
+                device: device.to_owned(),
+                kind: SourceKind::ReferenceClock,
+                ..SourceReport::default()
+            };
+            assert_eq!(clock_name(&source), name);
+        }
+    }
 }
