@@ -173,8 +173,7 @@ impl Daemon {
         signals::install(&Signal::ALL)?;
         let now = clock::read();
         let trusts = Trusts::load(&model)?;
-        let mut config = wiring::engine_config(&model, &trusts, options.steers())?;
-        config = with_habits(config, options);
+        let mut config = with_habits(wiring::engine_config(&model, &trusts, options.steers())?, options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
         let user = identity(options, &model)?;
@@ -205,6 +204,7 @@ impl Daemon {
         let mut engine = Engine::new(config, random_seed()?, now);
         state.restore_nts_state(&mut engine, now.mono);
         state.restore_samples(&mut engine, model.process.sample_history);
+        chrony.restore_dumps(&mut engine, &model);
 
         let (publisher, leap_tables) = publishing(&model, shared.clone(), now.mono, options);
         let (sender, commands) = mpsc::channel();

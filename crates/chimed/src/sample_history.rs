@@ -152,7 +152,7 @@ fn decode_source(words: &str) -> Option<SavedSamples> {
         "1" => true,
         _ => return None,
     };
-    Some(SavedSamples { remote: remote.parse().ok()?, authenticated, samples: Vec::new() })
+    Some(SavedSamples { remote: remote.parse().ok()?, authenticated, reach: 0, samples: Vec::new() })
 }
 
 fn decode_sample(line: &str) -> Option<Sample> {
@@ -221,6 +221,7 @@ mod tests {
         let source = |remote: &str, authenticated, count| SavedSamples {
             remote: remote.parse().expect("an address"),
             authenticated,
+            reach: 0,
             samples: vec![sample; count],
         };
         vec![source("192.0.2.1:123", true, 2), source("[2001:db8::1]:123", false, 64)]

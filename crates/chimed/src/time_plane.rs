@@ -719,7 +719,12 @@ impl TimePlane {
                     chrony.cycle_logs();
                 }
             }
-            PlaneCommand::Save => self.state.save_all(&self.engine, clock::read()),
+            PlaneCommand::Save => {
+                self.state.save_all(&self.engine, clock::read());
+                if let Some(chrony) = &self.chrony {
+                    chrony.dump(&self.engine);
+                }
+            }
             PlaneCommand::Stop => self.stopping = true,
         }
     }

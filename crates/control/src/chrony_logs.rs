@@ -248,7 +248,8 @@ fn exp(value: f64) -> String {
 }
 
 /// C's `%WIDTH.DIGITSe`, which has at least two digits in its exponent.
-fn exponent(value: f64, digits: usize, width: usize) -> String {
+#[must_use]
+pub fn exponent(value: f64, digits: usize, width: usize) -> String {
     if !value.is_finite() {
         return format!("{value:width$}");
     }

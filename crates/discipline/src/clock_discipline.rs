@@ -38,7 +38,7 @@ pub(crate) struct Estimate {
 const URGENT_SIGMAS: f64 = 10.0;
 /// How long an urgent correction of more than [`URGENT_OFFSET`] takes at most, seconds, unless the fastest slew is too slow for it: a clock that is known to
 /// be wrong is not left so because it is seldom looked at.
-const URGENT_SECONDS_MAX: f64 = 5.0;
+const URGENT_SECONDS_MAX: f64 = 3.0;
 /// Smaller corrections are not worth the disturbance of the frequency; seconds.
 const URGENT_OFFSET: f64 = 0.01;
 

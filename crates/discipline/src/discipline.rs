@@ -275,6 +275,15 @@ impl Discipline {
         taken
     }
 
+    /// The samples that a source was given from an earlier run count as if it had gone on: with its reach register.
+    pub fn reach_restored(&mut self, now: MonoTime, id: SourceId, reach: u8) {
+        if let Some(source) = self.source_mut(id).filter(|source| source.filter.len() > 0) {
+            (source.reach, source.unreachable_polls, source.fresh) = (reach, Some(0), true);
+            self.dirty = true;
+        }
+        self.update(now);
+    }
+
     /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
     pub fn set_reach(&mut self, id: SourceId, reach: u8) {
         if let Some(source) = self.source_mut(id) {

@@ -113,6 +113,11 @@ impl Polling {
         self.reach
     }
 
+    /// The register as an earlier run left it.
+    pub(crate) const fn restore_reach(&mut self, reach: u8) {
+        self.reach = reach;
+    }
+
     /// Exchanges in a row without a good answer.
     pub(crate) const fn unanswered(&self) -> u32 {
         self.unanswered

@@ -2,6 +2,7 @@
 
 use crate::association::Association;
 use crate::engine::Engine;
+use crate::packet_tests::reference_id;
 use chime_discipline::Sample;
 use chime_time::MonoTime;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ pub struct SavedSamples {
     pub remote: SocketAddr,
     /// Whether they were authenticated.
     pub authenticated: bool,
+    /// The reach register, when they count at once; 0: from the first answer on.
+    pub reach: u8,
     /// The samples, oldest first, as a clock would have measured them that had always run at its last frequency.
     pub samples: Vec<Sample>,
 }
@@ -27,6 +30,7 @@ impl Engine {
         let saved = self.associations.iter().map(|association| SavedSamples {
             remote: association.remote,
             authenticated: association.is_authenticated(),
+            reach: 0,
             samples: self.discipline.samples(now, association.id),
         });
         saved.filter(|saved| !saved.samples.is_empty()).collect()
@@ -51,8 +55,14 @@ impl Engine {
         let Some(place) = self.waiting_samples.iter().position(|saved| belong(saved, association)) else {
             return;
         };
-        let saved = self.waiting_samples.swap_remove(place);
+        let mut saved = self.waiting_samples.swap_remove(place);
+        let ours = reference_id(association.remote.ip());
+        saved.samples.iter_mut().for_each(|sample| sample.reference_id = ours);
         self.discipline.restore_samples(now, id, &saved.samples);
+        if saved.reach != 0 {
+            self.associations[index].polling.restore_reach(saved.reach);
+            self.discipline.reach_restored(now, id, saved.reach);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! answers and serves in its one thread, as chronyd does, and there is no HTTP: who wants the other planes starts the
 //! same file as `chimed -c`.
 
+pub mod dumps;
 pub mod files;
 pub mod first_correction;
 pub mod options;
@@ -176,6 +177,7 @@ fn adapt(model: &mut Model, options: &ChronydOptions) {
     model.observability.control_socket = None;
     model.observability.metrics_listen = None;
     model.observability.log_level = LogLevel::Info;
+    model.chrony.read_dumps = options.reload;
     if options.user.is_some() {
         model.process.user.clone_from(&options.user);
     }

@@ -159,12 +159,7 @@ fn flag(options: &mut ChronydOptions, letter: char) -> Option<Asked> {
         'p' => options.print = true,
         'q' => options.set_once = true,
         'Q' => options.measure = true,
-        'r' => {
-            options.reload = true;
-            options
-                .without_effect
-                .push("-r: histories of chronyd are not read; `sample-history` keeps our own");
-        }
+        'r' => options.reload = true,
         'R' => options.restart = true,
         's' => {
             options.from_rtc = true;
@@ -237,7 +232,7 @@ mod tests {
         assert_eq!(options.family, Some(Family::V4));
         assert_eq!(options.user.as_deref(), Some("_chrony"));
         assert_eq!(options.log_level, -1);
-        assert_eq!(options.without_effect.len(), 2, "-r and -F");
+        assert_eq!(options.without_effect.len(), 1, "-F");
         assert_eq!(parsed(&["server a", "-x", "--", "-d"]).directives, ["server a", "-d"]);
     }
 

@@ -1,6 +1,7 @@
 //! What the time plane does beside keeping time when a chrony.conf asks for it: chronyd's words, its log files, its
 //! drift file.
 
+use super::dumps;
 use super::files::{LogFiles, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
@@ -9,10 +10,11 @@ use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport};
+use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime};
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracing::{debug, error, info, warn};
 
 /// The habits of chronyd, as far as they are asked for.
@@ -23,6 +25,8 @@ pub struct ChronyShell {
     logs: LogFiles,
     drift: Option<DriftRecord>,
     drift_due: MonoTime,
+    /// Where samples are kept over a restart; under chronyd's name only.
+    dumps: Option<PathBuf>,
     updates: u64,
     steers: bool,
     thermometer: Option<Thermometer>,
@@ -55,6 +59,7 @@ impl ChronyShell {
             logs: LogFiles::new(model.chrony.logs.clone()),
             drift,
             drift_due: now.saturating_add(interval),
+            dumps: model.chrony.dump_directory.clone().filter(|_| options.habits == Habits::Chronyd),
             updates: 0,
             steers: options.steers(),
             thermometer: model
@@ -177,11 +182,29 @@ impl ChronyShell {
         }
     }
 
+    /// Gives sources the samples that chronyd, or an earlier run under its name, has left for them.
+    pub fn restore_dumps(&self, engine: &mut Engine, model: &Model) {
+        let Some(directory) = self.dumps.as_ref() else { return };
+        let now = clock::read();
+        let saved = dumps::load(directory, model.chrony.read_dumps, model, now);
+        if !saved.is_empty() {
+            engine.restore_samples(now.mono, saved);
+        }
+    }
+
+    /// Writes the samples of all sources where `dumpdir` says.
+    pub fn dump(&self, engine: &Engine) {
+        if let Some(directory) = &self.dumps {
+            dumps::save(directory, engine, clock::read());
+        }
+    }
+
     /// The daemon ends: what it has learnt is kept.
     pub fn finish(&mut self, engine: &Engine, now: MonoTime) {
         if self.updates > 0 {
             self.save_drift(engine, now);
         }
+        self.dump(engine);
     }
 
     /// Closes the log files, so that others can be put in their place.

@@ -14,6 +14,8 @@ pub struct ChronyFiles {
     pub drift_file: Option<DriftRecord>,
     /// `dumpdir`: where sample histories are kept over a restart.
     pub dump_directory: Option<PathBuf>,
+    /// Whether they are taken from there at the start (`-r`).
+    pub read_dumps: bool,
     /// `ntsdumpdir`: where keys and cookies are kept over a restart.
     pub nts_directory: Option<PathBuf>,
     /// `log`, `logdir`, `logbanner`.
