@@ -11,7 +11,7 @@ pub const SERVICE_OCTETS: usize = 16;
 /// Octets of a key of the access list: prefix length, number of the listener, address.
 pub const ACCESS_KEY_OCTETS: usize = 24;
 /// Octets of the state of the clock.
-pub const TIME_SLOT_OCTETS: usize = 72;
+pub const TIME_SLOT_OCTETS: usize = 80;
 /// How many such states there are, taken in turn, so that the one that is written was read last long ago. A power of two.
 pub const TIME_SLOTS: u32 = 8;
 /// Octets of the counters.
@@ -50,6 +50,7 @@ pub(crate) mod time_slot {
     pub(crate) const ROOT_DELAY: i16 = 52;
     pub(crate) const REFERENCE_ID: i16 = 56;
     pub(crate) const REFERENCE: i16 = 64;
+    pub(crate) const MONO_BASE: i16 = 72;
 }
 
 /// Fields of the counters.

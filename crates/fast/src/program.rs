@@ -50,6 +50,8 @@ pub struct Place {
 /// Helpers of the kernel: their numbers in linux/bpf.h.
 mod helper {
     pub(super) const MAP_LOOKUP: i32 = 1;
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub(super) const MONO_NANOS: i32 = 5;
     /// `CLOCK_TAI` in nanoseconds; since Linux 6.1.
     pub(super) const TAI_NANOS: i32 = 208;
 }
@@ -81,6 +83,9 @@ mod ntp {
 const PROTOCOL_UDP: u8 = 17;
 const MODE_CLIENT: i32 = 3;
 const HOPS: u8 = 64;
+/// What the clocks may have gone apart by, nanoseconds, before a state of them is stale: far more than lies between their
+/// readings.
+const STEP_NANOS: i32 = 100_000;
 
 /// What the program keeps on its stack, below its end.
 mod stack {
@@ -90,6 +95,8 @@ mod stack {
     pub(super) const ACCESS_KEY: i16 = KEY - 8;
     pub(super) const INDEX: i16 = -36;
     pub(super) const VERSION: i16 = -48;
+    /// The monotonic clock when the request came.
+    pub(super) const MONO: i16 = -56;
 }
 
 /// The frame, from its start to its end.
@@ -272,6 +279,8 @@ fn check_request(code: &mut Assembler, place: &Place, pass: Label) {
     code.place(basic);
     code.store(Width::Half, STACK, stack::KEY + service_key::PORT, R5);
     code.store(Width::Half, STACK, stack::KEY + service_key::PORT + 2, i32::from(place.interface));
+    code.call(helper::MONO_NANOS);
+    code.store(Width::Double, STACK, stack::MONO, R0);
     code.call(helper::TAI_NANOS);
     code.set(NOW, R0);
 }
@@ -337,11 +346,19 @@ fn ask_time(code: &mut Assembler, maps: &MapDescriptors, pass: Label) {
     look_up(code, maps.times, stack::INDEX, pass);
     code.set(STATE, R0);
     // Before it began it is stale as well: that is very long ago, without sign.
-    let fresh = code.label();
+    let (fresh, stale) = (code.label(), code.label());
     code.load(Width::Double, R1, STATE, time_slot::TAI_BASE);
     code.compute(Operation::Subtract, NOW, R1);
     code.load(Width::Double, R1, STATE, time_slot::VALID);
-    code.jump_if(NOW, Condition::Less, R1, fresh);
+    code.jump_if(NOW, Condition::AtLeast, R1, stale);
+    // A step of the system clock, or of the offset of TAI, that nobody has told us of yet.
+    code.load(Width::Double, R1, STACK, stack::MONO);
+    code.load(Width::Double, R2, STATE, time_slot::MONO_BASE);
+    code.compute(Operation::Subtract, R1, R2);
+    code.compute(Operation::Subtract, R1, NOW);
+    code.add(R1, STEP_NANOS);
+    code.jump_if(R1, Condition::Less, 2 * STEP_NANOS, fresh);
+    code.place(stale);
     code.store(Width::Word, STACK, stack::INDEX, 0);
     look_up(code, maps.counters, stack::INDEX, pass);
     increment(code, counter::STALE);

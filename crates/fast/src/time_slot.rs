@@ -25,7 +25,8 @@ pub(crate) const DISPERSION_SHIFT: i32 = 30;
 /// One instant on the clock that the program reads and on those that everybody else does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FastReading {
-    /// `CLOCK_TAI`, nanoseconds. It makes the steps of the system clock, but for leap seconds.
+    /// `CLOCK_TAI`, nanoseconds. It makes the steps of the system clock, but for leap seconds; the monotonic clock makes
+    /// none. As long as both go on alike, nobody has stepped anything.
     pub tai_nanos: u64,
     /// The others.
     pub clocks: ClockReading,
@@ -57,6 +58,7 @@ impl TimeSlot {
         let reference_id = if synchronized { time.reference_id } else { ReferenceId::default() };
         let mut slot = Self::STALE;
         slot.put(time_slot::TAI_BASE, &now.tai_nanos.to_ne_bytes());
+        slot.put(time_slot::MONO_BASE, &mono.as_nanos().to_ne_bytes());
         slot.put(time_slot::VALID, &valid_nanos(leap, now).to_ne_bytes());
         slot.put(time_slot::TIME_BASE, &time.corrected(system.timestamp(), mono).to_bits().to_ne_bytes());
         slot.put(time_slot::RATE, &rate(time.correction_rate).to_ne_bytes());

@@ -67,8 +67,14 @@ fn by_sockets(
 fn machine(policy: &Policy, time: &ServerTime) -> Machine {
     let machine = Machine::new(&rules(policy));
     machine.publish(&slot(time));
-    machine.set_clock(TAI_NANOS);
+    set_clocks(&machine, 0);
     machine
+}
+
+/// So many nanoseconds after the state of the clock began.
+fn set_clocks(machine: &Machine, nanos: i64) {
+    machine
+        .set_clocks(TAI_NANOS.wrapping_add_signed(nanos), now().mono.as_nanos().wrapping_add_signed(nanos));
 }
 
 fn rules(policy: &Policy) -> Vec<ListenerRules> {
@@ -168,8 +174,8 @@ fn time_goes_on_between_publications() {
     let fast = ServerTime { correction_rate: 0.000_050, dispersion_rate: 1e-3, ..time() };
     for state in [time(), slewed, fast] {
         let machine = machine(&Policy::open(), &state);
-        for nanos in [1, 999, 1_000_000, 999_999_999, 3_999_999_999] {
-            machine.set_clock(TAI_NANOS + nanos);
+        for nanos in [1u64, 999, 1_000_000, 999_999_999, 3_999_999_999] {
+            set_clocks(&machine, nanos.cast_signed());
             let answer = machine.run(&Frame::new(clients()[0], &request(0x23))).expect("an answer");
             let wanted = by_sockets(&Policy::open(), &state, &request(0x23), clients()[0], nanos);
             let (answer, wanted) = (answer_payload(&answer), wanted.expect("an answer"));
@@ -193,11 +199,12 @@ fn a_state_that_is_old_or_not_begun_is_not_used() {
     let machine = machine(&Policy::open(), &time());
     let frame = Frame::new(clients()[0], &request(0x23));
     assert!(machine.run(&frame).is_some());
-    for clock in [TAI_NANOS + chime_fast::VALID_NANOS, TAI_NANOS - 1, 0, u64::MAX] {
-        machine.set_clock(clock);
-        assert!(machine.run(&frame).is_none(), "{clock}");
+    let valid = chime_fast::VALID_NANOS.cast_signed();
+    for nanos in [valid, -1, -1_000_000_000, 1_000_000_000_000] {
+        set_clocks(&machine, nanos);
+        assert!(machine.run(&frame).is_none(), "{nanos}");
     }
-    machine.set_clock(TAI_NANOS);
+    set_clocks(&machine, 0);
     machine.publish(&TimeSlot::STALE);
     assert!(machine.run(&frame).is_none());
     assert_eq!(machine.counters().stale, 5);
@@ -205,6 +212,26 @@ fn a_state_that_is_old_or_not_begun_is_not_used() {
         machine.publish(&slot(&time()));
         assert!(machine.run(&frame).is_some());
     }
+}
+
+#[test]
+fn a_step_that_nobody_has_told_of_is_noticed() {
+    let machine = machine(&Policy::open(), &time());
+    let frame = Frame::new(clients()[0], &request(0x23));
+    let mono = now().mono.as_nanos() + 1_000_000_000;
+    // The system clock is stepped, or the offset of TAI is set.
+    for (stepped, answered) in [
+        (0, true),
+        (90_000, true),
+        (-90_000, true),
+        (110_000, false),
+        (-110_000, false),
+        (1_000_000_000, false),
+    ] {
+        machine.set_clocks((TAI_NANOS + 1_000_000_000).wrapping_add_signed(stepped), mono);
+        assert_eq!(machine.run(&frame).is_some(), answered, "{stepped}");
+    }
+    assert_eq!(machine.counters().stale, 3);
 }
 
 #[test]

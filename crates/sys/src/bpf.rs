@@ -260,6 +260,7 @@ pub struct XdpProgram(OwnedFd);
 const LICENCE: &str = "Apache-2.0 OR MIT";
 const PROGRAM_KIND_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
+const ANY_ALIGNMENT: u32 = 1 << 1;
 /// Octets that the verifier may fill.
 const LOG_OCTETS: usize = 1 << 16;
 /// Lines of the log that are worth reading: the last ones.
@@ -326,6 +327,8 @@ fn load(name: &str, code: &[[u8; 8]], log: &mut [u8]) -> io::Result<XdpProgram> 
         log_level: u32::from(!log.is_empty()),
         log_octets: length(log.len())?,
         log: if log.is_empty() { 0 } else { address(log.as_mut_ptr()) },
+        // These processors load and store at any address, which a user-mode kernel on them does not know.
+        flags: if cfg!(target_arch = "x86_64") { ANY_ALIGNMENT } else { 0 },
         name: short_name(name),
         attach_type: ATTACH_TYPE_XDP,
         ..Default::default()

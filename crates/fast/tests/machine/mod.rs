@@ -46,7 +46,8 @@ struct Kernel {
     current: Value,
     times: Vec<Value>,
     counters: Value,
-    clock: u64,
+    tai: u64,
+    mono: u64,
     memory: File,
 }
 
@@ -81,7 +82,8 @@ impl Machine {
             current: value(&[0; 8]),
             times: (0..TIME_SLOTS).map(|_| value(&[0; TIME_SLOT_OCTETS])).collect(),
             counters: value(&[0; COUNTERS_OCTETS]),
-            clock: 0,
+            tai: 0,
+            mono: 0,
             memory: File::open("/proc/self/mem").expect("our own memory"),
         };
         KERNEL.with_borrow_mut(|place| *place = Some(kernel));
@@ -97,8 +99,8 @@ impl Machine {
         MapDescriptors { services: 1, access: 2, current: 3, times: 4, counters: 5 }
     }
 
-    pub(crate) fn set_clock(&self, tai_nanos: u64) {
-        with(|kernel| kernel.clock = tai_nanos);
+    pub(crate) fn set_clocks(&self, tai_nanos: u64, mono_nanos: u64) {
+        with(|kernel| (kernel.tai, kernel.mono) = (tai_nanos, mono_nanos));
     }
 
     /// As the daemon does it: the next state in turn, then its number.
@@ -125,6 +127,7 @@ impl Machine {
         let mut octets = frame.0.clone();
         let mut machine = EbpfVmFixedMbuff::new(Some(&self.code), 0, 8).expect("the interpreter takes it");
         machine.register_helper(1, map_lookup).expect("a helper");
+        machine.register_helper(5, mono_nanos).expect("a helper");
         machine.register_helper(208, tai_nanos).expect("a helper");
         with(|kernel| {
             let all = kernel.services.iter().map(|(_, value)| value).chain(&kernel.times);
@@ -165,7 +168,11 @@ fn for_interpreter(mut code: Vec<Instruction>) -> Vec<u8> {
 }
 
 fn tai_nanos(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
-    with(|kernel| kernel.clock)
+    with(|kernel| kernel.tai)
+}
+
+fn mono_nanos(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    with(|kernel| kernel.mono)
 }
 
 fn map_lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
