@@ -31,7 +31,7 @@ pub(crate) fn run(scenario: &Scenario, settle: f64, programs: &Programs, folder:
     for ((daemon, address, name), tap) in guests.into_iter().zip(TAPS) {
         let folder = folder.join(name);
         fs::create_dir_all(&folder)?;
-        let plan = Plan { address, ..scenario.plan(server::inside(daemon, programs, None, &folder)?) };
+        let plan = Plan { address, ..scenario.plan(server::inside(daemon, programs, (None, ""), &folder)?) };
         runs.push((name, thread::spawn(move || lab::run_guest(&plan, tap, &folder, |_| {}))));
     }
     let mut errors = Vec::new();

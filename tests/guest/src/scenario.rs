@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     lie: Option<Lie>,
     /// The frequency that the kernel's clock was left with, and that the drift file claims; in ppm.
     wrong_frequency_ppm: Option<f64>,
+    /// More of the configuration of our daemon.
+    more: &'static str,
     /// What others do to the clock.
     deeds: &'static [Deed],
     expected: Expected,
@@ -40,6 +42,7 @@ const PLAIN: Scenario = Scenario {
     forger: None,
     lie: None,
     wrong_frequency_ppm: None,
+    more: "",
     deeds: &[],
     expected: PROMISED,
 };
@@ -120,7 +123,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "meddler",
-        about: "another program steps the clock by an hour and retunes it: noticed, said and repaired",
+        about: "another program steps the clock by an hour and retunes it: noticed, said and repaired; Linux 6.1 takes the \
+                program of the server's fast path",
+        more: "[[server]]\nlisten = \"0.0.0.0:123\"\nfast-path = \"xdp\"\n",
         deeds: &[
             Deed { at: 15.0, what: Meddling::Step(3600.25) },
             Deed { at: 30.0, what: Meddling::Step(-0.004) },
@@ -131,6 +136,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             // Steps are noticed at once; a pace when the daemon next wakes up, at the latest for its next request.
             right: &[(8.0, 14.5), (19.0, 29.5), (34.0, 44.5), (75.0, 85.0)],
             says: &[
+                "a program in the kernel answers at vec0 (generic)",
                 "another program stepped the system clock by +3600.2",
                 "another program stepped the system clock by -0.00",
                 "another program changed the pace of the system clock",
@@ -230,7 +236,7 @@ pub(crate) fn run(name: &str, folder: &Path) -> Result<bool> {
     scenario.lie.map(turncoat::start).transpose()?;
     let deeds = scenario.forger.map(forger::start).transpose()?;
     let pki = scenario.lie.is_none().then_some(&pki);
-    let plan = scenario.plan(server::inside(scenario.daemon, &programs, pki, folder)?);
+    let plan = scenario.plan(server::inside(scenario.daemon, &programs, (pki, scenario.more), folder)?);
     let events = lab::run_guest(&plan, TAPS[0], folder, print_progress)?;
     let mut complaints = judge(scenario, &events);
     if let Some(deeds) = deeds {

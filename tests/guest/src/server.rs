@@ -73,18 +73,21 @@ pub(crate) enum Daemon {
 
 /// Writes the configuration of the daemon inside; returns its command line.
 ///
-/// Without a public key infrastructure it asks without NTS.
+/// Without a public key infrastructure it asks without NTS. `more` is more of the configuration of ours.
 pub(crate) fn inside(
     daemon: Daemon,
     programs: &Programs,
-    pki: Option<&Pki>,
+    (pki, more): (Option<&Pki>, &str),
     folder: &Path,
 ) -> Result<Vec<String>> {
     let (program, name, text, options): (_, _, _, &[&str]) = match daemon {
         Daemon::None => return Ok(Vec::new()),
-        Daemon::Chimed => {
-            (vec![programs.chimed.display().to_string()], "inside.toml", chimed_client(pki), &["-d", "-c"])
-        }
+        Daemon::Chimed => (
+            vec![programs.chimed.display().to_string()],
+            "inside.toml",
+            chimed_client(pki) + more,
+            &["-d", "-c"],
+        ),
         Daemon::Chronyd => {
             (programs.chronyd()?, "inside.conf", chronyd_client(pki), &["-d", "-u", "root", "-f"])
         }
