@@ -212,6 +212,8 @@ pub struct TimePlane {
     reload: Reload,
     set: PollSet<Token>,
     next_publish: MonoTime,
+    /// By how much the clock is made faster because of the temperature, and because of an even reference clock.
+    compensations: [Frequency; 2],
     stopping: bool,
     given_up: bool,
     /// Sources that were added while running.
@@ -286,6 +288,7 @@ impl TimePlane {
             reload,
             set,
             next_publish: MonoTime::ZERO,
+            compensations: [Frequency::ZERO; 2],
             stopping: false,
             given_up: false,
             added: Vec::new(),
@@ -382,10 +385,9 @@ impl TimePlane {
             if changed {
                 chrony.settled(&self.engine, now, sampled);
             }
-            if let Some(compensation) = chrony.compensation(now)
-                && let Err(failure) = self.clock.compensate(compensation)
-            {
-                warn!("the temperature could not be compensated: {failure}");
+            if let Some(compensation) = chrony.compensation(now) {
+                self.compensations[0] = compensation;
+                self.compensate();
             }
         }
         self.state.tend(&self.engine, now);
@@ -470,7 +472,19 @@ impl TimePlane {
                 let readings = self.reference_clocks.read(clock);
                 self.tell_readings(clock, &readings, true);
             }
+            Request::Compensate(pace) => {
+                self.compensations[1] = pace;
+                self.compensate();
+            }
             Request::SaveState => self.state.nts_state_changed(clock::mono_now()),
+        }
+    }
+
+    /// What the temperature and even reference clocks say about the oscillator, together.
+    fn compensate(&mut self) {
+        let ppm = self.compensations.iter().map(|compensation| compensation.as_ppm()).sum();
+        if let Err(failure) = self.clock.compensate(Frequency::from_ppm(ppm)) {
+            warn!("the oscillator could not be compensated: {failure}");
         }
     }
 

@@ -26,6 +26,7 @@ mod median_filter;
 mod modify;
 mod nts_state;
 mod output;
+mod pace;
 mod packet_tests;
 mod persistence;
 mod policy;

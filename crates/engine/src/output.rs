@@ -2,6 +2,7 @@
 
 use crate::{AddressFamily, EstablishmentId, ExchangeId, LookupId, ReferenceClockId, SourceKey, TxToken};
 use chime_nts::AeadAlgorithm;
+use chime_time::Frequency;
 use std::net::{IpAddr, SocketAddr};
 
 /// A datagram to send from a fresh socket on a random port, connected to `to` (RFC 9109); or from a given port, and then from
@@ -20,7 +21,7 @@ pub struct Transmit {
 }
 
 /// Something that takes a while and reports back as [`crate::Input`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Look a name up; answered by [`crate::Input::Resolved`].
     Resolve {
@@ -39,6 +40,9 @@ pub enum Request {
     CloseExchange(ExchangeId),
     /// Read a reference clock now; answered by [`crate::Input::ReferenceClock`], also when there is nothing new.
     ReadReferenceClock(ReferenceClockId),
+    /// Let the clock run faster by this from now on, beside all that is commanded, and do not report it: a reference clock
+    /// that runs evenly says that our oscillator does not. Replaces what was asked for before.
+    Compensate(Frequency),
     /// Keys or cookies changed: write [`crate::Engine::nts_state`] soon.
     SaveState,
 }

@@ -4,11 +4,12 @@
 //! pulses find their second, readings are collected in a median filter, and the discipline gets a sample of them at each poll.
 
 use crate::engine::Engine;
+use crate::pace::Pace;
 use crate::timers::Timer;
 use crate::{Event, ReferenceClockConfig, ReferenceClockId, Request};
 use chime_discipline::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
-use chime_refclock::{MedianFilter, Reading, ReadingKind, Stored, pulse};
-use chime_time::{ClockReading, MonoTime, NtpDuration};
+use chime_refclock::{Filtered, MedianFilter, Reading, ReadingKind, Stored, pulse};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration};
 
 /// How far ahead of our clock a reading may be, seconds: rounding only.
 const LEAD_SECONDS_MAX: f64 = 1e-5;
@@ -20,6 +21,8 @@ const DRIVER_POLL_MIN: i8 = -6;
 const DRIVER_POLL_MAX: i8 = 17;
 /// The most readings that are taken over at once.
 const READINGS_MAX: usize = 1024;
+/// Samples of an even clock that are further apart say nothing about the time in between.
+const PACE_POLLS_MAX: f64 = 4.0;
 /// Our clock must be known this well before it says which pulse it was: half of the time between two pulses.
 const SELF_SHARE: f64 = 0.5;
 
@@ -40,6 +43,9 @@ pub(crate) struct ReferenceClock {
     leap: Leap,
     /// Readings of the device since the last sample.
     polled: u32,
+    /// Of one that only runs evenly: how our oscillator keeps pace with it, and its last sample.
+    pace: Pace,
+    last_sample: Option<(MonoTime, NtpDuration)>,
     /// Whether it has said anything that counts since then.
     is_alive: bool,
     /// Readings from before are of a clock that was stepped since.
@@ -73,6 +79,8 @@ impl ReferenceClock {
             scatter: 0.0,
             leap: Leap::Unsynchronized,
             polled: 0,
+            pace: Pace::default(),
+            last_sample: None,
             is_alive: false,
             not_before: now,
             next_poll: now,
@@ -102,7 +110,7 @@ impl ReferenceClock {
     /// Forgets readings: the clock was stepped at `now`.
     pub(crate) fn forget(&mut self, now: MonoTime) {
         self.filter.clear();
-        self.newest = None;
+        (self.newest, self.last_sample) = (None, None);
         self.not_before = now;
     }
 
@@ -346,6 +354,9 @@ impl Engine {
                 offset: filtered.offset,
                 dispersion: filtered.dispersion,
             });
+            if self.reference_clocks[index].config.local {
+                return self.keep_pace(index, &filtered);
+            }
             let stratum = self.reference_stratum(now.mono, index);
             let config = &self.reference_clocks[index].config;
             let sample = Sample {
@@ -363,6 +374,24 @@ impl Engine {
             let _verdict: SampleVerdict = self.discipline.add_sample(now.mono, id, sample);
         }
         self.discipline.update(now.mono);
+    }
+
+    /// A sample of a clock that only runs evenly.
+    fn keep_pace(&mut self, index: usize, sample: &Filtered) {
+        let clock = &mut self.reference_clocks[index];
+        let before = clock.last_sample.replace((sample.at, sample.offset));
+        let Some((from, offset)) = before.filter(|_| self.config.discipline.steer) else { return };
+        let elapsed = sample.at.seconds_since(from);
+        let longest = PACE_POLLS_MAX * 2f64.powi(i32::from(clock.poll()));
+        if elapsed <= 0.0 || elapsed > longest {
+            return;
+        }
+        // What was commanded in between is no fault of the oscillator.
+        let frequency = self.discipline.system(sample.at).frequency_ppm * 1e-6;
+        let expected = self.discipline.expected_change(from, sample.at).0;
+        let rate = ((sample.offset - offset).as_secs_f64() - expected) / elapsed + frequency;
+        let compensation = self.reference_clocks[index].pace.note(rate, elapsed);
+        self.requests.push_back(Request::Compensate(Frequency::from_ratio(compensation)));
     }
 
     /// The stratum of a clock: as configured, but for pulses that our own clock completes while it follows nothing better

@@ -439,7 +439,7 @@ impl World {
                 self.open.remove(&exchange);
             }
             // There are none in these worlds.
-            Request::ReadReferenceClock(_) => {}
+            Request::ReadReferenceClock(_) | Request::Compensate(_) => {}
             Request::SaveState => self.disk.save_nts(&self.engine),
         }
     }

@@ -256,7 +256,7 @@ impl World {
                     Request::EstablishKeys(wanted) => self.establishments.push(wanted.establishment),
                     Request::CancelEstablishment(gone) => self.establishments.retain(|open| *open != gone),
                     Request::CloseExchange(gone) => self.exchanges.retain(|(open, ..)| *open != gone),
-                    Request::ReadReferenceClock(_) => {}
+                    Request::ReadReferenceClock(_) | Request::Compensate(_) => {}
                     Request::SaveState => drop(self.engine.clock_state()),
                 }
             } else if let Some(command) = self.engine.poll_clock() {

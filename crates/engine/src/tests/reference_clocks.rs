@@ -18,6 +18,8 @@ struct Bench {
     /// By how much the system clock was moved since the start, seconds.
     moved: f64,
     steps: Vec<f64>,
+    /// What was asked for last, s per s.
+    compensation: f64,
     events: Vec<Event>,
 }
 
@@ -31,6 +33,7 @@ impl Bench {
             now: 0.0,
             moved: 0.0,
             steps: Vec::new(),
+            compensation: 0.0,
             events: Vec::new(),
         }
     }
@@ -68,6 +71,9 @@ impl Bench {
                 quiet = false;
             }
             while let Some(request) = self.engine.poll_request() {
+                if let Request::Compensate(compensation) = &request {
+                    self.compensation = compensation.as_ratio();
+                }
                 if let Request::ReadReferenceClock(clock) = request {
                     let now = self.clock();
                     let readings = device(clock.0, now.system);
@@ -251,4 +257,25 @@ fn whatever_a_device_says_is_taken_without_a_panic() {
         Input::ReferenceClock { clock: ReferenceClockId(9), now: bench.clock(), readings: &[], polled: true };
     bench.engine.handle_input(mono(bench.now), input);
     bench.report();
+}
+
+#[test]
+fn an_even_clock_keeps_the_pace_and_sets_nothing() {
+    let mut bench = Bench::new(vec![ReferenceClockConfig { local: true, poll: 2, ..gps() }], true);
+    // It runs 5 ppm faster than our oscillator from the start, 8 ppm after a minute: three of them are our oscillator's fault.
+    let device = |rate: f64, from: f64| {
+        move |_: usize, now: NtpDate| {
+            let elapsed = (now - date(from)).as_secs_f64();
+            time(now, 100.0 + 5e-6 * from + rate * elapsed)
+        }
+    };
+    bench.run(60.0, device(5e-6, 0.0));
+    assert!(bench.compensation.abs() < 1e-8, "{}", bench.compensation);
+    bench.run(8.5, device(8e-6, 60.0));
+    assert!((1.5e-6..6e-6).contains(&bench.compensation), "{}", bench.compensation);
+    assert!(bench.steps.is_empty() && !bench.report().tracking.synchronized);
+    let mut watched = Bench::new(vec![ReferenceClockConfig { local: true, poll: 2, ..gps() }], false);
+    watched.run(60.0, device(5e-6, 0.0));
+    watched.run(20.0, device(8e-6, 60.0));
+    assert_eq!(watched.compensation, 0.0, "a clock that is only watched is left alone");
 }

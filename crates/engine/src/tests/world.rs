@@ -365,7 +365,7 @@ impl World {
             ),
             Request::CloseExchange(_) => self.open_sockets -= 1,
             // There are none in these worlds.
-            Request::ReadReferenceClock(_) => {}
+            Request::ReadReferenceClock(_) | Request::Compensate(_) => {}
             Request::SaveState => self.saves += 1,
         }
     }
