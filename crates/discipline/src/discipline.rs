@@ -1,13 +1,15 @@
 //! The discipline as the engine sees it: samples in, commands and reports out.
 
+mod commanding;
+mod interference;
 mod joining;
 mod leap_seconds;
+mod measuring;
 mod operator;
 mod reports;
 mod saved_frequency;
 
 use crate::clock_discipline::{ClockDiscipline, Decision};
-use crate::clock_filter::FrequencyBelief;
 use crate::combine::Combined;
 use crate::command_queue::CommandQueue;
 use crate::election::{self, Choice, Outcome};
@@ -18,11 +20,8 @@ use crate::manual::Manual;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
 use crate::source::{Candidate, POLLS_TOLD, Source};
-use crate::{
-    ClockCommand, ClockFailure, DisciplineEvent, Interference, Leap, Sample, SampleVerdict, SavedFrequency,
-    Settings, SourceId, SourceOptions, StepEvidence, StepRefusal,
-};
-use chime_time::{Frequency, MonoTime, NtpDuration};
+use crate::{DisciplineEvent, SavedFrequency, Settings, SourceId, StepEvidence, StepRefusal};
+use chime_time::MonoTime;
 use std::collections::VecDeque;
 
 /// Events kept for a caller that does not fetch them; the oldest go first.
@@ -31,12 +30,6 @@ const EVENTS_MAX: usize = 256;
 const SKEW_UNKNOWN: f64 = 1e-4;
 /// Temperature differs from run to run: what was saved is not trusted more than this, s per s.
 const SKEW_SAVED_MIN: f64 = 1e-6;
-
-/// An adjustment by others that may have moved the clock by more than this many seconds makes the samples worthless.
-const ADJUSTMENT_NEGLIGIBLE: f64 = 1e-5;
-/// For how long it is remembered that others touched the clock, seconds, and how many times at most.
-const INTERFERENCES_SECONDS: f64 = 3600.0;
-const INTERFERENCES_MAX: usize = 64;
 
 /// A single measurement sets the clock only when it is good to this, seconds, or to a share of what it corrects.
 const FIRST_DISTANCE_MAX: f64 = 0.1;
@@ -173,132 +166,6 @@ impl Discipline {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// Adds a source without samples; one that exists keeps its samples and gets the options.
-    pub fn add_source(&mut self, id: SourceId, options: SourceOptions) {
-        if self.source(id).is_some() {
-            return self.set_source_options(id, options);
-        }
-        self.sources.push(Source::new(id, options));
-        self.dirty = true;
-    }
-
-    /// Forgets a source.
-    pub fn remove_source(&mut self, id: SourceId) {
-        self.sources.retain(|source| source.id != id);
-        self.dirty = true;
-    }
-
-    /// Changes the options of a source.
-    pub fn set_source_options(&mut self, id: SourceId, options: SourceOptions) {
-        if let Some(source) = self.source_mut(id) {
-            source.options = options;
-            self.dirty = true;
-        }
-    }
-
-    /// Notes by which reference identifier a source knows us: that of the address at which its answers come in.
-    pub fn set_our_reference_id(&mut self, id: SourceId, ours: [u8; 4]) {
-        if let Some(source) = self.source_mut(id) {
-            source.our_reference_id = Some(ours);
-        }
-    }
-
-    /// Drops the samples of a source: its address changed, or it is another server now.
-    pub fn reset_source(&mut self, id: SourceId) {
-        if let Some(source) = self.source_mut(id) {
-            source.clear();
-            self.dirty = true;
-        }
-    }
-
-    /// Gives one measurement of a source, and sets the newest bit of its reach register. Call
-    /// [`update`](Self::update) afterwards.
-    pub fn add_sample(&mut self, now: MonoTime, id: SourceId, sample: Sample) -> SampleVerdict {
-        self.now = self.now.max(now);
-        self.doubt_saved_frequency(id, &sample);
-        let belief = FrequencyBelief {
-            frequency: self.clock.frequency,
-            skew: self.clock.skew.clamp(1e-7, SKEW_UNKNOWN),
-        };
-        let floor = self.settings.precision.seconds();
-        let Some(source) = self.sources.iter_mut().find(|source| source.id == id) else {
-            return SampleVerdict::UnknownSource;
-        };
-        source.reach |= 1;
-        source.unreachable_polls = Some(0);
-        source.stratum = sample.stratum.max(source.options.stratum_min);
-        source.leap = sample.leap;
-        source.reference_id = sample.reference_id;
-        source.synchronized =
-            sample.leap != Leap::Unsynchronized && source.stratum < 16 && sample.has_possible_stratum();
-        self.dirty = true;
-        if !source.synchronized {
-            return SampleVerdict::Unsynchronized;
-        }
-        if self.leap.is_close(sample.at) {
-            return SampleVerdict::LeapSecond;
-        }
-        let correction = source.options.offset_correction;
-        let verdict = source.filter.add(&sample, correction, &self.clock.correction, floor, belief);
-        if verdict.is_stored() {
-            source.fresh = true;
-            source.history.note(sample, self.clock.correction.at(sample.at));
-        }
-        verdict
-    }
-
-    /// The last samples of a source, oldest first, for [`restore_samples`](Self::restore_samples) in the next run: as if the
-    /// clock had always run at the frequency that it is left with.
-    #[must_use]
-    pub fn samples(&self, now: MonoTime, id: SourceId) -> Vec<Sample> {
-        let clock = self.clock.correction.at(now);
-        let frequency = if self.settings.steer { self.clock.frequency } else { 0.0 };
-        self.source(id).map_or_else(Vec::new, |source| {
-            source.history.rebased(now, clock, frequency, self.settings.mono_is_slewed)
-        })
-    }
-
-    /// Gives a source without samples those of an earlier run, oldest first; gives how many were taken. They count once it
-    /// has answered in this run. The clock must have run since then as it was left, at the frequency that this run starts
-    /// with.
-    pub fn restore_samples(&mut self, now: MonoTime, id: SourceId, samples: &[Sample]) -> usize {
-        if self.source(id).is_none_or(|source| source.filter.len() > 0) {
-            return 0;
-        }
-        let past = samples.iter().filter(|sample| sample.at < now);
-        let taken = past.filter(|sample| self.add_sample(now, id, **sample).is_stored()).count();
-        if let Some(source) = self.source_mut(id) {
-            (source.reach, source.unreachable_polls, source.fresh) = (0, None, false);
-        }
-        taken
-    }
-
-    /// The samples that a source was given from an earlier run count as if it had gone on: with its reach register.
-    pub fn reach_restored(&mut self, now: MonoTime, id: SourceId, reach: u8) {
-        if let Some(source) = self.source_mut(id).filter(|source| source.filter.len() > 0) {
-            (source.reach, source.unreachable_polls, source.fresh) = (reach, Some(0), true);
-            self.dirty = true;
-        }
-        self.update(now);
-    }
-
-    /// Notes the reach register of a source: 8 bits, newest poll in bit 0; 0 makes it unselectable. RFC 5905 §9.2.
-    pub fn set_reach(&mut self, id: SourceId, reach: u8) {
-        if let Some(source) = self.source_mut(id) {
-            let before = source.reach;
-            source.reach = reach;
-            let told = source.polls + 1 == POLLS_TOLD;
-            source.polls = (source.polls + 1).min(POLLS_TOLD);
-            source.unreachable_polls = source.unreachable_polls.map(|polls| match reach {
-                0 => polls.saturating_add(1),
-                _ => 0,
-            });
-            // Of one that is reachable the register does not matter to the selection, of one that is remembered its age does.
-            let remembered = reach == 0 && source.options.unreachable_polls_max > 0;
-            self.dirty |= remembered || told || (before == 0) != (reach == 0);
-        }
     }
 
     /// Selects, combines and steers. Early and repeated calls are harmless.
@@ -573,174 +440,6 @@ impl Discipline {
         }
     }
 
-    /// The next wish about the clock; the one after it is given once the result of this one was reported to
-    /// [`command_applied`](Self::command_applied). May change after any call that takes `&mut self`.
-    pub fn poll_command(&mut self) -> Option<ClockCommand> {
-        if self.commands.in_flight.is_none() {
-            self.commands.in_flight = match self.commands.queue.pop_front() {
-                Some(command) => Some(command),
-                None => std::mem::take(&mut self.commands.status_due).then(|| self.status(self.now)),
-            };
-            return self.commands.in_flight;
-        }
-        None
-    }
-
-    /// What the kernel should tell others about the clock at `now`.
-    #[must_use]
-    pub fn status(&self, now: MonoTime) -> ClockCommand {
-        let state = self.system(now);
-        let synchronized = state.synchronized;
-        ClockCommand::SetStatus {
-            synchronized,
-            // Losing the sources does not undo what the kernel was asked for.
-            leap: match self.leap.armed() {
-                Leap::NoWarning if !synchronized => Leap::Unsynchronized,
-                armed => armed,
-            },
-            max_error: state.root_distance(),
-            est_error: state.estimated_error + state.system_offset.abs(),
-            offset: state.system_offset,
-        }
-    }
-
-    /// Reports what was done about the last command, as soon as it was done: with the values that the clock really
-    /// took, or why not.
-    pub fn command_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
-        self.now = self.now.max(now);
-        let Some(wanted) = self.commands.in_flight.take() else { return };
-        match result {
-            Ok(applied) => {
-                self.commands.forget_failure(&wanted);
-                self.note_applied(applied);
-            }
-            Err(failure) => self.note_failed(wanted, failure),
-        }
-        self.note_synchronization(self.now);
-    }
-
-    fn note_applied(&mut self, applied: ClockCommand) {
-        match applied {
-            ClockCommand::Step { by } => {
-                for source in &mut self.sources {
-                    source.filter.step(by);
-                    source.history.step(by);
-                }
-                if let Some(joint) = &mut self.joint {
-                    joint.step(by.as_secs_f64());
-                }
-                self.manual.step(by);
-                self.clock.stepped(by);
-                if let Some(evidence) = self.step.take() {
-                    self.push_event(DisciplineEvent::Stepped(StepEvidence {
-                        by: by.as_secs_f64(),
-                        ..evidence
-                    }));
-                }
-                let command = self.clock.plan(self.now, &self.settings);
-                self.command(command);
-                self.commands.status_due = self.settings.steer;
-            }
-            ClockCommand::SetFrequency { frequency } => {
-                self.clock.correction.set_frequency(self.now, frequency.as_ratio());
-            }
-            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
-        }
-    }
-
-    fn note_failed(&mut self, command: ClockCommand, failure: ClockFailure) {
-        match command {
-            ClockCommand::Step { .. } => {
-                self.step = None;
-                self.can_step &= failure != ClockFailure::Unsupported;
-            }
-            // Tried again at the next update, not at the end of a slew that never began.
-            ClockCommand::SetFrequency { .. } => self.clock.abandon_slew(),
-            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
-        }
-        if self.commands.is_new_failure(&command, failure) {
-            self.push_event(DisciplineEvent::CommandFailed { command, failure });
-        }
-    }
-
-    /// Somebody else stepped the clock (positive `by`: forward): all samples are dropped, as nobody knows how exactly
-    /// `by` was measured. The frequency is kept.
-    pub fn clock_stepped_externally(&mut self, now: MonoTime, by: NtpDuration) {
-        self.clock.stepped_by_others(by);
-        self.note_interference(now, Interference::Stepped { by: by.as_secs_f64() });
-        self.reset(now);
-    }
-
-    /// The machine slept: what was measured before says nothing about the clock now. The frequency is kept. The clock is
-    /// what the hardware made of the time in between, so that the next correction is like the first one.
-    pub fn suspended(&mut self, now: MonoTime, slept: NtpDuration) {
-        self.was_synchronized = false;
-        self.note_interference(now, Interference::Suspended { slept: slept.as_secs_f64() });
-        self.reset(now);
-    }
-
-    /// Somebody else changed the clock's frequency to `found`, or began a slew, at some time after `since`. What is known
-    /// of the samples is re-based; when that cannot be done well enough, they are dropped. Gives whether they were.
-    pub fn clock_adjusted_externally(
-        &mut self,
-        now: MonoTime,
-        found: Frequency,
-        slew: f64,
-        since: MonoTime,
-    ) -> bool {
-        self.now = self.now.max(now);
-        let (found, now) = (found.as_ratio(), self.now);
-        if !found.is_finite() || found.abs() >= 0.5 {
-            return false;
-        }
-        let set_ppm = self.clock.correction.frequency() * 1e6;
-        let moved = self.clock.adjusted_by_others(now, found, since) + slew.abs();
-        self.note_interference(now, Interference::Adjusted { found_ppm: found * 1e6, set_ppm, slew });
-        self.commands.status_due = self.settings.steer;
-        if moved > ADJUSTMENT_NEGLIGIBLE {
-            self.reset(now);
-            return true;
-        }
-        if !self.commands.has_step() {
-            let command = self.clock.plan(now, &self.settings);
-            self.command(command);
-        }
-        false
-    }
-
-    fn note_interference(&mut self, now: MonoTime, interference: Interference) {
-        if !matches!(interference, Interference::Suspended { .. }) {
-            self.interferences += 1;
-            self.recent_interferences.retain(|at| now.seconds_since(*at) < INTERFERENCES_SECONDS);
-            if self.recent_interferences.len() == INTERFERENCES_MAX {
-                self.recent_interferences.pop_front();
-            }
-            self.recent_interferences.push_back(now);
-        }
-        self.push_event(DisciplineEvent::Interference(interference));
-    }
-
-    fn reset(&mut self, now: MonoTime) {
-        self.now = self.now.max(now);
-        self.sources.iter_mut().for_each(Source::clear);
-        self.clock.reset();
-        self.joint = None;
-        self.reference = None;
-        self.adrift_since = self.now;
-        self.selected = None;
-        self.patience = Patience::Unasked;
-        self.young = false;
-        self.slews_leap_second = false;
-        self.trouble = Trouble::None;
-        self.push_event(DisciplineEvent::Reset);
-        self.commands.queue.clear();
-        let command = self.clock.coast();
-        self.command(command);
-        self.commands.status_due = self.settings.steer;
-        self.dirty = true;
-        self.is_synchronized = false;
-    }
-
     /// When [`update`](Self::update) must be called next: the end of a slew, or of waiting for slow sources, or something
     /// about a leap second ([`tend_leap_seconds`](Self::tend_leap_seconds)).
     #[must_use]
@@ -775,15 +474,6 @@ impl Discipline {
 
     fn source_mut(&mut self, id: SourceId) -> Option<&mut Source> {
         self.sources.iter_mut().find(|source| source.id == id)
-    }
-
-    /// Queues a command, in place of one of the same kind that was not fetched yet.
-    fn command(&mut self, command: ClockCommand) {
-        if self.settings.steer {
-            self.commands.push(command);
-        } else {
-            self.clock.abandon_slew();
-        }
     }
 }
 

@@ -40,7 +40,7 @@ impl Discipline {
             recent_interferences: self
                 .recent_interferences
                 .iter()
-                .filter(|at| now.seconds_since(**at) < super::INTERFERENCES_SECONDS)
+                .filter(|at| now.seconds_since(**at) < super::interference::INTERFERENCES_SECONDS)
                 .count(),
             refused_correction: self.clock.refused_offset(now),
             ..SystemState::default()
