@@ -91,10 +91,11 @@ fn wake_ups(process: u32) -> Result<u64> {
     Ok(sum)
 }
 
-fn kibibytes(rollup: &str, label: &str) -> Result<u64> {
+/// A size in what the kernel says of a process.
+pub(crate) fn kibibytes(rollup: &str, label: &str) -> Result<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix(label));
     let number = line.and_then(|line| line.split_whitespace().next()).and_then(|word| word.parse().ok());
-    number.with_context(|| format!("no {label} in smaps_rollup"))
+    number.with_context(|| format!("no {label} in what the kernel says"))
 }
 
 #[cfg(test)]

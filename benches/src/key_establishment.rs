@@ -102,7 +102,7 @@ fn establish_until(stop: &AtomicBool, done: &AtomicU64, config: &Arc<ClientConfi
 }
 
 /// One full handshake, request, answer, and keys.
-fn establish(config: &Arc<ClientConfig>, aead: u16) -> Result<Session> {
+pub(crate) fn establish(config: &Arc<ClientConfig>, aead: u16) -> Result<Session> {
     let address = SocketAddr::from((SERVER_TALK_ADDRESS, NTS_KE_PORT));
     let mut socket = TcpStream::connect_timeout(&address, CONNECTION_TIMEOUT)?;
     socket.set_read_timeout(Some(CONNECTION_TIMEOUT))?;
@@ -160,7 +160,7 @@ fn cookies(answer: &[u8]) -> Result<Vec<Cookie>> {
 }
 
 /// No resumption: every handshake is a full one.
-fn configuration(key_exchange: NamedGroup) -> Result<Arc<ClientConfig>> {
+pub(crate) fn configuration(key_exchange: NamedGroup) -> Result<Arc<ClientConfig>> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.retain(|group| group.name() == key_exchange);
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))

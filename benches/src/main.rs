@@ -10,6 +10,7 @@ mod echo;
 mod flood;
 mod footprint;
 mod frames;
+mod idle;
 mod key_establishment;
 mod load;
 mod measure;
@@ -69,6 +70,8 @@ enum Topic {
     Nts,
     /// NTS key establishments
     Ke,
+    /// 100,000 idle and slow connections to the NTS-KE server, and clients who want keys meanwhile
+    KeIdle,
     /// What a client takes of a machine: memory and wake-ups
     Footprint,
 }
@@ -79,7 +82,7 @@ impl Topic {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
             Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
-            Self::Footprint => &[],
+            Self::KeIdle | Self::Footprint => &[],
         }
     }
 }
@@ -193,6 +196,11 @@ fn run(options: &Options) -> Result<()> {
     }
     if options.is_about(Topic::Nts) {
         report.arithmetic = arithmetic::measure()?;
+    }
+    if options.is_about(Topic::KeIdle) {
+        for program in programs.iter().filter(|program| program.can(Subject::Ke)) {
+            report.idle.push(idle::measure(&servers::start(*program, &identity)?)?);
+        }
     }
     if options.is_about(Topic::Footprint) {
         report.footprint = Some(footprint::measure()?);

@@ -2,6 +2,7 @@
 
 use crate::arithmetic::Line;
 use crate::footprint::Footprint;
+use crate::idle::Idle;
 use crate::measure::{Figure, median};
 use crate::servers::Program;
 use crate::{Placement, Subject};
@@ -17,6 +18,8 @@ pub(crate) struct Report {
     rows: Vec<Row>,
     /// The ciphers of one NTS request alone.
     pub(crate) arithmetic: Vec<Line>,
+    /// Key establishment beside a crowd of silent connections.
+    pub(crate) idle: Vec<Idle>,
     pub(crate) footprint: Option<Footprint>,
 }
 
@@ -49,6 +52,7 @@ impl Report {
             ratios_vs_chronyd: Ratios::default(),
             rows: Vec::new(),
             arithmetic: Vec::new(),
+            idle: Vec::new(),
             footprint: None,
         }
     }
@@ -106,6 +110,20 @@ impl Report {
             println!(
                 "arithmetic of a request, AEAD {}, {} together, {}: {:.0} ns",
                 line.aead, line.batch, line.arithmetic, line.nanos
+            );
+        }
+        for idle in &self.idle {
+            let ([rest, rest_99], [median, last]) = (idle.milliseconds_at_rest, idle.milliseconds);
+            println!(
+                "{}, {} idle and slow connections, {:.0}/s: {} of {} good clients served, in {median:.1} ms (99 %: {last:.1}; \
+                 at rest {rest:.1} and {rest_99:.1}), {} KiB resident before and {} at most",
+                idle.server,
+                idle.attempted,
+                idle.attempted_per_second,
+                idle.good_clients_served,
+                idle.good_clients,
+                idle.resident_before,
+                idle.resident_peak
             );
         }
         if let Some(footprint) = self.footprint {

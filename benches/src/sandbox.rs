@@ -20,6 +20,8 @@ pub(crate) const SERVER_LOAD_ADDRESS: [u8; 4] = [10, 99, 0, 1];
 pub(crate) const SOURCES: [u8; 2] = [10, 98];
 /// The server's address for connections.
 pub(crate) const SERVER_TALK_ADDRESS: [u8; 4] = [10, 97, 0, 1];
+/// The first two octets of the addresses that a crowd of connections comes from.
+pub(crate) const CROWD: [u8; 2] = [10, 96];
 /// The interface, on this side, that the load leaves by.
 pub(crate) const LOAD_INTERFACE: &str = "load0";
 /// The MAC address that answers go to. It is nobody's, so they are counted on arrival and dropped at once.
@@ -73,13 +75,14 @@ impl Network {
         std::fs::create_dir_all("/run/netns")?;
         run(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
         let dotted = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_string();
-        let [first, second] = SOURCES;
+        let ([first, second], [crowd_first, crowd_second]) = (SOURCES, CROWD);
         ip(
             None,
             &format!(
                 "link set lo up\nlink add {LOAD_INTERFACE} type veth peer name load1 netns {NAMESPACE}\n\
                  link add talk0 type veth peer name talk1 netns {NAMESPACE}\nlink set {LOAD_INTERFACE} up\n\
-                 link set talk0 up\naddr add 10.97.0.2/24 dev talk0\n"
+                 link set talk0 up\naddr add 10.97.0.2/24 dev talk0\n\
+                 route add local {crowd_first}.{crowd_second}.0.0/16 dev lo\n"
             ),
         )?;
         ip(
@@ -87,7 +90,8 @@ impl Network {
             &format!(
                 "link set lo up\nlink set load1 up\nlink set talk1 up\naddr add {}/24 dev load1\n\
                  addr add {}/24 dev talk1\nneigh add 10.99.0.2 lladdr {NOBODY} nud permanent dev load1\n\
-                 route add {first}.{second}.0.0/16 via 10.99.0.2\n",
+                 route add {first}.{second}.0.0/16 via 10.99.0.2\n\
+                 route add {crowd_first}.{crowd_second}.0.0/16 via 10.97.0.2\n",
                 dotted(SERVER_LOAD_ADDRESS),
                 dotted(SERVER_TALK_ADDRESS)
             ),

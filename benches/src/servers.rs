@@ -33,7 +33,8 @@ impl Program {
     /// Whether it answers such requests.
     pub(crate) const fn can(self, subject: Subject) -> bool {
         match self {
-            Self::Chimed | Self::Chronyd => true,
+            Self::Chimed => true,
+            Self::Chronyd => !matches!(subject, Subject::KePostQuantum),
             Self::ChimedXdp | Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
         }
     }
