@@ -4,6 +4,7 @@ mod changes;
 mod chronyc;
 mod chronyc_commands;
 mod fast_path;
+mod founding;
 mod garbage;
 mod harness;
 mod keys;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         modes::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,
+        founding::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,
         ntp_ctl::SCENARIOS,

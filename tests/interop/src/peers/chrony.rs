@@ -9,7 +9,7 @@ use crate::tree::own_program;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A running chronyd.
@@ -140,6 +140,25 @@ impl Chrony {
         let output = self.node.wrap(&command).output().context("cannot run chronyc")?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// A folder with a `chronyc` that asks this daemon, for the PATH of scripts.
+    pub(crate) fn folder_with_chronyc(&self) -> Result<PathBuf> {
+        let mut command = self.suite.command("usr/bin/chronyc", None)?;
+        command.arg("-h").arg(self.folder.join("socket"));
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let folder = self.folder.join("bin");
+        fs::create_dir_all(&folder)?;
+        let program = folder.join("chronyc");
+        fs::write(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))?;
+        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+        Ok(folder)
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// An error when it has ended.
