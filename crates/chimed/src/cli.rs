@@ -66,6 +66,8 @@ pub enum Habits {
     Ours,
     /// chronyd's: see [`crate::chronyd`].
     Chronyd,
+    /// ntpd's: see [`crate::ntpd`].
+    Ntpd,
 }
 
 /// Under what name the program is started.

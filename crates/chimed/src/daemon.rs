@@ -16,6 +16,7 @@ use crate::leap_table::LeapTables;
 use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
 use crate::mode6_host::{self, Mode6};
+use crate::ntpd::shell::NtpdShell;
 use crate::observation_host::Observation;
 use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
@@ -229,13 +230,9 @@ impl Daemon {
             desks.push(Box::new(mode6.connected(sockets, tell(sender.clone(), waker.clone()))));
         }
         let (desks, inline_desks) = start_desks(model.process.threads, desks, &view)?;
-        let control = control
-            .map(|sockets| {
-                let snapshots = Arc::new(move || view.snapshot(true));
-                chime_web::spawn(sockets, snapshots, commands_to(sender, waker))
-            })
-            .transpose()
-            .context("the control plane cannot be started")?;
+        let counts = view.clone();
+        let ntpd = NtpdShell::new(&model, options, Box::new(move || counts.snapshot(false)), now.mono);
+        let control = start_control(control, view, commands_to(sender, waker))?;
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
@@ -250,6 +247,7 @@ impl Daemon {
             inline,
             desks: inline_desks,
             chrony: Some(chrony),
+            ntpd,
             alone: control.is_none() && desks.is_none(),
         };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
@@ -274,6 +272,7 @@ impl Daemon {
             (Stop::GivenUp, _) => return Ok(ExitCode::from(EXIT_FAILURE)),
             (Stop::Signal, Habits::Ours) => info!("chimed exiting on signal"),
             (_, Habits::Ours) => info!("chimed exiting: the time limit has come"),
+            (_, Habits::Ntpd) => info!("ERR: ntpd exiting on signal 15 (Terminated)"),
             (Stop::Signal, Habits::Chronyd) => {}
             (_, Habits::Chronyd) => {
                 info!("Timeout reached");
@@ -296,7 +295,7 @@ fn clients_max(model: &Model) -> u64 {
 /// say how often they come, and what reports show of pools.
 fn with_habits(config: Config, options: &Options) -> Config {
     match options.habits {
-        Habits::Ours => config,
+        Habits::Ours | Habits::Ntpd => config,
         Habits::Chronyd => Config {
             poll_separation_seconds: chronyd::POLL_SEPARATION_SECONDS,
             announce_poll: true,
@@ -365,7 +364,7 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
     }
     let seed = random_seed()?;
     let listeners = match options.habits {
-        Habits::Ours => listeners(model)?,
+        Habits::Ours | Habits::Ntpd => listeners(model)?,
         Habits::Chronyd => serving::bindable(listeners(model)?)?,
     };
     let process = &model.process;
@@ -396,7 +395,7 @@ fn listeners(model: &Model) -> Result<Vec<Listener>> {
 
 fn open_ke_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
     let listeners = match options.habits {
-        Habits::Ours => ke_listeners(model),
+        Habits::Ours | Habits::Ntpd => ke_listeners(model),
         Habits::Chronyd => ke_server::bindable(ke_listeners(model), shared),
     };
     if listeners.is_empty() {
@@ -501,6 +500,16 @@ fn open_control(model: &Model, user: Option<privileges::User>) -> Option<chime_w
     }
 }
 
+/// Starts the thread of the control plane, when there is one.
+fn start_control(
+    sockets: Option<chime_web::Sockets>,
+    view: View,
+    commands: chime_web::Commands,
+) -> Result<Option<chime_web::Handle>> {
+    let start = |sockets| chime_web::spawn(sockets, Arc::new(move || view.snapshot(true)), commands);
+    sockets.map(start).transpose().context("the control plane cannot be started")
+}
+
 /// The sockets for chronyc, as far as they are configured and can be opened.
 fn open_chronyc(model: &Model, user: Option<privileges::User>) -> chrony_host::Sockets {
     let observability = &model.observability;
@@ -580,7 +589,7 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
         Box::new(steering.context("the clock cannot be steered; with -x the daemon only watches it")?)
     } else {
         match options.habits {
-            Habits::Ours => info!("the clock is only watched (-x)"),
+            Habits::Ours | Habits::Ntpd => info!("the clock is only watched (-x)"),
             Habits::Chronyd => info!("Disabled control of system clock"),
         }
         Box::new(ObserveOnly)
@@ -590,7 +599,7 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
 
 /// The state directory; chronyd keeps our files only where it keeps its own.
 fn open_store(options: &Options, model: &Model) -> Option<Store> {
-    let wanted = options.habits == Habits::Ours || model.chrony.nts_directory.is_some();
+    let wanted = options.habits != Habits::Chronyd || model.chrony.nts_directory.is_some();
     wanted.then(|| Store::open(&model.process.state_directory, Some(&model.cookie_key_path())))
 }
 

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock_shell;
 mod daemon;
 pub mod desks;
+mod detach;
 pub mod event_log;
 pub mod exchanges;
 pub mod fast_path;

@@ -5,13 +5,17 @@
 
 use chime_config::LogLevel;
 use chime_control::CivilDate;
+use chime_sys::local_time;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
+use tracing::warn;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
@@ -71,9 +75,52 @@ pub enum Destination {
     /// Standard error; the journal, when that is there.
     StandardError,
     /// A file that is appended to.
-    File(File),
+    File(LogFile),
     /// The system's log.
     Syslog,
+}
+
+impl Destination {
+    /// A file that is appended to; [`reopen`] finds it again.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn file(path: &Path) -> io::Result<Self> {
+        Ok(Self::File(LogFile { path: path.to_owned(), file: Arc::new(Mutex::new(open_log(path)?)) }))
+    }
+}
+
+/// A log file and its place.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    file: Arc<Mutex<File>>,
+}
+
+/// The file that the log goes to, if it goes to one.
+static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
+
+fn open_log(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).mode(0o640).open(path)
+}
+
+/// Opens the log file again, when it was moved away: logrotate does, and then sends a signal.
+pub fn reopen() {
+    let Some(log) = LOG_FILE.get() else { return };
+    match open_log(&log.path) {
+        Ok(file) => *log.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+        Err(error) => warn!("the log goes on in the old file: {}: {error}", log.path.display()),
+    }
+}
+
+impl io::Write for &LogFile {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whose habits the lines follow.
@@ -83,6 +130,8 @@ pub enum Words {
     Ours,
     /// chronyd's: no severity is shown.
     Chrony,
+    /// ntpd's: local time and the name and number of the process.
+    Ntpd,
 }
 
 /// Sends the log to standard error. The variable `CHIMED_LOG` overrides `verbosity`, in the syntax of `env_logger`.
@@ -99,7 +148,7 @@ pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
         .and_then(|text| text.parse::<EnvFilter>().ok())
         .unwrap_or_else(|| {
             EnvFilter::new(match words {
-                Words::Ours => verbosity.filter().to_owned(),
+                Words::Ours | Words::Ntpd => verbosity.filter().to_owned(),
                 // Whoever measures once has no words of chronyd's for events: none, rather than ours.
                 Words::Chrony => format!("{},chimed::event_log=off", verbosity.filter()),
             })
@@ -109,10 +158,14 @@ pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
         (Destination::StandardError, _) if stderr_is_the_journal() => Prefix::Level,
         (_, Words::Ours) => Prefix::TimeAndWord,
         (_, Words::Chrony) => Prefix::Time,
+        (_, Words::Ntpd) => Prefix::LocalTimeAndProcess,
     };
     let writer = match destination {
         Destination::StandardError => BoxMakeWriter::new(io::stderr),
-        Destination::File(file) => BoxMakeWriter::new(Mutex::new(file)),
+        Destination::File(file) => {
+            let file = LOG_FILE.get_or_init(|| file);
+            BoxMakeWriter::new(move || file)
+        }
         Destination::Syslog => BoxMakeWriter::new(|| SyslogLine),
     };
     let subscriber = tracing_subscriber::fmt()
@@ -162,6 +215,8 @@ enum Prefix {
     Time,
     /// The time, and a word when the line is not ordinary.
     TimeAndWord,
+    /// Local time without its zone, the name and number of the process, and a word when the line is not ordinary.
+    LocalTimeAndProcess,
 }
 
 struct LineFormat {
@@ -183,8 +238,15 @@ where
         if self.prefix == Prefix::Level {
             write!(writer, "<{}>", priority(level))?;
         } else {
-            write_time(&mut writer, unix_seconds(SystemTime::now()))?;
-            if let Some(word) = word(level).filter(|_| self.prefix == Prefix::TimeAndWord) {
+            let now = unix_seconds(SystemTime::now());
+            if self.prefix == Prefix::LocalTimeAndProcess {
+                write_date(&mut writer, now.saturating_add(local_time::offset_seconds(now)))?;
+                write!(writer, " ntpd[{}]:", std::process::id())?;
+            } else {
+                write_date(&mut writer, now)?;
+                writer.write_char('Z')?;
+            }
+            if let Some(word) = word(level).filter(|_| self.prefix != Prefix::Time) {
                 write!(writer, " {word}:")?;
             }
             writer.write_char(' ')?;
@@ -262,17 +324,16 @@ fn unix_seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// Writes seconds since 1970 as `2036-02-07T06:28:16Z`.
-fn write_time(writer: &mut impl fmt::Write, unix_seconds: i64) -> fmt::Result {
+/// Writes seconds since 1970 as `2036-02-07T06:28:16`.
+fn write_date(writer: &mut impl fmt::Write, unix_seconds: i64) -> fmt::Result {
     let date = CivilDate::from_unix(unix_seconds);
     let CivilDate { year, month, day, hour, minute, second } = date;
-    write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
 
     #[test]
     fn the_option_asks_for_more_than_the_configuration_and_never_for_less() {
@@ -286,17 +347,17 @@ mod tests {
     #[test]
     fn times_are_written_as_dates() {
         for (seconds, expected) in [
-            (-1, "1969-12-31T23:59:59Z"),
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_262_304_000, "2010-01-01T00:00:00Z"),
-            (2_085_978_496, "2036-02-07T06:28:16Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59"),
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (951_868_800, "2000-03-01T00:00:00"),
+            (1_262_304_000, "2010-01-01T00:00:00"),
+            (2_085_978_496, "2036-02-07T06:28:16"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
         ] {
             let mut text = String::new();
-            write_time(&mut text, seconds).unwrap();
+            write_date(&mut text, seconds).unwrap();
             assert_eq!(text, expected);
         }
     }
@@ -344,6 +405,12 @@ mod tests {
         assert_eq!(first.len(), "2036-02-07T06:28:16Z Selected source 192.0.2.1".len(), "{first}");
         assert!(first.ends_with("Z Selected source 192.0.2.1"), "{first}");
         assert!(second.contains("Z warning: a "), "{second}");
+        let ntpd = self::lines(Prefix::LocalTimeAndProcess);
+        let name = format!(" ntpd[{}]: Selected source 192.0.2.1", std::process::id());
+        assert!(
+            ntpd.lines().next().is_some_and(|line| line.len() == 19 + name.len() && line.ends_with(&name)),
+            "{ntpd}"
+        );
         assert!(self::lines(Prefix::Time).contains("Z a \\u{1b}"), "chronyd shows no severity");
     }
 }

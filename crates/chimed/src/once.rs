@@ -105,6 +105,7 @@ pub fn measure_until(
         inline: Inline::default(),
         desks: InlineDesks::default(),
         chrony: None,
+        ntpd: None,
         alone: true,
     };
     let engine = Engine::new(config, seed, now);

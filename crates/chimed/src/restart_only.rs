@@ -25,6 +25,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
         ("[[reference-clock]]", clocks(running) != clocks(read)),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
+        ("log file and statistics", running.ntpd != read.ntpd),
         ("[observability]", running.observability != read.observability),
         ("user, threads, cpus, busy-poll or [state]", running.process != read.process),
     ];

@@ -13,6 +13,8 @@ use crate::exchanges::{ExchangeSocket, Exchanges};
 use crate::ke_client::KeClients;
 use crate::ke_server::{KeToken, KeWorker};
 use crate::leap_table::LeapTables;
+use crate::logging;
+use crate::ntpd::shell::NtpdShell;
 use crate::publish::Publisher;
 use crate::reference_clocks::ReferenceClocks;
 use crate::serving::{InlineToken, InlineWorker};
@@ -137,6 +139,8 @@ pub struct Parts {
     pub desks: InlineDesks,
     /// What a chrony.conf asks for beside keeping time.
     pub chrony: Option<ChronyShell>,
+    /// What an ntp.conf asks for beside keeping time.
+    pub ntpd: Option<NtpdShell>,
     /// Whether there is no other thread that could send a command: then none is waited for.
     pub alone: bool,
 }
@@ -198,6 +202,7 @@ pub struct TimePlane {
     inline: Inline,
     desks: InlineDesks,
     chrony: Option<ChronyShell>,
+    ntpd: Option<NtpdShell>,
     alone: bool,
     establishments: KeClients,
     trusts: Trusts,
@@ -244,6 +249,7 @@ impl TimePlane {
             inline,
             desks,
             chrony,
+            ntpd,
             alone,
         } = parts;
         let set = PollSet::with_timer()?;
@@ -275,6 +281,7 @@ impl TimePlane {
             inline,
             desks,
             chrony,
+            ntpd,
             alone,
             trusts,
             leap_tables,
@@ -304,6 +311,10 @@ impl TimePlane {
         deadline: Option<MonoTime>,
         mut turn: impl FnMut(&Engine, ClockReading) -> Turn,
     ) -> io::Result<Stop> {
+        let report = self.ntpd.is_some().then(|| self.report());
+        if let (Some(ntpd), Some(report)) = (&mut self.ntpd, report) {
+            ntpd.begin(&report);
+        }
         loop {
             self.settle();
             let now = clock::read();
@@ -390,6 +401,12 @@ impl TimePlane {
                 self.compensate();
             }
         }
+        if let Some(ntpd) = &mut self.ntpd {
+            if changed {
+                ntpd.settled(&self.engine, now);
+            }
+            ntpd.handle_timeout(now);
+        }
         self.state.tend(&self.engine, now);
         if !changed && now.mono >= self.next_publish && self.clock.steers() {
             // The kernel lets its bound grow by 500 ppm, much faster than ours.
@@ -448,10 +465,16 @@ impl TimePlane {
                 return;
             }
         }
+        if self.ntpd.as_mut().is_some_and(|ntpd| ntpd.note(event, &self.engine, clock::read)) {
+            return;
+        }
         self.log.write(event, clock::mono_now());
     }
 
     fn start(&mut self, request: Request) {
+        if let Some(ntpd) = &mut self.ntpd {
+            ntpd.requested(&request, clock::mono_now());
+        }
         match request {
             Request::Resolve { lookup, name, family } => {
                 let family = match family {
@@ -522,6 +545,7 @@ impl TimePlane {
             self.cards.poll_timeout(),
             self.state.poll_timeout(),
             self.chrony.as_ref().and_then(ChronyShell::poll_timeout),
+            self.ntpd.as_ref().and_then(NtpdShell::poll_timeout),
             self.leap_tables.poll_timeout(),
             Some(self.next_publish),
         ];
@@ -551,6 +575,9 @@ impl TimePlane {
         self.broadcasts.handle_timeout(clock::mono_now());
         self.cards.handle_timeout(clock::mono_now());
         while let Some(finished) = self.establishments.finished() {
+            if let Some(ntpd) = &mut self.ntpd {
+                ntpd.finished(&finished, clock::mono_now());
+            }
             self.engine.handle_input(clock::mono_now(), finished);
         }
         Ok(())
@@ -768,6 +795,7 @@ impl TimePlane {
             return true;
         }
         if hang_up {
+            logging::reopen();
             self.reload();
         }
         if signals::take(Signal::User1) {

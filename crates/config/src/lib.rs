@@ -28,11 +28,11 @@ pub use explain::{Explanation, explain};
 pub use model::{
     AccessNetworks, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardFilter, CardWish,
     CertificatePair, ChronyFiles, ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat,
-    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, FastPath, FirstCorrection,
-    HardwareStamps, KE_CONNECTIONS_MAX_DEFAULT, KeyFormat, KeySet, LeapSeconds, LogChange, LogLevel, Model,
-    NtpServer, NtpVersion, Ntpq, NtpqRule, NtsKeServer, NtsTrust, Observability, Origin, PollLimits,
-    Predecessor, Process, ReferenceClock, Refresh, Source, SourceKind, Synchronization,
-    TemperatureCompensation, TemperatureCurve, Threads, parse_address,
+    DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, FastPath, FileInterval,
+    FirstCorrection, HardwareStamps, KE_CONNECTIONS_MAX_DEFAULT, KeyFormat, KeySet, LeapSeconds, LogChange,
+    LogLevel, Model, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic, Ntpq, NtpqRule, NtsKeServer, NtsTrust,
+    Observability, Origin, PollLimits, Predecessor, Process, ReferenceClock, Refresh, Source, SourceKind,
+    StatisticsFile, Synchronization, TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
 pub use rewrite::{Rewritten, rewrite};
 pub use write::{Detail, write};

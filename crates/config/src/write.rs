@@ -10,7 +10,7 @@ use chime_time::Frequency;
 use crate::{
     AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardWish,
     FastPath, HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
-    PanicThreshold, PollLimits, ReferenceClock, Refusal, RequireNts, Source, SourceKind,
+    PanicThreshold, PollLimits, ReferenceClock, Refusal, RequireNts, Source, SourceKind, StatisticsFile,
     TemperatureCompensation, TemperatureCurve, Threads,
 };
 
@@ -54,6 +54,7 @@ pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) ->
     out.leap_seconds(model);
     out.observability(model);
     out.chrony_files(model);
+    out.ntpd_files(model);
     out.predecessor(model);
     out.out
 }
@@ -591,6 +592,21 @@ impl Writer {
         self.set("log-banner", &files.logs.banner, &default.logs.banner, ToString::to_string);
         self.some("temperature-compensation", files.temperature.as_ref(), temperature);
         self.number("log-change", files.log_change.0, default.log_change.0);
+    }
+
+    fn ntpd_files(&mut self, model: &Model) {
+        let files = &model.ntpd;
+        self.table("[ntpd]");
+        self.some("log-file", files.log_file.as_ref(), |it| path(it));
+        self.some("statistics-directory", files.statistics_directory.as_ref(), |it| path(it));
+        for (statistic, file) in &files.statistics {
+            let usual = StatisticsFile::usual(*statistic);
+            self.item("[[ntpd.statistics]]");
+            self.put("kind", &quoted(statistic.word()));
+            self.set("file", &file.name, &usual.name, |name| quoted(name));
+            self.set("every", &file.every, &usual.every, |every| quoted(every.word()));
+            self.flag("link", file.link, usual.link);
+        }
     }
 
     fn predecessor(&mut self, model: &Model) {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use chime_config::dialects::ntpsec::{Request, parse};
 use chime_config::{
-    AddressFamily, Authentication, AuthenticationPolicy, CookieKeyFormat, Dialect, Loaded, NtpVersion,
-    PollLimits, RequireNts, SourceKind, Text, recognise,
+    AddressFamily, Authentication, AuthenticationPolicy, CookieKeyFormat, Dialect, FileInterval, Loaded,
+    NtpVersion, NtpdStatistic, PollLimits, RequireNts, SourceKind, StatisticsFile, Text, recognise,
 };
 use chime_server::Access;
 use proptest::prelude::*;
@@ -175,7 +175,11 @@ fn a_server_file_means_what_it_says() {
         loaded.model.predecessor.cookie_keys.as_ref().map(|keys| keys.path.clone()),
         Some("/var/lib/ntp/nts-keys".into())
     );
-    for line in [6, 7, 8, 10, 11, 14, 15, 16, 17, 19, 20] {
+    let written: Vec<&str> = loaded.model.ntpd.statistics.keys().map(|kind| kind.word()).collect();
+    assert_eq!(written, ["loopstats", "peerstats", "sysstats", "usestats", "ntsstats", "ntskestats"]);
+    assert_eq!(loaded.model.ntpd.statistics_directory, Some("/var/log/ntpstats".into()));
+    assert_eq!(loaded.model.ntpd.log_file, Some("/var/log/ntpd.log".into()));
+    for line in [6, 7, 8, 10, 11, 14, 15, 20] {
         assert!(lines(&loaded).contains(&line), "line {line}: {:?}", warnings(&loaded));
     }
 }
@@ -431,5 +435,22 @@ proptest! {
         ]), 0..40),
     ) {
         let _ = parse(&Text::new("ntp.conf", words.join(" ")), &[], &nothing);
+    }
+}
+
+#[test]
+fn statistics_go_into_the_files_that_filegen_says() {
+    let lines = "statistics loopstats peerstats clockstats\nfilegen peerstats file peers type week nolink\n\
+                 filegen rawstats enable\nfilegen loopstats disable\nfilegen sysstats type month\n";
+    let loaded = load(lines);
+    let files = &loaded.model.ntpd.statistics;
+    let peers = &files[&NtpdStatistic::Peer];
+    assert_eq!((peers.name.as_str(), peers.every, peers.link), ("peers", FileInterval::Week, false));
+    assert_eq!(files[&NtpdStatistic::Raw], StatisticsFile::usual(NtpdStatistic::Raw));
+    assert_eq!(files.len(), 2, "loopstats are disabled, sysstats were not enabled");
+    assert!(warnings(&loaded).iter().any(|(line, text)| *line == 1 && text.contains("clockstats")));
+    assert!(load(&format!("{lines}disable stats\n")).model.ntpd.statistics.is_empty());
+    for wrong in ["filegen peerstats file ../x", "filegen peerstats type often", "statistics cryptostats"] {
+        assert_eq!(warnings(&load(wrong)).len(), 1, "{wrong}");
     }
 }

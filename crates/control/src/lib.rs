@@ -19,6 +19,8 @@ pub mod csv;
 pub mod metrics;
 pub mod mode6;
 pub mod ntpd_rs;
+pub mod ntpd_statistics;
+pub mod ntpd_words;
 mod paint;
 mod report;
 mod select;

@@ -20,8 +20,10 @@ use chime_wire::{CONTROL_HEADER_OCTETS, ControlMessage};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::Snapshot;
+pub(crate) use peer::{resolved_id as association_number, status as source_status};
 use reply::Items;
 pub use reply::Reply;
+pub(crate) use system::{count, finite, status_at as clock_status};
 
 /// Octets of the longest request that is looked at: what one fragment and a MAC may have, and some more.
 pub const REQUEST_OCTETS_MAX: usize = 1024;
@@ -169,7 +171,7 @@ pub fn respond(request: &[u8], from: SocketAddr, rights: Rights, facts: &Facts<'
     if !rights.query {
         return Verdict::Silence(Silence::Restricted);
     }
-    let leap = system::leap(facts.snapshot);
+    let leap = system::leap(&facts.snapshot.engine.tracking);
     // RFC 9327 asks for padding to a multiple of four.
     let message = ControlMessage::decode(request).ok().filter(|_| request.len().is_multiple_of(4));
     let Some(message) = message else {

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod clock_watch;
 pub mod epoll;
 pub mod limits;
+pub mod local_time;
 pub mod network;
 pub mod network_card;
 pub mod poll;
@@ -31,6 +32,7 @@ pub mod syslog;
 pub mod tcp;
 pub mod udp;
 pub mod unix_datagram;
+pub mod usage;
 
 mod address;
 mod control_message;

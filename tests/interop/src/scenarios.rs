@@ -11,6 +11,7 @@ mod keys;
 mod middle;
 mod modes;
 mod ntp_ctl;
+mod ntpd_files;
 mod ntpq;
 mod our_client;
 mod our_server;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,
         reference_clocks::SCENARIOS,
+        ntpd_files::SCENARIOS,
         harness::SCENARIOS,
     ];
     lists.into_iter().flatten().map(|&(name, run)| Scenario { name, run }).collect()

@@ -12,24 +12,23 @@ pub mod shell;
 pub mod temperature;
 
 use crate::cli::{Habits, Options};
+use crate::detach::{self, Complaints};
 use crate::load::LoadError;
 use crate::logging::{self, Destination, Verbosity, Words};
 use crate::{daemon, load, once};
 use anyhow::{Context, Result, anyhow, bail};
 use chime_config::{AddressFamily, Diagnostic, Dialect, Loaded, LogLevel, Model, Severity, Threads};
-use chime_sys::background::{self, Parent};
+use chime_sys::background::Parent;
 use chime_sys::privileges;
 use chime_sys::signals::{self, Signal};
 use options::{Asked, ChronydOptions, Family, USAGE};
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Where the configuration is when `-f` does not say: the distributions differ.
 const FILES: [&str; 2] = ["/etc/chrony/chrony.conf", "/etc/chrony.conf"];
@@ -65,23 +64,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if options.print {
         return print_configuration(&options);
     }
-    let mut parent = None;
-    if !is_foreground(&options) {
-        match background::fork() {
-            Ok(waiting) => parent = Some(waiting),
-            Err(error) => {
-                say(&mut io::stderr(), &format!("Could not detach, fork failed : {error}"));
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    live(&options, &mut parent).unwrap_or_else(|fault| {
-        error!("Fatal error : {fault:#}");
-        if let Some(parent) = parent {
-            parent.failed(&format!("Fatal error : {fault:#}"));
-        }
-        ExitCode::FAILURE
-    })
+    let complaints = Complaints {
+        no_fork: "Could not detach, fork failed : ",
+        logged: "Fatal error : ",
+        printed: "Fatal error : ",
+    };
+    detach::run(is_foreground(&options), complaints, |parent| live(&options, parent))
 }
 
 /// The number of the version of chrony whose behaviour this is, with our own.
@@ -140,14 +128,9 @@ fn open_log(options: &ChronydOptions) -> Result<()> {
         _ => Verbosity::Errors,
     };
     let destination = match &options.log_file {
-        Some(path) => Destination::File(
-            File::options()
-                .append(true)
-                .create(true)
-                .mode(0o640)
-                .open(path)
-                .with_context(|| format!("Could not open log file {}", path.display()))?,
-        ),
+        Some(path) => {
+            Destination::file(path).with_context(|| format!("Could not open log file {}", path.display()))?
+        }
         None if options.debug > 0 || options.set_once || options.measure => Destination::StandardError,
         None => {
             chime_sys::syslog::open(c"chronyd");

@@ -1,29 +1,31 @@
 //! The daemon under the name of NTPsec's ntpd: its options, exit codes, default paths and files.
 //!
 //! [`run`] takes the arguments of a process whose name is `ntpd`, or what follows `--as ntpd`. Everything else is the
-//! daemon as it is: its planes, its log in our words, its control socket.
+//! daemon as it is: its planes, its control socket; its log has ntpd's words where ntpd has any.
 
 pub mod options;
+pub mod shell;
+pub mod statistics_files;
 
 use crate::chronyd::files::PidFile;
 use crate::cli::{Habits, Options};
+use crate::detach::{self, Complaints};
 use crate::load::{self, CommandLines, LoadError};
 use crate::logging::{self, Destination, Verbosity, Words};
 use crate::{daemon, once};
 use anyhow::{Context, Result, anyhow};
-use chime_config::{Dialect, Loaded, PanicThreshold};
-use chime_sys::background::{self, Parent};
+use chime_config::{Dialect, Loaded, Model, PanicThreshold};
+use chime_sys::background::Parent;
 use chime_sys::signals::{self, Signal};
 use options::{Asked, NtpdOptions, USAGE};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Where the configuration is when `-c` does not say: the distributions differ.
 const FILES: [&str; 2] = ["/etc/ntpsec/ntp.conf", "/etc/ntp.conf"];
@@ -37,7 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(arguments) {
         Asked::Run(options) => *options,
         Asked::Version => {
-            return print(&format!("ntpd ntpsec-1.2.5-truechimer-{}", env!("CARGO_PKG_VERSION")));
+            return print(&format!("ntpd {}", version()));
         }
         Asked::Help => return print(USAGE),
         Asked::Mistake(mistake) => {
@@ -45,32 +47,25 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut parent = None;
-    if !options.foreground {
-        match background::fork() {
-            Ok(waiting) => parent = Some(waiting),
-            Err(error) => {
-                say(&mut io::stderr(), &format!("ntpd: cannot go to the background: {error}"));
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    live(&options, &mut parent).unwrap_or_else(|fault| {
-        error!("{fault:#}");
-        if let Some(parent) = parent {
-            parent.failed(&format!("ntpd: {fault:#}"));
-        }
-        ExitCode::FAILURE
-    })
+    let complaints =
+        Complaints { no_fork: "ntpd: cannot go to the background: ", logged: "", printed: "ntpd: " };
+    detach::run(options.foreground, complaints, |parent| live(&options, parent))
 }
 
-/// From the log to the end. `parent` waits until the daemon is ready.
+/// From the configuration, which says where the log is, to the end. `parent` waits until the daemon is ready.
 fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> {
-    open_log(options)?;
-    info!("INIT: ntpd ntpsec-1.2.5-truechimer-{}: Starting", env!("CARGO_PKG_VERSION"));
-    options.without_effect.iter().for_each(|what| warn!("option {what}"));
     let mut daemon_options = daemon_options(options);
-    let loaded = load(&daemon_options).map_err(|error| anyhow!("{error}"))?;
+    let loaded = load(&daemon_options);
+    let configured = loaded.as_ref().ok().and_then(|loaded| loaded.model.ntpd.log_file.clone());
+    open_log(options, configured.as_deref())?;
+    info!("INIT: ntpd {}: Starting", version());
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    info!("INIT: Command line: {}", words.join(" "));
+    options.without_effect.iter().for_each(|what| warn!("option {what}"));
+    if let Some(file) = &daemon_options.config {
+        info!("CONFIG: readconfig: parsing file: {}", file.display());
+    }
+    let loaded = loaded.map_err(|error| anyhow!("{error}"))?;
     for warning in &loaded.warnings.0 {
         warn!(
             "CONFIG: {} line {} column {}: {}",
@@ -90,34 +85,75 @@ fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> 
     }
     let pid_file = options.pid_file.clone().or_else(|| model.chrony.pid_file.clone());
     let pid_file = pid_file.map(PidFile::claim).transpose()?;
+    let opened = lines_of_servers(&model);
     let ready = || {
+        opened.iter().for_each(|line| info!("{line}"));
         if let Some(parent) = parent.take() {
             parent.ready();
         }
     };
-    let outcome = daemon::serve(&daemon_options, model, None, pid_file, ready);
-    info!("ntpd exiting");
-    outcome
+    daemon::serve(&daemon_options, model, None, pid_file, ready)
 }
 
-fn open_log(options: &NtpdOptions) -> Result<()> {
+/// The version of NTPsec whose behaviour this is, with our own.
+fn version() -> String {
+    format!("ntpsec-1.2.5-truechimer-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What ntpd says when it listens. Nothing is said before it is true.
+fn lines_of_servers(model: &Model) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (number, server) in model.servers.iter().enumerate() {
+        let wildcard = if server.listen.is_ipv4() { "v4wildcard" } else { "v6wildcard" };
+        let name = server.interface.as_deref().unwrap_or(wildcard);
+        lines.push(format!("IO: Listen normally on {number} {name} {}", server.listen));
+    }
+    if let Some(server) = model.nts_ke_servers.first() {
+        lines.push(format!("NTSs: starting NTS-KE server listening on port {}", server.listen.port()));
+        for pair in &server.certificates {
+            lines.push(format!("NTSs: loaded certificate (chain) from {}", pair.chain.display()));
+            lines.push(format!("NTSs: loaded private key from {}", pair.key.display()));
+        }
+        lines.push("NTSs: Private Key OK".to_owned());
+    }
+    for server in &model.nts_ke_servers {
+        lines.push(format!("NTSs: listen{} worked", if server.listen.is_ipv4() { 4 } else { 6 }));
+    }
+    let mut roots = BTreeSet::new();
+    for trust in model.sources.iter().filter_map(|source| source.authentication.nts_trust()) {
+        let files = trust.certificate_authorities.iter();
+        roots.extend(files.map(|path| format!("NTSc: Using file {} for root certificates.", path.display())));
+        if trust.system_cas {
+            roots.insert("NTSc: Using system default root certificates.".to_owned());
+        }
+    }
+    lines.extend(roots);
+    lines
+}
+
+/// `configured` is `logfile`, which `-l` overrules.
+fn open_log(options: &NtpdOptions, configured: Option<&Path>) -> Result<()> {
     let verbosity = if options.debug > 0 { Verbosity::Debug } else { Verbosity::Normal };
-    let destination = match &options.log_file {
-        Some(path) => Destination::File(
-            File::options()
-                .append(true)
-                .create(true)
-                .mode(0o640)
-                .open(path)
-                .with_context(|| format!("cannot open log file {}", path.display()))?,
-        ),
-        None if options.foreground => Destination::StandardError,
-        None => {
+    let file = options.log_file.as_deref().or(configured);
+    let destination = match file.map(|path| (path, Destination::file(path))) {
+        Some((_, Ok(file))) => file,
+        Some((path, Err(error))) if options.log_file.is_some() => {
+            return Err(error).with_context(|| format!("cannot open log file {}", path.display()));
+        }
+        _ if options.foreground => Destination::StandardError,
+        _ => {
             chime_sys::syslog::open(c"ntpd");
             Destination::Syslog
         }
     };
-    logging::init_to(destination, Words::Ours, verbosity);
+    let is_file = matches!(destination, Destination::File(_));
+    logging::init_to(destination, Words::Ntpd, verbosity);
+    match file {
+        Some(path) if is_file => info!("LOG: switching logging to file {}", path.display()),
+        // As with ntpd the log stays where it was then.
+        Some(path) => warn!("LOG: check_logfile: couldn't open {}", path.display()),
+        None => {}
+    }
     Ok(())
 }
 
@@ -138,7 +174,7 @@ fn daemon_options(options: &NtpdOptions) -> Options {
         timeout: None,
         debug: options.debug,
         keep_user: false,
-        habits: Habits::Ours,
+        habits: Habits::Ntpd,
         lines: Some(Arc::new(CommandLines { before: options.before.clone(), after: options.after.clone() })),
     }
 }

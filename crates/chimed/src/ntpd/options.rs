@@ -18,12 +18,13 @@ Usage: ntpd [OPTION]... [SERVER]...
   -n, --nofork        stay in the foreground
   -p, --pidfile F     write the number of the process
   -q, --quit          set the clock once and exit
+  -s, --statsdir D    directory of the statistics files
   -t, --trustedkey N  number of a key that is trusted; may be given again
   -u, --user U[:G]    user to become
   -x, --slew          step above 600 s only
   -d, -D N            more messages, in the foreground
   -h, -V              this text; the version
-Accepted without effect: -a -i -L -m -N -P -s -U -w -z -Z";
+Accepted without effect: -a -i -L -m -N -P -U -w -z -Z";
 
 /// Long names and the options that they stand for.
 const LONG: &[(&str, char)] = &[
@@ -178,6 +179,7 @@ impl Reader {
             'n' => options.foreground = true,
             'p' => options.pid_file = Some(PathBuf::from(value)),
             'q' => options.quit = true,
+            's' => options.after.push_str(&format!("statsdir {}\n", quoted(&value)?)),
             't' => options.after.push_str(&format!("trustedkey {}\n", plain(&value)?)),
             'u' => options.user = value.split(':').next().map(str::to_owned),
             'V' => return Ok(Some(Asked::Version)),
@@ -234,7 +236,6 @@ const fn without_effect(letter: char) -> Option<&'static str> {
         'i' => "the process is confined by the service manager",
         'm' => "the service is not announced with mDNS",
         'N' | 'P' => "the scheduling priority is the service manager's to set",
-        's' => "statistics are not written",
         'w' => "readiness does not wait for the first synchronisation; `chime check` tells when it has come",
         'z' | 'Z' => "there are no variables of one's own",
         _ => return None,

@@ -8,6 +8,7 @@
 mod chrony_files;
 mod hardware_stamps;
 mod leap_seconds;
+mod ntpd_files;
 mod predecessor;
 pub(in crate::dialects) mod process;
 mod reference_clock;
@@ -122,6 +123,7 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
         hardware_stamps::read(table, &mut draft.model.hardware_stamps);
     });
     top.table("chrony", "[chrony]", |table| chrony_files::read(table, &mut draft.model.chrony));
+    top.table("ntpd", "[ntpd]", |table| ntpd_files::read(table, &mut draft.model.ntpd));
     top.table("predecessor", "[predecessor]", |table| {
         predecessor::read(table, &mut draft.model.predecessor);
     });

@@ -12,6 +12,7 @@ mod line;
 mod nts;
 mod reference_clock;
 mod restrict;
+mod statistics;
 mod unsupported;
 
 use std::path::{Path, PathBuf};
@@ -112,6 +113,9 @@ struct Reader<'f> {
     limit: (f64, f64),
     clients: usize,
     extra_port: Option<u16>,
+    statistics: Vec<statistics::Draft>,
+    /// `disable stats` was not said.
+    writes_statistics: bool,
     trusted_keys: Vec<std::ops::RangeInclusive<u32>>,
 }
 
@@ -134,6 +138,8 @@ impl<'f> Reader<'f> {
             limit: (1.0, 20.0),
             clients: CLIENTS,
             extra_port: None,
+            statistics: Vec::new(),
+            writes_statistics: true,
             trusted_keys: Vec::new(),
         }
     }
@@ -203,6 +209,7 @@ impl<'f> Reader<'f> {
         self.finish_clocks();
         self.finish_associations();
         self.finish_serving();
+        statistics::finish(&mut self);
         (self.model, self.diagnostics)
     }
 

@@ -3,6 +3,7 @@
 mod address;
 mod chrony;
 mod hardware_stamps;
+mod ntpd;
 mod predecessor;
 
 mod process;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 pub use address::parse_address;
 pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange};
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
+pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
@@ -97,6 +99,8 @@ pub struct Model {
     pub predecessor: Predecessor,
     /// Files that only a chrony.conf asks for.
     pub chrony: ChronyFiles,
+    /// Files that only an ntp.conf asks for.
+    pub ntpd: NtpdFiles,
 }
 
 impl Model {

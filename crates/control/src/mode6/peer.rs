@@ -77,13 +77,17 @@ const STAGES: usize = 8;
 /// The number of an association: never 0, and not that of another one before there were some thousands.
 pub(super) fn id(source: &SourceReport) -> u16 {
     const UNRESOLVED: u16 = 0x8000;
-    let low = |number: u32, modulus: u32| u16::try_from(number % modulus).unwrap_or(0);
     if source.remote.is_some() {
-        low(source.id, 0x7fff) + 1
+        resolved_id(source.id)
     } else {
         // Eight bits of the place in a pool lie under the number of the source.
-        UNRESOLVED | low(source.id, 0x8000)
+        UNRESOLVED | u16::try_from(source.id % 0x8000).unwrap_or(0)
     }
+}
+
+/// The same of one that has an address.
+pub(crate) fn resolved_id(number: u32) -> u16 {
+    u16::try_from(number % 0x7fff).unwrap_or(0) + 1
 }
 
 /// What ntpq is to see: all associations, and of the places of a pool that are free one.
@@ -105,7 +109,7 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
 }
 
 /// The status word. Events are not counted; the last one is what the state says it was.
-pub(super) fn status(source: &SourceReport) -> u16 {
+pub(crate) fn status(source: &SourceReport) -> u16 {
     const MOBILIZE: u16 = 1;
     const UNREACHABLE: u16 = 3;
     const REACHABLE: u16 = 4;

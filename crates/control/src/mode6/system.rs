@@ -3,7 +3,7 @@
 use super::reply::Items;
 use super::{ErrorCode, Facts, names, peer};
 use crate::Snapshot;
-use chime_engine::{AuthenticationMode, LeapReport, SourceReport};
+use chime_engine::{AuthenticationMode, LeapReport, SourceReport, TrackingReport};
 use std::net::SocketAddr;
 
 /// Sent when no names are given, in this order.
@@ -21,8 +21,8 @@ enum Value {
 }
 
 /// Leap indicator, 0 to 3.
-pub(super) const fn leap(snapshot: &Snapshot) -> u8 {
-    match snapshot.engine.tracking.leap {
+pub(super) const fn leap(tracking: &TrackingReport) -> u8 {
+    match tracking.leap {
         LeapReport::Normal => 0,
         LeapReport::Insert => 1,
         LeapReport::Delete => 2,
@@ -32,23 +32,28 @@ pub(super) const fn leap(snapshot: &Snapshot) -> u8 {
 
 /// The status word. Events are not counted; the last one is what the state says it was.
 pub(super) fn status(snapshot: &Snapshot) -> u16 {
-    const SOURCE_LOCAL: u16 = 5;
-    const SOURCE_NTP: u16 = 6;
     const CLOCK_SYNC: u16 = 5;
     const RESTART: u16 = 6;
     const NO_SYSTEM_PEER: u16 = 8;
     let tracking = &snapshot.engine.tracking;
-    let source = match (tracking.synchronized, tracking.stratum) {
-        (true, _) => SOURCE_NTP,
-        (false, 0) => 0,
-        (false, _) => SOURCE_LOCAL,
-    };
     let event = match (tracking.synchronized, snapshot.program.clock_updates) {
         (true, _) => CLOCK_SYNC,
         (false, 0) => RESTART,
         (false, _) => NO_SYSTEM_PEER,
     };
-    u16::from(leap(snapshot)) << 14 | source << 8 | 1 << 4 | event
+    status_at(tracking, event)
+}
+
+/// The status word when `event` was the last thing that happened.
+pub(crate) fn status_at(tracking: &TrackingReport, event: u16) -> u16 {
+    const SOURCE_LOCAL: u16 = 5;
+    const SOURCE_NTP: u16 = 6;
+    let source = match (tracking.synchronized, tracking.stratum) {
+        (true, _) => SOURCE_NTP,
+        (false, 0) => 0,
+        (false, _) => SOURCE_LOCAL,
+    };
+    u16::from(leap(tracking)) << 14 | source << 8 | 1 << 4 | event
 }
 
 /// The variables that `list` names, or the usual ones.
@@ -84,7 +89,7 @@ fn variable(facts: &Facts<'_>, name: &str) -> Option<Value> {
 
 fn plain(facts: &Facts<'_>, name: &str) -> Option<String> {
     match name.split_once('_').map(|(family, _)| family) {
-        Some("ss") => system_statistics(facts, name),
+        Some("ss") => system_statistics(facts.snapshot, facts.requests, name),
         Some("mru") => clients(facts, name),
         Some("nts") => nts(facts.snapshot, name),
         Some("io" | "iostats") => traffic(facts, name),
@@ -100,7 +105,7 @@ fn clock(facts: &Facts<'_>, name: &str) -> Option<String> {
     let (tracking, program) = (&snapshot.engine.tracking, &snapshot.program);
     let selected = system_peer(snapshot);
     Some(match name {
-        "leap" => leap(snapshot).to_string(),
+        "leap" => leap(tracking).to_string(),
         "stratum" => stratum(tracking.stratum).to_string(),
         "precision" => program.precision.to_string(),
         "rootdelay" => milliseconds(tracking.root_delay_seconds),
@@ -150,13 +155,13 @@ fn kernel(facts: &Facts<'_>, name: &str) -> Option<String> {
 }
 
 /// Counts since the start; they are never reset, so that both forms of a name have the same value.
-fn system_statistics(facts: &Facts<'_>, name: &str) -> Option<String> {
-    let server = &facts.snapshot.server;
+fn system_statistics(snapshot: &Snapshot, requests: u64, name: &str) -> Option<String> {
+    let server = &snapshot.server;
     let responses = |kinds: &[&str]| kinds.iter().filter_map(|kind| server.responses.get(*kind)).sum::<u64>();
     let silences = |kinds: &[&str]| kinds.iter().filter_map(|kind| server.silences.get(*kind)).sum::<u64>();
     Some(number(match name.strip_suffix("_r").unwrap_or(name) {
-        "ss_uptime" | "ss_reset" => return Some(seconds(facts.snapshot.program.uptime_seconds)),
-        "ss_numctlreq" => facts.requests,
+        "ss_uptime" | "ss_reset" => return Some(seconds(snapshot.program.uptime_seconds)),
+        "ss_numctlreq" => requests,
         "ss_received" => server.received,
         "ss_thisver" => server.received.saturating_sub(server.old_versions + silences(&["version"])),
         "ss_oldver" => server.old_versions,
@@ -171,6 +176,12 @@ fn system_statistics(facts: &Facts<'_>, name: &str) -> Option<String> {
         "ss_processed" => responses(&["plain_time", "interleaved_time", "key_time", "nts_time"]),
         _ => return None,
     }))
+}
+
+/// The value of a variable that counts, `ss_…` or `nts_…`; 0 when it is none of these.
+pub(crate) fn count(snapshot: &Snapshot, name: &str) -> u64 {
+    let text = system_statistics(snapshot, 0, name).or_else(|| nts(snapshot, name));
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn clients(facts: &Facts<'_>, name: &str) -> Option<String> {
@@ -346,6 +357,6 @@ fn number(number: u64) -> String {
     number.to_string()
 }
 
-pub(super) const fn finite(value: f64) -> f64 {
+pub(crate) const fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }

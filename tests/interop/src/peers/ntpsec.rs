@@ -5,13 +5,14 @@ use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
 use crate::stage::Stage;
+use crate::tree::own_program;
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use std::process::Command;
 
 /// A running ntpd.
 #[derive(Debug)]
 pub(crate) struct Ntpsec {
-    #[expect(dead_code, reason = "held: ends when dropped")]
     daemon: Daemon,
     suite: Suite,
     node: Node,
@@ -40,14 +41,41 @@ pub(crate) fn client(stage: &Stage, node: &Node, suite: Suite, options: &ClientO
     start(stage, node, suite, "ntpsec-client", &format!("{line}\ntos minsane 1 minclock 1\n"))
 }
 
+/// An ntpd of this configuration, or our daemon in its place, on the same file and with the same options.
+pub(crate) fn of_text(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    ours: bool,
+) -> Result<Ntpsec> {
+    if !ours {
+        return start(stage, node, suite, name, text);
+    }
+    let mut command = Command::new(own_program("chimed")?);
+    // One that may not touch the clock says so and ends, where ntpd goes on.
+    command.args(["--as", "ntpd"]);
+    start_program(stage, node, suite, (name, &format!("{text}disable ntp\n")), command)
+}
+
 fn start(stage: &Stage, node: &Node, suite: Suite, name: &str, text: &str) -> Result<Ntpsec> {
+    let command = suite.command("usr/sbin/ntpd", None)?;
+    start_program(stage, node, suite, (name, text), command)
+}
+
+fn start_program(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    mut command: Command,
+) -> Result<Ntpsec> {
     let keys = stage.write("ntpsec.keys", KEYS_NTPSEC)?;
     let common = format!(
         "keys {}\ntrustedkey 1 2 3 4\nunrestrict default noquery nomodify limited kod\nrestrict 127.0.0.1\n",
         keys.display()
     );
     let configuration = stage.write(&format!("{name}.conf"), &(common + text))?;
-    let mut command = suite.command("usr/sbin/ntpd", None)?;
     command.args(["-n", "-g", "-c"]).arg(configuration);
     command.arg("-p").arg(stage.folder().join(format!("{name}.pid")));
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
@@ -61,6 +89,21 @@ impl Ntpsec {
         let mut command = python(self.suite)?;
         command.arg(root.join("usr/bin/ntpq")).args(arguments).arg("127.0.0.1");
         output(&mut self.node.wrap(&command))
+    }
+
+    /// A command of its own host's tools, such as `usr/bin/ntpq`, with Python's answer to it.
+    pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> Result<(bool, String)> {
+        let mut command = python(self.suite)?;
+        command.arg(self.suite.root().join(program)).args(arguments);
+        command.env("TERM", "dumb").env("COLUMNS", "80");
+        let output = self.node.wrap(&command).output().with_context(|| format!("cannot run {program}"))?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.signal(signal)
     }
 
     /// What it thinks of its one server.

@@ -6,7 +6,7 @@ use chime_server::CLIENTS_MAX;
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use super::{Reader, association, interfaces, nts, reference_clock, restrict, unsupported};
+use super::{Reader, association, interfaces, nts, reference_clock, restrict, statistics, unsupported};
 use crate::{DriftFile, KeyFormat, PanicThreshold};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
@@ -26,6 +26,7 @@ const COMMANDS: &[(&str, Handler)] = &[
         line.end()
     }),
     ("extra", extra),
+    ("filegen", statistics::read_file),
     ("fudge", reference_clock::read_fudge),
     ("includefile", |reader, line| {
         let path = line.require("a file or a directory")?;
@@ -43,6 +44,7 @@ const COMMANDS: &[(&str, Handler)] = &[
         line.end()
     }),
     ("limit", limit),
+    ("logfile", statistics::read_log_file),
     ("mru", mru),
     ("nic", interfaces::read),
     ("nts", nts::read),
@@ -55,6 +57,8 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("refclock", reference_clock::read),
     ("restrict", restrict::read),
     ("server", association::read),
+    ("statistics", statistics::read),
+    ("statsdir", statistics::read_directory),
     ("tinker", tinker),
     ("tos", tos),
     ("trustedkey", trusted_keys),
@@ -286,7 +290,7 @@ fn switch(reader: &mut Reader<'_>, line: &mut Line<'_>, on: bool) -> Parsed<()> 
                 reader.no_effect(line, &flag, "recent clients are remembered, in a table of fixed size");
             }
             ("calibrate", true) => reader.no_effect(line, &flag, "reference clocks are not calibrated"),
-            ("stats", _) => reader.no_effect(line, &flag, "statistics are not written"),
+            ("stats", on) => reader.writes_statistics = on,
             _ => return Err(unknown(&flag, "switch", FLAGS)),
         }
         word = line.next();

@@ -16,16 +16,11 @@ pub(super) enum Shape {
     Among(&'static [&'static str]),
 }
 
-const LOGS: &str = "the log goes to standard error, for the journal";
-const STATISTICS: &str = "statistics are not written; measurements are in the metrics and in `chime`";
-
 /// Name, arguments, and what is different without it.
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("dscp", Shape::Integer, "packets are sent without a DSCP"),
-    ("filegen", Shape::Words(1), STATISTICS),
     ("leapsmearinterval", Shape::Integer, "leap seconds are not smeared"),
-    ("logconfig", Shape::Words(1), "what is logged is said with `-d` only"),
-    ("logfile", Shape::Words(1), LOGS),
+    ("logconfig", Shape::Words(1), "every event is logged; `-d` gives more"),
     ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
     ("ntpsigndsocket", Shape::Words(1), "MS-SNTP requests are not signed"),
@@ -42,23 +37,6 @@ pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
         "limits of the process are the service manager's to set",
     ),
     ("setvar", Shape::Words(3), "there are no variables of one's own"),
-    (
-        "statistics",
-        Shape::Among(&[
-            "clockstats",
-            "loopstats",
-            "ntskelog",
-            "ntskestats",
-            "ntsstats",
-            "peerstats",
-            "protostats",
-            "rawstats",
-            "sysstats",
-            "usestats",
-        ]),
-        STATISTICS,
-    ),
-    ("statsdir", Shape::Words(1), STATISTICS),
     ("tick", Shape::Number, "ntpd does not use it either"),
     ("unconfig", Shape::Words(1), "sources are left away by leaving their line away"),
     ("unpeer", Shape::Words(1), "sources are left away by leaving their line away"),

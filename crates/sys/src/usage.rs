@@ -1,0 +1,60 @@
+//! What this process has used of the machine.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::io;
+
+/// What getrusage(2) says of all threads since the start.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct ProcessUsage {
+    /// Processor time of its own; seconds.
+    pub user_seconds: f64,
+    /// Processor time of the kernel for it; seconds.
+    pub system_seconds: f64,
+    /// Faults that needed no input.
+    pub minor_faults: i64,
+    /// Faults that needed input.
+    pub major_faults: i64,
+    /// Blocks read.
+    pub blocks_read: i64,
+    /// Blocks written.
+    pub blocks_written: i64,
+    /// Switches to others because it waited.
+    pub voluntary_switches: i64,
+    /// Switches to others because its time was over.
+    pub involuntary_switches: i64,
+    /// The most memory that it had; kilobytes.
+    pub memory_kilobytes: i64,
+}
+
+/// What this process has used.
+///
+/// # Errors
+/// As the system has them: never, on Linux.
+pub fn of_this_process() -> io::Result<ProcessUsage> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    Ok(ProcessUsage {
+        user_seconds: usage.user_time().num_microseconds() as f64 * 1e-6,
+        system_seconds: usage.system_time().num_microseconds() as f64 * 1e-6,
+        minor_faults: usage.minor_page_faults(),
+        major_faults: usage.major_page_faults(),
+        blocks_read: usage.block_reads(),
+        blocks_written: usage.block_writes(),
+        voluntary_switches: usage.voluntary_context_switches(),
+        involuntary_switches: usage.involuntary_context_switches(),
+        memory_kilobytes: usage.max_rss(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_uses_something_and_ever_more() {
+        let first = of_this_process().expect("the system says");
+        let second = of_this_process().expect("the system says");
+        assert!(first.memory_kilobytes > 100 && first.minor_faults > 0, "{first:?}");
+        assert!(second.user_seconds + second.system_seconds >= first.user_seconds + first.system_seconds);
+    }
+}
