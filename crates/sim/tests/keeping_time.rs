@@ -145,10 +145,11 @@ fn a_server_that_rotates_its_keys_is_not_asked_for_new_ones() {
 #[test]
 fn a_server_that_limits_its_rate_is_asked_less_often() {
     let limits = Limits { sync_by: minutes(10.0), ..Limits::default() };
-    let free = Scenario::client_of(1).duration(minutes(60.0)).expect(limits).run_seeds(0..3);
+    // Later the interval would be longer than the limit asks for, without one.
+    let free = Scenario::client_of(1).duration(minutes(20.0)).expect(limits).run_seeds(0..3);
     let limited = Scenario::client_of(1)
         .at(seconds(1.0), Action::Manner(0, Manner::RateLimit))
-        .duration(minutes(60.0))
+        .duration(minutes(20.0))
         .expect(limits)
         .run_seeds(0..3);
     for (free, limited) in free.iter().zip(&limited) {
