@@ -592,7 +592,9 @@ impl TimePlane {
         let (now, error) = clock::read_with_error();
         for input in self.clock.look_for_interference(now, error, told) {
             self.cards.forget();
-            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input) {
+            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input)
+                && !self.clock.is_ordered_leap_second(*by)
+            {
                 chrony.jumped(by.as_secs_f64());
             }
             self.engine.handle_input(clock::mono_now(), input);

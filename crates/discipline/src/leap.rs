@@ -9,7 +9,7 @@ mod table;
 mod tzif;
 mod watch;
 
-pub use list::parse_leap_seconds_list;
+pub use list::{parse_leap_seconds_list, parse_leap_seconds_list_unchecked, write_leap_seconds_list};
 pub use table::{LeapTable, LeapTableError};
 pub use tzif::parse_tzif;
 pub use watch::{KnownLeap, LeapKnowledge};

@@ -41,7 +41,8 @@ pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{Discipline, UpdateSummary};
 pub use event::{DisciplineEvent, Interference, LeapOutcome, StepEvidence, StepRefusal};
 pub use leap::{
-    KnownLeap, LeapKnowledge, LeapMode, LeapTable, LeapTableError, parse_leap_seconds_list, parse_tzif,
+    KnownLeap, LeapKnowledge, LeapMode, LeapTable, LeapTableError, parse_leap_seconds_list,
+    parse_leap_seconds_list_unchecked, parse_tzif, write_leap_seconds_list,
 };
 pub use manual::{MANUAL_ENTRIES_MAX, ManualCorrection, ManualEntry};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};

@@ -184,6 +184,7 @@ fn print_kernel_state() {
             synchronized: state.synchronized,
             frequency_ppm: state.frequency.as_ppm(),
             max_error: state.max_error,
+            tai_offset: state.tai_offset,
         },
         Err(error) => Event::Failed { message: format!("the kernel's state cannot be read: {error}") },
     }

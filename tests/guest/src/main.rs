@@ -17,6 +17,7 @@ mod forger;
 mod inside;
 mod installation;
 mod lab;
+mod leaping;
 mod pki;
 mod probe;
 mod report;

@@ -13,6 +13,11 @@ const ANSWER_WAIT: Duration = Duration::from_millis(200);
 
 /// Starts to answer on `address`, for as long as the process lives.
 pub(crate) fn serve(address: SocketAddr) -> Result<()> {
+    serve_time(address, now_nanos)
+}
+
+/// The same with another clock: nanoseconds since 1970.
+pub(crate) fn serve_time(address: SocketAddr, clock: impl Fn() -> i128 + Send + 'static) -> Result<()> {
     let socket = UdpSocket::bind(address).with_context(|| format!("the probe cannot listen on {address}"))?;
     thread::spawn(move || {
         let mut question = [0; 8];
@@ -20,7 +25,7 @@ pub(crate) fn serve(address: SocketAddr) -> Result<()> {
             if let Ok((8, from)) = socket.recv_from(&mut question) {
                 let mut answer = [0; 24];
                 answer[..8].copy_from_slice(&question);
-                answer[8..].copy_from_slice(&now_nanos().to_be_bytes());
+                answer[8..].copy_from_slice(&clock().to_be_bytes());
                 let _lost = socket.send_to(&answer, from);
             }
         }

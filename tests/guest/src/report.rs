@@ -92,6 +92,8 @@ pub(crate) enum Event {
         frequency_ppm: f64,
         /// Its own bound, in seconds.
         max_error: f64,
+        /// TAI minus UTC, in seconds.
+        tai_offset: i32,
     },
     /// As whom the daemon runs.
     Privileges {

@@ -2,6 +2,7 @@
 
 use crate::forger::{self, Genuine, HIDDEN_SERVER};
 use crate::lab::{self, GUEST_ADDRESS, HOST_ADDRESS, Heard, PROBE, TAPS};
+use crate::leaping::{self, Leaping};
 use crate::report::{Deed, Event, Meddling, Plan, Settled};
 use crate::server::{Daemon, INSIDE_FOLDER, Programs, Server};
 use crate::turncoat::{self, Lie};
@@ -24,6 +25,8 @@ pub(crate) struct Scenario {
     forger: Option<Genuine>,
     /// Instead of the NTS server one without NTS, that lies for a while.
     lie: Option<Lie>,
+    /// Instead of the NTS server one without NTS, in a world that passes a leap second.
+    leaping: Option<Leaping>,
     /// The frequency that the kernel's clock was left with, and that the drift file claims; in ppm.
     wrong_frequency_ppm: Option<f64>,
     /// More of the configuration of our daemon.
@@ -41,6 +44,7 @@ const PLAIN: Scenario = Scenario {
     wrong_by: 0.0,
     forger: None,
     lie: None,
+    leaping: None,
     wrong_frequency_ppm: None,
     more: "",
     deeds: &[],
@@ -57,6 +61,9 @@ enum Expected {
     /// Be within `error_max` seconds of the truth in each of these spans of time, in seconds after the daemon's start; and
     /// the daemon says each of these things.
     Endures { error_max: f64, right: &'static [(f64, f64)], says: &'static [&'static str] },
+    /// Be within `error_max` seconds of the truth before a leap second and after it, from `settle` seconds on until `seconds`
+    /// are over; and the daemon says this, and does not take it for the work of others.
+    Leaps { error_max: f64, settle: f64, seconds: f64, says: &'static str },
     /// Be kept at least as well as by chronyd in another guest, at the same time.
     Rivals { settle: f64, seconds: f64 },
     /// Not move for `seconds`, but for the drift of its oscillator.
@@ -164,12 +171,41 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "leap-system",
+        about: "a leap second known from a list, made by the kernel",
+        wrong_by: -0.3,
+        leaping: Some(Leaping { mode: "system", listed: true, until_right: 0.0 }),
+        expected: leaps("the kernel has made it"),
+        ..PLAIN
+    },
+    Scenario {
+        name: "leap-step",
+        about: "a leap second announced by the server, made by a step of ours",
+        wrong_by: -0.3,
+        leaping: Some(Leaping { mode: "step", listed: false, until_right: 2.0 }),
+        expected: leaps(": the clock is stepped"),
+        ..PLAIN
+    },
+    Scenario {
+        name: "leap-slew",
+        about: "a leap second known from a list, slewed",
+        wrong_by: -0.3,
+        leaping: Some(Leaping { mode: "slew", listed: true, until_right: 16.0 }),
+        expected: leaps("the clock is slewed"),
+        ..PLAIN
+    },
+    Scenario {
         name: "rivals",
         about: "chronyd and ours in two guests at the same time, with the same server: ours is not further off",
         expected: Expected::Rivals { settle: 40.0, seconds: 110.0 },
         ..PLAIN
     },
 ];
+
+/// What is expected around a leap second.
+const fn leaps(says: &'static str) -> Expected {
+    Expected::Leaps { error_max: 2e-3, settle: 10.0, seconds: 50.0, says }
+}
 
 impl Scenario {
     /// Whether the scenario runs when none is named.
@@ -188,9 +224,10 @@ impl Scenario {
         match self.expected {
             Expected::Settles { within, .. } => within + SETTLED_SECONDS,
             Expected::Endures { right, .. } => right.iter().map(|span| span.1).fold(0.0, f64::max),
-            Expected::Stays { seconds } | Expected::Obeys { seconds } | Expected::Rivals { seconds, .. } => {
-                seconds
-            }
+            Expected::Stays { seconds }
+            | Expected::Obeys { seconds }
+            | Expected::Leaps { seconds, .. }
+            | Expected::Rivals { seconds, .. } => seconds,
         }
     }
 
@@ -201,18 +238,24 @@ impl Scenario {
         };
         let state = Path::new(INSIDE_FOLDER).join("state");
         let drift = self.wrong_frequency_ppm.map(|ppm| (state.join("drift"), server::drift_file(ppm)));
+        let list = self.leaping.map(|_| (leap_list(), leaping::list()));
         Plan {
             wrong_by_seconds: self.wrong_by,
             daemon,
             watch_seconds: self.watch_seconds(),
             settled,
             folders: vec![INSIDE_FOLDER.into(), state],
-            files: drift.into_iter().collect(),
+            files: drift.into_iter().chain(list).collect(),
             address: GUEST_ADDRESS,
             frequency_ppm: self.wrong_frequency_ppm,
             deeds: self.deeds.to_vec(),
         }
     }
+}
+
+/// Where the guest has its list of leap seconds.
+fn leap_list() -> std::path::PathBuf {
+    Path::new(INSIDE_FOLDER).join("leap-seconds.list")
 }
 
 /// Finds a scenario by its name.
@@ -228,17 +271,26 @@ pub(crate) fn run(name: &str, folder: &Path) -> Result<bool> {
         return rivals::run(scenario, settle, &programs, folder);
     }
     lab::set_up_network()?;
-    probe::serve(PROBE)?;
+    let outside = scenario.leaping.map(leaping::start).transpose()?;
+    if outside.is_none() {
+        probe::serve(PROBE)?;
+    }
     let pki = pki::make(folder)?;
     let server_address = if scenario.forger.is_some() { HIDDEN_SERVER } else { HOST_ADDRESS };
-    let kind = if scenario.lie.is_some() { Daemon::None } else { scenario.daemon };
+    let is_plain = scenario.lie.is_some() || outside.is_some();
+    let kind = if is_plain { Daemon::None } else { scenario.daemon };
     let _server = Server::start(kind, &programs, server_address, &pki, folder)?;
     scenario.lie.map(turncoat::start).transpose()?;
     let deeds = scenario.forger.map(forger::start).transpose()?;
-    let pki = scenario.lie.is_none().then_some(&pki);
-    let plan = scenario.plan(server::inside(scenario.daemon, &programs, (pki, scenario.more), folder)?);
+    let leaping = scenario.leaping.map(|leaping| leaping::configuration(leaping, &leap_list()));
+    let more = scenario.more.to_owned() + &leaping.unwrap_or_default();
+    let pki = (!is_plain).then_some(&pki);
+    let plan = scenario.plan(server::inside(scenario.daemon, &programs, (pki, &more), folder)?);
     let events = lab::run_guest(&plan, TAPS[0], folder, print_progress)?;
     let mut complaints = judge(scenario, &events);
+    if let (Some(outside), Some(leaping)) = (outside, scenario.leaping) {
+        complaints.extend(outside.judge(leaping));
+    }
     if let Some(deeds) = deeds {
         let (requests, forgeries) =
             (deeds.requests.load(Ordering::Relaxed), deeds.forgeries.load(Ordering::Relaxed));
@@ -269,13 +321,7 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
             _ => None,
         })
         .collect();
-    let errors: Vec<(f64, f64)> = events
-        .iter()
-        .filter_map(|heard| match heard.event {
-            Event::Offset { error, .. } => Some((heard.seconds, error)),
-            _ => None,
-        })
-        .collect();
+    let errors = offsets(events);
     let synchronized = events.iter().rev().find_map(|heard| match heard.event {
         Event::Kernel { synchronized, .. } => Some(synchronized),
         _ => None,
@@ -290,6 +336,10 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         Expected::Endures { error_max, right, says } => {
             complaints.extend(judge_spans(&errors, error_max, right));
             complaints.extend(judge_sayings(events, says));
+        }
+        Expected::Leaps { error_max, settle, seconds, says } => {
+            complaints.extend(judge_leap(scenario, events, error_max, (settle, seconds)));
+            complaints.extend(judge_sayings(events, &[says]));
         }
         // Judged by itself, as there are two.
         Expected::Rivals { .. } => {}
@@ -308,6 +358,44 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// What is wrong around a leap second. The daemon was started a moment after the guest first asked for the time.
+fn judge_leap(
+    scenario: &Scenario,
+    events: &[Heard],
+    error_max: f64,
+    (settle, seconds): (f64, f64),
+) -> Vec<String> {
+    /// From the first question to the daemon's start, on a loaded machine, in seconds.
+    const START_MAX: f64 = 6.0;
+    let leap_at = leaping::LEAPS_AFTER as f64;
+    let until_right = scenario.leaping.map_or(0.0, |leaping| leaping.until_right).max(2.0);
+    let errors: Vec<(f64, f64)> = offsets(events);
+    let spans = [(settle, leap_at - START_MAX), (leap_at + until_right, seconds)];
+    let mut complaints = judge_spans(&errors, error_max, &spans);
+    let blamed =
+        |heard: &&Heard| matches!(&heard.event, Event::Log { line } if line.contains("another program"));
+    if let Some(heard) = events.iter().find(blamed) {
+        complaints.push(format!("others are blamed: {:?}", heard.event));
+    }
+    let tai = events.iter().rev().find_map(|heard| match heard.event {
+        Event::Kernel { tai_offset, .. } => Some(tai_offset),
+        _ => None,
+    });
+    if scenario.leaping.is_some_and(|leaping| leaping.listed) && tai != Some(leaping::TAI_OFFSET) {
+        complaints.push(format!("the kernel says that TAI minus UTC is {tai:?}"));
+    }
+    complaints
+}
+
+/// When the clocks were compared, in seconds after the daemon's start, and what the guest's was off.
+fn offsets(events: &[Heard]) -> Vec<(f64, f64)> {
+    let offset = |heard: &Heard| match heard.event {
+        Event::Offset { error, .. } => Some((heard.seconds, error)),
+        _ => None,
+    };
+    events.iter().filter_map(offset).collect()
 }
 
 /// Our daemon steers as somebody who may do that and nothing else.

@@ -16,9 +16,9 @@ pub(crate) struct Lie {
     pub(crate) by: f64,
 }
 
-const HEADER_OCTETS: usize = 48;
+pub(crate) const HEADER_OCTETS: usize = 48;
 /// From 1900 to 1970.
-const UNIX_SECONDS: i128 = 2_208_988_800;
+pub(crate) const UNIX_SECONDS: i128 = 2_208_988_800;
 
 /// Starts to serve, for as long as the process lives.
 pub(crate) fn start(lie: Lie) -> Result<()> {
@@ -31,26 +31,32 @@ pub(crate) fn start(lie: Lie) -> Result<()> {
             let age = first.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
             let by = if (lie.from..lie.until).contains(&age) { lie.by } else { 0.0 };
             if octets >= HEADER_OCTETS {
-                let _lost = socket.send_to(&answer(&request, received, by), from);
+                #[expect(clippy::cast_possible_truncation, reason = "some thousand seconds, in nanoseconds")]
+                let lie = (by * 1e9) as i128;
+                let clock = || now_nanos() + lie;
+                let _lost = socket.send_to(&answer(&request, received + lie, 0, clock), from);
             }
         }
     });
     Ok(())
 }
 
-/// The answer of a primary server whose clock is wrong by so many seconds. RFC 5905 §7.3.
-fn answer(request: &[u8], received: i128, by: f64) -> [u8; HEADER_OCTETS] {
-    #[expect(clippy::cast_possible_truncation, reason = "some thousand seconds, in nanoseconds")]
-    let lie = (by * 1e9) as i128;
+/// The answer of a primary server with such a clock, and that leap indicator. RFC 5905 §7.3.
+pub(crate) fn answer(
+    request: &[u8],
+    received: i128,
+    leap: u8,
+    clock: impl Fn() -> i128,
+) -> [u8; HEADER_OCTETS] {
     let mut packet = [0; HEADER_OCTETS];
-    // No leap second, the request's version, mode 4; stratum 1; precision 2⁻²⁰ s; the least dispersion.
-    packet[0] = (request[0] & 0o070) | 4;
+    // The request's version, mode 4; stratum 1; precision 2⁻²⁰ s; the least dispersion.
+    packet[0] = leap << 6 | (request[0] & 0o070) | 4;
     (packet[1], packet[2], packet[3], packet[11]) = (1, request[2], (-20_i8).to_be_bytes()[0], 1);
     packet[12..16].copy_from_slice(b"LOCL");
-    packet[16..24].copy_from_slice(&timestamp(received + lie));
+    packet[16..24].copy_from_slice(&timestamp(received));
     packet[24..32].copy_from_slice(&request[40..48]);
-    packet[32..40].copy_from_slice(&timestamp(received + lie));
-    packet[40..48].copy_from_slice(&timestamp(now_nanos() + lie));
+    packet[32..40].copy_from_slice(&timestamp(received));
+    packet[40..48].copy_from_slice(&timestamp(clock()));
     packet
 }
 
@@ -69,8 +75,8 @@ mod tests {
         let mut request = [0; HEADER_OCTETS];
         request[0] = 0o043;
         request[40..48].copy_from_slice(b"transmit");
-        let packet = answer(&request, 0, 2.5);
-        assert_eq!((packet[0], packet[1], &packet[24..32]), (0o044, 1, &b"transmit"[..]));
+        let packet = answer(&request, 2_500_000_000, 1, || 3_000_000_000);
+        assert_eq!((packet[0], packet[1], &packet[24..32]), (0o144, 1, &b"transmit"[..]));
         assert_eq!(packet[32..40], [0x83, 0xaa, 0x7e, 0x82, 0x80, 0, 0, 0]);
     }
 }

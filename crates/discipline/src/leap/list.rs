@@ -13,10 +13,7 @@ use sha1::{Digest, Sha1};
 /// # Errors
 /// When a line has another shape, the digest is missing or does not fit, or the dates are not in order.
 pub fn parse_leap_seconds_list(text: &str) -> Result<LeapTable, LeapTableError> {
-    let mut reader = Reader::default();
-    for (index, line) in text.lines().enumerate() {
-        reader.line(line.trim()).map_err(|reason| LeapTableError::Line { line: index + 1, reason })?;
-    }
+    let reader = Reader::of(text)?;
     let digest = reader.digest.ok_or(LeapTableError::NoDigest)?;
     let mut hash = Sha1::new();
     hash.update(reader.changed.as_bytes());
@@ -26,6 +23,38 @@ pub fn parse_leap_seconds_list(text: &str) -> Result<LeapTable, LeapTableError> 
         return Err(LeapTableError::Digest);
     }
     LeapTable::new(reader.entries, reader.expires)
+}
+
+/// The same for a list that has no digest, as people write them by hand: it may be damaged, or cut off after its expiry.
+///
+/// # Errors
+/// As above, and when it does not say until when it holds.
+pub fn parse_leap_seconds_list_unchecked(text: &str) -> Result<LeapTable, LeapTableError> {
+    let reader = Reader::of(text)?;
+    if reader.digest.is_some() || reader.expires.is_none() {
+        return Err(LeapTableError::NoDigest);
+    }
+    LeapTable::new(reader.entries, reader.expires)
+}
+
+/// Writes a leap-seconds.list of Unix seconds with TAI minus UTC from then on, for those who test daemons with leap seconds of
+/// their own. `expires`: Unix seconds.
+#[must_use]
+pub fn write_leap_seconds_list(entries: &[(i64, i32)], expires: i64) -> String {
+    let [changed, expires] = [entries.last().map_or(0, |(at, _)| *at), expires]
+        .map(|unix| unix.saturating_add(UNIX_EPOCH_SECONDS).to_string());
+    let words: Vec<[String; 2]> = entries
+        .iter()
+        .map(|(at, offset)| [at.saturating_add(UNIX_EPOCH_SECONDS).to_string(), offset.to_string()])
+        .collect();
+    let data: String = words.iter().map(|words| words.concat()).collect();
+    let digest = Sha1::digest([changed.as_str(), &expires, &data].concat());
+    let digest: Vec<String> = digest
+        .chunks_exact(4)
+        .map(|word| word.iter().map(|octet| format!("{octet:02x}")).collect())
+        .collect();
+    let lines: String = words.iter().map(|words| words.join(" ") + "\n").collect();
+    format!("#$ {changed}\n#@ {expires}\n{lines}#h {}\n", digest.join(" "))
 }
 
 #[derive(Default)]
@@ -39,6 +68,14 @@ struct Reader {
 }
 
 impl Reader {
+    fn of(text: &str) -> Result<Self, LeapTableError> {
+        let mut reader = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            reader.line(line.trim()).map_err(|reason| LeapTableError::Line { line: index + 1, reason })?;
+        }
+        Ok(reader)
+    }
+
     fn line(&mut self, line: &str) -> Result<(), &'static str> {
         if let Some(words) = line.strip_prefix("#$") {
             second(words.trim())?;
@@ -111,6 +148,13 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let entries = vec![(63_072_000, 10), (78_796_800, 11), (1_909_094_400, 10)];
+        let table = parse_leap_seconds_list(&write_leap_seconds_list(&entries, 1_924_992_000)).unwrap();
+        assert_eq!(table, LeapTable::new(entries, Some(1_924_992_000)).unwrap());
+    }
+
+    #[test]
     fn a_changed_digit_is_noticed() {
         let changed = LIST.replacen("3692217600", "3692217601", 1);
         assert_eq!(parse_leap_seconds_list(&changed), Err(LeapTableError::Digest));
@@ -120,6 +164,15 @@ mod tests {
         let bare: String =
             LIST.lines().filter(|line| !line.starts_with("#h")).map(|line| format!("{line}\n")).collect();
         assert_eq!(parse_leap_seconds_list(&bare), Err(LeapTableError::NoDigest));
+        let unchecked = parse_leap_seconds_list_unchecked(&bare).unwrap();
+        assert_eq!(Ok(unchecked), parse_leap_seconds_list(LIST));
+        assert_eq!(
+            parse_leap_seconds_list_unchecked(LIST),
+            Err(LeapTableError::NoDigest),
+            "it can be checked"
+        );
+        let endless: String = bare.replace("#@", "#");
+        assert_eq!(parse_leap_seconds_list_unchecked(&endless), Err(LeapTableError::NoDigest));
     }
 
     #[test]

@@ -174,6 +174,9 @@ impl LeapWatch {
     pub(crate) fn tai_offset(&self, date: NtpDate) -> Option<i32> {
         let table = self.table.as_ref()?;
         let unix = date.unix_seconds();
+        // Until the clock has passed a leap second the old offset holds, also in the moment after midnight in which the kernel
+        // has not made it yet: it counts for itself when it does.
+        let unix = self.next().map_or(unix, |known| unix.min(known.leap.midnight - 1));
         let Some(done) = self.done else { return table.tai_offset(unix) };
         let counted = table.tai_offset(unix.max(done.leap.midnight))?;
         let is_listed = table.last_before(done.leap.midnight) == Some(done.leap);

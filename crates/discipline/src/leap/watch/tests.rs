@@ -164,6 +164,7 @@ fn tai_changes_when_the_clock_has_passed_it() {
     let mut watch = LeapWatch { table: Some(table(None)), ..LeapWatch::default() };
     watch.tend(&facts(-100.0));
     assert_eq!(watch.tai_offset(facts(-0.5).date), Some(36));
+    assert_eq!(watch.tai_offset(facts(0.004).date), Some(36), "the kernel is late, and counts for itself");
     watch.step_seen(facts(0.01).now, facts(0.01).date, -1.0);
     assert_eq!(watch.tai_offset(facts(-0.9).date), Some(37), "the second is counted twice");
     assert_eq!(watch.tai_offset(facts(10.0).date), Some(37));
