@@ -119,6 +119,7 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
     if let Some(problem) = snapshot.server.fast_path.as_ref().and_then(|path| path.problems.first()) {
         findings.push((State::Warning, format!("fast path not in use: {problem}")));
     }
+    findings.extend(leap_list(snapshot).map(|text| (State::Warning, text)));
     if snapshot.engine.tracking.synchronized {
         findings.push(size_of_offset(snapshot, expected));
         findings.extend(size_of_bound(snapshot, expected));
@@ -142,6 +143,27 @@ pub(crate) fn interference(snapshot: &Snapshot) -> Option<String> {
         times => format!("{times} times"),
     };
     Some(format!("another program set the clock {times} in the last hour"))
+}
+
+/// A list of leap seconds that ends sooner should have been replaced: new ones come half a year before.
+const LEAP_LIST_SECONDS_MIN: i64 = 30 * 86_400;
+
+/// What is wrong with the list of leap seconds, where one is configured.
+pub(crate) fn leap_list(snapshot: &Snapshot) -> Option<String> {
+    let table = &snapshot.program.leap_table;
+    if table.name.is_none()
+        && let Some(problem) = table.problems.first()
+    {
+        return Some(format!("no list of leap seconds: {problem}"));
+    }
+    let left = snapshot.engine.leap_seconds.list_expires_in_seconds?;
+    match left {
+        ..=0 => Some("the list of leap seconds has expired".to_owned()),
+        1..LEAP_LIST_SECONDS_MIN => {
+            Some(format!("the list of leap seconds expires in {} days", left.div_euclid(86_400)))
+        }
+        _ => None,
+    }
 }
 
 /// ` of +5000s beyond the panic threshold`.
@@ -370,6 +392,33 @@ mod tests {
         let (state, text) = judged(&snapshot);
         assert_eq!(state, State::Warning);
         assert!(text.contains("another program set the clock 2 times in the last hour"), "{text}");
+    }
+
+    #[test]
+    fn a_list_of_leap_seconds_that_expires_is_a_warning_in_time() {
+        let with = |left| {
+            let mut snapshot = good();
+            snapshot.engine.leap_seconds.list_expires_in_seconds = left;
+            judged(&snapshot)
+        };
+        for left in [None, Some(30 * 86_400), Some(i64::MAX)] {
+            assert_eq!(with(left).0, State::Ok, "{left:?}");
+        }
+        let (state, text) = with(Some(30 * 86_400 - 1));
+        assert!(state == State::Warning && text.contains("expires in 29 days"), "{text}");
+        for left in [0, -1, i64::MIN] {
+            let (state, text) = with(Some(left));
+            assert!(state == State::Warning && text.contains("leap seconds has expired"), "{text}");
+        }
+        let mut unreadable = good();
+        unreadable.program.leap_table.problems = vec!["/x: not a list".to_owned()];
+        let (state, text) = judged(&unreadable);
+        assert!(
+            state == State::Warning && text.contains("no list of leap seconds: /x: not a list"),
+            "{text}"
+        );
+        unreadable.program.leap_table.name = Some("time zone right/UTC".to_owned());
+        assert_eq!(judged(&unreadable).0, State::Ok, "another one is in use");
     }
 
     #[test]

@@ -386,7 +386,8 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
         code::MANUAL_DELETE | code::MANUAL => commands::manual(asked.command, asked.payload, snapshot),
         code::SETTIME if snapshot.engine.manual.enabled => commands::set_time(asked.payload),
         code::RTCREPORT | code::WRITERTC | code::TRIMRTC => Answer::Status(Status::NoRtc),
-        code::SMOOTHING | code::SMOOTHTIME | code::SETTIME => Answer::Status(Status::NotEnabled),
+        code::SMOOTHING => reports::smoothing(snapshot),
+        code::SMOOTHTIME | code::SETTIME => Answer::Status(Status::NotEnabled),
         command => commands::execute(command, asked.payload, snapshot),
     }
 }

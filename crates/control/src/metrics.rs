@@ -75,6 +75,7 @@ fn clock(out: &mut Exposition, snapshot: &Snapshot) {
         let set = u8::from(tracking.leap == leap);
         out.sample("leap_status", &[("truechimer_leap_status", name)], set);
     }
+    leap_seconds(out, snapshot);
     let offset = tracking.system_offset_seconds;
     out.gauge("offset_seconds", "What is left to correct; positive: the clock is behind.", offset);
     if let Some(bound) = snapshot.error_bound_seconds() {
@@ -94,6 +95,30 @@ fn clock(out: &mut Exposition, snapshot: &Snapshot) {
         "unauthenticated_sources_in_use",
         "Unauthenticated sources that move the clock.",
         unauthenticated,
+    );
+}
+
+fn leap_seconds(out: &mut Exposition, snapshot: &Snapshot) {
+    let leap = &snapshot.engine.leap_seconds;
+    if let Some(seconds) = leap.tai_offset_seconds {
+        out.gauge("tai_offset_seconds", "TAI minus UTC.", seconds.into());
+    }
+    // What is not known has no sample: a date of 1970 would be a lie.
+    #[expect(clippy::cast_precision_loss, reason = "a date needs far fewer than 53 bits")]
+    if let Some(next) = leap.next {
+        let at = next.unix_seconds as f64;
+        out.gauge("leap_second_next_seconds", "Unix time at which the next leap second has passed.", at);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a date needs far fewer than 53 bits")]
+    if let Some(expires) = leap.list_expires_unix_seconds {
+        let help = "Unix time from which on the list of leap seconds may lack some.";
+        out.gauge("leap_list_expires_seconds", help, expires as f64);
+    }
+    let problems = count(snapshot.program.leap_table.problems.len());
+    out.gauge(
+        "leap_list_problems",
+        "Lists of leap seconds that are configured and cannot be used.",
+        problems,
     );
 }
 
@@ -318,7 +343,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chime_engine::{AuthenticationReport, EstablishmentReport};
+    use chime_engine::{AuthenticationReport, EstablishmentReport, LeapSecondReport};
 
     fn snapshot() -> Snapshot {
         let source = SourceReport {
@@ -345,6 +370,10 @@ mod tests {
             ..EstablishmentReport::default()
         }];
         snapshot.server.responses.insert("nts_time".to_owned(), 7);
+        let leap = &mut snapshot.engine.leap_seconds;
+        leap.tai_offset_seconds = Some(37);
+        leap.next = Some(LeapSecondReport { unix_seconds: 1_893_456_000, insert: true, listed: true });
+        leap.list_expires_unix_seconds = Some(1_893_400_000);
         snapshot
     }
 
@@ -360,6 +389,10 @@ mod tests {
             r#"truechimer_server_requests_total{result="answered",kind="nts_time"} 7"#,
             r#"truechimer_leap_status{truechimer_leap_status="unsynchronized"} 1"#,
             "# UNIT truechimer_offset_seconds seconds",
+            "truechimer_tai_offset_seconds 37.0",
+            "truechimer_leap_second_next_seconds 1893456000.0",
+            "truechimer_leap_list_expires_seconds 1893400000.0",
+            "truechimer_leap_list_problems 0.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
         }

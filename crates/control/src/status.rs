@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use chime_engine::{AuthenticationMode, AuthenticationPolicy, SourceKind, SourceReport};
 
-use crate::check::{REPORT_AGE_MAX, interference, usable_sources, wanted};
-use crate::text::number::{human, human_age};
+use crate::check::{REPORT_AGE_MAX, interference, leap_list, usable_sources, wanted};
+use crate::text::number::{date, human, human_age};
 use crate::text::{mode_letters, sign};
 use crate::{Names, Paint, Snapshot, visible};
 
@@ -20,6 +20,9 @@ pub fn status(snapshot: &Snapshot, paint: Paint, width: usize) -> String {
         ("Sources", source_counts(snapshot)),
     ] {
         let _ = writeln!(out, "{} {text}", paint.strong(&format!("{label:<14}")));
+    }
+    if let Some(leap) = leap_second(snapshot) {
+        let _ = writeln!(out, "{} {leap}", paint.strong(&format!("{:<14}", "Leap second")));
     }
     if let Some(served) = served(snapshot) {
         let _ = writeln!(out, "{} {served}", paint.strong(&format!("{:<14}", "Served")));
@@ -44,6 +47,16 @@ pub fn status(snapshot: &Snapshot, paint: Paint, width: usize) -> String {
     out
 }
 
+/// The next leap second, as far as one is known; nothing otherwise.
+fn leap_second(snapshot: &Snapshot) -> Option<String> {
+    let next = snapshot.engine.leap_seconds.next?;
+    let what = if next.insert { "inserted before" } else { "left out before" };
+    let who = if next.listed { "by the list" } else { "as the sources announce" };
+    #[expect(clippy::cast_precision_loss, reason = "a date needs far fewer than 53 bits")]
+    let at = date(next.unix_seconds as f64);
+    Some(format!("{what} {at} UTC, {who}; mode {}", snapshot.engine.leap_seconds.mode))
+}
+
 /// What an operator should look at, one sentence each.
 #[must_use]
 pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
@@ -63,6 +76,7 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
     if let Some(text) = interference(snapshot) {
         found.push(format!("{text}: the daemon's log says what was done and who may have done it"));
     }
+    found.extend(leap_list(snapshot));
     if engine.sources.is_empty() {
         found.push("no sources are configured".to_owned());
     }
@@ -254,7 +268,7 @@ fn wrapped(text: &str, paint: Paint, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chime_engine::{AuthenticationReport, EstablishmentReport};
+    use chime_engine::{AuthenticationReport, EstablishmentReport, LeapSecondReport};
 
     fn source(name: &str, state: char, mode: AuthenticationMode) -> SourceReport {
         SourceReport {
@@ -306,6 +320,19 @@ Sources        3 in all, 3 reachable, 2 usable, 2 must agree
   ? ntp.example.com                     -   120us behind +/-  8.0ms,   12s ago
 "
         );
+    }
+
+    #[test]
+    fn a_leap_second_to_come_and_an_old_list_are_shown() {
+        let mut snapshot = snapshot();
+        let leap = &mut snapshot.engine.leap_seconds;
+        leap.mode = "system".to_owned();
+        leap.next = Some(LeapSecondReport { unix_seconds: 1_909_094_400, insert: true, listed: true });
+        leap.list_expires_in_seconds = Some(3 * 86_400 + 7);
+        let text = status(&snapshot, Paint::Plain, 100);
+        let line = "Leap second    inserted before Mon Jul 01 00:00:00 2030 UTC, by the list; mode system\n";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("the list of leap seconds expires in 3 days"), "{text}");
     }
 
     #[test]

@@ -652,3 +652,25 @@ fn offsets_and_frequencies_by_hand_have_chronys_sign() {
         matches!(asked(31), Verdict::Command { command: Command::ChangeFrequencyByHand(by), .. } if by == slower)
     );
 }
+
+#[test]
+fn a_smear_of_a_leap_second_is_shown_as_smoothing() {
+    let mut snapshot = Snapshot::default();
+    snapshot.program.smear = Some(chime_control::SmearReport::default());
+    let shown = |snapshot: &Snapshot| {
+        let (kind, status, payload) = ask(snapshot, &request(51, "", 52));
+        assert_eq!((kind, status, payload.len()), (13, 0, 24));
+        let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four octets"));
+        (word(0), number(word(4)), number(word(8)), number(word(20)))
+    };
+    assert_eq!(shown(&snapshot), (2, 0.0, 0.0, 0.0), "leap seconds only, and none is near");
+    snapshot.program.smear = Some(chime_control::SmearReport {
+        active: true,
+        offset_seconds: -0.25,
+        rate: -16e-6,
+        remaining_seconds: 43_200.0,
+    });
+    let (flags, offset, frequency, remaining) = shown(&snapshot);
+    assert_eq!((flags, offset, remaining), (3, -0.25, 43_200.0));
+    assert!((frequency + 16.0).abs() < 1e-5, "{frequency}");
+}

@@ -128,16 +128,10 @@ pub struct LeapSecondsReport {
     pub listed: bool,
     /// From when on that may lack some; Unix seconds, none when it does not say.
     pub list_expires_unix_seconds: Option<i64>,
+    /// How long that is from the time of the report, in seconds; negative: it has come.
+    pub list_expires_in_seconds: Option<i64>,
     /// Whether the clock follows sources that smear leap seconds.
     pub follows_smeared: bool,
-}
-
-impl LeapSecondsReport {
-    /// Whether the list of leap seconds is too old at a date, Unix seconds.
-    #[must_use]
-    pub fn is_list_expired(&self, unix_seconds: f64) -> bool {
-        self.list_expires_unix_seconds.is_some_and(|expires| unix_seconds >= expires as f64)
-    }
 }
 
 /// One leap second.

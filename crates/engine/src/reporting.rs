@@ -122,6 +122,10 @@ impl Engine {
             tai_offset_seconds: status.tai_offset,
             listed: status.table.is_some(),
             list_expires_unix_seconds: status.table.flatten(),
+            list_expires_in_seconds: status
+                .table
+                .flatten()
+                .map(|at| at.saturating_sub(now.system.unix_seconds())),
             follows_smeared: status.follows_smeared,
         }
     }

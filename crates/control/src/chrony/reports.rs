@@ -305,6 +305,19 @@ fn client(out: &mut Payload, client: &ClientReport) {
         .age(None);
 }
 
+/// What is smoothed here is leap seconds, and nothing else.
+pub(super) fn smoothing(snapshot: &Snapshot) -> Answer {
+    const ACTIVE: u32 = 1;
+    const LEAP_SECONDS_ONLY: u32 = 2;
+    let Some(smear) = &snapshot.program.smear else { return Answer::Status(Status::NotEnabled) };
+    report(13, |out| {
+        out.word(LEAP_SECONDS_ONLY | if smear.active { ACTIVE } else { 0 });
+        // The rate does not change but in steps: no wander. What is shown is of now.
+        out.float(smear.offset_seconds).float(smear.rate * 1e6).float(0.0);
+        out.float(0.0).float(smear.remaining_seconds);
+    })
+}
+
 /// An average interval in log2 seconds.
 fn rate(log2: Option<f32>) -> i8 {
     #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
