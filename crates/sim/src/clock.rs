@@ -1,8 +1,8 @@
 //! A computer's clock: an oscillator that is a little wrong and wanders, and the kernel's steering on top of it.
 
 use crate::Chance;
-use chime_discipline::{ClockCommand, ClockFailure};
-use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
+use chime_discipline::{ClockCommand, ClockFailure, Leap};
+use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
 use serde::Deserialize;
 
 /// Seconds on the monotonic clock at the start of the world: the machine booted a while ago.
@@ -41,6 +41,8 @@ pub struct SimulatedClock {
     stamp_noise: f64,
     permitted: bool,
     steps: Vec<f64>,
+    /// The leap second that the kernel was told to make.
+    armed: Leap,
 }
 
 impl SimulatedClock {
@@ -62,6 +64,7 @@ impl SimulatedClock {
             stamp_noise: 0.0,
             permitted: true,
             steps: Vec::new(),
+            armed: Leap::NoWarning,
         }
     }
 
@@ -191,7 +194,8 @@ impl SimulatedClock {
                 self.steps.push(by.as_secs_f64());
             }
             ClockCommand::SetFrequency { frequency } => self.frequency = frequency.as_ratio(),
-            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
+            ClockCommand::SetStatus { leap, .. } => self.armed = leap,
+            ClockCommand::SetTaiOffset { .. } => {}
         }
         Ok(command)
     }
@@ -204,6 +208,25 @@ impl SimulatedClock {
     /// Another process steps the clock.
     pub fn step_by_another_process(&mut self, by: f64) {
         self.error += by;
+    }
+
+    /// Another process sets the frequency.
+    pub fn retune_by_another_process(&mut self, frequency: Frequency) {
+        self.frequency = frequency.as_ratio();
+    }
+
+    /// True time passes a leap second now: by `step` seconds, -1 for one that is inserted. The kernel makes it too if it was
+    /// told to; gives by how much it has moved the clock then.
+    pub fn pass_leap_second(&mut self, step: i64) -> Option<NtpDuration> {
+        let by = NtpDuration::from_seconds(step);
+        self.start = self.start + by;
+        let wanted = if step < 0 { Leap::Insert } else { Leap::Delete };
+        if self.armed == wanted {
+            self.armed = Leap::NoWarning;
+            return Some(by);
+        }
+        self.error -= step as f64;
+        None
     }
 
     /// The machine sleeps: neither oscillator nor monotonic clock run, and the system clock is set from a

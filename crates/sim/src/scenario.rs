@@ -5,6 +5,7 @@ use crate::{
     Action, Adversary, Burst, Chance, Lie, Limits, Outcome, Path, SimulatedClock, SimulatedServer, Sine,
     World,
 };
+use chime_discipline::LeapMode;
 use chime_engine::{AuthenticationPolicy, Config, Engine, SourceConfig};
 use chime_time::{NtpDate, NtpDuration, PollExponent, Precision};
 use chime_wire::LeapIndicator;
@@ -12,6 +13,9 @@ use std::ops::Range;
 
 /// Where worlds start when nothing else is said: an ordinary day in 2026, Unix seconds.
 pub const START_UNIX_SECONDS: i64 = 1_795_187_154;
+
+/// 1 January 2027, 00:00 UTC, for worlds with a leap second.
+const MIDNIGHT_UNIX_SECONDS: i64 = 1_798_761_600;
 
 /// Seconds, for readable scenarios.
 #[must_use]
@@ -84,6 +88,7 @@ pub(crate) struct ClientPlan {
     pub(crate) poll_max: Option<PollExponent>,
     pub(crate) iburst: Option<bool>,
     pub(crate) minimum_agreeing_sources: Option<usize>,
+    pub(crate) leap_mode: Option<LeapMode>,
 }
 
 impl Scenario {
@@ -214,6 +219,23 @@ impl Scenario {
         self
     }
 
+    /// All pass a leap second at `time`, seconds, the end of the year 2026: announced by the servers from the start, and passed
+    /// by the client in this way.
+    #[must_use]
+    pub fn leap_second(mut self, time: f64, insert: bool, mode: Option<LeapMode>) -> Self {
+        self.start = NtpDate::from_unix(MIDNIGHT_UNIX_SECONDS, 0) - NtpDuration::from_secs_f64(time);
+        self.leap = if insert { LeapIndicator::Insert } else { LeapIndicator::Delete };
+        self.client.leap_mode = mode.or(self.client.leap_mode);
+        // One that is left out ends a second before midnight.
+        self.start = self.start - NtpDuration::from_seconds(i64::from(!insert));
+        self.at(time, Action::LeapSecond(insert))
+    }
+
+    /// Whether there is a leap second already.
+    pub(crate) fn has_leap_second(&self) -> bool {
+        self.actions.iter().any(|(_, action)| matches!(action, Action::LeapSecond(_)))
+    }
+
     /// Changes the configuration.
     #[must_use]
     pub fn configure(mut self, configure: fn(&mut Config)) -> Self {
@@ -269,6 +291,9 @@ impl Scenario {
         config.known_time.build_unix_seconds = self.start.unix_seconds() - 30 * 86_400;
         if let Some(minimum) = self.client.minimum_agreeing_sources {
             config.discipline.minimum_agreeing_sources = minimum;
+        }
+        if let Some(mode) = self.client.leap_mode {
+            config.discipline.leap_mode = mode;
         }
         if self.clock.resolution > 0.0 {
             config.discipline.precision =

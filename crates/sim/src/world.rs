@@ -10,7 +10,8 @@ use chime_engine::{
     Config, Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request,
     ResolveFailure, SendFailure, Timestamped, Transmit,
 };
-use chime_time::{NtpDate, NtpDuration};
+use chime_time::{Frequency, NtpDate, NtpDuration};
+use chime_wire::LeapIndicator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -50,6 +51,10 @@ pub enum Action {
     Network(bool),
     /// Another process steps the client's clock, seconds; whether the daemon is told at once.
     StepClock(f64, bool),
+    /// Another process sets the clock's frequency, s per s; the daemon hears of it when it next looks.
+    RetuneClock(f64),
+    /// True time passes a leap second, which is inserted or left out, and so do all servers, who announced it until now.
+    LeapSecond(bool),
     /// The oscillator runs faster by so many s per s from now on.
     ChangeOscillator(f64),
     /// The machine sleeps so many seconds and wakes with its clock wrong by as many as the second number says.
@@ -294,6 +299,13 @@ impl World {
                     self.tell(Input::ClockStepped { by: NtpDuration::from_secs_f64(*by) });
                 }
             }
+            Action::RetuneClock(ratio) => {
+                let frequency = Frequency::from_ratio(*ratio);
+                let since = self.clock.read().mono;
+                self.clock.retune_by_another_process(frequency);
+                self.tell(Input::ClockAdjusted { frequency, slew: 0.0, since });
+            }
+            Action::LeapSecond(insert) => self.pass_leap_second(if *insert { -1 } else { 1 }),
             Action::ChangeOscillator(by) => self.clock.change_oscillator(*by),
             Action::Suspend(seconds, rtc_error) => {
                 self.queue.clear();
@@ -315,6 +327,17 @@ impl World {
             Action::Start => self.start_daemon(),
         }
         self.settle();
+    }
+
+    /// Everybody but the client passes a leap second; the client's kernel does if it was told to, and the daemon notices.
+    fn pass_leap_second(&mut self, step: i64) {
+        self.start = self.start + NtpDuration::from_seconds(step);
+        for server in &mut self.servers {
+            server.leap = LeapIndicator::NoWarning;
+        }
+        if let Some(by) = self.clock.pass_leap_second(step) {
+            self.tell(Input::ClockStepped { by });
+        }
     }
 
     /// Tells the daemon, if it runs, what happened now.

@@ -1,6 +1,6 @@
 //! Scenarios in which nobody is hostile: worlds in which the clock must be right, soon and calmly.
 
-use chime_discipline::{DisciplineEvent, Leap};
+use chime_discipline::{DisciplineEvent, Leap, LeapMode};
 use chime_engine::{DiscardReason, Event};
 use chime_sim::{Action, Limits, Manner, Path, Scenario, before, micros, millis, minutes, seconds};
 use chime_time::NtpDate;
@@ -279,4 +279,35 @@ fn a_world_repeats_with_its_seed_and_only_with_it() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).0, run(2).0);
+}
+
+#[test]
+fn a_leap_second_passes_in_each_way_without_a_trace() {
+    // The kernel makes it, a step of ours does, or it is slewed: at 83,333 ppm that takes 12 s, and its rest a while longer.
+    let ways = [(LeapMode::System, 0, 0.0), (LeapMode::Step, 1, 1.0), (LeapMode::Slew, 0, 45.0)];
+    for insert in [true, false] {
+        for (mode, steps, until_right) in ways {
+            let outcomes = Scenario::client_of(3)
+                .jitter(micros(100.0))
+                .leap_second(minutes(90.0), insert, Some(mode))
+                .duration(minutes(150.0))
+                .expect(Limits {
+                    sync_by: minutes(1.0),
+                    offset_max: millis(1.0),
+                    recover_within: seconds(until_right),
+                    containment: 0.99,
+                    steps_max: steps,
+                    ..Limits::default()
+                })
+                .run_seeds(0..5);
+            for outcome in outcomes {
+                assert!(
+                    outcome.said(|event| matches!(event, DisciplineEvent::LeapSecondPassed { .. })),
+                    "{mode:?} {insert}"
+                );
+                let blamed = |event: &DisciplineEvent| matches!(event, DisciplineEvent::Interference(_));
+                assert!(!outcome.said(blamed), "{mode:?} {insert}: nobody interfered");
+            }
+        }
+    }
 }

@@ -41,6 +41,10 @@ enum Deed {
         #[serde(default)]
         noticed: bool,
     },
+    /// Another process sets the clock's frequency, s per s.
+    RetuneClock(f64),
+    /// A leap second: `insert` or `delete`.
+    LeapSecond(LeapName),
     /// The oscillator runs faster by so many s per s.
     FrequencyStep(f64),
     /// The machine sleeps, and its battery-backed clock errs.
@@ -71,6 +75,14 @@ enum Deed {
     Deny(usize),
     /// The server's clock is wrong by so many seconds more.
     ServerOffset { server: usize, by: f64 },
+}
+
+/// What kind of leap second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeapName {
+    Insert,
+    Delete,
 }
 
 /// What somebody on the way can do.
@@ -128,6 +140,9 @@ pub(super) struct Usual<'a> {
     /// When the world ends, seconds.
     pub(super) duration: f64,
 }
+
+/// What a kernel lets its clock's frequency be set to, s per s.
+const RETUNE_MAX: f64 = 0.1;
 
 /// The most times that an event is repeated.
 const REPETITIONS_MAX: usize = 100_000;
@@ -197,6 +212,11 @@ impl Deed {
                 (now(Action::Adversary(Some(adversary))), vec![Action::Adversary(usual.adversary.cloned())])
             }
             Self::StepClock { by, noticed } => (now(Action::StepClock(*by, *noticed)), vec![]),
+            Self::RetuneClock(ratio) if ratio.abs() <= RETUNE_MAX => {
+                (now(Action::RetuneClock(*ratio)), vec![])
+            }
+            Self::RetuneClock(_) => return Err(format!("retune-clock: at most {RETUNE_MAX} s per s")),
+            Self::LeapSecond(name) => (now(Action::LeapSecond(*name == LeapName::Insert)), vec![]),
             Self::FrequencyStep(by) => {
                 (now(Action::ChangeOscillator(*by)), vec![Action::ChangeOscillator(-by)])
             }

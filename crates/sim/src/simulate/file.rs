@@ -3,7 +3,8 @@
 use super::event::{EventTable, Usual};
 use super::span::Span;
 use crate::scenario::{ClientPlan, ServerPlan};
-use crate::{Burst, Direction, Fleet, Lie, Limits, Path, Scenario, Sine};
+use crate::{Action, Burst, Direction, Fleet, Lie, Limits, Path, Scenario, Sine};
+use chime_discipline::LeapMode;
 use chime_time::PollExponent;
 use serde::Deserialize;
 
@@ -123,6 +124,17 @@ struct ClientTable {
     poll_max: Option<i8>,
     iburst: Option<bool>,
     minimum_agreeing_sources: Option<usize>,
+    leap_mode: Option<LeapModeName>,
+}
+
+/// `leap-mode`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeapModeName {
+    System,
+    Step,
+    Slew,
+    Ignore,
 }
 
 /// `[network]`: delays and faults. What is left away stays as it was.
@@ -203,7 +215,13 @@ impl Tables {
         for (index, event) in self.events.iter().enumerate() {
             let actions = event.actions(&usual).map_err(|error| format!("event {}: {error}", index + 1))?;
             for (time, action) in actions {
-                scenario = scenario.at(time, action);
+                scenario = match action {
+                    Action::LeapSecond(_) if scenario.has_leap_second() => {
+                        return Err(format!("event {}: a world has one leap second", index + 1));
+                    }
+                    Action::LeapSecond(insert) => scenario.leap_second(time, insert, None),
+                    other => scenario.at(time, other),
+                };
             }
         }
         let ClockTable { offset, frequency, wander, sines, resolution, stamp_noise } = self.clock;
@@ -300,6 +318,12 @@ impl ClientTable {
             poll_max: self.poll_max.map(PollExponent::new),
             iburst: self.iburst,
             minimum_agreeing_sources: self.minimum_agreeing_sources,
+            leap_mode: self.leap_mode.map(|name| match name {
+                LeapModeName::System => LeapMode::System,
+                LeapModeName::Step => LeapMode::Step,
+                LeapModeName::Slew => LeapMode::Slew,
+                LeapModeName::Ignore => LeapMode::Ignore,
+            }),
         }
     }
 }
