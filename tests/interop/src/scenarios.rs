@@ -8,6 +8,7 @@ mod founding;
 mod garbage;
 mod harness;
 mod keys;
+mod leap;
 mod middle;
 mod modes;
 mod ntp_ctl;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         our_server::SCENARIOS,
         fast_path::SCENARIOS,
         modes::SCENARIOS,
+        leap::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,
         founding::SCENARIOS,

@@ -119,6 +119,11 @@ pub(crate) fn client_of_sources(stage: &Stage, node: &Node, sources: &str) -> Re
     start(stage, node, CLIENT, sources)
 }
 
+/// The same by another name, for a second one on the same stage.
+pub(crate) fn another_client(stage: &Stage, node: &Node, name: &str, sources: &str) -> Result<Chimed> {
+    start(stage, node, name, sources)
+}
+
 fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
     start_as(stage, node, name, SINGLE, text)
 }
