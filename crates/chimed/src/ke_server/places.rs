@@ -27,6 +27,8 @@ struct Place {
     connection: Connection,
     listener: usize,
     arrival: u64,
+    /// The one under which it is found: that of the connection may have changed in the turn in which it ended.
+    deadline: MonoTime,
 }
 
 impl Places {
@@ -39,9 +41,10 @@ impl Places {
         self.arrivals += 1;
         self.counts.resize(self.counts.len().max(listener + 1), 0);
         self.counts[listener] += 1;
-        self.deadlines.insert((connection.deadline(), slot));
+        let deadline = connection.deadline();
+        self.deadlines.insert((deadline, slot));
         self.unanswered.insert((listener, self.arrivals, slot));
-        self.slots[slot] = Some(Place { connection, listener, arrival: self.arrivals });
+        self.slots[slot] = Some(Place { connection, listener, arrival: self.arrivals, deadline });
         slot
     }
 
@@ -67,26 +70,27 @@ impl Places {
         go_on: impl FnOnce(&mut Connection) -> Fate,
     ) -> Option<&Connection> {
         let place = self.slots.get_mut(slot)?.as_mut()?;
-        let (deadline, age) = (place.connection.deadline(), (place.listener, place.arrival, slot));
         if go_on(&mut place.connection) == Fate::Close {
             self.remove(slot);
             return None;
         }
-        let place = self.slots.get(slot)?.as_ref()?;
+        let place = self.slots.get_mut(slot)?.as_mut()?;
         if place.connection.is_answered() {
-            self.unanswered.remove(&age);
+            self.unanswered.remove(&(place.listener, place.arrival, slot));
         }
-        if place.connection.deadline() != deadline {
-            self.deadlines.remove(&(deadline, slot));
-            self.deadlines.insert((place.connection.deadline(), slot));
+        let deadline = place.connection.deadline();
+        if place.deadline != deadline {
+            self.deadlines.remove(&(place.deadline, slot));
+            self.deadlines.insert((deadline, slot));
+            place.deadline = deadline;
         }
         Some(&place.connection)
     }
 
     /// Lets a connection go.
     pub(super) fn remove(&mut self, slot: usize) -> Option<Connection> {
-        let Place { connection, listener, arrival } = self.slots.get_mut(slot)?.take()?;
-        self.deadlines.remove(&(connection.deadline(), slot));
+        let Place { connection, listener, arrival, deadline } = self.slots.get_mut(slot)?.take()?;
+        self.deadlines.remove(&(deadline, slot));
         self.unanswered.remove(&(listener, arrival, slot));
         self.counts[listener] -= 1;
         self.free.push(slot);
