@@ -286,21 +286,26 @@ mod tests {
         assert_eq!(shown(&["allow ::/0", "deny ::/1"]), ["8000::/1"]);
     }
 
+    /// Few enough addresses for rules to meet them, and each other.
+    fn address() -> impl Strategy<Value = IpAddr> {
+        any::<[u8; 2]>().prop_map(|[a, b]| IpAddr::from([a & 3, b, 0, 0]))
+    }
+
+    fn rules() -> impl Strategy<Value = Vec<AccessRule>> {
+        let rule = (any::<bool>(), address(), 0u8..=32).prop_map(|(allow, address, prefix)| AccessRule {
+            allow,
+            all: false,
+            subnet: Subnet::new(address, prefix).ok(),
+        });
+        prop::collection::vec(rule, 0..12)
+    }
+
     proptest! {
         #[test]
         fn the_prefixes_hold_exactly_those_who_are_let_in(
-            rules in prop::collection::vec((any::<bool>(), any::<[u8; 2]>(), 0u8..=32), 0..12), address in any::<[u8; 2]>()
+            rules in rules(), address in address()
         ) {
-            let rules: Vec<AccessRule> = rules
-                .into_iter()
-                .map(|(allow, [a, b], prefix)| AccessRule {
-                    allow,
-                    all: false,
-                    subnet: Subnet::new(IpAddr::from([a & 3, b, 0, 0]), prefix).ok(),
-                })
-                .collect();
             let list = AccessList::from_rules(&rules);
-            let address = IpAddr::from([address[0] & 3, address[1], 0, 0]);
             let holding = list.allowed().iter().filter(|range| range.covers(&Subnet::host(address))).count();
             prop_assert_eq!(holding, usize::from(list.check(address) == Access::Allow));
         }
@@ -308,17 +313,8 @@ mod tests {
         /// The table agrees with the definition: among all rules that hold the address, the longest, then the last.
         #[test]
         fn the_table_is_a_longest_prefix_match(
-            rules in prop::collection::vec((any::<bool>(), any::<[u8; 2]>(), 0u8..=32), 0..12), address in any::<[u8; 2]>()
+            rules in rules(), address in address()
         ) {
-            let rules: Vec<AccessRule> = rules
-                .into_iter()
-                .map(|(allow, [a, b], prefix)| AccessRule {
-                    allow,
-                    all: false,
-                    subnet: Subnet::new(IpAddr::from([a & 3, b, 0, 0]), prefix).ok(),
-                })
-                .collect();
-            let address = IpAddr::from([address[0] & 3, address[1], 0, 0]);
             let by_definition = rules
                 .iter()
                 .filter(|rule| rule.subnet.is_some_and(|subnet| subnet.covers(&Subnet::host(address))))

@@ -23,16 +23,16 @@ impl PidFile {
         (path != Path::new("/")).then_some(path)
     }
 
-    /// Writes it, unless it holds the number of a process that lives.
+    /// Writes it for `program`, unless it holds the number of a process that lives.
     ///
     /// # Errors
     /// When there is one, or the file cannot be written.
-    pub fn claim(path: PathBuf) -> Result<Self> {
+    pub fn claim(program: &str, path: PathBuf) -> Result<Self> {
         let other = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
         if let Some(pid) =
             other.filter(|pid| *pid != std::process::id() && Path::new(&format!("/proc/{pid}")).exists())
         {
-            bail!("Another chronyd may already be running (pid={pid}), check {}", path.display());
+            bail!("Another {program} may already be running (pid={pid}), check {}", path.display());
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)
@@ -185,15 +185,16 @@ mod tests {
     fn the_number_of_a_living_process_is_respected_and_that_of_a_dead_one_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("made/chronyd.pid");
-        let pid_file = PidFile::claim(path.clone()).expect("nobody is there");
+        let pid_file = PidFile::claim("chronyd", path.clone()).expect("nobody is there");
         assert_eq!(fs::read_to_string(&path).expect("it is there"), format!("{}\n", std::process::id()));
         drop(pid_file);
         assert!(!path.exists());
         fs::write(&path, "1\n").expect("it can be written");
-        let refused = PidFile::claim(path.clone()).expect_err("process 1 always lives").to_string();
+        let refused =
+            PidFile::claim("chronyd", path.clone()).expect_err("process 1 always lives").to_string();
         assert!(refused.starts_with("Another chronyd may already be running (pid=1)"), "{refused}");
         fs::write(&path, "4194305\n").expect("it can be written");
-        assert!(PidFile::claim(path).is_ok(), "there is no such number");
+        assert!(PidFile::claim("chronyd", path).is_ok(), "there is no such number");
         let mut model = Model::default();
         assert_eq!(PidFile::place(&model, "/x"), Some(PathBuf::from("/x")));
         model.chrony.pid_file = Some(PathBuf::from("/"));

@@ -98,7 +98,7 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
         return measure(&daemon_options, options, &model);
     }
     let pid_file = match files::PidFile::place(&model, PID_FILE) {
-        Some(path) => Some(files::PidFile::claim(path)?),
+        Some(path) => Some(files::PidFile::claim("chronyd", path)?),
         None => None,
     };
     let ready = || {

@@ -84,7 +84,7 @@ fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> 
         return measure(&daemon_options, &model);
     }
     let pid_file = options.pid_file.clone().or_else(|| model.chrony.pid_file.clone());
-    let pid_file = pid_file.map(PidFile::claim).transpose()?;
+    let pid_file = pid_file.map(|path| PidFile::claim("ntpd", path)).transpose()?;
     let opened = lines_of_servers(&model);
     let ready = || {
         opened.iter().for_each(|line| info!("{line}"));
