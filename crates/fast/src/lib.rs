@@ -2,7 +2,7 @@
 //!
 //! Owns which requests the program answers, its instructions, and the octets of its maps. Answers are those of
 //! [`chime_server::Responder`], octet for octet; whatever is not quite ordinary is left to the sockets, where that
-//! decides. Loads nothing and calls nobody: `sys` talks to the kernel. Start at [`build`], [`services`] and
+//! decides. Loads nothing and calls nobody: `sys` talks to the kernel. Start at [`build`], [`services()`] and
 //! [`TimeSlot`].
 #![forbid(unsafe_code)]
 
