@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// From the start to the first count: the first polls are quick ones.
-const SETTLING: Duration = Duration::from_secs(40);
+/// From the start to the first count: the first polls are quick ones, and after a minute the clock's frequency is saved.
+const SETTLING: Duration = Duration::from_secs(100);
 /// Two polls of 64 s.
 const WATCHED: Duration = Duration::from_secs(128);
 
