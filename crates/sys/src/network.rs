@@ -4,6 +4,7 @@
 
 use crate::address::socklen;
 use crate::descriptor::{check, check_octets, socket, zeroed};
+use crate::network_card::with_data;
 use nix::net::if_::InterfaceFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -57,18 +58,7 @@ pub fn driver_of(interface: &str) -> io::Result<String> {
     // `struct ethtool_drvinfo`: the command, four texts of 32 octets, 12 reserved octets, five numbers.
     let mut information = [0u32; 49];
     information[0] = GET_DRIVER_INFORMATION;
-    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    // SAFETY: ifreq is plain old data, for which all zeroes is a valid value.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, octet) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = octet.cast_signed() as _;
-    }
-    request.ifr_ifru.ifru_data = information.as_mut_ptr().cast();
-    // SAFETY: the request has a name that ends with a zero, and points to as much memory as the command in it writes.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })?;
+    with_data(interface, &mut information, libc::SIOCETHTOOL)?;
     let octets: Vec<u8> = information.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let name = octets[NAME].split(|octet| *octet == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())

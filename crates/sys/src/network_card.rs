@@ -196,7 +196,7 @@ pub fn link_speed(name: &str) -> Option<u32> {
 }
 
 /// Asks something about an interface that is answered in `data`, a structure of the kernel's.
-fn with_data<T>(name: &str, data: &mut T, command: libc::c_ulong) -> io::Result<()> {
+pub(crate) fn with_data<T>(name: &str, data: &mut T, command: libc::c_ulong) -> io::Result<()> {
     let pointer = std::ptr::from_mut(data).cast();
     interface_request(name, |request| request.ifr_ifru.ifru_data = pointer, command).map(drop)
 }
