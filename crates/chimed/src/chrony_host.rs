@@ -5,7 +5,7 @@ use crate::desks::{Desk, View};
 use crate::runtime_access::RuntimeAccess;
 use crate::time_plane::{PlaneCommand, TypedTime};
 use chime_control::Snapshot;
-use chime_control::chrony::{self, Outcome, Permission, Table, Verdict};
+use chime_control::chrony::{self, OpenReports, Outcome, Permission, Table, Verdict};
 use chime_engine::{Command, NTP_PORT, SourceMatch};
 use chime_server::AccessRule;
 use chime_sys::poll::Interest;
@@ -38,6 +38,7 @@ pub struct Sockets {
     unix: Option<(PathBuf, Arc<UnixDatagram>)>,
     udp: Vec<UdpSocket>,
     rules: Vec<AccessRule>,
+    open: OpenReports,
 }
 
 /// Where sockets are wanted, and who is answered.
@@ -49,6 +50,8 @@ pub struct Wish<'a> {
     pub listen: &'a [SocketAddr],
     /// Who beside this machine is answered over UDP.
     pub rules: &'a [AccessRule],
+    /// What is shown over UDP.
+    pub open: OpenReports,
     /// The only interface for UDP.
     pub interface: Option<&'a str>,
     /// User and group of the Unix socket.
@@ -101,7 +104,7 @@ impl Sockets {
             let socket = UdpSocket::bound_to(*address, &options);
             socket.inspect_err(|error| error!("Could not open command socket on {address} : {error}")).ok()
         });
-        Self { unix, udp: udp.collect(), rules: wish.rules.to_vec() }
+        Self { unix, udp: udp.collect(), rules: wish.rules.to_vec(), open: wish.open }
     }
 
     /// Whether nothing could be opened, or was to be.
@@ -190,7 +193,8 @@ impl ChronyDesk {
             if !self.admits(peer.ip()) {
                 continue;
             }
-            if let Some(reply) = self.answer(&room[..datagram.octets], Permission::OpenReports, view)
+            if let Some(reply) =
+                self.answer(&room[..datagram.octets], Permission::Reports(self.sockets.open), view)
                 && let Err(error) = socket.send_to(&reply, peer, datagram.destination)
             {
                 debug!("a reply to {peer} is lost: {error}");
@@ -210,7 +214,7 @@ impl ChronyDesk {
             return None;
         }
         self.ways.packets.fetch_add(1, Ordering::Relaxed);
-        let with_clients = permission == Permission::Everything && chrony::asks_for_clients(request);
+        let with_clients = chrony::asks_for_clients(request, permission);
         let mut snapshot = view(with_clients);
         // chronyc asks for eight at a time.
         snapshot.clients.sort_by_key(|client| client.address);

@@ -517,6 +517,7 @@ fn open_chronyc(model: &Model, user: Option<privileges::User>) -> chrony_host::S
         path: observability.chrony_socket.as_deref(),
         listen: &observability.chrony_listen,
         rules: &observability.chrony_rules,
+        open: observability.chrony_open,
         interface: observability.chrony_interface.as_deref(),
         owner: user.map(|user| (user.uid, user.gid)),
     })

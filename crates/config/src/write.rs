@@ -564,6 +564,9 @@ impl Writer {
         self.set("chrony-command-rules", &own.chrony_rules, &default.chrony_rules, |rules| {
             access_rules(rules)
         });
+        self.set("chrony-command-open", &own.chrony_open, &default.chrony_open, |reports| {
+            list(reports.iter().map(|report| quoted(report.name())))
+        });
         self.some("chrony-command-interface", own.chrony_interface.as_ref(), |name| quoted(name));
         self.ntpq(&own.ntpq);
         self.set("ntpd-rs-observation-path", &own.ntpd_rs_socket, &default.ntpd_rs_socket, socket);

@@ -316,7 +316,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
         "log tracking rtc",
         "cmdallow gateway.example",
-        "opencommands sources",
         "refclock RTC /dev/rtc:utc",
         "server a extfield F323",
         "server a asymmetry 0.1",
@@ -376,6 +375,20 @@ fn chronyc_is_answered_where_chronyd_answers_it() {
     let closed = observability("cmdport 0\nbindcmdaddress /");
     assert!(closed.chrony_socket.is_none() && closed.chrony_listen.is_empty());
     assert!(errors("bindcmdaddress localhost").contains("neither an IP address nor a path"));
+}
+
+#[test]
+fn the_reports_that_are_open_over_udp_are_those_of_the_last_list() {
+    let names = |text: &str| {
+        let names =
+            model(text).observability.chrony_open.iter().map(|report| report.name()).collect::<Vec<_>>();
+        names.join(" ")
+    };
+    assert_eq!(names(""), "activity manual rtcdata smoothing sourcename sources sourcestats tracking");
+    assert_eq!(names("opencommands sources\nopencommands Tracking clients"), "clients tracking");
+    assert_eq!(names("opencommands"), "");
+    assert!(errors("opencommands trackin").contains("did you mean `tracking`?"));
+    assert!(errors("opencommands makestep").contains("unknown report `makestep`"));
 }
 
 #[test]

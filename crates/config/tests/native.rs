@@ -226,6 +226,7 @@ directory = "/tmp/state"
 metrics-exporter-listen = "off"
 chrony-command-path = "/run/chrony/chronyd.sock"
 chrony-command-listen = ["127.0.0.1:323", "[::1]:323"]
+chrony-command-open = ["clients", "tracking"]
 [synchronization.algorithm]
 step-threshold = 0.5
 step-updates-limit = "unlimited"
@@ -406,6 +407,7 @@ fn wrong_values_say_what_would_be_right() {
         ("[synchronization]\nsingle-step-panic-threshold = -1", "must be at least 0 seconds, or \"inf\""),
         ("[observability]\nobservation-permissions = 666", "write 0o666"),
         ("[observability]\nchrony-command-listen = \"0.0.0.0:323\"", "on this machine only"),
+        ("[observability]\nchrony-command-open = [\"trackin\"]", "did you mean \"tracking\"?"),
         ("[local-clock]\nstratum = 16", "16 is out of range; give an integer from 1 to 15"),
         ("[[source]]\nmode = \"nts\"\naddress = \"a\"\nsystem-cas = false", "nothing is trusted here"),
         (

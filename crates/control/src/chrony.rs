@@ -6,6 +6,7 @@
 
 mod commands;
 mod encode;
+mod open;
 mod reports;
 
 use chime_discipline::ManualCorrection;
@@ -15,6 +16,8 @@ use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_O
 use std::net::IpAddr;
 
 use crate::Snapshot;
+pub use open::{OpenReport, OpenReports};
+
 use encode::{Address, Payload, address_at, word_at};
 
 /// Room that a request needs; what is longer gets no reply.
@@ -23,10 +26,19 @@ pub const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + 1;
 /// What the way of a request permits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Permission {
-    /// The reports that chrony opens to everybody on the machine: over UDP.
-    OpenReports,
+    /// These reports, and nothing that changes anything: over UDP.
+    Reports(OpenReports),
     /// Everything: over the Unix socket, whose permissions say who gets so far.
     Everything,
+}
+
+impl Permission {
+    fn covers(self, command: u16) -> bool {
+        match self {
+            Self::Reports(open) => open.opens(command),
+            Self::Everything => true,
+        }
+    }
 }
 
 /// What to do about a request.
@@ -267,8 +279,9 @@ pub fn respond(request: &[u8], snapshot: &Snapshot, permission: Permission) -> V
 
 /// Whether a reply to this needs the clients of the server in the snapshot, which are dear to collect.
 #[must_use]
-pub fn asks_for_clients(request: &[u8]) -> bool {
-    CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::CLIENT_ACCESSES)
+pub fn asks_for_clients(request: &[u8], permission: Permission) -> bool {
+    permission.covers(code::CLIENT_ACCESSES)
+        && CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::CLIENT_ACCESSES)
 }
 
 /// Whether this may be a request to set the clock by a time that was typed in, which takes the time plane to answer.
@@ -307,7 +320,7 @@ fn refusal(asked: &CommandRequest<'_>, octets: usize, permission: Permission) ->
     if octets < wanted {
         return Some(Status::BadLength);
     }
-    (permission != Permission::Everything && !is_open(asked.command)).then_some(Status::Unauthorized)
+    (!permission.covers(asked.command)).then_some(Status::Unauthorized)
 }
 
 /// Octets of the shortest request of a command: what it says, and room for its reply; `None` when there is no such
@@ -335,26 +348,6 @@ const fn length_wanted(command: u16) -> Option<usize> {
         68 => 520,
         _ => return None,
     })
-}
-
-/// The commands that chronyd opens to UDP unless configured otherwise.
-const fn is_open(command: u16) -> bool {
-    use code::{
-        ACTIVITY, MANUAL_LIST, N_SOURCES, NTP_SOURCE_NAME, RTCREPORT, SMOOTHING, SOURCE_DATA, SOURCESTATS,
-        TRACKING,
-    };
-    matches!(
-        command,
-        ACTIVITY
-            | MANUAL_LIST
-            | N_SOURCES
-            | NTP_SOURCE_NAME
-            | RTCREPORT
-            | SMOOTHING
-            | SOURCE_DATA
-            | SOURCESTATS
-            | TRACKING
-    )
 }
 
 fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> Answer {

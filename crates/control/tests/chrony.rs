@@ -1,7 +1,7 @@
 //! Replies to chronyc against packets recorded between chronyc and chronyd: the request of the recording and a snapshot
 //! with chronyd's numbers must give chronyd's octets.
 
-use chime_control::chrony::{Outcome, Permission, Table, Verdict, Wish, respond};
+use chime_control::chrony::{OpenReport, OpenReports, Outcome, Permission, Table, Verdict, Wish, respond};
 use chime_control::{ClientReport, Snapshot};
 use chime_discipline::ManualCorrection;
 use chime_engine::{
@@ -375,7 +375,7 @@ fn commands_reach_the_engine_from_the_unix_socket_only() {
     assert_eq!(ask(&snapshot, &request(43, "", 28)).1, 1, "the clock is only watched");
     for (command, octets) in [(1, 60), (43, 28), (67, 52), (57, 172), (54, 196), (68, 520), (69, 76)] {
         let Verdict::Reply(reply) =
-            respond(&request(command, "", octets), &snapshot, Permission::OpenReports)
+            respond(&request(command, "", octets), &snapshot, Permission::Reports(OpenReports::default()))
         else {
             panic!("a reply");
         };
@@ -532,9 +532,25 @@ fn housekeeping_is_wished_for_over_the_unix_socket_only() {
         let asking = request(command, "", 28);
         let verdict = respond(&asking, &Snapshot::default(), Permission::Everything);
         assert!(matches!(&verdict, Verdict::Wish { wish: said, .. } if *said == wish), "{verdict:?}");
-        let refused = respond(&asking, &Snapshot::default(), Permission::OpenReports);
+        let refused = respond(&asking, &Snapshot::default(), Permission::Reports(OpenReports::default()));
         assert!(matches!(&refused, Verdict::Reply(reply) if reply[9] == 2), "{refused:?}");
     }
+}
+
+#[test]
+fn a_report_is_shown_over_udp_where_it_is_open() {
+    let status = |command, octets, open: OpenReports| {
+        let asking = request(command, "", octets);
+        match respond(&asking, &of_source(source()), Permission::Reports(open)) {
+            Verdict::Reply(reply) => reply[9],
+            other => panic!("{command}: {other:?}"),
+        }
+    };
+    let only_clients: OpenReports = [OpenReport::Clients].into_iter().collect();
+    assert_eq!((status(68, 520, only_clients), status(68, 520, OpenReports::default())), (0, 2));
+    assert_eq!((status(33, 104, only_clients), status(33, 104, OpenReports::default())), (2, 0));
+    // Access checks are read-only, and closed all the same.
+    assert_eq!(status(25, 40, OpenReports::all()), 2);
 }
 
 #[test]
@@ -579,7 +595,7 @@ fn no_reply_is_longer_than_its_request() {
             for octet in request.iter_mut().skip(20) {
                 *octet = if next() < 160 { next() & 3 } else { next() };
             }
-            for permission in [Permission::OpenReports, Permission::Everything] {
+            for permission in [Permission::Reports(OpenReports::all()), Permission::Everything] {
                 match respond(&request, &snapshot, permission) {
                     Verdict::Silence => assert!(!(28..=860).contains(&length), "{command} {length}"),
                     Verdict::Reply(reply) => assert!(reply.len() <= length),

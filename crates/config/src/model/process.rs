@@ -1,5 +1,6 @@
 //! The daemon as a process, and what it shows of itself.
 
+use chime_control::chrony::OpenReports;
 use chime_server::{AccessRule, Subnet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -68,6 +69,8 @@ pub struct Observability {
     pub ntpd_rs_socket_mode: u32,
     /// Who beside this machine is answered over UDP, in the order of the rules; nobody without them.
     pub chrony_rules: Vec<AccessRule>,
+    /// What is shown over UDP.
+    pub chrony_open: OpenReports,
     /// The only interface over which UDP is answered.
     pub chrony_interface: Option<String>,
 }
@@ -109,6 +112,7 @@ impl Default for Observability {
             ntpd_rs_socket: None,
             ntpd_rs_socket_mode: 0o666,
             chrony_rules: Vec::new(),
+            chrony_open: OpenReports::default(),
             chrony_interface: None,
         }
     }

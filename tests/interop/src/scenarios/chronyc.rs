@@ -17,6 +17,7 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.6-shows-what-chime-shows", |stage| shows(stage, Trixie)),
     ("chronyc/4.3-commands-over-the-unix-socket-only", |stage| commands(stage, Bookworm)),
     ("chronyc/4.6-commands-over-the-unix-socket-only", |stage| commands(stage, Trixie)),
+    ("chronyc/4.6-other-reports-are-opened-over-udp", open_reports),
 ];
 
 /// Reports whose text depends on nothing but the state.
@@ -36,6 +37,11 @@ struct Scene {
 }
 
 fn scene(stage: &mut Stage, suite: Suite) -> Result<Scene> {
+    scene_with(stage, suite, "")
+}
+
+/// `observability`: more lines of that table.
+fn scene_with(stage: &mut Stage, suite: Suite, observability: &str) -> Result<Scene> {
     let (one, node) = (stage.node(1)?, stage.node(2)?);
     let server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
     let folder = stage.folder().join("chrony");
@@ -43,7 +49,7 @@ fn scene(stage: &mut Stage, suite: Suite) -> Result<Scene> {
     fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
     let socket = folder.join("chronyd.sock");
     let sources = format!(
-        "chrony-command-path = \"{}\"\nchrony-command-listen = [\"127.0.0.1:323\", \"[::1]:323\"]\n\n\
+        "chrony-command-path = \"{}\"\nchrony-command-listen = [\"127.0.0.1:323\", \"[::1]:323\"]\n{observability}\n\n\
          [[source]]\nmode = \"nts\"\naddress = \"server.test\"\ncertificate-authority = \"{}\"\nsystem-cas = false\n\
          poll-interval-limits = {{ min = 4, max = 4 }}\n",
         socket.display(),
@@ -148,5 +154,30 @@ fn commands(stage: &mut Stage, suite: Suite) -> Result<()> {
         let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), command)?;
         ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command:?} over UDP: {text}");
     }
+    Ok(())
+}
+
+fn open_reports(stage: &mut Stage) -> Result<()> {
+    let scene = scene_with(
+        stage,
+        Trixie,
+        "chrony-command-open = [\"authdata\", \"clients\", \"serverstats\", \"sourcename\", \"sources\"]",
+    )?;
+    for (report, word) in [
+        (&["-N", "authdata"][..], "server.test"),
+        (&["-N", "sources"], "^* server.test"),
+        (&["serverstats"], "NTP packets received"),
+        (&["clients"], "Hostname"),
+    ] {
+        let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), report)?;
+        ensure!(succeeded && text.contains(word), "{report:?} over UDP: {text}");
+    }
+    for command in [&["tracking"][..], &["activity"], &["makestep"]] {
+        let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), command)?;
+        ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command:?} over UDP: {text}");
+    }
+    // The Unix socket is as it was.
+    let (succeeded, text) = scene.chronyc(&scene.socket, &["tracking"])?;
+    ensure!(succeeded, "over the socket: {text}");
     Ok(())
 }

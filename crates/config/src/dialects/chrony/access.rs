@@ -1,12 +1,13 @@
-//! Who may use chronyc, and where: `bindcmdaddress`, `cmdport`, `cmdallow`.
+//! Who may use chronyc, and where: `bindcmdaddress`, `cmdport`, `cmdallow`, `opencommands`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use chime_control::chrony::{OpenReport, OpenReports};
 use chime_server::AccessRule;
 
 use super::Reader;
-use super::line::{Fault, Line, Parsed};
+use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::rule;
 use crate::Observability;
 
@@ -22,6 +23,7 @@ pub(super) struct CommandAccess {
     v6: IpAddr,
     socket: Option<PathBuf>,
     rules: Vec<AccessRule>,
+    open: OpenReports,
     pub(super) interface: Option<String>,
 }
 
@@ -33,6 +35,7 @@ impl Default for CommandAccess {
             v6: IpAddr::V6(Ipv6Addr::LOCALHOST),
             socket: Some(PathBuf::from(SOCKET_DEFAULT)),
             rules: Vec::new(),
+            open: OpenReports::default(),
             interface: None,
         }
     }
@@ -47,6 +50,7 @@ impl CommandAccess {
             .map(|address| SocketAddr::new(address, self.port))
             .collect();
         observability.chrony_rules = self.rules;
+        observability.chrony_open = self.open;
         observability.chrony_interface = self.interface;
     }
 }
@@ -75,5 +79,16 @@ pub(super) fn read_rule(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<
     if let Some(rule) = rule(reader, line, allow)? {
         reader.commands.rules.push(rule);
     }
+    Ok(())
+}
+
+/// `opencommands`: the reports that take no Unix socket, instead of the usual ones; without a word none.
+pub(super) fn read_open(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let mut open = Vec::new();
+    while let Some(word) = line.next() {
+        let known = OpenReport::named(&word.folded());
+        open.push(known.ok_or_else(|| unknown(&word, "report", &OpenReport::ALL.map(OpenReport::name)))?);
+    }
+    reader.commands.open = open.into_iter().collect();
     Ok(())
 }

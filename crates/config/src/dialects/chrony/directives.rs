@@ -172,6 +172,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("ntstrustedcerts", trusted_certificates),
+    ("opencommands", access::read_open),
     ("peer", source::read),
     ("pidfile", |reader, line| files::read_path(&mut reader.model.chrony.pid_file, line)),
     ("pool", source::read),

@@ -23,8 +23,6 @@ pub(super) enum Shape {
 const INT: i64 = i32::MAX as i64;
 const PORT: RangeInclusive<i64> = 0..=65_535;
 
-const COMMANDS: &str =
-    "the reports of chronyc are open as chronyd opens them, and its requests are not limited";
 const RTC: &str = "the real-time clock is left to the kernel, which copies the time to it";
 const STAMPS: &str = "packets whose stamps come late are followed up without them";
 const REMOVED: &str = "chrony has dropped it too";
@@ -32,7 +30,7 @@ const REMOVED: &str = "chrony has dropped it too";
 /// Name, arguments, and what is different without it.
 pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
-    ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), COMMANDS),
+    ("cmdratelimit", Shape::Pairs(&["interval", "burst", "leak"]), "requests of chronyc are not limited"),
     ("commandkey", Shape::Words(0), REMOVED),
     ("dscp", Shape::Integer(0..=63, Some(0)), "packets are sent without a DSCP"),
     ("dumponexit", Shape::Flag, REMOVED),
@@ -55,7 +53,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         Shape::Pairs(&["interval", "burst", "leak"]),
         "sessions are limited in number, by address and in all",
     ),
-    ("opencommands", Shape::Words(0), COMMANDS),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
     ("rtcautotrim", Shape::Reals(1), RTC),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chime_control::chrony::OpenReport;
 use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
@@ -10,6 +11,17 @@ use super::values::{
     access_rule, fault, integer, list, one_or_list, socket_address, string, subnet, text, word, wrong_type,
 };
 use crate::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
+
+/// The reports that can be opened to UDP, by name.
+const OPEN_REPORTS: [(&str, OpenReport); OpenReport::ALL.len()] = {
+    let mut named = [("", OpenReport::Tracking); OpenReport::ALL.len()];
+    let mut index = 0;
+    while index < named.len() {
+        named[index] = (OpenReport::ALL[index].name(), OpenReport::ALL[index]);
+        index += 1;
+    }
+    named
+};
 
 /// Keys at the top level.
 pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
@@ -55,6 +67,9 @@ pub(in crate::dialects) fn read_observability(
     }
     if let Some(rules) = table.read("chrony-command-rules", list(access_rule)) {
         observability.chrony_rules = rules;
+    }
+    if let Some(reports) = table.read("chrony-command-open", list(word(&OPEN_REPORTS))) {
+        observability.chrony_open = reports.into_iter().collect();
     }
     let interface = table.read("chrony-command-interface", text);
     observability.chrony_interface = interface.or(observability.chrony_interface.take());
