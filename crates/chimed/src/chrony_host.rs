@@ -7,10 +7,11 @@ use crate::time_plane::{PlaneCommand, TypedTime};
 use chime_control::Snapshot;
 use chime_control::chrony::{self, OpenReports, Outcome, Permission, Table, Verdict};
 use chime_engine::{Command, NTP_PORT, SourceMatch};
-use chime_server::AccessRule;
+use chime_server::{AccessRule, ClientTable, RateDecision};
 use chime_sys::poll::Interest;
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use chime_sys::unix_datagram::UnixDatagram;
+use chime_sys::{clock, random};
 use chime_time::NtpDate;
 use chime_wire::mac::SymmetricKey;
 use std::cell::RefCell;
@@ -63,6 +64,7 @@ pub struct ChronyDesk {
     sockets: Sockets,
     ways: Ways,
     access: RefCell<Lists>,
+    limit: RefCell<Option<ClientTable>>,
 }
 
 /// What the desk can do beside answering.
@@ -73,6 +75,8 @@ pub struct Ways {
     pub packets: Arc<AtomicU64>,
     /// Who gets the time; `None` without a server.
     pub ntp_access: Option<RuntimeAccess>,
+    /// How often others are answered over UDP; `None`: always.
+    pub limit: Option<ClientTable>,
     /// Reads the symmetric keys again; `None` when that failed.
     pub read_keys: Box<dyn Fn() -> Option<Vec<SymmetricKey>> + Send>,
 }
@@ -136,7 +140,8 @@ impl ChronyDesk {
     pub fn new(sockets: Sockets, mut ways: Ways) -> Self {
         let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| ()));
         let access = RefCell::new(Lists { ntp: ways.ntp_access.take(), command });
-        Self { sockets, ways, access }
+        let limit = RefCell::new(ways.limit.take());
+        Self { sockets, ways, access, limit }
     }
 
     fn answer_unix(&self, view: View<'_>) {
@@ -190,7 +195,7 @@ impl ChronyDesk {
                 Err(error) => return note(&error),
             };
             let peer = datagram.from;
-            if !self.admits(peer.ip()) {
+            if !self.admits(peer.ip()) || self.asks_too_often(peer.ip()) {
                 continue;
             }
             if let Some(reply) =
@@ -204,8 +209,20 @@ impl ChronyDesk {
 
     /// This machine, and who is allowed by rules.
     fn admits(&self, peer: IpAddr) -> bool {
-        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&peer)
-            || self.access.borrow().command.admits(peer)
+        is_this_machine(peer) || self.access.borrow().command.admits(peer)
+    }
+
+    /// This machine never does.
+    fn asks_too_often(&self, peer: IpAddr) -> bool {
+        let mut limit = self.limit.borrow_mut();
+        let Some(limit) = limit.as_mut().filter(|_| !is_this_machine(peer)) else { return false };
+        let mut random = |octets: &mut [u8]| {
+            if let Err(error) = random::fill(octets) {
+                debug!("no randomness: {error}; nobody is answered beyond the limit");
+                octets.fill(u8::MAX);
+            }
+        };
+        limit.check(peer, clock::mono_now(), &mut random) != RateDecision::Answer
     }
 
     /// The reply to a request, which has been carried out.
@@ -355,11 +372,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+fn is_this_machine(peer: IpAddr) -> bool {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&peer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::desks;
     use chime_control::Snapshot;
+    use chime_server::RateLimitSettings;
     use std::net::UdpSocket as Client;
     use std::os::unix::net::UnixDatagram as UnixClient;
     use std::sync::mpsc;
@@ -374,7 +396,7 @@ mod tests {
     }
 
     fn ways(tell: impl Fn(PlaneCommand) -> bool + Send + 'static, packets: Arc<AtomicU64>) -> Ways {
-        Ways { tell: Box::new(tell), packets, ntp_access: None, read_keys: Box::new(|| None) }
+        Ways { tell: Box::new(tell), packets, ntp_access: None, limit: None, read_keys: Box::new(|| None) }
     }
 
     fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<PlaneCommand>, Arc<AtomicU64>) {
@@ -443,6 +465,24 @@ mod tests {
         assert!(open.admits(other));
         let denied = desk(&[AccessRule { allow: false, all: true, subnet: None }]);
         assert!(denied.admits(own), "this machine is always let in");
+    }
+
+    #[test]
+    fn others_are_answered_no_more_often_than_the_limit_says() {
+        let desk = |limit: Option<RateLimitSettings>| {
+            let limit = limit.map(|settings| ClientTable::new(8, Some(settings), [1, 2]));
+            let ways = Ways { limit, ..ways(|_| true, Arc::default()) };
+            ChronyDesk::new(Sockets::open(&Wish::default()), ways)
+        };
+        let refused =
+            |desk: &ChronyDesk, peer: IpAddr| (0..100).filter(|_| desk.asks_too_often(peer)).count();
+        let other = IpAddr::from([192, 0, 2, 1]);
+        let hourly =
+            RateLimitSettings { interval: Duration::from_secs(3600), burst: 8, leak: None, kiss: None };
+        let limited = desk(Some(hourly));
+        assert_eq!(refused(&limited, other), 92);
+        assert_eq!(refused(&limited, IpAddr::V4(Ipv4Addr::LOCALHOST)), 0, "this machine is never limited");
+        assert_eq!(refused(&desk(None), other), 0);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer, Threads};
 use chime_control::{ClientReport, Command, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
-use chime_server::{Access, AccessList, AccessRule};
+use chime_server::{Access, AccessList, AccessRule, ClientTable, Policy};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
 use chime_sys::poll::Waker;
 use chime_sys::privileges::{self, Capability};
@@ -202,7 +202,7 @@ impl Daemon {
             state.open_key_ring(rotation(&model), now.system).context("no cookie keys")?;
         }
         let known_time = config.known_time;
-        let mut engine = Engine::new(config, random_seed()?, now);
+        let mut engine = Engine::new(config, random_octets()?, now);
         state.restore_nts_state(&mut engine, now.mono);
         state.restore_samples(&mut engine, model.process.sample_history);
         chrony.restore_dumps(&mut engine, &model);
@@ -223,7 +223,7 @@ impl Daemon {
             clients_max: clients_max(&model),
         };
         if !chronyc.is_empty() {
-            let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()));
+            let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()))?;
             desks.push(Box::new(ChronyDesk::new(chronyc, ways)));
         }
         if let Some((mode6, sockets)) = mode6 {
@@ -352,17 +352,17 @@ fn exchanges(model: &Model, shared: &Shared) -> Exchanges {
     Exchanges::of(model).with_cards(shared.cards.clone(), model.hardware_stamps.timeout)
 }
 
-fn random_seed() -> Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    random::fill(&mut seed).context("no randomness")?;
-    Ok(seed)
+fn random_octets<const N: usize>() -> Result<[u8; N]> {
+    let mut octets = [0; N];
+    random::fill(&mut octets).context("no randomness")?;
+    Ok(octets)
 }
 
 fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<serving::Worker>> {
     if model.servers.is_empty() {
         return Ok(Vec::new());
     }
-    let seed = random_seed()?;
+    let seed = random_octets()?;
     let listeners = match options.habits {
         Habits::Ours | Habits::Ntpd => listeners(model)?,
         Habits::Chronyd => serving::bindable(listeners(model)?)?,
@@ -707,13 +707,19 @@ fn chrony_ways(
     model: &Model,
     view: &View,
     tell: Box<dyn Fn(PlaneCommand) -> bool + Send>,
-) -> chrony_host::Ways {
-    chrony_host::Ways {
+) -> Result<chrony_host::Ways> {
+    let limit = model.observability.chrony_rate_limit;
+    let limit = limit.map(|settings| {
+        let hash_key = [u64::from_ne_bytes(random_octets()?), u64::from_ne_bytes(random_octets()?)];
+        anyhow::Ok(ClientTable::new(Policy::CLIENTS_DEFAULT, Some(settings), hash_key))
+    });
+    Ok(chrony_host::Ways {
         tell,
         packets: view.command_packets.clone(),
         ntp_access: ntp_access(model, view.servers.clone()),
+        limit: limit.transpose()?,
         read_keys: key_reader(model),
-    }
+    })
 }
 
 /// The access list of the NTP servers, which chronyc can change; those who establish keys follow where they have no

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chime_discipline::{CorrectionTime, LeapMode};
-use chime_server::{SmearPlace, SmearSettings, SmearShape};
+use chime_server::{RateLimitSettings, SmearPlace, SmearSettings, SmearShape};
 use chime_time::Frequency;
 
 use crate::{
@@ -366,16 +366,7 @@ impl Writer {
         self.some("allowlist", server.allow.as_ref(), networks);
         self.some("denylist", server.deny.as_ref(), networks);
         self.some("access-rules", server.rules.as_ref(), |rules| access_rules(rules));
-        self.some("rate-limit", server.rate_limit.as_ref(), |limit| {
-            let mut text =
-                format!("{{ interval = {}, burst = {}", float(limit.interval.as_secs_f64()), limit.burst);
-            for (key, value) in [("leak", limit.leak), ("kiss", limit.kiss)] {
-                if let Some(value) = value {
-                    let _ = write!(text, ", {key} = {value}");
-                }
-            }
-            text + " }"
-        });
+        self.some("rate-limit", server.rate_limit.as_ref(), rate_limit);
         let entries = &server.rate_limit_entries;
         self.set("rate-limiting-cache-size", entries, &default.rate_limit_entries, ToString::to_string);
         self.set("rate-limiting-cutoff-ms", &server.rate_limit_cutoff.as_millis(), &0, ToString::to_string);
@@ -567,6 +558,7 @@ impl Writer {
         self.set("chrony-command-open", &own.chrony_open, &default.chrony_open, |reports| {
             list(reports.iter().map(|report| quoted(report.name())))
         });
+        self.some("chrony-command-rate-limit", own.chrony_rate_limit.as_ref(), rate_limit);
         self.some("chrony-command-interface", own.chrony_interface.as_ref(), |name| quoted(name));
         self.ntpq(&own.ntpq);
         self.set("ntpd-rs-observation-path", &own.ntpd_rs_socket, &default.ntpd_rs_socket, socket);
@@ -690,6 +682,16 @@ fn networks(networks: &AccessNetworks) -> String {
         Refusal::Deny => "deny",
     };
     format!("{{ filter = {filter}, action = \"{action}\" }}")
+}
+
+fn rate_limit(limit: &RateLimitSettings) -> String {
+    let mut text = format!("{{ interval = {}, burst = {}", float(limit.interval.as_secs_f64()), limit.burst);
+    for (key, value) in [("leak", limit.leak), ("kiss", limit.kiss)] {
+        if let Some(value) = value {
+            let _ = write!(text, ", {key} = {value}");
+        }
+    }
+    text + " }"
 }
 
 fn access_rules(rules: &[AccessRule]) -> String {

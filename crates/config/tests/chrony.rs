@@ -378,7 +378,7 @@ fn chronyc_is_answered_where_chronyd_answers_it() {
 }
 
 #[test]
-fn the_reports_that_are_open_over_udp_are_those_of_the_last_list() {
+fn what_is_answered_over_udp_is_as_configured() {
     let names = |text: &str| {
         let names =
             model(text).observability.chrony_open.iter().map(|report| report.name()).collect::<Vec<_>>();
@@ -388,6 +388,13 @@ fn the_reports_that_are_open_over_udp_are_those_of_the_last_list() {
     assert_eq!(names("opencommands sources\nopencommands Tracking clients"), "clients tracking");
     assert_eq!(names("opencommands"), "");
     assert!(errors("opencommands trackin").contains("did you mean `tracking`?"));
+    let limit = model("cmdratelimit interval -3 leak 1").observability.chrony_rate_limit.expect("a limit");
+    assert_eq!(
+        (limit.interval.as_secs_f64(), limit.burst, limit.leak, limit.kiss),
+        (0.125, 8, Some(1), None)
+    );
+    assert!(model("").observability.chrony_rate_limit.is_none());
+    assert!(errors("cmdratelimit kod 2").contains("unknown option `kod`"));
     assert!(errors("opencommands makestep").contains("unknown report `makestep`"));
 }
 

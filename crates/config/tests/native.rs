@@ -227,6 +227,7 @@ metrics-exporter-listen = "off"
 chrony-command-path = "/run/chrony/chronyd.sock"
 chrony-command-listen = ["127.0.0.1:323", "[::1]:323"]
 chrony-command-open = ["clients", "tracking"]
+chrony-command-rate-limit = { interval = 0.0625, leak = 2 }
 [synchronization.algorithm]
 step-threshold = 0.5
 step-updates-limit = "unlimited"

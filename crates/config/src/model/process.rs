@@ -1,7 +1,7 @@
 //! The daemon as a process, and what it shows of itself.
 
 use chime_control::chrony::OpenReports;
-use chime_server::{AccessRule, Subnet};
+use chime_server::{AccessRule, RateLimitSettings, Subnet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -71,6 +71,8 @@ pub struct Observability {
     pub chrony_rules: Vec<AccessRule>,
     /// What is shown over UDP.
     pub chrony_open: OpenReports,
+    /// How often each address but this machine's own is answered over UDP; `None`: always.
+    pub chrony_rate_limit: Option<RateLimitSettings>,
     /// The only interface over which UDP is answered.
     pub chrony_interface: Option<String>,
 }
@@ -113,6 +115,7 @@ impl Default for Observability {
             ntpd_rs_socket_mode: 0o666,
             chrony_rules: Vec::new(),
             chrony_open: OpenReports::default(),
+            chrony_rate_limit: None,
             chrony_interface: None,
         }
     }

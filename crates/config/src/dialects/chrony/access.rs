@@ -1,14 +1,14 @@
-//! Who may use chronyc, and where: `bindcmdaddress`, `cmdport`, `cmdallow`, `opencommands`.
+//! Who may use chronyc, and where: `bindcmdaddress`, `cmdport`, `cmdallow`, `opencommands`, `cmdratelimit`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use chime_control::chrony::{OpenReport, OpenReports};
-use chime_server::AccessRule;
+use chime_server::{AccessRule, RateLimitSettings};
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, unknown};
-use super::serving::rule;
+use super::serving::{numbers, rule};
 use crate::Observability;
 
 /// The Unix socket unless another is configured.
@@ -24,6 +24,7 @@ pub(super) struct CommandAccess {
     socket: Option<PathBuf>,
     rules: Vec<AccessRule>,
     open: OpenReports,
+    rate_limit: Option<RateLimitSettings>,
     pub(super) interface: Option<String>,
 }
 
@@ -36,6 +37,7 @@ impl Default for CommandAccess {
             socket: Some(PathBuf::from(SOCKET_DEFAULT)),
             rules: Vec::new(),
             open: OpenReports::default(),
+            rate_limit: None,
             interface: None,
         }
     }
@@ -51,6 +53,7 @@ impl CommandAccess {
             .collect();
         observability.chrony_rules = self.rules;
         observability.chrony_open = self.open;
+        observability.chrony_rate_limit = self.rate_limit;
         observability.chrony_interface = self.interface;
     }
 }
@@ -90,5 +93,12 @@ pub(super) fn read_open(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<
         open.push(known.ok_or_else(|| unknown(&word, "report", &OpenReport::ALL.map(OpenReport::name)))?);
     }
     reader.commands.open = open.into_iter().collect();
+    Ok(())
+}
+
+/// `cmdratelimit`.
+pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let [interval, burst, leak] = numbers(line, ["interval", "burst", "leak"], [-4, 8, 2])?;
+    reader.commands.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, 0));
     Ok(())
 }

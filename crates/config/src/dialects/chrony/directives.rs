@@ -54,6 +54,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         reader.commands.port = line.only_integer(&(0..=u16::MAX))?;
         Ok(())
     }),
+    ("cmdratelimit", access::read_rate_limit),
     ("combinelimit", |reader, line| set_real(line, &mut reader.model.synchronization.tuning.combine_limit)),
     ("confdir", |reader, line| {
         let directories = directories(line)?;

@@ -113,17 +113,24 @@ fn subnet(word: &Word<'_>) -> Parsed<Option<Subnet>> {
 
 /// `ratelimit`.
 pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const OPTIONS: &[&str] = &["interval", "burst", "leak", "kod"];
-    let mut values = [3, 8, 2, 0];
-    while let Some(word) = line.next() {
-        let at = OPTIONS.iter().position(|option| *option == word.folded());
-        let at = at.ok_or_else(|| unknown(&word, "option", OPTIONS))?;
-        values[at] = line.integer(&(-32..=255))?;
-    }
-    let [interval, burst, leak, kod] = values;
+    let [interval, burst, leak, kod] = numbers(line, ["interval", "burst", "leak", "kod"], [3, 8, 2, 0])?;
     reader.serving.rate_limit_place = Some(place(line));
     reader.serving.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, kod));
     Ok(())
+}
+
+/// Pairs of an option and its number, in any order; `values` are the defaults.
+pub(super) fn numbers<const N: usize>(
+    line: &mut Line<'_>,
+    options: [&str; N],
+    mut values: [i32; N],
+) -> Parsed<[i32; N]> {
+    while let Some(word) = line.next() {
+        let at = options.iter().position(|option| *option == word.folded());
+        let at = at.ok_or_else(|| unknown(&word, "option", &options))?;
+        values[at] = line.integer(&(-32..=255))?;
+    }
+    Ok(values)
 }
 
 /// `broadcast INTERVAL ADDRESS [PORT]`.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chime_control::chrony::OpenReport;
 use toml::de::DeValue;
 
+use super::server::read_rate_limit;
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
     access_rule, fault, integer, list, one_or_list, socket_address, string, subnet, text, word, wrong_type,
@@ -71,6 +72,9 @@ pub(in crate::dialects) fn read_observability(
     if let Some(reports) = table.read("chrony-command-open", list(word(&OPEN_REPORTS))) {
         observability.chrony_open = reports.into_iter().collect();
     }
+    table.table("chrony-command-rate-limit", "chrony-command-rate-limit", |limit| {
+        observability.chrony_rate_limit = read_rate_limit(limit);
+    });
     let interface = table.read("chrony-command-interface", text);
     observability.chrony_interface = interface.or(observability.chrony_interface.take());
     // Without rules nobody else is answered, and another address is a mistake.

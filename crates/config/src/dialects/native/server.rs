@@ -1,6 +1,7 @@
 //! `[[server]]`, `[[nts-ke-server]]` and `[keyset]`.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chime_server::Policy;
@@ -49,24 +50,33 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
 
 /// `access-rules` and `rate-limit`: what chrony has for the two lists and the shortest spacing.
 fn read_rules(table: &mut TableReader<'_, '_, '_, '_>, server: &mut NtpServer) {
-    const INTERVAL_MAX: f64 = 86_400.0;
     server.rules = table.read("access-rules", list(access_rule));
     if server.rules.is_some() && (server.allow.is_some() || server.deny.is_some()) {
         let message = "`access-rules` take the place of `allowlist` and `denylist`".to_owned();
         table.error_at("access-rules", message, Some("give the rules or the lists".to_owned()));
     }
     table.table("rate-limit", "rate-limit", |limit| {
-        let interval = limit.require("interval", number(1e-6..=INTERVAL_MAX, " seconds"));
-        let burst = limit.read("burst", integer(1..=u8::MAX)).unwrap_or(8);
-        let exponent = || integer(0..=8_u8);
-        let leak = limit.read("leak", exponent());
-        let kiss = limit.read("kiss", exponent());
-        let interval = interval.map(Duration::from_secs_f64);
-        server.rate_limit = interval.map(|interval| RateLimitSettings { interval, burst, leak, kiss });
+        server.rate_limit = read_rate_limit(limit);
+        if let Some(settings) = &mut server.rate_limit {
+            settings.kiss = limit.read("kiss", integer(RATE_EXPONENTS));
+        }
         if server.rate_limit_entries == 0 {
             server.rate_limit_entries = Policy::CLIENTS_DEFAULT;
         }
     });
+}
+
+/// Binary exponents of the shares of requests beyond a limit.
+const RATE_EXPONENTS: RangeInclusive<u8> = 0..=8;
+
+/// A rate limit with credit for bursts; without kisses.
+pub(super) fn read_rate_limit(limit: &mut TableReader<'_, '_, '_, '_>) -> Option<RateLimitSettings> {
+    const INTERVAL_MAX: f64 = 86_400.0;
+    let interval = limit.require("interval", number(1e-6..=INTERVAL_MAX, " seconds"));
+    let burst = limit.read("burst", integer(1..=u8::MAX)).unwrap_or(8);
+    let leak = limit.read("leak", integer(RATE_EXPONENTS));
+    let interval = Duration::from_secs_f64(interval?);
+    Some(RateLimitSettings { interval, burst, leak, kiss: None })
 }
 
 /// One `[[broadcast]]`. RFC 5905 §9, mode 5.
