@@ -8,7 +8,9 @@ use crate::peers::{ClientOf, ServerOf, chrony, ntpsec};
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Command;
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("ntpq/1.2.2-shows-what-it-shows-of-ntpd", |stage| shows(stage, Bookworm)),
@@ -16,6 +18,8 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("ntpq/1.2.2-configures-with-the-key-only", |stage| configures(stage, Bookworm)),
     ("ntpq/1.2.3-configures-with-the-key-only", |stage| configures(stage, Trixie)),
     ("ntpq/strangers-get-no-word", strangers),
+    ("ntpmon/1.2.2-shows-peers-and-clients", |stage| monitors(stage, Bookworm)),
+    ("ntpmon/1.2.3-shows-peers-and-clients", |stage| monitors(stage, Trixie)),
 ];
 
 /// Our client, with a server so that the port is shared, and what asks it.
@@ -235,4 +239,36 @@ fn strangers(stage: &mut Stage) -> Result<()> {
     let ignored = scene.daemon.snapshot()?["program"]["mode6_ignored"].as_u64();
     ensure!(ignored.is_some_and(|count| count > 0), "nothing was counted: {ignored:?}");
     Ok(())
+}
+
+/// ntpmon needs a terminal, which `script` of Debian's bsdutils makes; it is left with `q`, as people do.
+fn monitors(stage: &mut Stage, suite: Suite) -> Result<()> {
+    const WATCHED_SECONDS: u32 = 4;
+    let (one, four) = (stage.node(1)?, stage.node(4)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let ours = scene(stage, suite, "")?;
+    let _client = chrony::client(stage, &four, Trixie, &ClientOf::plain("10.77.0.2"))?;
+    stage.until("it is selected", PATIENCE, || ours.daemon.view()?.expect_selected(0xff))?;
+    let mut ntpmon = ntpsec::python(suite)?;
+    ntpmon.arg(suite.root().join("usr/bin/ntpmon")).args(["-n", "127.0.0.1"]);
+    let mut terminal = Command::new("sh");
+    terminal.env("TERM", "xterm").env("COLUMNS", "100").env("LINES", "40");
+    terminal.envs(ntpmon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let typed = format!("(sleep {WATCHED_SECONDS}; echo q) | script -qec \"$0\" /dev/null");
+    terminal.args(["-c", &typed, &words(&ntpmon)]);
+    let output = ours.node.wrap(&terminal).output().context("cannot run script")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}: {text}", output.status);
+    for shown in ["fd77::1", "10.77.0.4"] {
+        ensure!(text.contains(shown), "no {shown} in {text}");
+    }
+    ensure!(!text.contains("Traceback"), "{text}");
+    Ok(())
+}
+
+/// A command line for a shell.
+fn words(command: &Command) -> String {
+    let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy());
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
