@@ -31,8 +31,8 @@ impl Suite {
     /// chrony and NTPsec conflict as packages, so each is resolved alone.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Bookworm => &["chrony", "ntpsec"],
-            Self::Trixie => &["chrony", "ntpsec", "ntpd-rs"],
+            Self::Bookworm => &["chrony", "ntpsec", "ntpsec-ntpdig"],
+            Self::Trixie => &["chrony", "ntpsec", "ntpsec-ntpdig", "ntpd-rs"],
         }
     }
 
@@ -69,19 +69,15 @@ pub(crate) fn all() -> Result<()> {
     Ok(())
 }
 
-/// The mark is written last: a download that was cut off is made again.
+/// The mark is written last, and says what was unpacked: a download that was cut off, or that had less, is made again.
 fn install(suite: Suite) -> Result<()> {
     let folder = suite.folder();
     let mark = folder.join("complete");
-    if mark.exists() {
+    let packages = suite.packages().join(", ");
+    if fs::read_to_string(&mark).is_ok_and(|unpacked| unpacked == packages) {
         return Ok(());
     }
-    println!(
-        "unpacking {} of Debian {} into {}",
-        suite.packages().join(", "),
-        suite.name(),
-        folder.display()
-    );
+    println!("unpacking {packages} of Debian {} into {}", suite.name(), folder.display());
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -93,7 +89,7 @@ fn install(suite: Suite) -> Result<()> {
     unpack(&folder.join("apt/cache/archives"), &suite.root())?;
     link_ntpq_library(&suite.root())?;
     fs::remove_dir_all(folder.join("apt"))?;
-    fs::write(&mark, "")?;
+    fs::write(&mark, packages)?;
     Ok(())
 }
 

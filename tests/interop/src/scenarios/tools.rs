@@ -1,10 +1,10 @@
 //! The tools that ask a server once, without a daemon.
 
 use super::PATIENCE;
-use crate::install::Suite::{Bookworm, Trixie};
+use crate::install::Suite::{self, Bookworm, Trixie};
 use crate::install::run;
 use crate::network::Node;
-use crate::peers::{ServerOf, chrony, ntpsec};
+use crate::peers::{KEYS_NTPSEC, ServerOf, chimed, chrony, ntpsec};
 use crate::process::Daemon;
 use crate::stage::Stage;
 use crate::tree::own_program;
@@ -17,6 +17,8 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("tools/chime-ke-says-that-tls-is-too-old", ke_explains_tls),
     ("tools/chime-query-with-and-without-nts", query),
     ("tools/chimed-measures-once", measure_once),
+    ("tools/ntpdig-1.2.2-asks-our-server", |stage| dig(stage, Bookworm)),
+    ("tools/ntpdig-1.2.3-asks-our-server", |stage| dig(stage, Trixie)),
 ];
 
 /// Runs `chime` with these words on a node.
@@ -121,4 +123,30 @@ fn measure_once(stage: &mut Stage) -> Result<()> {
     let status = two.wrap(&command).output()?.status;
     ensure!(status.code() == Some(1), "without a server it ended with {status}");
     Ok(())
+}
+
+/// ntpdig of NTPsec, which only looks: plain and with a key.
+fn dig(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let _server = chimed::server(stage, &one, &ServerOf::plain())?;
+    let dig = |words: &[&str]| {
+        let mut command = ntpsec::python(suite)?;
+        command.arg(suite.root().join("usr/bin/ntpdig")).args(words).args(["-t", "2", "10.77.0.1"]);
+        let output = two.wrap(&command).output().context("cannot run ntpdig")?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        anyhow::Ok((output.status.success(), text))
+    };
+    let measures = |words: &[&str]| {
+        stage.until("ntpdig measures", PATIENCE, || {
+            let (succeeded, text) = dig(words)?;
+            // Time, offset, error, address, stratum.
+            let is_measured = text.contains("+/-") && text.contains("10.77.0.1 s");
+            ensure!(succeeded && is_measured, "ntpdig {words:?}: {text}");
+            Ok(())
+        })
+    };
+    let keys = stage.write("ntpdig.keys", KEYS_NTPSEC)?;
+    let keys = keys.to_str().context("a path")?;
+    measures(&[])?;
+    measures(&["-a", "2", "-k", keys])
 }
