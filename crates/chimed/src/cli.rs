@@ -1,5 +1,6 @@
 //! The command line of the daemon.
 
+use crate::chronyd::options::ChronydOptions;
 use crate::load::CommandLines;
 use chime_config::Dialect;
 use clap::Parser;
@@ -56,6 +57,10 @@ pub struct Options {
     /// What a command line says in the words of a configuration.
     #[arg(skip)]
     pub lines: Option<Arc<CommandLines>>,
+
+    /// chronyd's options, which count whenever the configuration is read.
+    #[arg(skip)]
+    pub chronyd: Option<Arc<ChronydOptions>>,
 }
 
 /// Whose words, signals and exit codes are used.

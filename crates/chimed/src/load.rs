@@ -1,5 +1,6 @@
 //! Reading the configuration from files.
 
+use crate::chronyd;
 use crate::cli::Options;
 use crate::glob;
 use crate::wiring::serve_both_families;
@@ -76,6 +77,9 @@ pub struct CommandLines {
 /// # Errors
 /// As [`load`], but for a file that is missing beside an ntpd's options: to ntpd that is no mistake.
 pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    if let Some(chronyd) = &options.chronyd {
+        return chronyd::load(chronyd);
+    }
     let (Some(lines), Some(path)) = (&options.lines, &options.config) else {
         return load(options.config.as_deref(), options.dialect);
     };

@@ -100,6 +100,7 @@ fn options(file: Option<PathBuf>) -> Options {
         keep_user: false,
         habits: Habits::Ours,
         lines: None,
+        chronyd: None,
     }
 }
 

@@ -27,6 +27,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -89,10 +90,9 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
     if !options.any_user && !options.measure && !privileges::is_root() {
         bail!("Not superuser");
     }
-    let (loaded, path) = load_model(options).map_err(|error| anyhow!(one_line(&error)))?;
+    let (loaded, path) = load(options).map_err(|error| anyhow!(one_line(&error)))?;
     loaded.warnings.0.iter().for_each(|warning| warn!("{}", place(warning)));
-    let mut model = loaded.model;
-    adapt(&mut model, options);
+    let model = loaded.model;
     let daemon_options = daemon_options(options, path);
     if daemon_options.once() {
         return measure(&daemon_options, options, &model);
@@ -141,12 +141,19 @@ fn open_log(options: &ChronydOptions) -> Result<()> {
     Ok(())
 }
 
-fn load_model(options: &ChronydOptions) -> Result<(Loaded, Option<PathBuf>), LoadError> {
-    if !options.directives.is_empty() {
-        return load::load_directives(&options.directives).map(|loaded| (loaded, None));
-    }
-    let path = file(options);
-    load::load_chrony(path).map(|loaded| (loaded, Some(path.to_owned())))
+/// The configuration that the options name, and what they make of it; also gives the file that was read.
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load(options: &ChronydOptions) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+    let (mut loaded, path) = if options.directives.is_empty() {
+        let path = file(options);
+        (load::load_chrony(path)?, Some(path.to_owned()))
+    } else {
+        (load::load_directives(&options.directives)?, None)
+    };
+    adapt(&mut loaded.model, options);
+    Ok((loaded, path))
 }
 
 fn file(options: &ChronydOptions) -> &Path {
@@ -203,6 +210,7 @@ fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
         keep_user: false,
         habits: Habits::Chronyd,
         lines: None,
+        chronyd: Some(Arc::new(options.clone())),
     }
 }
 
@@ -301,6 +309,23 @@ mod tests {
         assert!(model.servers.iter().all(|server| server.listen.is_ipv6()) && model.servers.len() == 1);
         assert_eq!(model.observability.chrony_listen.len(), 1);
         assert_eq!(read("server a.example", &options).sources[0].address_family, AddressFamily::V6);
+    }
+
+    /// `chronyc reload sources`.
+    #[test]
+    fn what_the_command_line_says_counts_when_the_configuration_is_read_again() {
+        let options = ChronydOptions {
+            directives: vec!["server a.example".to_owned()],
+            family: Some(Family::V6),
+            ..ChronydOptions::default()
+        };
+        let (first, path) = load(&options).expect("no mistake");
+        let (again, _) = load::load_as_told(&daemon_options(&options, path)).expect("no mistake");
+        assert_eq!(again.model, first.model);
+        assert_eq!(
+            (again.model.sources.len(), again.model.sources[0].address_family),
+            (1, AddressFamily::V6)
+        );
     }
 
     #[test]

@@ -176,6 +176,7 @@ fn daemon_options(options: &NtpdOptions) -> Options {
         keep_user: false,
         habits: Habits::Ntpd,
         lines: Some(Arc::new(CommandLines { before: options.before.clone(), after: options.after.clone() })),
+        chronyd: None,
     }
 }
 
