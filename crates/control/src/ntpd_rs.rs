@@ -207,13 +207,11 @@ impl Source {
     }
 }
 
-/// The counts are those of all addresses together, so there is one entry, named after all of them.
+/// The counts are those of all addresses together, so there is one entry. It is named after the first: the tools of ntpd-rs
+/// read nothing at all where they do not find one address and its port.
 fn servers(snapshot: &Snapshot) -> Vec<Server> {
     let server = &snapshot.server;
-    if server.listening.is_empty() {
-        return Vec::new();
-    }
-    let listening: Vec<String> = server.listening.iter().map(ToString::to_string).collect();
+    let Some(address) = server.listening.first() else { return Vec::new() };
     let responses = |kind: &str| server.responses.get(kind).copied().unwrap_or(0);
     let silences = |reasons: &[&str]| reasons.iter().filter_map(|reason| server.silences.get(*reason)).sum();
     let nts = responses("nts_time");
@@ -246,7 +244,7 @@ fn servers(snapshot: &Snapshot) -> Vec<Server> {
         nts_nak_packets: nak,
         ..ServerStats::default()
     };
-    vec![Server { address: listening.join(", "), stats }]
+    vec![Server { address: address.to_string(), stats }]
 }
 
 /// JSON has no infinities: a number that is none is shown as 0.
@@ -311,6 +309,16 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.server.listening = vec!["0.0.0.0:123".parse().expect("an address")];
         has_members(&read(&snapshot), &captured, "");
+    }
+
+    #[test]
+    fn a_server_at_several_addresses_is_one_that_the_tools_can_read() {
+        let mut snapshot = snapshot();
+        snapshot.server.listening =
+            ["[::]:123", "0.0.0.0:123"].map(|it| it.parse().expect("an address")).to_vec();
+        let servers = read(&snapshot)["servers"].as_array().expect("a list").clone();
+        let addresses: Vec<_> = servers.iter().filter_map(|server| server["address"].as_str()).collect();
+        assert_eq!(addresses, ["[::]:123"]);
     }
 
     /// Whether `ours` has every member of `captured` with a value of the same kind.

@@ -6,6 +6,7 @@ use crate::network::Node;
 use crate::process::Daemon;
 use crate::sandbox;
 use crate::stage::Stage;
+use crate::tree::own_program;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,8 +24,28 @@ pub(crate) struct NtpdRs {
     configuration: PathBuf,
 }
 
+/// Which program is started as ntp-daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    /// ntpd-rs's.
+    Theirs,
+    /// Our daemon, under this name and on the same file.
+    Ours,
+}
+
 /// A server; it follows `upstream`, since it never calls its own clock good.
 pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf, upstream: &str) -> Result<NtpdRs> {
+    server_by(Program::Theirs, stage, node, options, upstream)
+}
+
+/// The same by either program.
+pub(crate) fn server_by(
+    program: Program,
+    stage: &Stage,
+    node: &Node,
+    options: &ServerOf,
+    upstream: &str,
+) -> Result<NtpdRs> {
     let mut text = format!("[[source]]\nmode = \"server\"\naddress = \"{upstream}\"\n\n");
     // Its IPv6 sockets take IPv4 too, and a second one for IPv4 would fail.
     text += "[[server]]\nlisten = \"[::]:123\"\n\n";
@@ -37,11 +58,16 @@ pub(crate) fn server(stage: &Stage, node: &Node, options: &ServerOf, upstream: &
         let cookies = stage.folder().join("ntpd-rs-server.cookies");
         text += &format!("[keyset]\nkey-storage-path = \"{}\"\n\n", cookies.display());
     }
-    start(stage, node, "ntpd-rs-server", &text)
+    start(program, stage, node, "ntpd-rs-server", &text)
 }
 
 /// A client that polls every second.
 pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<NtpdRs> {
+    client_by(Program::Theirs, stage, node, options)
+}
+
+/// The same by either program.
+pub(crate) fn client_by(program: Program, stage: &Stage, node: &Node, options: &ClientOf) -> Result<NtpdRs> {
     let server = options.server;
     let text = if options.nts {
         let ca = stage.pki().ca.display();
@@ -49,10 +75,10 @@ pub(crate) fn client(stage: &Stage, node: &Node, options: &ClientOf) -> Result<N
     } else {
         format!("[[source]]\nmode = \"server\"\naddress = \"{server}\"\n\n")
     };
-    start(stage, node, "ntpd-rs-client", &text)
+    start(program, stage, node, "ntpd-rs-client", &text)
 }
 
-fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
+fn start(program: Program, stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
     let socket = stage.folder().join(format!("{name}.socket"));
     let common = format!(
         "[observability]\nlog-level = \"info\"\nansi-colors = false\nobservation-path = \"{}\"\n\n\
@@ -61,7 +87,24 @@ fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<NtpdRs> {
         socket.display()
     );
     let configuration = stage.write(&format!("{name}.toml"), &(common + text))?;
-    let mut command = Suite::Trixie.command("usr/bin/ntp-daemon", Some(&shim()?))?;
+    let mut command = match program {
+        Program::Theirs => Suite::Trixie.command("usr/bin/ntp-daemon", Some(&shim()?))?,
+        Program::Ours => {
+            // Where it usually keeps its state, other scenarios would find it.
+            let state = stage.folder().join(format!("{name}.state"));
+            std::fs::create_dir_all(&state)?;
+            let mut command = Command::new("unshare");
+            command.args([
+                "--mount",
+                "sh",
+                "-c",
+                "mkdir -p $1 && mount --bind $0 $1 && shift && exec \"$@\"",
+            ]);
+            command.arg(state).arg("/var/lib/truechimer").arg(own_program("chimed")?);
+            command.env("LD_PRELOAD", shim()?).args(["--as", "ntp-daemon"]);
+            command
+        }
+    };
     command.arg("-c").arg(&configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
     Ok(NtpdRs { daemon, node: node.clone(), configuration })

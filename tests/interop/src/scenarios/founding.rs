@@ -4,8 +4,9 @@
 use super::PATIENCE;
 use crate::install::Suite::{Bookworm, Trixie};
 use crate::network::Node;
-use crate::peers::ServerOf;
 use crate::peers::chrony::{self, Chrony};
+use crate::peers::ntpd_rs::{self, Program};
+use crate::peers::{ClientOf, ServerOf, chimed};
 use crate::stage::Stage;
 use crate::tree::own_program;
 use anyhow::{Context, Result, ensure};
@@ -18,6 +19,8 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("founding/chrony-server-and-the-quick-test", chrony_server),
     ("founding/chrony-monitoring-scripts", monitoring),
     ("founding/chrony-files-of-dhcp-and-logrotate", files),
+    ("founding/ntpd-rs-client-with-its-own-authority", ntpd_rs_client),
+    ("founding/ntpd-rs-server-whose-certificate-is-renewed", ntpd_rs_server),
 ];
 
 /// The check for unauthenticated sources, as it is printed in the guide.
@@ -285,4 +288,35 @@ fn script(stage: &Stage, daemon: &Chrony, text: &str) -> Result<(bool, String)> 
         .context("cannot run bash")?;
     let text = [output.stdout, output.stderr].concat();
     Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// `[[source]]` with `certificate-authority`; eight cookies, of which each answer replaces the one that was used.
+fn ntpd_rs_client(stage: &mut Stage) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let client = ntpd_rs::client_by(Program::Ours, stage, &two, &ClientOf::nts("server.test"))?;
+    stage.until("answers for ten seconds", PATIENCE, || client.view()?.expect_selected(0xff))?;
+    let cookies = client.metric("ntp_source_nts_cookies_available")?;
+    ensure!((7.0..=8.0).contains(&cookies), "{cookies} cookies are left");
+    Ok(())
+}
+
+/// `[[nts-ke-server]]` with a `[keyset]`, and certbot's hook, which restarts the daemon: no client needs new keys.
+fn ntpd_rs_server(stage: &mut Stage) -> Result<()> {
+    let (one, two, four) = (stage.node(1)?, stage.node(2)?, stage.node(4)?);
+    let _upstream = chrony::server(stage, &four, Trixie, &ServerOf::plain())?;
+    let options = ServerOf::nts(&stage.pki().by_name);
+    let start = |stage: &Stage| ntpd_rs::server_by(Program::Ours, stage, &one, &options, "source.test");
+    let server = start(stage)?;
+    let client = chimed::client(stage, &two, &ClientOf::nts("server4.test"))?;
+    stage.until("reach 377", PATIENCE, || client.view()?.expect_selected(0xff))?;
+    drop(server);
+    let server = start(stage)?;
+    stage.until("sixteen authenticated answers", PATIENCE, || {
+        let answered = server.metric("ntp_server_nts_received_packets_total")?;
+        ensure!(answered >= 16.0, "{answered} so far");
+        client.view()?.expect_selected(0xff)
+    })?;
+    ensure!(client.establishments()? == 1, "the client established keys anew");
+    Ok(())
 }
