@@ -22,47 +22,33 @@ pub enum OpenReport {
 }
 
 impl OpenReport {
-    /// All of them, in the order of their names.
-    pub const ALL: [Self; 13] = [
-        Self::Activity,
-        Self::AuthData,
-        Self::Clients,
-        Self::Manual,
-        Self::NtpData,
-        Self::RtcData,
-        Self::SelectData,
-        Self::ServerStats,
-        Self::Smoothing,
-        Self::SourceName,
-        Self::Sources,
-        Self::SourceStats,
-        Self::Tracking,
+    /// All of them with the words for them in chrony.conf, in the order of these.
+    pub const NAMED: [(&'static str, Self); 13] = [
+        ("activity", Self::Activity),
+        ("authdata", Self::AuthData),
+        ("clients", Self::Clients),
+        ("manual", Self::Manual),
+        ("ntpdata", Self::NtpData),
+        ("rtcdata", Self::RtcData),
+        ("selectdata", Self::SelectData),
+        ("serverstats", Self::ServerStats),
+        ("smoothing", Self::Smoothing),
+        ("sourcename", Self::SourceName),
+        ("sources", Self::Sources),
+        ("sourcestats", Self::SourceStats),
+        ("tracking", Self::Tracking),
     ];
 
     /// The word for it in chrony.conf.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Activity => "activity",
-            Self::AuthData => "authdata",
-            Self::Clients => "clients",
-            Self::Manual => "manual",
-            Self::NtpData => "ntpdata",
-            Self::RtcData => "rtcdata",
-            Self::SelectData => "selectdata",
-            Self::ServerStats => "serverstats",
-            Self::Smoothing => "smoothing",
-            Self::SourceName => "sourcename",
-            Self::Sources => "sources",
-            Self::SourceStats => "sourcestats",
-            Self::Tracking => "tracking",
-        }
+        Self::NAMED[self as usize].0
     }
 
     /// The report with this name, in small letters.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|report| report.name() == name)
+        Self::NAMED.into_iter().find_map(|(known, report)| (known == name).then_some(report))
     }
 
     /// The numbers of the commands that chronyc makes it from.
@@ -100,12 +86,15 @@ impl OpenReports {
     /// All that can be opened.
     #[must_use]
     pub fn all() -> Self {
-        OpenReport::ALL.into_iter().collect()
+        OpenReport::NAMED.into_iter().map(|(_, report)| report).collect()
     }
 
     /// The reports, in the order of their names.
     pub fn iter(self) -> impl Iterator<Item = OpenReport> {
-        OpenReport::ALL.into_iter().filter(move |report| self.0 & report.bit() != 0)
+        OpenReport::NAMED
+            .into_iter()
+            .map(|(_, report)| report)
+            .filter(move |report| self.0 & report.bit() != 0)
     }
 
     /// Whether one of them is made from the command with this number.
@@ -137,11 +126,12 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for report in OpenReport::ALL {
+        for (name, report) in OpenReport::NAMED {
+            assert_eq!(report.name(), name);
             assert_eq!(OpenReport::named(report.name()), Some(report));
         }
         assert_eq!(OpenReport::named("makestep"), None);
-        assert!(OpenReport::ALL.is_sorted_by_key(|report| report.name()));
+        assert!(OpenReport::NAMED.is_sorted_by_key(|(_, report)| report.name()));
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub(super) fn read_open(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<
     let mut open = Vec::new();
     while let Some(word) = line.next() {
         let known = OpenReport::named(&word.folded());
-        open.push(known.ok_or_else(|| unknown(&word, "report", &OpenReport::ALL.map(OpenReport::name)))?);
+        open.push(known.ok_or_else(|| unknown(&word, "report", &OpenReport::NAMED.map(|(name, _)| name)))?);
     }
     reader.commands.open = open.into_iter().collect();
     Ok(())

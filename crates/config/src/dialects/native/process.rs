@@ -13,17 +13,6 @@ use super::values::{
 };
 use crate::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 
-/// The reports that can be opened to UDP, by name.
-const OPEN_REPORTS: [(&str, OpenReport); OpenReport::ALL.len()] = {
-    let mut named = [("", OpenReport::Tracking); OpenReport::ALL.len()];
-    let mut index = 0;
-    while index < named.len() {
-        named[index] = (OpenReport::ALL[index].name(), OpenReport::ALL[index]);
-        index += 1;
-    }
-    named
-};
-
 /// Keys at the top level.
 pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, process: &mut Process) {
     if let Some(user) = table.read("user", string_or_off) {
@@ -69,7 +58,7 @@ pub(in crate::dialects) fn read_observability(
     if let Some(rules) = table.read("chrony-command-rules", list(access_rule)) {
         observability.chrony_rules = rules;
     }
-    if let Some(reports) = table.read("chrony-command-open", list(word(&OPEN_REPORTS))) {
+    if let Some(reports) = table.read("chrony-command-open", list(word(&OpenReport::NAMED))) {
         observability.chrony_open = reports.into_iter().collect();
     }
     table.table("chrony-command-rate-limit", "chrony-command-rate-limit", |limit| {
