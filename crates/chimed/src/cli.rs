@@ -53,26 +53,18 @@ pub struct Options {
     /// Whose habits the daemon has; set by the name under which it is started.
     #[arg(skip)]
     pub habits: Habits,
-
-    /// What a command line says in the words of a configuration.
-    #[arg(skip)]
-    pub lines: Option<Arc<CommandLines>>,
-
-    /// chronyd's options, which count whenever the configuration is read.
-    #[arg(skip)]
-    pub chronyd: Option<Arc<ChronydOptions>>,
 }
 
-/// Whose words, signals and exit codes are used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Whose words, signals and exit codes are used, and what the command line says whenever the configuration is read.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub enum Habits {
     /// Our own.
     #[default]
     Ours,
     /// chronyd's: see [`crate::chronyd`].
-    Chronyd,
+    Chronyd(Arc<ChronydOptions>),
     /// ntpd's: see [`crate::ntpd`].
-    Ntpd,
+    Ntpd(Arc<CommandLines>),
 }
 
 /// Under what name the program is started.

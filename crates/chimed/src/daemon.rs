@@ -268,13 +268,13 @@ impl Daemon {
         // The control plane first: it shows what the others count.
         drop((control, desks));
         drop((fast, servers));
-        match (stop?, options.habits) {
+        match (stop?, &options.habits) {
             (Stop::GivenUp, _) => return Ok(ExitCode::from(EXIT_FAILURE)),
             (Stop::Signal, Habits::Ours) => info!("chimed exiting on signal"),
             (_, Habits::Ours) => info!("chimed exiting: the time limit has come"),
-            (_, Habits::Ntpd) => info!("ERR: ntpd exiting on signal 15 (Terminated)"),
-            (Stop::Signal, Habits::Chronyd) => {}
-            (_, Habits::Chronyd) => {
+            (_, Habits::Ntpd(_)) => info!("ERR: ntpd exiting on signal 15 (Terminated)"),
+            (Stop::Signal, Habits::Chronyd(_)) => {}
+            (_, Habits::Chronyd(_)) => {
                 info!("Timeout reached");
                 if stratum == 0 {
                     return Ok(ExitCode::from(EXIT_FAILURE));
@@ -294,9 +294,9 @@ fn clients_max(model: &Model) -> u64 {
 /// What the name of another daemon makes of the configuration: how far requests to different servers are apart, whether they
 /// say how often they come, and what reports show of pools.
 fn with_habits(config: Config, options: &Options) -> Config {
-    match options.habits {
-        Habits::Ours | Habits::Ntpd => config,
-        Habits::Chronyd => Config {
+    match &options.habits {
+        Habits::Ours | Habits::Ntpd(_) => config,
+        Habits::Chronyd(_) => Config {
             poll_separation_seconds: chronyd::POLL_SEPARATION_SECONDS,
             announce_poll: true,
             spare_pool_places: true,
@@ -330,7 +330,7 @@ fn identity(options: &Options, model: &Model) -> Result<Option<privileges::User>
     };
     match privileges::find_user(name).with_context(|| format!("looking for the user {name}"))? {
         Some(user) => Ok(Some(user)),
-        None if name == USUAL_USER && options.habits == Habits::Chronyd => {
+        None if name == USUAL_USER && matches!(options.habits, Habits::Chronyd(_)) => {
             warn!("Running with root privileges");
             Ok(None)
         }
@@ -363,9 +363,9 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
         return Ok(Vec::new());
     }
     let seed = random_octets()?;
-    let listeners = match options.habits {
-        Habits::Ours | Habits::Ntpd => listeners(model)?,
-        Habits::Chronyd => serving::bindable(listeners(model)?)?,
+    let listeners = match &options.habits {
+        Habits::Ours | Habits::Ntpd(_) => listeners(model)?,
+        Habits::Chronyd(_) => serving::bindable(listeners(model)?)?,
     };
     let process = &model.process;
     let workers = match process.threads {
@@ -394,9 +394,9 @@ fn listeners(model: &Model) -> Result<Vec<Listener>> {
 }
 
 fn open_ke_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
-    let listeners = match options.habits {
-        Habits::Ours | Habits::Ntpd => ke_listeners(model),
-        Habits::Chronyd => ke_server::bindable(ke_listeners(model), shared),
+    let listeners = match &options.habits {
+        Habits::Ours | Habits::Ntpd(_) => ke_listeners(model),
+        Habits::Chronyd(_) => ke_server::bindable(ke_listeners(model), shared),
     };
     if listeners.is_empty() {
         return Ok(Vec::new());
@@ -589,9 +589,9 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
         let steering = KernelClock::take_over();
         Box::new(steering.context("the clock cannot be steered; with -x the daemon only watches it")?)
     } else {
-        match options.habits {
-            Habits::Ours | Habits::Ntpd => info!("the clock is only watched (-x)"),
-            Habits::Chronyd => info!("Disabled control of system clock"),
+        match &options.habits {
+            Habits::Ours | Habits::Ntpd(_) => info!("the clock is only watched (-x)"),
+            Habits::Chronyd(_) => info!("Disabled control of system clock"),
         }
         Box::new(ObserveOnly)
     };
@@ -600,7 +600,7 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
 
 /// The state directory; chronyd keeps our files only where it keeps its own.
 fn open_store(options: &Options, model: &Model) -> Option<Store> {
-    let wanted = options.habits != Habits::Chronyd || model.chrony.nts_directory.is_some();
+    let wanted = !matches!(options.habits, Habits::Chronyd(_)) || model.chrony.nts_directory.is_some();
     wanted.then(|| Store::open(&model.process.state_directory, Some(&model.cookie_key_path())))
 }
 

@@ -1,7 +1,7 @@
 //! Reading the configuration from files.
 
 use crate::chronyd;
-use crate::cli::Options;
+use crate::cli::{Habits, Options};
 use crate::glob;
 use crate::wiring::serve_both_families;
 use chime_config::dialects::chrony::Request;
@@ -77,11 +77,10 @@ pub struct CommandLines {
 /// # Errors
 /// As [`load`], but for a file that is missing beside an ntpd's options: to ntpd that is no mistake.
 pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), LoadError> {
-    if let Some(chronyd) = &options.chronyd {
-        return chronyd::load(chronyd);
-    }
-    let (Some(lines), Some(path)) = (&options.lines, &options.config) else {
-        return load(options.config.as_deref(), options.dialect);
+    let (lines, path) = match (&options.habits, &options.config) {
+        (Habits::Chronyd(chronyd), _) => return chronyd::load(chronyd),
+        (Habits::Ntpd(lines), Some(path)) => (lines, path),
+        _ => return load(options.config.as_deref(), options.dialect),
     };
     let first = Text::new("command line", lines.before.as_str());
     let mut others = Vec::new();

@@ -99,8 +99,6 @@ fn options(file: Option<PathBuf>) -> Options {
         debug: 0,
         keep_user: false,
         habits: Habits::Ours,
-        lines: None,
-        chronyd: None,
     }
 }
 

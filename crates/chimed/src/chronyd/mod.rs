@@ -208,9 +208,7 @@ fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
         timeout: options.timeout,
         debug: options.debug.saturating_sub(1),
         keep_user: false,
-        habits: Habits::Chronyd,
-        lines: None,
-        chronyd: Some(Arc::new(options.clone())),
+        habits: Habits::Chronyd(Arc::new(options.clone())),
     }
 }
 

@@ -55,11 +55,15 @@ impl ChronyShell {
         let drift = model.chrony.drift_file.clone();
         let interval = drift.as_ref().map_or_else(Default::default, |drift| drift.interval);
         Self {
-            words: (options.habits == Habits::Chronyd).then(|| ChronyWords::new(words)),
+            words: (matches!(options.habits, Habits::Chronyd(_))).then(|| ChronyWords::new(words)),
             logs: LogFiles::new(model.chrony.logs.clone()),
             drift,
             drift_due: now.saturating_add(interval),
-            dumps: model.chrony.dump_directory.clone().filter(|_| options.habits == Habits::Chronyd),
+            dumps: model
+                .chrony
+                .dump_directory
+                .clone()
+                .filter(|_| matches!(options.habits, Habits::Chronyd(_))),
             updates: 0,
             steers: options.steers(),
             thermometer: model

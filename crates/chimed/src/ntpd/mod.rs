@@ -174,9 +174,10 @@ fn daemon_options(options: &NtpdOptions) -> Options {
         timeout: None,
         debug: options.debug,
         keep_user: false,
-        habits: Habits::Ntpd,
-        lines: Some(Arc::new(CommandLines { before: options.before.clone(), after: options.after.clone() })),
-        chronyd: None,
+        habits: Habits::Ntpd(Arc::new(CommandLines {
+            before: options.before.clone(),
+            after: options.after.clone(),
+        })),
     }
 }
 

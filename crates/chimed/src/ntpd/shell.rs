@@ -55,7 +55,7 @@ impl NtpdShell {
     #[must_use]
     pub fn new(model: &Model, options: &Options, view: View, now: MonoTime) -> Option<Self> {
         let files = StatisticsFiles::new(&model.ntpd);
-        let speaks = options.habits == Habits::Ntpd;
+        let speaks = matches!(options.habits, Habits::Ntpd(_));
         if !speaks && files.is_empty() {
             return None;
         }
