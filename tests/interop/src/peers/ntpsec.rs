@@ -93,12 +93,7 @@ impl Ntpsec {
 
     /// A command of its own host's tools, such as `usr/bin/ntpq`, with Python's answer to it.
     pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> Result<(bool, String)> {
-        let mut command = python(self.suite)?;
-        command.arg(self.suite.root().join(program)).args(arguments);
-        command.env("TERM", "dumb").env("COLUMNS", "80");
-        let output = self.node.wrap(&command).output().with_context(|| format!("cannot run {program}"))?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+        tool(self.suite, &self.node, program, arguments)
     }
 
     /// Sends a signal.
@@ -115,6 +110,16 @@ impl Ntpsec {
         let reach = u8::from_str_radix(fields[6], 8).context("ntpq -p: reach")?;
         Ok(View { reach, is_selected: line.starts_with('*') })
     }
+}
+
+/// Whether a tool of the suite such as `usr/bin/ntpq` succeeded on a node, and all that it printed.
+pub(crate) fn tool(suite: Suite, node: &Node, program: &str, arguments: &[&str]) -> Result<(bool, String)> {
+    let mut command = python(suite)?;
+    command.arg(suite.root().join(program)).args(arguments);
+    command.env("TERM", "dumb").env("COLUMNS", "80");
+    let output = node.wrap(&command).output().with_context(|| format!("cannot run {program}"))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The suite's own Python, which comes with ntpq: `usr/bin/python3.NN`.

@@ -80,6 +80,14 @@ impl Scene {
         ensure!(text.trim() == status, "chronyc {arguments:?}: {text}, wanted {status}");
         Ok(())
     }
+
+    fn refuses_over_udp(&self, commands: &[&str]) -> Result<()> {
+        for command in commands {
+            let (succeeded, text) = self.chronyc(Path::new("127.0.0.1"), &[*command])?;
+            ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command} over UDP: {text}");
+        }
+        Ok(())
+    }
 }
 
 fn shows(stage: &mut Stage, suite: Suite) -> Result<()> {
@@ -150,11 +158,7 @@ fn commands(stage: &mut Stage, suite: Suite) -> Result<()> {
     scene.says(&["smoothing"], "505 Facility not enabled in daemon")?;
     scene.says(&["allow", "192.0.2.0/24"], "500 Failure")?; // There is no server.
     scene.says(&["accheck", "192.0.2.1"], "209 Access denied")?;
-    for command in [&["offline"][..], &["makestep"], &["serverstats"], &["clients"]] {
-        let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), command)?;
-        ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command:?} over UDP: {text}");
-    }
-    Ok(())
+    scene.refuses_over_udp(&["offline", "makestep", "serverstats", "clients"])
 }
 
 fn open_reports(stage: &mut Stage) -> Result<()> {
@@ -172,10 +176,7 @@ fn open_reports(stage: &mut Stage) -> Result<()> {
         let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), report)?;
         ensure!(succeeded && text.contains(word), "{report:?} over UDP: {text}");
     }
-    for command in [&["tracking"][..], &["activity"], &["makestep"]] {
-        let (succeeded, text) = scene.chronyc(Path::new("127.0.0.1"), command)?;
-        ensure!(!succeeded && text.ends_with("501 Not authorised\n"), "{command:?} over UDP: {text}");
-    }
+    scene.refuses_over_udp(&["tracking", "activity", "makestep"])?;
     // The Unix socket is as it was.
     let (succeeded, text) = scene.chronyc(&scene.socket, &["tracking"])?;
     ensure!(succeeded, "over the socket: {text}");

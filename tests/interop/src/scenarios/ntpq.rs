@@ -47,12 +47,8 @@ fn scene(stage: &mut Stage, suite: Suite, extra: &str) -> Result<Scene> {
 impl Scene {
     /// Whether it succeeded, and all that ntpq or its like printed of `host`.
     fn tool(&self, program: &str, arguments: &[&str], host: Option<&str>) -> Result<(bool, String)> {
-        let mut command = ntpsec::python(self.suite)?;
-        command.arg(self.suite.root().join(program)).args(arguments).args(host);
-        command.env("TERM", "dumb").env("COLUMNS", "80");
-        let output = self.node.wrap(&command).output().with_context(|| format!("cannot run {program}"))?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+        let arguments: Vec<&str> = arguments.iter().copied().chain(host).collect();
+        ntpsec::tool(self.suite, &self.node, program, &arguments)
     }
 
     fn ntpq(&self, arguments: &[&str]) -> Result<String> {

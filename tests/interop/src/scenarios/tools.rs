@@ -129,16 +129,10 @@ fn measure_once(stage: &mut Stage) -> Result<()> {
 fn dig(stage: &mut Stage, suite: Suite) -> Result<()> {
     let (one, two) = (stage.node(1)?, stage.node(2)?);
     let _server = chimed::server(stage, &one, &ServerOf::plain())?;
-    let dig = |words: &[&str]| {
-        let mut command = ntpsec::python(suite)?;
-        command.arg(suite.root().join("usr/bin/ntpdig")).args(words).args(["-t", "2", "10.77.0.1"]);
-        let output = two.wrap(&command).output().context("cannot run ntpdig")?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        anyhow::Ok((output.status.success(), text))
-    };
     let measures = |words: &[&str]| {
         stage.until("ntpdig measures", PATIENCE, || {
-            let (succeeded, text) = dig(words)?;
+            let arguments = [words, &["-t", "2", "10.77.0.1"]].concat();
+            let (succeeded, text) = ntpsec::tool(suite, &two, "usr/bin/ntpdig", &arguments)?;
             // Time, offset, error, address, stratum.
             let is_measured = text.contains("+/-") && text.contains("10.77.0.1 s");
             ensure!(succeeded && is_measured, "ntpdig {words:?}: {text}");
