@@ -21,6 +21,9 @@ pub enum MapKind {
     PerProcessorArray = 6,
     /// By the longest prefix of a key.
     LongestPrefix = 11,
+    /// By number, the descriptors of [`FrameSocket`](crate::frame_socket::FrameSocket)s, each of which leaves when it is
+    /// closed.
+    Sockets = 17,
 }
 
 impl MapKind {

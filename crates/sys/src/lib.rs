@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod clock;
 pub mod clock_watch;
 pub mod epoll;
+pub mod frame_socket;
 pub mod limits;
 pub mod local_time;
 pub mod network;
