@@ -3,9 +3,10 @@
 
 use crate::desks::{Desk, View};
 use crate::runtime_access::RuntimeAccess;
+use crate::tally::Tally;
 use crate::time_plane::{PlaneCommand, TypedTime};
-use chime_control::Snapshot;
 use chime_control::chrony::{self, OpenReports, Outcome, Permission, Table, Verdict};
+use chime_control::{Handling, Snapshot};
 use chime_engine::{Command, NTP_PORT, SourceMatch};
 use chime_server::{AccessRule, ClientTable, RateDecision};
 use chime_sys::poll::Interest;
@@ -22,7 +23,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{debug, error, warn};
 
 /// Permissions of the Unix socket: the daemon's user and group, and root.
@@ -71,8 +71,8 @@ pub struct ChronyDesk {
 pub struct Ways {
     /// Queues something for the time plane; whether that could be done.
     pub tell: Box<dyn Fn(PlaneCommand) -> bool + Send>,
-    /// Counts requests.
-    pub packets: Arc<AtomicU64>,
+    /// Counts what becomes of datagrams.
+    pub tally: Arc<Tally>,
     /// Who gets the time; `None` without a server.
     pub ntp_access: Option<RuntimeAccess>,
     /// How often others are answered over UDP; `None`: always.
@@ -153,7 +153,10 @@ impl ChronyDesk {
                 Err(error) => return note(&error),
             };
             // Who has no address could not learn what became of the request, and chronyd does nothing for them.
-            let Some(path) = peer else { continue };
+            let Some(path) = peer else {
+                self.ways.tally.count(Handling::Lost);
+                continue;
+            };
             if self.sets_time(&room[..octets], socket, &path, view) {
                 continue;
             }
@@ -175,9 +178,9 @@ impl ChronyDesk {
         else {
             return false;
         };
-        self.ways.packets.fetch_add(1, Ordering::Relaxed);
-        let (socket, path) = (Arc::clone(socket), path.to_owned());
-        let tell = move |correction| {
+        let (socket, path, tally) = (Arc::clone(socket), path.to_owned(), Arc::clone(&self.ways.tally));
+        let tell = move |correction: Option<_>| {
+            tally.count(if correction.is_some() { Handling::Answered } else { Handling::Refused });
             if let Err(error) = socket.send_to(&replier.time_was_set(correction), &path) {
                 debug!("a reply to {} is lost: {error}", path.display());
             }
@@ -194,17 +197,25 @@ impl ChronyDesk {
                 Ok(datagram) => datagram,
                 Err(error) => return note(&error),
             };
-            let peer = datagram.from;
-            if !self.admits(peer.ip()) || self.asks_too_often(peer.ip()) {
+            let (peer, request) = (datagram.from, &room[..datagram.octets]);
+            if let Some(handling) = self.rejects(request, peer.ip()) {
+                self.ways.tally.count(handling);
                 continue;
             }
-            if let Some(reply) =
-                self.answer(&room[..datagram.octets], Permission::Reports(self.sockets.open), view)
+            if let Some(reply) = self.answer(request, Permission::Reports(self.sockets.open), view)
                 && let Err(error) = socket.send_to(&reply, peer, datagram.destination)
             {
                 debug!("a reply to {peer} is lost: {error}");
             }
         }
+    }
+
+    /// What becomes of a request over UDP that is not looked into. As with chronyd, only requests count for the limit.
+    fn rejects(&self, request: &[u8], peer: IpAddr) -> Option<Handling> {
+        if !self.admits(peer) {
+            return Some(Handling::Restricted);
+        }
+        (chrony::is_request(request) && self.asks_too_often(peer)).then_some(Handling::RateLimited)
     }
 
     /// This machine, and who is allowed by rules.
@@ -225,12 +236,17 @@ impl ChronyDesk {
         limit.check(peer, clock::mono_now(), &mut random) != RateDecision::Answer
     }
 
-    /// The reply to a request, which has been carried out.
+    /// The reply to a request, which has been carried out and counted.
     fn answer(&self, request: &[u8], permission: Permission, view: View<'_>) -> Option<Vec<u8>> {
+        let reply = self.reply(request, permission, view);
+        self.ways.tally.count(chrony::handling(request, reply.as_deref()));
+        reply
+    }
+
+    fn reply(&self, request: &[u8], permission: Permission, view: View<'_>) -> Option<Vec<u8>> {
         if !chrony::is_request(request) {
             return None;
         }
-        self.ways.packets.fetch_add(1, Ordering::Relaxed);
         let with_clients = chrony::asks_for_clients(request, permission);
         let mut snapshot = view(with_clients);
         // chronyc asks for eight at a time.
@@ -395,17 +411,17 @@ mod tests {
         request
     }
 
-    fn ways(tell: impl Fn(PlaneCommand) -> bool + Send + 'static, packets: Arc<AtomicU64>) -> Ways {
-        Ways { tell: Box::new(tell), packets, ntp_access: None, limit: None, read_keys: Box::new(|| None) }
+    fn ways(tell: impl Fn(PlaneCommand) -> bool + Send + 'static, tally: Arc<Tally>) -> Ways {
+        Ways { tell: Box::new(tell), tally, ntp_access: None, limit: None, read_keys: Box::new(|| None) }
     }
 
-    fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<PlaneCommand>, Arc<AtomicU64>) {
+    fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<PlaneCommand>, Arc<Tally>) {
         let (sender, commands) = mpsc::channel();
-        let packets = Arc::new(AtomicU64::new(0));
+        let tally = Arc::new(Tally::default());
         let desk =
-            ChronyDesk::new(sockets, ways(move |command| sender.send(command).is_ok(), Arc::clone(&packets)));
+            ChronyDesk::new(sockets, ways(move |command| sender.send(command).is_ok(), Arc::clone(&tally)));
         let handle = desks::spawn(vec![Box::new(desk)], Box::new(|_| Snapshot::default()));
-        (handle.expect("a thread").expect("a desk"), commands, packets)
+        (handle.expect("a thread").expect("a desk"), commands, tally)
     }
 
     #[test]
@@ -415,7 +431,7 @@ mod tests {
         let wish = Wish { path: Some(&path), ..Wish::default() };
         let sockets = Sockets::open(&wish);
         assert!(Sockets::open(&wish).is_empty(), "it is in use");
-        let (handle, commands, packets) = host(sockets);
+        let (handle, commands, tally) = host(sockets);
         let client = UnixClient::bind(folder.path().join("client")).expect("a path");
         client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         UnixClient::unbound().expect("a socket").send_to(&request(48, 28), &path).expect("sent");
@@ -428,7 +444,8 @@ mod tests {
             matches!(told[..], [PlaneCommand::Engine(Command::Refresh)]),
             "the other had no address: {told:?}"
         );
-        assert_eq!(packets.load(Ordering::Relaxed), 1);
+        let handled = tally.read();
+        assert_eq!((handled.requests(), handled.of(Handling::Lost)), (1, 1));
         drop(handle);
         assert!(!path.exists());
     }

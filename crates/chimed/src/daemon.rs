@@ -26,6 +26,7 @@ use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
 use crate::state::{Rotation, StateKeeper};
 use crate::store::Store;
+use crate::tally::Tally;
 use crate::time_plane::{
     Inline, InlineDesks, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
 };
@@ -34,7 +35,7 @@ use crate::{once, restart_only, rivals, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer, Threads};
-use chime_control::{ClientReport, Command, KeServerReport, Snapshot};
+use chime_control::{ClientReport, Command, ControlReport, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
 use chime_server::{Access, AccessList, AccessRule, ClientTable, Policy};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
@@ -51,7 +52,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tracing::{error, info, warn};
@@ -218,8 +218,8 @@ impl Daemon {
         let view = View {
             reports: publisher.reports(),
             servers: servers.clone(),
-            command_packets: Arc::default(),
-            mode6: mode6.as_ref().map(|(mode6, _)| mode6.counts()).unwrap_or_default(),
+            chrony: Arc::default(),
+            mode6: mode6.as_ref().map(|(mode6, _)| mode6.tally()).unwrap_or_default(),
             clients_max: clients_max(&model),
         };
         if !chronyc.is_empty() {
@@ -653,8 +653,8 @@ fn warn_of_unreadable(model: &Model, config: Option<&Path>) {
 struct View {
     reports: Arc<ArcSwap<Dated>>,
     servers: Servers,
-    command_packets: Arc<AtomicU64>,
-    mode6: Arc<mode6_host::Counts>,
+    chrony: Arc<Tally>,
+    mode6: Arc<Tally>,
     clients_max: u64,
 }
 
@@ -664,9 +664,7 @@ impl View {
         let now = clock::mono_now();
         let dated = self.reports.load();
         let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
-        snapshot.program.command_packets = self.command_packets.load(Ordering::Relaxed);
-        snapshot.program.mode6_answered = self.mode6.answered.load(Ordering::Relaxed);
-        snapshot.program.mode6_ignored = self.mode6.ignored.load(Ordering::Relaxed);
+        snapshot.control = ControlReport { chrony: self.chrony.read(), mode6: self.mode6.read() };
         snapshot.server.clients_max = self.clients_max;
         if let Some(serving) = &self.servers.ntp {
             let stats = serving.stats();
@@ -715,7 +713,7 @@ fn chrony_ways(
     });
     Ok(chrony_host::Ways {
         tell,
-        packets: view.command_packets.clone(),
+        tally: view.chrony.clone(),
         ntp_access: ntp_access(model, view.servers.clone()),
         limit: limit.transpose()?,
         read_keys: key_reader(model),

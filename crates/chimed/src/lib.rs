@@ -41,6 +41,7 @@ pub mod state;
 pub mod state_files;
 pub mod store;
 pub mod store_writer;
+pub mod tally;
 pub mod tcp_race;
 pub mod time_plane;
 pub mod trust;

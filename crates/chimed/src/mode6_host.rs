@@ -3,10 +3,11 @@
 
 use crate::desks::{Desk, View};
 use crate::runtime_config;
+use crate::tally::Tally;
 use crate::time_plane::PlaneCommand;
 use chime_config::{NtpServer, Ntpq};
-use chime_control::Snapshot;
 use chime_control::mode6::{self, Facts, Kernel, Listening, Restriction, Rights, Verdict};
+use chime_control::{Handling, Snapshot};
 use chime_server::{KeyTable, Subnet};
 use chime_sys::poll::{Interest, WakeReceiver, Waker, waker};
 use chime_sys::udp::{LocalAddress, UdpOptions, UdpSocket};
@@ -16,7 +17,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tracing::{debug, info, warn};
 
@@ -29,15 +29,6 @@ const BUDGET_OCTETS: f64 = 65_536.0;
 /// Octets of answers that all other machines together get in a second, in the long run. A sender's address can be
 /// forged: this is what somebody can have us send to others, and ntpq with ten sources asks for less.
 const BUDGET_OCTETS_PER_SECOND: f64 = 8_192.0;
-
-/// What is counted about the protocol.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Requests that were answered.
-    pub answered: AtomicU64,
-    /// Datagrams that were not.
-    pub ignored: AtomicU64,
-}
 
 /// Who may do what: the longest network that has the address decides, and this machine may everything unless a rule says
 /// otherwise.
@@ -117,20 +108,22 @@ pub struct HandOver {
     access: Access,
     sender: SyncSender<Handed>,
     waker: Waker,
-    counts: Arc<Counts>,
+    tally: Arc<Tally>,
 }
 
 impl HandOver {
     /// Takes a request that came to listener number `listener`.
     pub fn take(&self, listener: usize, octets: &[u8], from: SocketAddr, destination: Option<LocalAddress>) {
-        if octets.len() > mode6::REQUEST_OCTETS_MAX || !self.access.rights(from.ip()).query {
-            self.counts.ignored.fetch_add(1, Ordering::Relaxed);
-            return;
+        if octets.len() > mode6::REQUEST_OCTETS_MAX {
+            return self.tally.count(Handling::Malformed);
+        }
+        if !self.access.rights(from.ip()).query {
+            return self.tally.count(Handling::Restricted);
         }
         let handed = Handed { listener, from, destination, octets: octets.to_vec() };
         match self.sender.try_send(handed) {
             Ok(()) => self.waker.wake(),
-            Err(_) => drop(self.counts.ignored.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => self.tally.count(Handling::Lost),
         }
     }
 }
@@ -152,7 +145,7 @@ pub struct Mode6 {
     secret: [u8; 16],
     system: String,
     budget: Budget,
-    counts: Arc<Counts>,
+    tally: Arc<Tally>,
     tell: Option<Tell>,
 }
 
@@ -174,7 +167,7 @@ impl Mode6 {
     /// When the system gives no pipe or randomness.
     pub fn open(opening: Opening<'_>) -> io::Result<(Self, HandOver)> {
         let Opening { ntpq, servers, keys } = opening;
-        let counts = Arc::new(Counts::default());
+        let tally = Arc::new(Tally::default());
         let mut own = Vec::new();
         for address in ntpq.listen.iter().filter(|address| !is_served(**address, servers)) {
             match UdpSocket::bound_to(*address, &UdpOptions::default()) {
@@ -199,10 +192,10 @@ impl Mode6 {
             secret,
             system: system(),
             budget: Budget { octets: BUDGET_OCTETS, at: clock::mono_now() },
-            counts: counts.clone(),
+            tally: tally.clone(),
             tell: None,
         };
-        Ok((desk, HandOver { access, sender, waker, counts }))
+        Ok((desk, HandOver { access, sender, waker, tally }))
     }
 
     /// What is answered through: the server's sockets in the order of its listeners, and the time plane for changes.
@@ -213,8 +206,8 @@ impl Mode6 {
 
     /// What is counted.
     #[must_use]
-    pub fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
+    pub fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
     }
 
     /// The addresses that are listened on beside the server's.
@@ -252,22 +245,22 @@ impl Mode6 {
 
     /// The datagrams of the answer; none for those who get none.
     fn answer(&mut self, request: &[u8], from: SocketAddr, view: View<'_>) -> Vec<Vec<u8>> {
-        let answer = self.respond(request, from, view);
+        let (answer, handling) = self.respond(request, from, view);
         let octets: usize = answer.iter().map(Vec::len).sum();
         let affordable =
             from.ip().to_canonical().is_loopback() || self.budget.take(octets, clock::mono_now());
-        if answer.is_empty() || !affordable {
-            self.counts.ignored.fetch_add(1, Ordering::Relaxed);
+        if !affordable {
+            self.tally.count(Handling::RateLimited);
             return Vec::new();
         }
-        self.counts.answered.fetch_add(1, Ordering::Relaxed);
+        self.tally.count(handling);
         answer
     }
 
-    fn respond(&self, request: &[u8], from: SocketAddr, view: View<'_>) -> Vec<Vec<u8>> {
+    fn respond(&self, request: &[u8], from: SocketAddr, view: View<'_>) -> (Vec<Vec<u8>>, Handling) {
         let rights = self.access.rights(from.ip());
         if !rights.query {
-            return Vec::new();
+            return (Vec::new(), Handling::Restricted);
         }
         let snapshot = view(mode6::asks_for_clients(request));
         let listening = self.listening(&snapshot);
@@ -282,17 +275,20 @@ impl Mode6 {
             listening: &listening,
             restrictions: &self.restrictions,
             kernel: kernel(),
-            requests: self.counts.answered.load(Ordering::Relaxed),
+            requests: self.tally.read().requests(),
             clients_max: snapshot.server.clients_max,
         };
-        match mode6::respond(request, from, rights, &facts) {
+        let verdict = mode6::respond(request, from, rights, &facts);
+        let handling = verdict.handling();
+        let answer = match verdict {
             Verdict::Silence(why) => {
                 debug!("{from} is not answered (mode 6): {why:?}");
                 Vec::new()
             }
             Verdict::Reply(datagrams) => datagrams,
             Verdict::Configure { text, reply } => reply.configured(&self.configure(&text, from, &snapshot)),
-        }
+        };
+        (answer, handling)
     }
 
     /// Carries a configuration out as far as it goes; gives what became of it.
@@ -474,7 +470,7 @@ mod tests {
         let ntpq = ntpq(&[]);
         let opening = Opening { ntpq: &ntpq, servers: &[], keys: KeyTable::default() };
         let (desk, hand_over) = Mode6::open(opening).expect("a socket");
-        let counts = desk.counts();
+        let tally = desk.tally();
         let (sender, _commands) = mpsc::channel();
         let server = UdpSocket::bound_to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &UdpOptions::default());
         let desk = desk.connected(
@@ -497,7 +493,9 @@ mod tests {
         hand_over.take(0, &request, client.local_addr().expect("bound"), None);
         client.recv(&mut room).expect("an answer");
         hand_over.take(0, &request, SocketAddr::from(([192, 0, 2, 1], 123)), None);
-        assert_eq!(counts.answered.load(Ordering::Relaxed), 2);
-        assert_eq!(counts.ignored.load(Ordering::Relaxed), 4);
+        let handled = tally.read();
+        let counted =
+            [Handling::Answered, Handling::Malformed, Handling::Restricted].map(|how| handled.of(how));
+        assert_eq!(counted, [2, 3, 1]);
     }
 }

@@ -15,7 +15,7 @@ use chime_server::AccessRule;
 use chime_wire::chrony_command::{COMMAND_VERSION, CommandRequest, REPLY_HEADER_OCTETS, REQUEST_OCTETS_MAX};
 use std::net::IpAddr;
 
-use crate::Snapshot;
+use crate::{Handling, Snapshot};
 pub use open::{OpenReport, OpenReports};
 
 use encode::{Address, Payload, address_at, word_at};
@@ -294,6 +294,21 @@ pub fn asks_to_set_time(request: &[u8]) -> bool {
 #[must_use]
 pub fn is_request(datagram: &[u8]) -> bool {
     CommandRequest::decode(datagram).is_ok()
+}
+
+/// What became of a datagram that got this reply.
+#[must_use]
+pub fn handling(datagram: &[u8], reply: Option<&[u8]>) -> Handling {
+    const ANSWERS: [Status; 3] = [Status::Success, Status::AccessAllowed, Status::AccessDenied];
+    match reply {
+        None if is_request(datagram) => Handling::Lost,
+        None => Handling::Malformed,
+        Some(reply) => {
+            let status = reply.get(8..10).unwrap_or_default();
+            let is_answer = ANSWERS.iter().any(|known| status == (*known as u16).to_be_bytes());
+            if is_answer { Handling::Answered } else { Handling::Refused }
+        }
+    }
 }
 
 /// The reply code of a reply without payload.

@@ -8,8 +8,8 @@ use std::fmt::{Display, Write as _};
 
 use chime_engine::{AuthenticationMode, LeapReport, SourceKind, SourceReport};
 
-use crate::Snapshot;
 use crate::text::sign;
+use crate::{Handling, Snapshot};
 
 /// The media type of [`openmetrics`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,6 +23,7 @@ pub fn openmetrics(snapshot: &Snapshot) -> String {
     sources(&mut out, snapshot);
     establishments(&mut out, snapshot);
     server(&mut out, snapshot);
+    control(&mut out, snapshot);
     out.text.push_str("# EOF\n");
     out.text
 }
@@ -284,6 +285,20 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
+fn control(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family(
+        "control_datagrams",
+        "counter",
+        "Datagrams of chronyc's and ntpq's protocols, by what became of them.",
+    );
+    for (protocol, handled) in [("chrony", &snapshot.control.chrony), ("mode6", &snapshot.control.mode6)] {
+        for handling in Handling::ALL {
+            let labels = [("protocol", protocol), ("result", handling.name())];
+            out.sample("control_datagrams_total", &labels, handled.of(handling));
+        }
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "there are never 2^53 of anything in memory")]
 fn count(number: usize) -> f64 {
     number as f64
@@ -370,6 +385,7 @@ mod tests {
             ..EstablishmentReport::default()
         }];
         snapshot.server.responses.insert("nts_time".to_owned(), 7);
+        snapshot.control.chrony = [(Handling::Malformed, 46)].into_iter().collect();
         let leap = &mut snapshot.engine.leap_seconds;
         leap.tai_offset_seconds = Some(37);
         leap.next = Some(LeapSecondReport { unix_seconds: 1_893_456_000, insert: true, listed: true });
@@ -387,6 +403,8 @@ mod tests {
             r#"truechimer_key_establishments_total{server="ke:4460",result="expired"} 3"#,
             r#"truechimer_key_establishments_total{server="ke:4460",result="success"} 2"#,
             r#"truechimer_server_requests_total{result="answered",kind="nts_time"} 7"#,
+            r#"truechimer_control_datagrams_total{protocol="chrony",result="malformed"} 46"#,
+            r#"truechimer_control_datagrams_total{protocol="mode6",result="refused"} 0"#,
             r#"truechimer_leap_status{truechimer_leap_status="unsynchronized"} 1"#,
             "# UNIT truechimer_offset_seconds seconds",
             "truechimer_tai_offset_seconds 37.0",

@@ -19,7 +19,7 @@ use chime_wire::mac::SymmetricKey;
 use chime_wire::{CONTROL_HEADER_OCTETS, ControlMessage};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::Snapshot;
+use crate::{Handling, Snapshot};
 pub(crate) use peer::{resolved_id as association_number, status as source_status};
 use reply::Items;
 pub use reply::Reply;
@@ -137,6 +137,21 @@ pub enum Verdict {
         /// Where to put the answer.
         reply: Box<Reply>,
     },
+}
+
+impl Verdict {
+    /// What becomes of the request with it.
+    #[must_use]
+    pub fn handling(&self) -> Handling {
+        match self {
+            Self::Silence(Silence::Malformed) => Handling::Malformed,
+            Self::Silence(Silence::Restricted | Silence::Nonce) => Handling::Restricted,
+            Self::Reply(datagrams) if datagrams.iter().any(|datagram| reply::is_error(datagram)) => {
+                Handling::Refused
+            }
+            Self::Reply(_) | Self::Configure { .. } => Handling::Answered,
+        }
+    }
 }
 
 /// Error codes of answers. RFC 9327 §3.

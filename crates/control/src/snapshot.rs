@@ -8,6 +8,8 @@ use chime_server::{COOKIE_AGES, ClientRecord, ResponseKind, ServerCounters, Sile
 use chime_time::MonoTime;
 use serde::{Deserialize, Serialize};
 
+use crate::ControlReport;
+
 /// The state of the daemon at one instant; published by the time plane, never changed after.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,6 +22,8 @@ pub struct Snapshot {
     pub server: ServerReport,
     /// The NTS key establishment server; all zero when there is none.
     pub ke_server: KeServerReport,
+    /// What other daemons' tools asked.
+    pub control: ControlReport,
     /// Clients of the NTP server, as far as they are remembered.
     pub clients: Vec<ClientReport>,
 }
@@ -48,12 +52,6 @@ pub struct ProgramReport {
     pub interferences: u64,
     /// The same in the last hour.
     pub recent_interferences: usize,
-    /// Packets of chrony's command protocol since the start.
-    pub command_packets: u64,
-    /// Requests of NTP mode 6 that were answered since the start.
-    pub mode6_answered: u64,
-    /// Datagrams of NTP mode 6 that were not answered.
-    pub mode6_ignored: u64,
     /// The clock's root dispersion grows at this rate; seconds per second.
     pub root_dispersion_rate: f64,
     /// Precision of the clock; log2 seconds.

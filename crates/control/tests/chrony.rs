@@ -2,7 +2,7 @@
 //! with chronyd's numbers must give chronyd's octets.
 
 use chime_control::chrony::{OpenReport, OpenReports, Outcome, Permission, Table, Verdict, Wish, respond};
-use chime_control::{ClientReport, Snapshot};
+use chime_control::{ClientReport, Handling, Snapshot};
 use chime_discipline::ManualCorrection;
 use chime_engine::{
     ActivityReport, Authentication, AuthenticationMode, AuthenticationReport, Command, LeapReport,
@@ -291,7 +291,8 @@ fn the_last_answer_for_old_and_new_clients() {
 #[test]
 fn counts_of_the_server_for_each_release() {
     let mut snapshot = Snapshot::default();
-    snapshot.program.command_packets = 0x29e;
+    snapshot.control.chrony =
+        [(Handling::Answered, 0x29d), (Handling::Refused, 1), (Handling::Malformed, 9)].into_iter().collect();
     snapshot.server.received = 4;
     snapshot.server.dropped = 1;
     snapshot.server.authenticated = 3;

@@ -1,24 +1,13 @@
 //! What real servers were asked, and what we make of it. `testdata/requests.txt` says what they did.
 
-use chime_server::{
-    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Verdict,
-};
+mod fixed;
+
+use chime_server::{Arrival, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Verdict};
 use chime_time::{MonoTime, NtpTimestamp};
 use chime_wire::mac::{MacAlgorithm, SymmetricKey};
 use chime_wire::{Header, Mode, Packet};
+use fixed::Fixed;
 use std::sync::Arc;
-
-struct Fixed;
-
-impl Environment for Fixed {
-    fn system_time(&mut self) -> NtpTimestamp {
-        NtpTimestamp::from_bits(4_000_000_001 << 32)
-    }
-
-    fn fill_random(&mut self, octets: &mut [u8]) {
-        octets.fill(7);
-    }
-}
 
 fn octets(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()

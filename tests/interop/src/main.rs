@@ -7,6 +7,7 @@
 mod garbage;
 mod install;
 mod listen;
+mod malformed;
 mod middle;
 mod network;
 mod peers;
@@ -52,6 +53,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "inside" => runner::run(rest),
         "middle" => middle::run(rest).map(|()| true),
         "listen" => listen::run(rest).map(|()| true),
+        "malformed" => malformed::run(rest).map(|()| true),
         "garbage" => garbage::run(rest).map(|()| true),
         _ => bail!("usage: truechimer-interop install | list | run [--jobs N] [WORD…]"),
     }

@@ -9,6 +9,7 @@ mod garbage;
 mod harness;
 mod keys;
 mod leap;
+mod malformed;
 mod middle;
 mod modes;
 mod ntp_ctl;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         founding::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,
+        malformed::SCENARIOS,
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,
         reference_clocks::SCENARIOS,

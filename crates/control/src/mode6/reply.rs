@@ -4,6 +4,8 @@ use super::{ANSWER_OCTETS_MAX, ErrorCode};
 use chime_wire::CONTROL_HEADER_OCTETS;
 use chime_wire::mac::{DIGEST_OCTETS_MAX, SymmetricKey};
 
+/// The bit of an opcode that says that it was not done. RFC 9327 §2.
+const ERROR: u8 = 0x40;
 /// Octets of data in one fragment. RFC 9327 §2.
 const FRAGMENT_OCTETS_MAX: usize = 468;
 /// Characters from which on an item begins a new line.
@@ -91,7 +93,6 @@ impl Reply {
     }
 
     pub(super) fn error(&self, code: ErrorCode) -> Vec<Vec<u8>> {
-        const ERROR: u8 = 0x40;
         vec![self.datagram(ERROR, u16::from(code as u8) << 8, 0, &[])]
     }
 
@@ -132,6 +133,11 @@ impl Reply {
         }
         octets
     }
+}
+
+/// Whether a datagram of an answer says that it was not done.
+pub(super) fn is_error(datagram: &[u8]) -> bool {
+    datagram.get(1).is_some_and(|second| second & ERROR != 0)
 }
 
 /// Where ntpq looks for it: at the next multiple of four. (NTPsec's own ntpd takes a multiple of eight when there is

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::number::interval;
 use super::{Layout, header};
-use crate::Snapshot;
+use crate::{Handling, Snapshot};
 
 /// `chronyc activity`.
 #[must_use]
@@ -71,8 +71,8 @@ const SERVER_LABELS: [&str; 17] = [
     "NTP hardware TX timestamps",
 ];
 
-/// The counts of `serverstats` in their order. No command packet is dropped for its rate, and the table of interleaved
-/// mode has neither a number of entries nor a span, so those are zero.
+/// The counts of `serverstats` in their order. As with chronyd, what is no request is none of the command packets; the
+/// table of interleaved mode has neither a number of entries nor a span, so those are zero.
 pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
     let server = &snapshot.server;
     let ke = &snapshot.ke_server;
@@ -80,8 +80,8 @@ pub(crate) fn server_counts(snapshot: &Snapshot) -> [u64; 17] {
     [
         server.received,
         server.dropped,
-        snapshot.program.command_packets,
-        0,
+        snapshot.control.chrony.requests(),
+        snapshot.control.chrony.of(Handling::RateLimited),
         server.clients_forgotten,
         ke.accepted,
         ke.dropped,

@@ -5,19 +5,12 @@ use crate::install::Suite::{self, Bookworm, Trixie};
 use crate::peers::ServerOf;
 use crate::peers::chrony::{self, Chrony};
 use crate::stage::Stage;
-use anyhow::{Context, Result, ensure};
-use std::fs;
-use std::os::unix::net::UnixDatagram;
-
-/// One list for the tests of chime-control and for real chronyd.
-#[path = "../../../../crates/control/tests/malformed/kinds.rs"]
-mod kinds;
+use anyhow::{Result, ensure};
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.3-every-command-as-for-chronyd", |stage| every_command(stage, Bookworm)),
     ("chronyc/4.6-every-command-as-for-chronyd", |stage| every_command(stage, Trixie)),
     ("chronyc/habits-of-scripts-go-on", habits),
-    ("chronyc/malformed-commands-end-as-with-chronyd", malformed),
 ];
 
 /// One after the other, so that what one changes is there for the next.
@@ -235,53 +228,4 @@ fn habits(stage: &mut Stage) -> Result<()> {
     ensure!(fields.first() == Some(&"server.test") && fields.get(1) == Some(&"NTS"), "{authentication}");
     ensure!(fields.get(8).is_some_and(|cookies| ["7", "8"].contains(cookies)), "{authentication}");
     Ok(())
-}
-
-/// What chronyd 4.6 does otherwise: it still knows two commands that are gone since 4.7, and adds a source without a name.
-const MALFORMED_OTHERWISE: &[&str] = &["command 0", "a command that was dropped", "a source without a name"];
-
-/// What no chronyc sends ends as with chronyd: the same reply, or none.
-fn malformed(stage: &mut Stage) -> Result<()> {
-    let (two, four) = (stage.node(2)?, stage.node(4)?);
-    let ours = chrony::of_text(stage, &two, Trixie, ("ours", "port 0\n"), true)?;
-    let theirs = chrony::of_text(stage, &four, Trixie, ("theirs", "port 0\n"), false)?;
-    let mut sockets = Vec::new();
-    for daemon in [&ours, &theirs] {
-        stage.until("it answers", PATIENCE, || daemon.chronyc(&["tracking"]))?;
-        let own = daemon.folder().join("client");
-        // A second try finds that of the first.
-        let _ = fs::remove_file(&own);
-        let socket = UnixDatagram::bind(own)?;
-        socket.connect(daemon.folder().join("socket"))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        sockets.push(socket);
-    }
-    let mut different = Vec::new();
-    for (name, datagram, _) in kinds::all() {
-        let (our, their) = (reply_to(&sockets[0], &datagram)?, reply_to(&sockets[1], &datagram)?);
-        if (our == their) == MALFORMED_OTHERWISE.contains(&name) {
-            different.push(format!("{name}: {our:?}, of chronyd {their:?}"));
-        }
-    }
-    ensure!(different.is_empty(), "{}", different.join("\n"));
-    Ok(())
-}
-
-/// The reply to a datagram; `None` when the next request is answered instead.
-fn reply_to(socket: &UnixDatagram, datagram: &[u8]) -> Result<Option<Vec<u8>>> {
-    const NEXT: [u8; 4] = *b"next";
-    let mut next = vec![6, 1, 0, 0, 0, 33, 0, 0];
-    next.extend(NEXT);
-    next.resize(104, 0);
-    socket.send(datagram)?;
-    socket.send(&next)?;
-    let mut room = [0; 1024];
-    let mut reply = None;
-    loop {
-        let octets = socket.recv(&mut room).context("no reply to a good request")?;
-        if room[16..20] == NEXT {
-            return Ok(reply);
-        }
-        reply = Some(room[..octets].to_vec());
-    }
 }

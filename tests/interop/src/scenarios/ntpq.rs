@@ -232,7 +232,7 @@ fn strangers(stage: &mut Stage) -> Result<()> {
     ensure!(!stranger.contains("leap="), "a stranger: {stranger}");
     let friend = ask(&three)?;
     ensure!(friend.contains("leap="), "a friend: {friend}");
-    let ignored = scene.daemon.snapshot()?["program"]["mode6_ignored"].as_u64();
+    let ignored = scene.daemon.snapshot()?["control"]["mode6"]["restricted"].as_u64();
     ensure!(ignored.is_some_and(|count| count > 0), "nothing was counted: {ignored:?}");
     Ok(())
 }

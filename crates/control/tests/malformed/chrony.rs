@@ -1,6 +1,8 @@
 //! Datagrams on chrony's command port that no chronyc sends: each kind by name, and what becomes of it. Real chronyd
 //! is asked the same, by the interop tests.
 
+use chime_control::Handling;
+
 /// What chronyd does about a kind of datagram, and so do we.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Fate {
@@ -10,6 +12,18 @@ pub(crate) enum Fate {
     Refused(u8),
 }
 use Fate::{Ignored, Refused};
+
+impl Fate {
+    /// As what it is counted.
+    pub(crate) const fn handling(self) -> Handling {
+        match self {
+            Self::Ignored => Handling::Malformed,
+            // That is what was asked.
+            Self::Refused(ACCESS_DENIED) => Handling::Answered,
+            Self::Refused(_) => Handling::Refused,
+        }
+    }
+}
 
 const NO_SUCH_SOURCE: u8 = 4;
 const INVALID: u8 = 3;
