@@ -115,7 +115,7 @@ impl Entry {
         };
         let socket = self.socket.insert(socket);
         let mut buffer = [0; BROADCAST_OCTETS_MAX];
-        let now = clock::read();
+        let now = clock::read_at_last();
         let poll = poll_exponent(self.config.interval.as_secs_f64());
         let instant = (now.system.timestamp(), now.mono);
         let octets = write_broadcast(&shared.time.load(), instant, poll, self.key.as_ref(), &mut buffer)

@@ -129,7 +129,8 @@ impl ServerBatch {
             Ok(received) => {
                 self.received = usize::try_from(received).unwrap_or(0).min(self.capacity());
                 self.used = self.received;
-                self.now = clock::read();
+                // The answers leave with it as their transmit time.
+                self.now = clock::read_at_last();
                 Ok(self.received)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

@@ -15,6 +15,9 @@ const READING_ATTEMPTS_MAX: usize = 4;
 /// A pair read within this many nanoseconds is good at once; a read through the vDSO takes some 30 ns.
 const READING_NANOS_GOOD: u64 = 500;
 
+/// A reading of the system clock comes at most so long after that of the pair before it; more is a step.
+const LAST_READING_WITHIN: Duration = Duration::from_millis(100);
+
 /// How old a kernel timestamp may be when we read its datagram; older ones do not belong to this clock's past.
 const STAMP_AGE_MAX: NtpDuration = NtpDuration::from_seconds(1);
 
@@ -49,6 +52,23 @@ pub fn read_with_error() -> (ClockReading, Duration) {
     let (took, reading) =
         best.unwrap_or_else(|| (u64::MAX, ClockReading { mono: mono_now(), system: system_now() }));
     (reading, Duration::from_nanos(took.div_ceil(2)))
+}
+
+/// Reads the two clocks together, the system clock last of all: for a stamp of what happens right after.
+///
+/// Where a reading is a system call (a virtual machine without a clock that its programs can read, say), the attempts of
+/// [`read`] take tens of microseconds, by which the stamp would be early.
+#[must_use]
+pub fn read_at_last() -> ClockReading {
+    moved_to(read(), system_now()).unwrap_or_else(read)
+}
+
+/// The pair at a later reading of the system clock; `None` when that clock was stepped between the two.
+fn moved_to(pair: ClockReading, system: NtpDate) -> Option<ClockReading> {
+    let waited = u64::try_from((system - pair.system).to_nanos()).ok()?;
+    let is_plausible = Duration::from_nanos(waited) <= LAST_READING_WITHIN;
+    let mono = MonoTime::from_nanos(pair.mono.as_nanos().saturating_add(waited));
+    is_plausible.then_some(ClockReading { mono, system })
 }
 
 /// The monotonic clock: nanoseconds of `CLOCK_MONOTONIC`.
@@ -189,6 +209,23 @@ mod tests {
         assert!(second.mono >= first.mono);
         assert!(error < Duration::from_millis(50), "{error:?}");
         assert!(first.system.unix_seconds() > 1_600_000_000);
+    }
+
+    #[test]
+    fn the_system_clock_is_what_is_read_last() {
+        let (before, reading, after) = (system_now(), read_at_last(), system_now());
+        assert!(before <= reading.system && reading.system <= after);
+        assert!(reading.mono <= mono_now());
+    }
+
+    #[test]
+    fn a_pair_moves_to_a_later_reading_unless_the_clock_was_stepped() {
+        let pair = ClockReading { mono: MonoTime::from_nanos(7_000), system: NtpDate::from_unix(100, 0) };
+        let moved = moved_to(pair, NtpDate::from_unix(100, 40_000)).expect("40 µs later");
+        assert_eq!(moved.mono, MonoTime::from_nanos(47_000));
+        assert_eq!(moved.system, NtpDate::from_unix(100, 40_000));
+        assert_eq!(moved_to(pair, NtpDate::from_unix(99, 999_999_000)), None, "stepped back");
+        assert_eq!(moved_to(pair, NtpDate::from_unix(101, 0)), None, "stepped forward");
     }
 
     #[test]

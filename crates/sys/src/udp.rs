@@ -350,7 +350,7 @@ impl UdpSocket {
             header.msg_controllen = control_message::write_source(&mut control, from) as _;
             header.msg_control = control.0.as_mut_ptr().cast();
         }
-        let before = clock::read();
+        let before = clock::read_at_last();
         // SAFETY: every pointer in the header is to something alive during the call, with its length beside it;
         // sendmsg only reads.
         let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
