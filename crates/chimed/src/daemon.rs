@@ -24,11 +24,12 @@ use crate::reference_clocks::ReferenceClocks;
 use crate::runtime_access::{self, RuntimeAccess};
 use crate::service_manager::ServiceManager;
 use crate::serving::{self, Listener, Serving, ServingSettings, Shared};
+use crate::source_files::SourceFiles;
 use crate::state::{Rotation, StateKeeper};
 use crate::store::Store;
 use crate::tally::Tally;
 use crate::time_plane::{
-    Inline, InlineDesks, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
+    Inline, InlineDesks, KeptSources, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
 };
 use crate::trust::Trusts;
 use crate::{once, restart_only, rivals, wiring};
@@ -174,6 +175,7 @@ impl Daemon {
         signals::install(&Signal::ALL)?;
         let now = clock::read();
         let trusts = Trusts::load(&model)?;
+        let source_files = kept_sources(options, &model);
         let mut config = with_habits(wiring::engine_config(&model, &trusts, options.steers())?, options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 
@@ -243,6 +245,7 @@ impl Daemon {
             reference_clocks,
             broadcasts,
             trusts,
+            source_files,
             leap_tables,
             inline,
             desks: inline_desks,
@@ -303,6 +306,13 @@ fn with_habits(config: Config, options: &Options) -> Config {
             ..config
         },
     }
+}
+
+/// Files with sources, as they were when the model was read.
+fn kept_sources(options: &Options, model: &Model) -> Option<KeptSources> {
+    let files = SourceFiles::keep(options)?;
+    let sources = files.of(model).to_vec();
+    Some(KeptSources { files, sources })
 }
 
 fn rotation(model: &Model) -> Rotation {
@@ -814,7 +824,8 @@ fn reload(options: Options, running: Model, known_time: KnownTime, servers: Serv
             }
             serving.reload_certificates();
         }
-        Ok(Reloaded { engine, trusts, leap_seconds: loaded.model.leap_seconds })
+        let source_files = kept_sources(&options, &loaded.model);
+        Ok(Reloaded { engine, trusts, leap_seconds: loaded.model.leap_seconds, source_files })
     };
     Box::new(move || {
         read().inspect_err(|error| error!("configuration not read again, the old one stays: {error:#}")).ok()

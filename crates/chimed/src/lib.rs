@@ -37,6 +37,7 @@ mod runtime_config;
 pub mod sample_history;
 pub mod service_manager;
 pub mod serving;
+pub mod source_files;
 pub mod state;
 pub mod state_files;
 pub mod store;

@@ -166,32 +166,33 @@ pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result
     Ok(Sourced { loaded, path: Some(path.to_owned()), dialect, texts })
 }
 
-/// Reads a chrony.conf and what it includes.
+/// The main file that is read when this one is named, or none.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_chrony(path: &Path) -> Result<Loaded, LoadError> {
-    chrony::parse(&read(path)?, &included).map_err(LoadError::Mistakes)
+pub fn main_text(named: Option<&Path>) -> Result<Text, LoadError> {
+    read(named.unwrap_or(Path::new(DEFAULT_CONFIGURATION_PATH)))
 }
 
-/// Reads directives of chrony.conf from a command line, each a line of its own.
+/// Reads a chrony.conf with what it includes.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_directives(directives: &[String]) -> Result<Loaded, LoadError> {
-    chrony::parse(&as_text(directives), &included).map_err(LoadError::Mistakes)
+pub fn load_chrony(main: &Text) -> Result<Loaded, LoadError> {
+    chrony::parse(main, &included).map_err(LoadError::Mistakes)
 }
 
-/// The directives of a chrony.conf, or those of a command line when there are any, as [`chrony::directives`] gives them.
+/// The directives of a chrony.conf, as [`chrony::directives`] gives them.
 ///
 /// # Errors
 /// As [`load`].
-pub fn chrony_lines(path: &Path, directives: &[String]) -> Result<Vec<String>, LoadError> {
-    let text = if directives.is_empty() { read(path)? } else { as_text(directives) };
-    chrony::directives(&text, &included).map_err(LoadError::Mistakes)
+pub fn chrony_lines(main: &Text) -> Result<Vec<String>, LoadError> {
+    chrony::directives(main, &included).map_err(LoadError::Mistakes)
 }
 
-fn as_text(directives: &[String]) -> Text {
+/// Directives of chrony.conf from a command line, each a line of its own.
+#[must_use]
+pub fn as_text(directives: &[String]) -> Text {
     // A line ends where its argument does: what is in one argument must not make two lines.
     let lines: Vec<String> = directives.iter().map(|line| line.replace(['\n', '\r'], " ") + "\n").collect();
     Text::new("", lines.concat())
@@ -238,7 +239,7 @@ fn collect_ntpd(path: &Path, depth: usize, texts: &mut Vec<Text>) -> Result<(), 
 }
 
 /// What a chrony.conf includes.
-fn included(request: &Request) -> Result<Vec<Text>, String> {
+pub(crate) fn included(request: &Request) -> Result<Vec<Text>, String> {
     let paths = match request {
         Request::Include(pattern) => glob::paths(pattern),
         Request::ConfigurationDirectories(directories) => by_file_name(directories, "conf"),

@@ -100,6 +100,7 @@ pub fn measure_until(
         // Nobody is told the time of a clock that is looked at once.
         broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
         trusts,
+        source_files: None,
         // One look needs none, and must not change what the kernel knows.
         leap_tables: LeapTables::default(),
         inline: Inline::default(),

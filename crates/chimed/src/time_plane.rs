@@ -18,6 +18,7 @@ use crate::ntpd::shell::NtpdShell;
 use crate::publish::Publisher;
 use crate::reference_clocks::ReferenceClocks;
 use crate::serving::{InlineToken, InlineWorker};
+use crate::source_files::SourceFiles;
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
 use crate::wiring;
@@ -52,7 +53,7 @@ pub enum PlaneCommand {
     AddSource(Box<Source>),
     /// The same, as the engine has it; with NTS it trusts the system's authorities.
     AddConfigured(Box<SourceConfig>),
-    /// Read the configuration again, and keep what was added.
+    /// Read files with sources again, and keep what was added.
     ReloadSources,
     /// Set the clock by a time that was typed in.
     SetTime(TypedTime),
@@ -108,10 +109,20 @@ pub struct Reloaded {
     pub trusts: Trusts,
     /// Where leap seconds are known from, and how they are served.
     pub leap_seconds: chime_config::LeapSeconds,
+    /// Files with sources, if the configuration has any.
+    pub source_files: Option<KeptSources>,
 }
 
 /// Reads the configuration again; `None` when that failed and the old one stays.
 pub type Reload = Box<dyn FnMut() -> Option<Reloaded>>;
+
+/// Files with sources that can be read again by themselves, and what they said last.
+pub struct KeptSources {
+    /// The files.
+    pub files: SourceFiles,
+    /// Their sources.
+    pub sources: Vec<Source>,
+}
 
 /// What the plane is made of beside the engine.
 pub struct Parts {
@@ -131,6 +142,8 @@ pub struct Parts {
     pub broadcasts: Broadcasts,
     /// Whom the sources trust.
     pub trusts: Trusts,
+    /// Files with sources, if the configuration has any.
+    pub source_files: Option<KeptSources>,
     /// The list of leap seconds.
     pub leap_tables: LeapTables,
     /// Servers that have no threads of their own (`threads = "single"`).
@@ -206,6 +219,7 @@ pub struct TimePlane {
     alone: bool,
     establishments: KeClients,
     trusts: Trusts,
+    source_files: Option<KeptSources>,
     leap_tables: LeapTables,
     resolver: Resolver,
     lookups: BTreeMap<LookupId, String>,
@@ -245,6 +259,7 @@ impl TimePlane {
             reference_clocks,
             broadcasts,
             trusts,
+            source_files,
             leap_tables,
             inline,
             desks,
@@ -284,6 +299,7 @@ impl TimePlane {
             ntpd,
             alone,
             trusts,
+            source_files,
             leap_tables,
             resolver: Resolver::new()?,
             lookups: BTreeMap::new(),
@@ -744,13 +760,7 @@ impl TimePlane {
                 }
                 self.add_source(*config);
             }
-            PlaneCommand::ReloadSources => {
-                self.reload();
-                for config in self.added.clone() {
-                    let command = Command::AddSource(Box::new(config));
-                    self.engine.handle_input(clock::mono_now(), Input::Control(command));
-                }
-            }
+            PlaneCommand::ReloadSources => self.reload_sources(),
             PlaneCommand::SetTime(TypedTime { time, tell }) => {
                 let now = clock::read();
                 let fast = (now.system - time).as_secs_f64();
@@ -807,10 +817,44 @@ impl TimePlane {
             || [Signal::Terminate, Signal::Interrupt, Signal::Quit].map(signals::take).contains(&true)
     }
 
+    /// What is not of chrony's kind has no files with nothing but sources: all of it is read again, and what was added while
+    /// running stays.
+    fn reload_sources(&mut self) {
+        if let Some(kept) = self.source_files.take() {
+            self.source_files = Some(self.exchange_sources(kept));
+            return;
+        }
+        self.reload();
+        for config in self.added.clone() {
+            let command = Command::AddSource(Box::new(config));
+            self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        }
+    }
+
+    /// As chronyd: a source whose line is as it was keeps its state, or stays away if it was deleted meanwhile.
+    fn exchange_sources(&mut self, kept: KeptSources) -> KeptSources {
+        let KeptSources { files, sources: before } = kept;
+        let Some(model) = files.read() else { return KeptSources { files, sources: before } };
+        let after = files.of(&model).to_vec();
+        for source in &after {
+            self.trust(source.authentication.nts_trust(), &source.name);
+        }
+        let config =
+            |source: &Source| wiring::source_config(source, &self.trusts, self.exchanges.peer_port());
+        let [old, new] = [&before, &after].map(|sources| sources.iter().map(config).collect::<Vec<_>>());
+        let without = |these: &[SourceConfig], those: &[SourceConfig]| {
+            these.iter().filter(|one| !those.contains(one)).cloned().collect()
+        };
+        let command = Command::ExchangeSources { gone: without(&old, &new), fresh: without(&new, &old) };
+        self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        KeptSources { files, sources: after }
+    }
+
     fn reload(&mut self) {
         self.state.reload_key_ring();
         if let Some(reloaded) = (self.reload)() {
             self.trusts = reloaded.trusts;
+            self.source_files = reloaded.source_files;
             self.publisher.set_smear(reloaded.leap_seconds.smear);
             self.leap_tables.set_wish(reloaded.leap_seconds);
             let command = Command::Reconfigure(Box::new(reloaded.engine));

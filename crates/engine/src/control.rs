@@ -74,6 +74,7 @@ impl Engine {
                 }
                 self.apply_policy(now);
             }
+            Command::ExchangeSources { gone, fresh } => self.exchange_sources(now, &gone, fresh),
             Command::RemoveSource(address) => self.remove_address(now, address),
             Command::RemoveByKey(key) => self.remove_by_key(now, key),
             Command::Modify { matching, change } => self.modify(now, &matching, change),
@@ -180,13 +181,29 @@ impl Engine {
             self.remove_association(now, id, RemovalReason::Configuration);
             return self.drive_source(now, key);
         }
-        let config = self.remove_source(now, key);
-        if let Some(position) =
-            config.and_then(|config| self.config.sources.iter().position(|one| *one == config))
-        {
-            self.config.sources.remove(position);
+        self.remove_by_key(now, key);
+    }
+
+    fn exchange_sources(&mut self, now: MonoTime, gone: &[SourceConfig], fresh: Vec<SourceConfig>) {
+        let before = self.sources.len();
+        for config in gone {
+            let same = |source: &&Source| source.config == *config;
+            // Its intervals and the like may have been changed by commands.
+            let alike = |source: &&Source| {
+                let one = &source.config;
+                (&one.name, one.port, &one.mode) == (&config.name, config.port, &config.mode)
+            };
+            let found = self.sources.iter().find(same).or_else(|| self.sources.iter().find(alike));
+            // What was deleted meanwhile stays so.
+            if let Some(key) = found.map(|source| source.key) {
+                self.remove_by_key(now, key);
+            }
         }
-        self.apply_policy(now);
+        let kept = self.sources.len();
+        for config in fresh {
+            self.handle_command(now, Command::AddSource(Box::new(config)));
+        }
+        self.event(Event::Reconfigured { added: self.sources.len() - kept, removed: before - kept, kept });
     }
 
     pub(crate) fn remove_source(&mut self, now: MonoTime, key: SourceKey) -> Option<SourceConfig> {

@@ -273,6 +273,13 @@ pub enum Command {
     ChangeFrequencyByHand(Frequency),
     /// Replace the symmetric keys.
     SetKeys(Arc<Vec<SymmetricKey>>),
+    /// Take these sources away, whatever was changed about them since, and add the others.
+    ExchangeSources {
+        /// Those that go, as they were added.
+        gone: Vec<SourceConfig>,
+        /// Those that come.
+        fresh: Vec<SourceConfig>,
+    },
     /// Replace the configuration; sources that did not change keep their state.
     Reconfigure(Box<Config>),
 }

@@ -17,7 +17,7 @@ use crate::load::LoadError;
 use crate::logging::{self, Destination, Verbosity, Words};
 use crate::{daemon, load, once};
 use anyhow::{Context, Result, anyhow, bail};
-use chime_config::{AddressFamily, Diagnostic, Dialect, Loaded, LogLevel, Model, Severity, Threads};
+use chime_config::{AddressFamily, Diagnostic, Dialect, Loaded, LogLevel, Model, Severity, Text, Threads};
 use chime_sys::background::Parent;
 use chime_sys::privileges;
 use chime_sys::signals::{self, Signal};
@@ -146,14 +146,21 @@ fn open_log(options: &ChronydOptions) -> Result<()> {
 /// # Errors
 /// As [`load::load`].
 pub fn load(options: &ChronydOptions) -> Result<(Loaded, Option<PathBuf>), LoadError> {
-    let (mut loaded, path) = if options.directives.is_empty() {
-        let path = file(options);
-        (load::load_chrony(path)?, Some(path.to_owned()))
-    } else {
-        (load::load_directives(&options.directives)?, None)
-    };
+    let mut loaded = load::load_chrony(&main_text(options)?)?;
     adapt(&mut loaded.model, options);
-    Ok((loaded, path))
+    Ok((loaded, options.directives.is_empty().then(|| file(options).to_owned())))
+}
+
+/// The main file, or the directives of the command line in its place.
+///
+/// # Errors
+/// As [`load::load`].
+pub(crate) fn main_text(options: &ChronydOptions) -> Result<Text, LoadError> {
+    if options.directives.is_empty() {
+        load::main_text(Some(file(options)))
+    } else {
+        Ok(load::as_text(&options.directives))
+    }
 }
 
 fn file(options: &ChronydOptions) -> &Path {
@@ -162,7 +169,7 @@ fn file(options: &ChronydOptions) -> &Path {
 }
 
 /// What the name and the options make of a configuration.
-fn adapt(model: &mut Model, options: &ChronydOptions) {
+pub(crate) fn adapt(model: &mut Model, options: &ChronydOptions) {
     model.process.threads = Threads::Single;
     model.observability.control_socket = None;
     model.observability.metrics_listen = None;
@@ -236,7 +243,7 @@ fn measure(daemon_options: &Options, options: &ChronydOptions, model: &Model) ->
 
 /// `-p`: every directive, in the order in which they count.
 fn print_configuration(options: &ChronydOptions) -> ExitCode {
-    match load::chrony_lines(file(options), &options.directives) {
+    match main_text(options).and_then(|main| load::chrony_lines(&main)) {
         Ok(lines) => {
             lines.iter().for_each(|line| say(&mut io::stdout(), line));
             ExitCode::SUCCESS
@@ -280,7 +287,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str, options: &ChronydOptions) -> Model {
-        let mut model = load::load_directives(&[line.to_owned()]).expect("it is right").model;
+        let mut model = load::load_chrony(&load::as_text(&[line.to_owned()])).expect("it is right").model;
         adapt(&mut model, options);
         model
     }
@@ -334,8 +341,8 @@ mod tests {
 
     #[test]
     fn a_mistake_is_one_line_with_its_place() {
-        let error =
-            load::load_directives(&["server a.example".into(), "makstep 1 3".into()]).expect_err("wrong");
+        let error = load::load_chrony(&load::as_text(&["server a.example".into(), "makstep 1 3".into()]))
+            .expect_err("wrong");
         assert_eq!(one_line(&error), "unknown directive `makstep` (did you mean `makestep`?) at line 2");
     }
 }

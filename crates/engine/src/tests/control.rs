@@ -120,6 +120,45 @@ fn a_reload_keeps_what_did_not_change() {
 }
 
 #[test]
+fn sources_that_are_exchanged_go_though_they_were_changed_and_leave_the_others_alone() {
+    let mut world = World::with_nts_server();
+    world.run_for(100.0);
+    let id = world.source().id;
+    let [one, two, three] = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(SourceConfig::server);
+    let exchange = |gone: &[&SourceConfig], fresh: &[&SourceConfig]| Command::ExchangeSources {
+        gone: gone.iter().map(|config| (*config).clone()).collect(),
+        fresh: fresh.iter().map(|config| (*config).clone()).collect(),
+    };
+    let names = |world: &World| -> Vec<String> {
+        world.report().sources.iter().map(|source| source.name.clone()).collect()
+    };
+    world.command(exchange(&[], &[&one, &two]));
+    assert_eq!(names(&world), ["nts.example", "192.0.2.2", "192.0.2.3"]);
+    world.run_for(1.0);
+    let change = crate::SourceChange::PollTarget(17);
+    world.command(Command::Modify {
+        matching: SourceMatch::Address {
+            address: "192.0.2.2".parse().expect("an address"),
+            mask: [255; 4].into(),
+        },
+        change,
+    });
+    world.command(Command::RemoveSource("192.0.2.3".parse().expect("an address")));
+    world.command(exchange(&[&one, &two], &[&three]));
+    assert_eq!(names(&world), ["nts.example", "192.0.2.4"]);
+    assert_eq!((world.source().id, world.establishments.len()), (id, 1));
+    world.run_for(1.0);
+    let exchanges = world.events.iter().filter(|event| matches!(event, Event::Reconfigured { .. }));
+    assert_eq!(
+        exchanges.cloned().collect::<Vec<_>>(),
+        [
+            Event::Reconfigured { added: 2, removed: 0, kept: 1 },
+            Event::Reconfigured { added: 1, removed: 1, kept: 1 }
+        ]
+    );
+}
+
+#[test]
 fn a_stricter_policy_takes_effect_at_once() {
     let mut world = plain_world();
     assert!(world.report().tracking.synchronized);

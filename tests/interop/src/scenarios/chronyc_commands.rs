@@ -6,11 +6,15 @@ use crate::peers::ServerOf;
 use crate::peers::chrony::{self, Chrony};
 use crate::stage::Stage;
 use anyhow::{Result, ensure};
+use std::fs;
+use std::path::PathBuf;
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.3-every-command-as-for-chronyd", |stage| every_command(stage, Bookworm)),
     ("chronyc/4.6-every-command-as-for-chronyd", |stage| every_command(stage, Trixie)),
     ("chronyc/habits-of-scripts-go-on", habits),
+    ("chronyc/4.3-reload-sources-as-with-chronyd", |stage| reloads(stage, Bookworm)),
+    ("chronyc/4.6-reload-sources-as-with-chronyd", |stage| reloads(stage, Trixie)),
 ];
 
 /// One after the other, so that what one changes is there for the next.
@@ -202,6 +206,75 @@ fn form(text: &str) -> Vec<String> {
         .map(|word| word.chars().filter(|letter| letter.is_ascii_alphabetic()).collect::<String>())
         .filter(|word| word.len() > 2)
         .collect()
+}
+
+/// A daemon, the file of its sources, and its main file.
+struct Reloading {
+    daemon: Chrony,
+    sources: PathBuf,
+    main: PathBuf,
+}
+
+impl Reloading {
+    fn start(stage: &mut Stage, host: u8, suite: Suite, name: &str, ours: bool) -> Result<Self> {
+        let node = stage.node(host)?;
+        let folder = stage.folder().join(format!("{name}-sources"));
+        fs::create_dir_all(&folder)?;
+        let sources = folder.join("x.sources");
+        fs::write(&sources, "server 192.0.2.2 offline\nserver 192.0.2.3 offline\n")?;
+        let text = format!("server 192.0.2.1 offline\nsourcedir {}\n", folder.display());
+        let daemon = chrony::of_text(stage, &node, suite, (name, &text), ours)?;
+        stage.until("it answers", PATIENCE, || daemon.chronyc(&["tracking"]))?;
+        Ok(Self { daemon, sources, main: stage.folder().join(format!("{name}.conf")) })
+    }
+
+    /// The sources after the commands, and what these said.
+    fn after(&self, sources: &str, commands: &[&str]) -> Result<String> {
+        fs::write(&self.sources, sources)?;
+        let mut said = String::new();
+        for command in commands.iter().chain(&["-c sources"]) {
+            said += &self.daemon.chronyc_says(&command.split(' ').collect::<Vec<_>>())?.1;
+        }
+        Ok(said)
+    }
+}
+
+/// Files of sources, what they say then, and commands.
+const RELOADS: &[(&str, &[&str])] = &[
+    ("server 192.0.2.2 offline\nserver 192.0.2.3 offline\n", &["reload sources"]),
+    (
+        "server 192.0.2.2 offline\nserver 192.0.2.4 offline\nserver 192.0.2.5 offline\nwrong\n",
+        &["reload sources"],
+    ),
+    // What was deleted stays so, whether it stands in the main file or is as it was in the other.
+    (
+        "server 192.0.2.2 offline\nserver 192.0.2.4 offline\nserver 192.0.2.5 offline\n",
+        &["delete 192.0.2.1", "delete 192.0.2.4", "reload sources"],
+    ),
+    // What was changed goes with its line, and what was added stays.
+    (
+        "server 192.0.2.2 offline\n",
+        &["minpoll 192.0.2.5 4", "add server 192.0.2.8 offline", "reload sources"],
+    ),
+    ("server 192.0.2.6 offline maxpoll 7\nserver 192.0.2.9 offline", &["reload sources"]),
+    ("", &["reload sources"]),
+];
+
+/// The main file is not read again: not even a mistake in it matters.
+fn reloads(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let ours = Reloading::start(stage, 2, suite, "ours", true)?;
+    let theirs = Reloading::start(stage, 4, suite, "theirs", false)?;
+    for one in [&ours, &theirs] {
+        fs::write(
+            &one.main,
+            fs::read_to_string(&one.main)?.replace("192.0.2.1 ", "192.0.2.7 ") + "nonsense\n",
+        )?;
+    }
+    for (sources, commands) in RELOADS {
+        let (our, their) = (ours.after(sources, commands)?, theirs.after(sources, commands)?);
+        ensure!(our == their, "{sources}{commands:?}:\n{our}\nof chronyd:\n{their}");
+    }
+    Ok(())
 }
 
 /// The monitoring script of a guide: offset, mode of authentication, cookies; and the wait of a service.
