@@ -29,6 +29,7 @@ mod history;
 mod leap;
 mod manual;
 mod patience;
+mod real_time_clock;
 mod reference;
 mod sample;
 mod selection;
@@ -45,6 +46,9 @@ pub use leap::{
     parse_leap_seconds_list_unchecked, parse_tzif, write_leap_seconds_list,
 };
 pub use manual::{MANUAL_ENTRIES_MAX, ManualCorrection, ManualEntry};
+pub use real_time_clock::{
+    RTC_SAMPLES_MAX, RTC_TRIM_SECONDS_MIN, RealTimeClock, RtcEstimate, RtcSummary, hwclock_keeps_utc,
+};
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{
     CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,

@@ -12,6 +12,11 @@ const fn request(direction: u64, kind: u8, number: u8, octets: usize) -> u64 {
     direction << 30 | (octets as u64) << 16 | (kind as u64) << 8 | number as u64
 }
 
+/// A request without an argument.
+pub(crate) const fn plain(kind: u8, number: u8) -> u64 {
+    request(0, kind, number, 0)
+}
+
 pub(crate) const fn reads(kind: u8, number: u8, octets: usize) -> u64 {
     request(READ, kind, number, octets)
 }

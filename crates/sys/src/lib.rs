@@ -25,6 +25,7 @@ pub mod pps;
 pub mod privileges;
 pub mod ptp_clock;
 pub mod random;
+pub mod real_time_clock;
 pub mod resolver;
 pub mod serial;
 pub mod shared_memory;
