@@ -10,8 +10,8 @@ use chime_time::Frequency;
 use crate::{
     AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardWish,
     FastPath, HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
-    PanicThreshold, PollLimits, ReferenceClock, Refusal, RequireNts, Source, SourceKind, StatisticsFile,
-    TemperatureCompensation, TemperatureCurve, Threads,
+    PanicThreshold, PollLimits, RealTimeClock, ReferenceClock, Refusal, RequireNts, Source, SourceKind,
+    StatisticsFile, TemperatureCompensation, TemperatureCurve, Threads,
 };
 
 /// How much is written.
@@ -442,6 +442,8 @@ impl Writer {
         self.set("startup-step-panic-threshold", &step.startup_panic, &usual.startup_panic, threshold);
         self.some("accumulated-step-panic-threshold", step.accumulated_panic.as_ref(), |limit| float(*limit));
         self.flag("steer-clock", model.synchronization.tuning.steer, true);
+        let usual = model.chrony.real_time_clock.file.is_none();
+        self.flag("mark-kernel-synchronized", model.synchronization.marks_kernel, usual);
         if let Some(local) = model.synchronization.local_clock {
             self.item("[local-clock]");
             self.put("stratum", &local.stratum.to_string());
@@ -585,6 +587,8 @@ impl Writer {
             list(kinds.iter().map(|kind| quoted(kind.word())))
         });
         self.set("log-banner", &files.logs.banner, &default.logs.banner, ToString::to_string);
+        let clock = &files.real_time_clock;
+        self.some("real-time-clock", clock.file.as_ref(), |file| real_time_clock(file, clock));
         self.some("temperature-compensation", files.temperature.as_ref(), temperature);
         self.number("log-change", files.log_change.0, default.log_change.0);
     }
@@ -615,6 +619,20 @@ impl Writer {
             self.put("cookie-key-format", &quoted(keys.format.name()));
         }
     }
+}
+
+fn real_time_clock(file: &Path, clock: &RealTimeClock) -> String {
+    let usual = RealTimeClock::default();
+    let mut entries = vec![format!("file = {}", path(file))];
+    if clock.device != usual.device {
+        entries.push(format!("device = {}", path(&clock.device)));
+    }
+    if clock.keeps_utc {
+        entries.push("keeps-utc = true".to_owned());
+    }
+    entries.extend(clock.adjtime_file.iter().map(|file| format!("adjtime-file = {}", path(file))));
+    entries.extend(clock.trim_threshold.map(|seconds| format!("trim-threshold = {}", float(seconds))));
+    format!("{{ {} }}", entries.join(", "))
 }
 
 fn temperature(compensation: &TemperatureCompensation) -> String {

@@ -314,7 +314,6 @@ fn mistakes_are_shown_with_their_place_and_what_was_meant() {
 #[test]
 fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
-        "log tracking rtc",
         "cmdallow gateway.example",
         "refclock RTC /dev/rtc:utc",
         "server a extfield F323",
@@ -612,6 +611,25 @@ fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
         let said = errors(text);
         assert!(said.contains(message), "{text}: {said}");
     }
+}
+
+#[test]
+fn the_real_time_clock_is_looked_at_as_chrony_is_told_to() {
+    let read = model(
+        "rtcfile /var/lib/chrony/rtc\nrtcautotrim 30\nrtcdevice /dev/rtc1\nrtconutc\nhwclockfile /etc/adjtime\nlog rtc\n",
+    );
+    let clock = &read.chrony.real_time_clock;
+    assert_eq!(clock.file, Some(PathBuf::from("/var/lib/chrony/rtc")));
+    assert_eq!((clock.device.as_path(), clock.keeps_utc), (std::path::Path::new("/dev/rtc1"), true));
+    assert_eq!(clock.adjtime_file, Some(PathBuf::from("/etc/adjtime")));
+    assert_eq!(clock.trim_threshold, Some(30.0));
+    assert!(!read.synchronization.marks_kernel, "or the kernel would set it");
+    assert_eq!(model("rtcautotrim 0").chrony.real_time_clock.trim_threshold, None);
+    assert!(model("rtcsync").synchronization.marks_kernel);
+    assert!(errors("rtcautotrim -1").contains("rtcautotrim"));
+    let said = errors("rtcfile /var/lib/chrony/rtc\nserver a\nrtcsync\n");
+    assert!(said.contains("rtcfile directive cannot be used with rtcsync"), "{said}");
+    assert!(said.contains("chrony.conf:1:1"), "{said}");
 }
 
 #[test]

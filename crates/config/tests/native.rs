@@ -483,6 +483,22 @@ fn leap_seconds_have_a_table_of_their_own() {
 }
 
 #[test]
+fn a_real_time_clock_is_looked_at_by_us_or_set_by_the_kernel() {
+    assert!(load("").model.synchronization.marks_kernel);
+    let table = "[chrony.real-time-clock]\nfile = \"/var/lib/chrony/rtc\"\n";
+    let read = load(&format!("{table}keeps-utc = true\ntrim-threshold = 30\n")).model;
+    assert!(!read.synchronization.marks_kernel);
+    let clock = &read.chrony.real_time_clock;
+    assert_eq!((clock.keeps_utc, clock.trim_threshold), (true, Some(30.0)));
+    assert_eq!(clock.device, std::path::Path::new("/dev/rtc"));
+    let both = format!("{table}\n[synchronization]\nmark-kernel-synchronized = true\n");
+    assert!(errors(&both).contains("every eleven minutes"), "{}", errors(&both));
+    assert!(errors("[chrony.real-time-clock]\ndevice = \"/dev/rtc1\"\n").contains("`file`"));
+    let never = load("[synchronization]\nmark-kernel-synchronized = false\n").model;
+    assert!(!never.synchronization.marks_kernel);
+}
+
+#[test]
 fn sources_that_smear_and_others_are_not_wished_together() {
     let one = |name: &str, smeared: bool| {
         format!("[[source]]\nmode = \"server\"\naddress = \"{name}\"\nsmeared = {smeared}\n")

@@ -107,6 +107,8 @@ struct Reader<'f> {
     commands: CommandAccess,
     source_directories: Vec<PathBuf>,
     source_place: Option<Diagnostic>,
+    /// Where `rtcfile` stands.
+    rtc_file_place: Option<Diagnostic>,
     /// Places of the reference clocks.
     refclock_places: Vec<Diagnostic>,
 }
@@ -127,6 +129,7 @@ impl<'f> Reader<'f> {
             commands: CommandAccess::default(),
             source_directories: Vec::new(),
             source_place: None,
+            rtc_file_place: None,
             refclock_places: Vec::new(),
         }
     }
@@ -220,6 +223,17 @@ impl<'f> Reader<'f> {
     /// Fills in what depends on several lines.
     fn finish(mut self) -> (Model, Vec<Diagnostic>) {
         self.finish_reference_clocks();
+        if let Some(place) = self.rtc_file_place.take().filter(|_| self.model.synchronization.marks_kernel) {
+            let message = "rtcfile directive cannot be used with rtcsync".to_owned();
+            let help =
+                "with `rtcsync` the kernel sets the real-time clock every eleven minutes: remove one of them";
+            self.push(Diagnostic {
+                severity: Severity::Error,
+                message,
+                help: Some(help.to_owned()),
+                ..place
+            });
+        }
         let policy = self.policy();
         self.model.authentication = policy;
         // The one use of it: to believe the first answer.
@@ -263,6 +277,7 @@ fn defaults() -> Model {
     // It waits for three samples even where it may step.
     model.synchronization.tuning.first_samples_min = model.synchronization.tuning.samples_min;
     model.synchronization.minimum_agreeing_sources = Some(1);
+    model.synchronization.marks_kernel = false;
     // Its own files of samples are not read or written.
     model.process.sample_history = false;
     model.keyset.rotation_interval = Duration::from_secs(604_800);

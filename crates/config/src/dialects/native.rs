@@ -82,6 +82,7 @@ impl Draft {
         self.model.authentication = policy;
         self.model.client_sockets.clone_from(&self.defaults.sockets);
         self.model.refresh = self.defaults.refresh;
+        self.model.synchronization.marks_kernel &= self.model.chrony.real_time_clock.file.is_none();
         for draft in self.sources {
             let source = draft.finish(&self.defaults, policy, diagnostics);
             self.model.sources.push(source);
@@ -150,6 +151,7 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     });
     top.table("synchronization", "[synchronization]", |table| {
         synchronization::read(table, &mut draft.model.synchronization);
+        synchronization::check_real_time_clock(table, &draft.model);
     });
     top.table("leap-seconds", "[leap-seconds]", |table| {
         leap_seconds::read(table, &mut draft.model);

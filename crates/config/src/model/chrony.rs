@@ -20,6 +20,8 @@ pub struct ChronyFiles {
     pub nts_directory: Option<PathBuf>,
     /// `log`, `logdir`, `logbanner`.
     pub logs: ChronyLogs,
+    /// `rtcfile` and what belongs to it.
+    pub real_time_clock: RealTimeClock,
     /// `tempcomp`.
     pub temperature: Option<TemperatureCompensation>,
     /// `initstepslew`: a correction before anything else. Under the name of chronyd only.
@@ -35,6 +37,33 @@ pub struct FirstCorrection {
     pub step_threshold: f64,
     /// Names or addresses of the servers.
     pub servers: Vec<String>,
+}
+
+/// The machine's battery-backed clock, where it is looked at rather than left to the kernel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RealTimeClock {
+    /// Where what is known of it is kept (`rtcfile`); `None`: it is not looked at.
+    pub file: Option<PathBuf>,
+    /// The device (`rtcdevice`).
+    pub device: PathBuf,
+    /// Whether it keeps UTC, not local time (`rtconutc`).
+    pub keeps_utc: bool,
+    /// A file of hwclock(8) that says what it keeps (`hwclockfile`), and that counts where it does.
+    pub adjtime_file: Option<PathBuf>,
+    /// It is set when it is off by more seconds than this (`rtcautotrim`); `None`: only on request.
+    pub trim_threshold: Option<f64>,
+}
+
+impl Default for RealTimeClock {
+    fn default() -> Self {
+        Self {
+            file: None,
+            device: PathBuf::from("/dev/rtc"),
+            keeps_utc: false,
+            adjtime_file: None,
+            trim_threshold: None,
+        }
+    }
 }
 
 /// The file that keeps the frequency of the clock.

@@ -16,7 +16,9 @@ mod tempcomp;
 use std::path::PathBuf;
 
 pub use address::parse_address;
-pub use chrony::{ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange};
+pub use chrony::{
+    ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange, RealTimeClock,
+};
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};

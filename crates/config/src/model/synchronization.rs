@@ -5,14 +5,28 @@ use chime_server::SmearSettings;
 use std::path::PathBuf;
 
 /// Selection and steering.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Synchronization {
     /// Sources that must agree; `None`: see [`crate::Model::minimum_agreeing_sources`].
     pub minimum_agreeing_sources: Option<usize>,
     /// Serve our own time while there is nothing to follow.
     pub local_clock: Option<LocalReference>,
+    /// Whether the kernel is told that its clock is right while that follows sources: then it copies the time to the
+    /// real-time clock every eleven minutes.
+    pub marks_kernel: bool,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
     pub tuning: Settings,
+}
+
+impl Default for Synchronization {
+    fn default() -> Self {
+        Self {
+            minimum_agreeing_sources: None,
+            local_clock: None,
+            marks_kernel: true,
+            tuning: Settings::default(),
+        }
+    }
 }
 
 /// Where leap seconds are known from besides the sources, and how they are served. Who makes the clock pass them is in

@@ -69,6 +69,9 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("driftfile", files::read_drift_file),
     ("dumpdir", |reader, line| files::read_path(&mut reader.model.chrony.dump_directory, line)),
     ("fallbackdrift", fallback_drift),
+    ("hwclockfile", |reader, line| {
+        files::read_path(&mut reader.model.chrony.real_time_clock.adjtime_file, line)
+    }),
     ("hwtimestamp", hardware_stamps::read),
     ("hwtstimeout", hardware_stamps::read_timeout),
     ("include", |reader, line| {
@@ -190,8 +193,20 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("reselectdist", |reader, line| {
         set_real(line, &mut reader.model.synchronization.tuning.reselect_distance)
     }),
-    // The kernel copies the time to the real-time clock whenever the clock follows a source.
-    ("rtcsync", |_, line| line.end()),
+    ("rtcautotrim", files::read_rtc_trim),
+    ("rtcdevice", |reader, line| {
+        reader.model.chrony.real_time_clock.device = path(line)?;
+        Ok(())
+    }),
+    ("rtcfile", files::read_rtc_file),
+    ("rtconutc", |reader, line| {
+        reader.model.chrony.real_time_clock.keeps_utc = true;
+        line.end()
+    }),
+    ("rtcsync", |reader, line| {
+        reader.model.synchronization.marks_kernel = true;
+        line.end()
+    }),
     ("server", source::read),
     ("smoothtime", smooth_time),
     ("sourcedir", |reader, line| {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Reader;
+use super::directives::{path, place};
 use super::line::{Line, Parsed, unknown};
-use super::{Reader, directives::path};
 use crate::{ChronyLog, DriftRecord, FirstCorrection, TemperatureCompensation, TemperatureCurve};
 
 /// `log WORD...`; the words of several lines add up. Unlike other words they are in lower case only.
@@ -15,13 +16,6 @@ pub(super) fn read_log(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<(
         let found = ChronyLog::ALL.into_iter().find(|log| log.word() == word.text);
         let log = found.ok_or_else(|| unknown(&word, "word", &words))?;
         reader.model.chrony.logs.kinds.insert(log);
-        if log == ChronyLog::Rtc {
-            reader.no_effect(
-                line,
-                &word,
-                "the real-time clock is left to the kernel, and there is nothing to log",
-            );
-        }
         let Some(next) = line.next() else { return Ok(()) };
         word = next;
     }
@@ -35,6 +29,22 @@ pub(super) fn read_first_correction(reader: &mut Reader<'_>, line: &mut Line<'_>
         servers.push(word.text.to_owned());
     }
     reader.model.chrony.first_correction = Some(FirstCorrection { step_threshold, servers });
+    Ok(())
+}
+
+/// `rtcfile FILE`, which has no place beside `rtcsync`.
+pub(super) fn read_rtc_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    reader.model.chrony.real_time_clock.file = Some(path(line)?);
+    reader.rtc_file_place = Some(place(line));
+    Ok(())
+}
+
+/// `rtcautotrim SECONDS`; 0: never.
+pub(super) fn read_rtc_trim(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const SECONDS_MAX: f64 = 1e9;
+    let seconds = line.real_from_zero()?.min(SECONDS_MAX);
+    line.end()?;
+    reader.model.chrony.real_time_clock.trim_threshold = Some(seconds).filter(|seconds| *seconds > 0.0);
     Ok(())
 }
 

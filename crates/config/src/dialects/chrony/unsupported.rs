@@ -23,7 +23,6 @@ pub(super) enum Shape {
 const INT: i64 = i32::MAX as i64;
 const PORT: RangeInclusive<i64> = 0..=65_535;
 
-const RTC: &str = "the real-time clock is left to the kernel, which copies the time to it";
 const STAMPS: &str = "packets whose stamps come late are followed up without them";
 const REMOVED: &str = "chrony has dropped it too";
 
@@ -34,7 +33,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("dscp", Shape::Integer(0..=63, Some(0)), "packets are sent without a DSCP"),
     ("dumponexit", Shape::Flag, REMOVED),
     ("generatecommandkey", Shape::Words(0), REMOVED),
-    ("hwclockfile", Shape::Word, RTC),
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
     ("lock_all", Shape::Flag, "memory is not locked"),
@@ -54,10 +52,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
-    ("rtcautotrim", Shape::Reals(1), RTC),
-    ("rtcdevice", Shape::Word, RTC),
-    ("rtcfile", Shape::Word, RTC),
-    ("rtconutc", Shape::Flag, RTC),
     (
         "sched_priority",
         Shape::Integer(0..=100, Some(0)),

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::table::TableReader;
-use super::values::{integer, list, number, path, word};
-use crate::{ChronyFiles, ChronyLog, DriftRecord, LogChange, TemperatureCompensation, TemperatureCurve};
+use super::values::{boolean, integer, list, number, path, word};
+use crate::{
+    ChronyFiles, ChronyLog, DriftRecord, LogChange, RealTimeClock, TemperatureCompensation, TemperatureCurve,
+};
 
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFiles) {
     const INTERVAL: u64 = 3600;
@@ -21,10 +23,23 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFi
         files.logs.kinds = kinds.into_iter().collect();
     }
     table.set("log-banner", integer(0..=u32::MAX), &mut files.logs.banner);
+    table.table("real-time-clock", "real-time-clock", |table| {
+        read_real_time_clock(table, &mut files.real_time_clock);
+    });
     files.temperature = read_temperature(table).or(files.temperature.take());
     if let Some(seconds) = table.read("log-change", number(0.0..=1e9, " seconds")) {
         files.log_change = LogChange(seconds);
     }
+}
+
+/// `real-time-clock`: `rtcfile` and what belongs to it.
+fn read_real_time_clock(table: &mut TableReader<'_, '_, '_, '_>, clock: &mut RealTimeClock) {
+    clock.file = table.require("file", path).or(clock.file.take());
+    table.set("device", path, &mut clock.device);
+    table.set("keeps-utc", boolean, &mut clock.keeps_utc);
+    clock.adjtime_file = table.read("adjtime-file", path).or(clock.adjtime_file.take());
+    let seconds = number(1e-9..=1e9, " seconds");
+    clock.trim_threshold = table.read("trim-threshold", seconds).or(clock.trim_threshold);
 }
 
 /// `temperature-compensation`: by a polynomial around `t0`, or by points.

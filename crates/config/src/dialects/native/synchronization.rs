@@ -7,9 +7,11 @@ use super::values::{boolean, fault, integer, number, plain_number, wrong_type};
 use chime_discipline::{CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, Settings};
 use chime_time::Frequency;
 
-use crate::Synchronization;
+use crate::{Model, Synchronization};
 
 const SECONDS_MAX: f64 = 1e9;
+/// Whether the kernel is told that its clock is right; it then sets the real-time clock by it.
+const MARKS_KERNEL: &str = "mark-kernel-synchronized";
 
 /// `[synchronization]`.
 pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
@@ -35,11 +37,26 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
         settings.tuning.step.accumulated_panic = (seconds > 0.0).then_some(seconds);
     }
     table.set("steer-clock", boolean, &mut settings.tuning.steer);
+    table.set(MARKS_KERNEL, boolean, &mut settings.marks_kernel);
     table.ignore(&["warn-on-jump"], "each step of the clock is logged with its evidence");
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
     });
     read_local_stratum(table, &mut settings.local_clock);
+}
+
+/// Nobody but us sets a real-time clock that we look at. `table` is `[synchronization]`.
+pub(in crate::dialects) fn check_real_time_clock(table: &mut TableReader<'_, '_, '_, '_>, model: &Model) {
+    if model.chrony.real_time_clock.file.is_some()
+        && table.has(MARKS_KERNEL)
+        && model.synchronization.marks_kernel
+    {
+        let message = format!(
+            "`{MARKS_KERNEL}` has the kernel set the real-time clock every eleven minutes, which `real-time-clock` of \
+             [chrony] looks at: one of them only"
+        );
+        table.error_at(MARKS_KERNEL, message, None);
+    }
 }
 
 /// `[local-clock]`.
