@@ -4,7 +4,7 @@
 use crate::desks::{Desk, View};
 use crate::runtime_access::RuntimeAccess;
 use crate::tally::Tally;
-use crate::time_plane::{PlaneCommand, TypedTime};
+use crate::time_plane::{PlaneCommand, Tell, TypedTime};
 use chime_control::chrony::{self, OpenReports, Outcome, Permission, Table, Verdict};
 use chime_control::{Handling, Snapshot};
 use chime_engine::{Command, NTP_PORT, SourceMatch};
@@ -157,7 +157,7 @@ impl ChronyDesk {
                 self.ways.tally.count(Handling::Lost);
                 continue;
             };
-            if self.sets_time(&room[..octets], socket, &path, view) {
+            if self.answers_later(&room[..octets], socket, &path, view) {
                 continue;
             }
             if let Some(reply) = self.answer(&room[..octets], Permission::Everything, view)
@@ -168,25 +168,38 @@ impl ChronyDesk {
         }
     }
 
-    /// Whether a request is to set the clock by a time that was typed in: the reply is sent when that is done.
-    fn sets_time(&self, request: &[u8], socket: &Arc<UnixDatagram>, path: &Path, view: View<'_>) -> bool {
-        if !chrony::asks_to_set_time(request) {
+    /// Whether a request takes the time plane to answer: the reply is sent when that has done what is asked.
+    fn answers_later(&self, request: &[u8], socket: &Arc<UnixDatagram>, path: &Path, view: View<'_>) -> bool {
+        if !chrony::is_answered_later(request) {
             return false;
         }
-        let Verdict::Wish { wish: chrony::Wish::SetTime { unix_seconds, nanoseconds }, replier } =
-            chrony::respond(request, &view(false), Permission::Everything)
+        let Verdict::Wish { wish, replier } = chrony::respond(request, &view(false), Permission::Everything)
         else {
             return false;
         };
         let (socket, path, tally) = (Arc::clone(socket), path.to_owned(), Arc::clone(&self.ways.tally));
-        let tell = move |correction: Option<_>| {
-            tally.count(if correction.is_some() { Handling::Answered } else { Handling::Refused });
-            if let Err(error) = socket.send_to(&replier.time_was_set(correction), &path) {
+        let send = move |reply: &[u8], succeeded: bool| {
+            tally.count(if succeeded { Handling::Answered } else { Handling::Refused });
+            if let Err(error) = socket.send_to(reply, &path) {
                 debug!("a reply to {} is lost: {error}", path.display());
             }
         };
-        let time = NtpDate::from_unix(unix_seconds, nanoseconds);
-        (self.ways.tell)(PlaneCommand::SetTime(TypedTime { time, tell: Box::new(tell) }))
+        let command = match wish {
+            chrony::Wish::SetTime { unix_seconds, nanoseconds } => PlaneCommand::SetTime(TypedTime {
+                time: NtpDate::from_unix(unix_seconds, nanoseconds),
+                tell: Box::new(move |correction: Option<_>| {
+                    send(&replier.time_was_set(correction), correction.is_some());
+                }),
+            }),
+            chrony::Wish::WriteRealTimeClock => {
+                PlaneCommand::WriteRealTimeClock(Tell(Box::new(move |written| {
+                    let outcome = if written { Outcome::Done } else { Outcome::NotWritten };
+                    send(&replier.reply(outcome), written);
+                })))
+            }
+            _ => return false,
+        };
+        (self.ways.tell)(command)
     }
 
     fn answer_udp(&self, number: usize, view: View<'_>) {
@@ -286,7 +299,8 @@ impl ChronyDesk {
                 if admitted { Outcome::AccessAllowed } else { Outcome::AccessDenied }
             }
             // Over the Unix socket only, and answered above.
-            chrony::Wish::SetTime { .. } => Outcome::Failed,
+            chrony::Wish::SetTime { .. } | chrony::Wish::WriteRealTimeClock => Outcome::Failed,
+            chrony::Wish::TrimRealTimeClock => tell(PlaneCommand::TrimRealTimeClock),
             chrony::Wish::Dump => tell(PlaneCommand::Save),
             chrony::Wish::Rekey => match (self.ways.read_keys)() {
                 Some(keys) => {

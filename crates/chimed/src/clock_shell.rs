@@ -43,6 +43,8 @@ pub struct ClockShell {
     leap: LeapSecond,
     /// What is added to every frequency because of the temperature: as if the oscillator were that much faster.
     compensation: Frequency,
+    /// Whether the kernel is told when its clock is right.
+    marks_kernel: bool,
     /// What others did to the frequency, found when ours was set again; told at the next look.
     overwritten: Option<ForeignAdjustment>,
 }
@@ -62,8 +64,17 @@ impl ClockShell {
             slept,
             ours_at: now.mono,
             leap: LeapSecond::None,
+            marks_kernel: true,
             overwritten: None,
         }
+    }
+
+    /// Tells the kernel when its clock is right, as it does by itself, or never: then the kernel leaves the real-time clock
+    /// alone.
+    #[must_use]
+    pub fn marking_kernel(mut self, marks: bool) -> Self {
+        self.marks_kernel = marks;
+        self
     }
 
     /// Whether commands do anything.
@@ -149,6 +160,7 @@ impl ClockShell {
                     Leap::NoWarning | Leap::Unsynchronized => LeapSecond::None,
                 };
                 self.leap = leap;
+                let synchronized = synchronized && self.marks_kernel;
                 let status = KernelStatus { synchronized, leap, max_error, est_error, offset };
                 self.driver.set_status(&status).map(|()| command).map_err(failure)
             }

@@ -20,6 +20,7 @@ use crate::ntpd::shell::NtpdShell;
 use crate::observation_host::Observation;
 use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
+use crate::real_time_clock::RtcShell;
 use crate::reference_clocks::ReferenceClocks;
 use crate::runtime_access::{self, RuntimeAccess};
 use crate::service_manager::ServiceManager;
@@ -189,11 +190,12 @@ impl Daemon {
         let store = open_store(options, &model);
         let mode6 = open_mode6(&model, &shared, &workers)?;
         let reference_clocks = ReferenceClocks::open(&model)?;
-        let clock = take_clock(options, now)?;
+        let clock = take_clock(options, now, model.synchronization.marks_kernel)?;
+        let real_time_clock = RtcShell::open(&model.chrony.real_time_clock, now.mono);
         let inheritance = Inheritance::read(&model);
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, options.config.as_deref());
-        let chrony = ChronyShell::new(&model, options, now.mono);
+        let chrony = ChronyShell::new(&model, options, now.mono, real_time_clock);
 
         let mut state = StateKeeper::new(store, shared.clone(), now.mono);
         let remembered = state.remembered();
@@ -586,7 +588,7 @@ fn start_desks(
     Ok((handle, InlineDesks::default()))
 }
 
-fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockShell> {
+fn take_clock(options: &Options, now: chime_time::ClockReading, marks_kernel: bool) -> Result<ClockShell> {
     let driver: Box<dyn ClockDriver> = if options.steers() {
         let others = rivals::other_daemons();
         // Under a simulator the processes that are seen are not of the machine whose clock it is.
@@ -605,7 +607,7 @@ fn take_clock(options: &Options, now: chime_time::ClockReading) -> Result<ClockS
         }
         Box::new(ObserveOnly)
     };
-    Ok(ClockShell::new(driver, now))
+    Ok(ClockShell::new(driver, now).marking_kernel(marks_kernel))
 }
 
 /// The state directory; chronyd keeps our files only where it keeps its own.

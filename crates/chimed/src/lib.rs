@@ -29,6 +29,7 @@ pub mod observation_host;
 pub mod once;
 pub mod predecessor;
 pub mod publish;
+pub mod real_time_clock;
 pub mod reference_clocks;
 pub mod restart_only;
 pub mod rivals;

@@ -2,7 +2,7 @@
 
 use crate::serving::Shared;
 use arc_swap::ArcSwap;
-use chime_control::{LeapTableReport, ProgramReport, SmearReport, Snapshot};
+use chime_control::{LeapTableReport, ProgramReport, RealTimeClockReport, SmearReport, Snapshot};
 use chime_discipline::{LeapKnowledge, LeapStatus};
 use chime_engine::{Engine, server_time};
 use chime_server::{ServerTime, Smear, SmearSettings, SmearWindow};
@@ -17,6 +17,15 @@ pub struct Dated {
     pub snapshot: Snapshot,
     /// When.
     pub at: MonoTime,
+}
+
+/// What is reported beside the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// The list of leap seconds.
+    pub leap_table: &'a LeapTableReport,
+    /// The real-time clock.
+    pub real_time_clock: Option<RealTimeClockReport>,
 }
 
 /// Writes what the other planes read.
@@ -102,13 +111,7 @@ impl Publisher {
     }
 
     /// Publishes the state of `engine`, whose clock was last told to run at `frequency`.
-    pub fn publish(
-        &self,
-        engine: &Engine,
-        frequency: Frequency,
-        now: ClockReading,
-        leap_table: &LeapTableReport,
-    ) {
+    pub fn publish(&self, engine: &Engine, frequency: Frequency, now: ClockReading, beside: &Beside<'_>) {
         self.publish_time(engine, frequency, now);
         let system = engine.discipline().system(now.mono);
         let settings = engine.discipline().settings();
@@ -127,8 +130,9 @@ impl Publisher {
             precision: settings.precision.exponent(),
             accumulated_steps_seconds: system.accumulated_steps,
             accumulated_steps_threshold_seconds: settings.step.accumulated_panic,
-            leap_table: leap_table.clone(),
+            leap_table: beside.leap_table.clone(),
             smear: self.smear_report(engine, now),
+            real_time_clock: beside.real_time_clock,
         };
         let snapshot = Snapshot { program, engine: engine.report(now), ..Snapshot::default() };
         self.reports.store(Arc::new(Dated { snapshot, at: now.mono }));

@@ -25,6 +25,11 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
         ("[[reference-clock]]", clocks(running) != clocks(read)),
         ("[keyset]", running.keyset != read.keyset),
         ("where requests leave from", running.client_sockets != read.client_sockets),
+        (
+            "real-time-clock and mark-kernel-synchronized",
+            running.chrony.real_time_clock != read.chrony.real_time_clock
+                || running.synchronization.marks_kernel != read.synchronization.marks_kernel,
+        ),
         ("log file and statistics", running.ntpd != read.ntpd),
         ("[observability]", running.observability != read.observability),
         ("user, threads, cpus, busy-poll or [state]", running.process != read.process),

@@ -15,7 +15,7 @@ use crate::ke_server::{KeToken, KeWorker};
 use crate::leap_table::LeapTables;
 use crate::logging;
 use crate::ntpd::shell::NtpdShell;
-use crate::publish::Publisher;
+use crate::publish::{Beside, Publisher};
 use crate::reference_clocks::ReferenceClocks;
 use crate::serving::{InlineToken, InlineWorker};
 use crate::source_files::SourceFiles;
@@ -57,6 +57,10 @@ pub enum PlaneCommand {
     ReloadSources,
     /// Set the clock by a time that was typed in.
     SetTime(TypedTime),
+    /// Write what is known of the real-time clock.
+    WriteRealTimeClock(Tell),
+    /// Set the real-time clock, if it is off by enough.
+    TrimRealTimeClock,
     /// Close log files and open them again.
     CycleLogs,
     /// Write everything that the next run wants to know.
@@ -76,6 +80,15 @@ pub struct TypedTime {
 impl fmt::Debug for TypedTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TypedTime").field(&self.time).finish()
+    }
+}
+
+/// Hears whether something could be done.
+pub struct Tell(pub Box<dyn FnOnce(bool) + Send>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
     }
 }
 
@@ -182,6 +195,7 @@ enum Token {
     Exchange(ExchangeSocket),
     Establishment(usize),
     ReferenceClock(ReferenceClockId),
+    RealTimeClock,
     Lookups,
     Commands,
     Network,
@@ -412,6 +426,7 @@ impl TimePlane {
             if changed {
                 chrony.settled(&self.engine, now, sampled);
             }
+            changed |= chrony.tend_real_time_clock(&self.engine, now, false);
             if let Some(compensation) = chrony.compensation(now) {
                 self.compensations[0] = compensation;
                 self.compensate();
@@ -429,7 +444,11 @@ impl TimePlane {
             let _reported_when_it_changes = self.clock.apply(self.engine.discipline().status(now.mono));
         }
         if changed || now.mono >= self.next_publish {
-            self.publisher.publish(&self.engine, self.clock.commanded(), now, self.leap_tables.report());
+            let beside = Beside {
+                leap_table: self.leap_tables.report(),
+                real_time_clock: self.chrony.as_ref().and_then(ChronyShell::real_time_clock),
+            };
+            self.publisher.publish(&self.engine, self.clock.commanded(), now, &beside);
             self.next_publish = now.mono.saturating_add(PUBLISH_INTERVAL);
         }
     }
@@ -539,6 +558,9 @@ impl TimePlane {
         self.exchanges.register(&mut self.set, Token::Exchange);
         self.establishments.register(&mut self.set, Token::Establishment);
         self.reference_clocks.register(&mut self.set, Token::ReferenceClock);
+        if let Some(clock) = self.chrony.as_ref().and_then(ChronyShell::real_time_clock_descriptor) {
+            self.set.add(&clock, Interest::READ, Token::RealTimeClock);
+        }
         if let Some(descriptor) = self.resolver.descriptor() {
             self.set.add(&descriptor, Interest::READ, Token::Lookups);
         }
@@ -608,7 +630,7 @@ impl TimePlane {
         let (now, error) = clock::read_with_error();
         for input in self.clock.look_for_interference(now, error, told) {
             self.cards.forget();
-            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input)
+            if let (Some(chrony), Input::ClockStepped { by }) = (&mut self.chrony, &input)
                 && !self.clock.is_ordered_leap_second(*by)
             {
                 chrony.jumped(by.as_secs_f64());
@@ -671,6 +693,14 @@ impl TimePlane {
             Token::ReferenceClock(clock) => {
                 let readings = self.reference_clocks.receive(clock);
                 self.tell_readings(clock, &readings, false);
+            }
+            Token::RealTimeClock => {
+                let now = clock::read();
+                if let Some(chrony) = &mut self.chrony
+                    && chrony.tend_real_time_clock(&self.engine, now, true)
+                {
+                    self.next_publish = MonoTime::ZERO;
+                }
             }
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),
@@ -765,6 +795,14 @@ impl TimePlane {
                 let now = clock::read();
                 let fast = (now.system - time).as_secs_f64();
                 tell(self.engine.discipline_mut().enter_time(now.mono, fast));
+            }
+            PlaneCommand::WriteRealTimeClock(Tell(tell)) => {
+                tell(self.chrony.as_ref().is_some_and(ChronyShell::write_real_time_clock));
+            }
+            PlaneCommand::TrimRealTimeClock => {
+                if let Some(chrony) = &mut self.chrony {
+                    chrony.trim_real_time_clock(&self.engine, clock::read());
+                }
             }
             PlaneCommand::CycleLogs => {
                 // Without log files there is nothing to do.

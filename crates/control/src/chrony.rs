@@ -92,6 +92,10 @@ pub enum Wish {
         /// Nanoseconds beside them.
         nanoseconds: u32,
     },
+    /// Write what is known of the real-time clock to its file; the reply says whether that could be done.
+    WriteRealTimeClock,
+    /// Set the real-time clock, if it is off by enough.
+    TrimRealTimeClock,
     /// Write to disk what the next run wants to know.
     Dump,
     /// Read the symmetric keys again.
@@ -120,6 +124,8 @@ pub enum Outcome {
     Done,
     /// It could not be done.
     Failed,
+    /// The file of the real-time clock could not be written.
+    NotWritten,
     /// The address is let in.
     AccessAllowed,
     /// It is not.
@@ -140,6 +146,7 @@ impl Replier {
         let status = match outcome {
             Outcome::Done => Status::Success,
             Outcome::Failed => Status::Failed,
+            Outcome::NotWritten => Status::BadRtcFile,
             Outcome::AccessAllowed => Status::AccessAllowed,
             Outcome::AccessDenied => Status::AccessDenied,
         };
@@ -179,6 +186,7 @@ pub(crate) enum Status {
     AccessDenied = 9,
     AlreadyPresent = 11,
     NoRtc = 13,
+    BadRtcFile = 14,
     Inactive = 15,
     BadSample = 16,
     InvalidFamily = 17,
@@ -284,10 +292,12 @@ pub fn asks_for_clients(request: &[u8], permission: Permission) -> bool {
         && CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::CLIENT_ACCESSES)
 }
 
-/// Whether this may be a request to set the clock by a time that was typed in, which takes the time plane to answer.
+/// Whether this may be a request that takes the time plane to answer: to set the clock by a time that was typed in, or to
+/// write the file of the real-time clock.
 #[must_use]
-pub fn asks_to_set_time(request: &[u8]) -> bool {
-    CommandRequest::decode(request).is_ok_and(|asked| asked.command == code::SETTIME)
+pub fn is_answered_later(request: &[u8]) -> bool {
+    CommandRequest::decode(request)
+        .is_ok_and(|asked| [code::SETTIME, code::WRITERTC].contains(&asked.command))
 }
 
 /// Whether chronyd would count this as a command packet.
@@ -393,7 +403,7 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
         code::MANUAL_LIST => reports::manual_list(&snapshot.engine.manual),
         code::MANUAL_DELETE | code::MANUAL => commands::manual(asked.command, asked.payload, snapshot),
         code::SETTIME if snapshot.engine.manual.enabled => commands::set_time(asked.payload),
-        code::RTCREPORT | code::WRITERTC | code::TRIMRTC => Answer::Status(Status::NoRtc),
+        code::RTCREPORT | code::WRITERTC | code::TRIMRTC => reports::real_time_clock(asked.command, snapshot),
         code::SMOOTHING => reports::smoothing(snapshot),
         code::SMOOTHTIME | code::SETTIME => Answer::Status(Status::NotEnabled),
         command => commands::execute(command, asked.payload, snapshot),

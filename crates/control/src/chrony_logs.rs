@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use chime_discipline::Leap;
 use chime_engine::{LeapReport, SourceReport, TimestampSource, TrackingReport};
 
-use crate::CivilDate;
+use crate::{CivilDate, RealTimeClockReport};
 use chime_time::NtpDate;
 
 /// The heading of `measurements.log`.
@@ -24,6 +24,9 @@ pub const SELECTION: &str =
 
 /// The heading of `refclocks.log`.
 pub const REFCLOCKS: &str = "   Date (UTC) Time         Refid  DP L P  Raw offset   Cooked offset      Disp.";
+
+/// The heading of `rtc.log`.
+pub const RTC: &str = "   Date (UTC) Time   RTC fast (s) Val   Est fast (s)   Slope (ppm)  Ns  Nr Meas";
 
 /// The heading of `tempcomp.log`.
 pub const TEMPCOMP: &str = "   Date (UTC) Time        Temp.       Comp.";
@@ -126,6 +129,21 @@ pub fn tracking(unix_seconds: f64, tracking: &TrackingReport, combined: usize, o
 #[must_use]
 pub fn temperature(unix_seconds: f64, temperature: f64, ppm: f64) -> String {
     format!("{} {} {}", when(unix_seconds), exponent(temperature, 4, 11), exponent(ppm, 4, 11))
+}
+
+/// A line of `rtc.log`: by how much the real-time clock was seen to be fast, seconds, what is known of it since, and how long
+/// the next look is away, seconds.
+#[must_use]
+pub fn real_time_clock(unix_seconds: f64, fast: f64, clock: &RealTimeClockReport, period: u32) -> String {
+    format!(
+        "{} {fast:14.6} {}  {:14.6}  {:12.3}  {:2}  {:2} {period:4}",
+        when(unix_seconds),
+        u8::from(clock.known),
+        clock.fast_seconds,
+        clock.rate_ppm,
+        clock.samples,
+        clock.runs,
+    )
 }
 
 /// What a line of `refclocks.log` is about: a reading, or a sample that was made of several.
@@ -268,6 +286,26 @@ mod tests {
 
     // 2026-11-20 15:03:41
     const WHEN: f64 = 1_795_187_021.75;
+
+    #[test]
+    fn a_look_at_the_real_time_clock_is_the_line_that_chronyd_writes() {
+        let clock = RealTimeClockReport {
+            known: true,
+            samples: 6,
+            runs: 4,
+            fast_seconds: -0.798_148,
+            rate_ppm: -299.907,
+            ..RealTimeClockReport::default()
+        };
+        let line = real_time_clock(WHEN, -0.798_148, &clock, 30);
+        assert_eq!(line, "2026-11-20 15:03:41      -0.798148 1       -0.798148      -299.907   6   4   30");
+        let unknown = real_time_clock(WHEN, 2.290_805, &RealTimeClockReport::default(), 15);
+        assert_eq!(
+            unknown,
+            "2026-11-20 15:03:41       2.290805 0        0.000000         0.000   0   0   15"
+        );
+        assert_eq!(RTC.len(), 79);
+    }
 
     fn source(address: &str) -> SourceReport {
         SourceReport {

@@ -37,6 +37,6 @@ pub use paint::Paint;
 pub use report::{Form, Report};
 pub use select::{Names, visible};
 pub use snapshot::{
-    ClientReport, FastPathReport, KeServerReport, LeapTableReport, ProgramReport, ServerReport, SmearReport,
-    Snapshot, TimestampCounts,
+    ClientReport, FastPathReport, KeServerReport, LeapTableReport, ProgramReport, RealTimeClockReport,
+    ServerReport, SmearReport, Snapshot, TimestampCounts,
 };

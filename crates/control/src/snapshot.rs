@@ -64,6 +64,28 @@ pub struct ProgramReport {
     pub leap_table: LeapTableReport,
     /// The smearing of leap seconds for clients, where that is configured.
     pub smear: Option<SmearReport>,
+    /// The battery-backed clock, where it is looked at.
+    pub real_time_clock: Option<RealTimeClockReport>,
+}
+
+/// What is known of the machine's battery-backed clock.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RealTimeClockReport {
+    /// Whether anything is known of it yet; all that follows but the samples is zero before.
+    pub known: bool,
+    /// What it showed when it was last looked at; Unix seconds.
+    pub reference_unix_seconds: i64,
+    /// Looks that the rest is made of.
+    pub samples: usize,
+    /// Runs of residuals with the same sign.
+    pub runs: usize,
+    /// From the first of these looks to the last; seconds.
+    pub span_seconds: i64,
+    /// By how much it was fast, seconds.
+    pub fast_seconds: f64,
+    /// What it gains; ppm.
+    pub rate_ppm: f64,
 }
 
 /// Where the list of leap seconds comes from.

@@ -1,7 +1,9 @@
 //! Replies to chronyc against packets recorded between chronyc and chronyd: the request of the recording and a snapshot
 //! with chronyd's numbers must give chronyd's octets.
 
-use chime_control::chrony::{OpenReport, OpenReports, Outcome, Permission, Table, Verdict, Wish, respond};
+use chime_control::chrony::{
+    OpenReport, OpenReports, Outcome, Permission, Table, Verdict, Wish, is_answered_later, respond,
+};
 use chime_control::{ClientReport, Handling, Snapshot};
 use chime_discipline::ManualCorrection;
 use chime_engine::{
@@ -668,6 +670,36 @@ fn offsets_and_frequencies_by_hand_have_chronys_sign() {
     assert!(
         matches!(asked(31), Verdict::Command { command: Command::ChangeFrequencyByHand(by), .. } if by == slower)
     );
+}
+
+#[test]
+fn a_real_time_clock_is_shown_written_and_set_where_there_is_one() {
+    let mut snapshot = Snapshot::default();
+    snapshot.program.real_time_clock = Some(chime_control::RealTimeClockReport {
+        known: true,
+        reference_unix_seconds: 1_795_772_146,
+        samples: 3,
+        runs: 2,
+        span_seconds: 34,
+        fast_seconds: 0.5,
+        rate_ppm: 2000.0,
+    });
+    let shown = "00000000 6b094ef2 00000000 0003 0002 00000022 02800000 18fa0000";
+    expect(&snapshot, &request(35, "", 56), 7, shown);
+    let wish = |command| match respond(&request(command, "", 28), &snapshot, Permission::Everything) {
+        Verdict::Wish { wish, replier } => (wish, replier),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(wish(36).0, Wish::TrimRealTimeClock);
+    let (writes, replier) = wish(30);
+    assert_eq!(writes, Wish::WriteRealTimeClock);
+    assert!(is_answered_later(&request(30, "", 28)) && !is_answered_later(&request(36, "", 28)));
+    assert_eq!(replier.reply(Outcome::NotWritten)[8..10], [0, 14]);
+    let over_udp = Permission::Reports(OpenReports::default());
+    let Verdict::Reply(reply) = respond(&request(36, "", 28), &snapshot, over_udp) else {
+        panic!("not a reply")
+    };
+    assert_eq!(reply[8..10], [0, 2], "not by everybody");
 }
 
 #[test]

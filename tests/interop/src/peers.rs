@@ -5,9 +5,14 @@ pub(crate) mod chrony;
 pub(crate) mod ntpd_rs;
 pub(crate) mod ntpsec;
 
+use crate::install::run;
 use crate::pki::Identity;
+use crate::sandbox;
 use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// How a client asks its server.
 #[derive(Clone, Debug)]
@@ -96,6 +101,20 @@ pub(crate) const KEYS_NTPSEC: &str = "1 MD5 1B3B65C6A5E1F0127788990011223344\n\
     2 SHA1 2B3B65C6A5E1F0127788990011223344AABBCCDD\n\
     3 SHA256 3B3B65C6A5E1F0127788990011223344AABBCCDD3B3B65C6A5E1F01277889900\n\
     4 AES-128 4B3B65C6A5E1F0127788990011223344\n";
+
+/// A library to be preloaded into a daemon, compiled once per run.
+fn preloaded(name: &str, source: &str) -> Result<PathBuf> {
+    static ONCE: Mutex<()> = Mutex::new(());
+    let _guard = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = sandbox::folder().join(name).with_extension("so");
+    if !library.exists() {
+        let file = library.with_extension("c");
+        fs::write(&file, source)?;
+        run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&file).arg("-lm"))
+            .with_context(|| format!("the C compiler makes what {name} needs"))?;
+    }
+    Ok(library)
+}
 
 /// Runs a reporting tool and returns what it prints.
 fn output(command: &mut Command) -> Result<String> {

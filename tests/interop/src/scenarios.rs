@@ -17,6 +17,7 @@ mod ntpd_files;
 mod ntpq;
 mod our_client;
 mod our_server;
+mod real_time_clock;
 mod reference_clocks;
 mod refusals;
 mod takeover;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         malformed::SCENARIOS,
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,
+        real_time_clock::SCENARIOS,
         reference_clocks::SCENARIOS,
         ntpd_files::SCENARIOS,
         harness::SCENARIOS,

@@ -5,7 +5,9 @@ use super::dumps;
 use super::files::{LogFiles, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
+use crate::real_time_clock::{OurTime, RtcShell};
 use chime_config::{ChronyLog, DriftRecord, Model, Source};
+use chime_control::RealTimeClockReport;
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
@@ -14,6 +16,7 @@ use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime};
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use tracing::{debug, error, info, warn};
 
@@ -30,15 +33,17 @@ pub struct ChronyShell {
     updates: u64,
     steers: bool,
     thermometer: Option<Thermometer>,
+    clock: Option<RtcShell>,
 }
 
 /// The logs about single answers.
 const ANSWERS: [ChronyLog; 3] = [ChronyLog::Measurements, ChronyLog::RawMeasurements, ChronyLog::Statistics];
 
 impl ChronyShell {
-    /// As `model` and the options ask for; the drift file is next written an interval from `now`.
+    /// As `model` and the options ask for; the drift file is next written an interval from `now`. `clock`: the real-time
+    /// clock, which was opened with privileges.
     #[must_use]
-    pub fn new(model: &Model, options: &Options, now: MonoTime) -> Self {
+    pub fn new(model: &Model, options: &Options, now: MonoTime, clock: Option<RtcShell>) -> Self {
         let tuning = &model.synchronization.tuning;
         let words = WordSettings {
             log_change: model.chrony.log_change.0,
@@ -71,6 +76,7 @@ impl ChronyShell {
                 .temperature
                 .clone()
                 .and_then(|settings| Thermometer::new(settings, now)),
+            clock,
         }
     }
 
@@ -133,6 +139,9 @@ impl ChronyShell {
         let updates = engine.discipline().system(now.mono).updates;
         let updated = updates != self.updates;
         self.updates = updates;
+        if let Some(clock) = self.clock.as_mut().filter(|_| updated) {
+            clock.moved(engine.discipline().system(now.mono).last_offset);
+        }
         if !updated && !selected {
             return;
         }
@@ -162,10 +171,52 @@ impl ChronyShell {
         }
     }
 
-    /// When [`ChronyShell::compensation`] has something to say.
+    /// When [`ChronyShell::compensation`] or [`ChronyShell::tend_real_time_clock`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        self.thermometer.as_ref().map(Thermometer::due)
+        let thermometer = self.thermometer.as_ref().map(Thermometer::due);
+        let clock = self.clock.as_ref().map(RtcShell::poll_timeout);
+        thermometer.into_iter().chain(clock).min()
+    }
+
+    /// What becomes readable when the real-time clock begins a second, while that is waited for.
+    #[must_use]
+    pub fn real_time_clock_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.clock.as_ref()?.descriptor()
+    }
+
+    /// Looks at the real-time clock when that is due, or when it is `ready`; gives whether there was anything to see.
+    pub fn tend_real_time_clock(&mut self, engine: &Engine, now: ClockReading, ready: bool) -> bool {
+        let Some(clock) = &mut self.clock else { return false };
+        if !ready && now.mono < clock.poll_timeout() {
+            return false;
+        }
+        let time = our_time(engine, now);
+        let look = if ready { clock.handle_ready(time) } else { clock.handle_timeout(time) };
+        if let Some(look) = look.filter(|_| self.logs.wants(ChronyLog::Rtc)) {
+            let entry = layout::real_time_clock(look.unix_seconds, look.fast, &clock.report(), look.period);
+            self.logs.write("rtc", layout::RTC, &entry);
+        }
+        look.is_some()
+    }
+
+    /// What is known of the real-time clock, where one is looked at.
+    #[must_use]
+    pub fn real_time_clock(&self) -> Option<RealTimeClockReport> {
+        self.clock.as_ref().map(RtcShell::report)
+    }
+
+    /// Sets the real-time clock, if it is off by enough.
+    pub fn trim_real_time_clock(&mut self, engine: &Engine, now: ClockReading) {
+        if let Some(clock) = &mut self.clock {
+            clock.trim(our_time(engine, now));
+        }
+    }
+
+    /// Writes what is known of the real-time clock; whether that could be done.
+    #[must_use]
+    pub fn write_real_time_clock(&self) -> bool {
+        self.clock.as_ref().is_some_and(RtcShell::write)
     }
 
     /// By how much the clock is to be faster from now on because of the temperature, when that was read just now.
@@ -180,7 +231,10 @@ impl ChronyShell {
     }
 
     /// Somebody else stepped the clock; seconds, positive forward.
-    pub fn jumped(&self, by: f64) {
+    pub fn jumped(&mut self, by: f64) {
+        if let Some(clock) = &mut self.clock {
+            clock.moved(by);
+        }
         if let Some(words) = &self.words {
             say(words.jumped(by));
         }
@@ -209,6 +263,7 @@ impl ChronyShell {
             self.save_drift(engine, now);
         }
         self.dump(engine);
+        let _told_in_the_log = self.write_real_time_clock();
     }
 
     /// Closes the log files, so that others can be put in their place.
@@ -266,6 +321,11 @@ impl ChronyShell {
             self.logs.write("statistics", layout::STATISTICS, &entry);
         }
     }
+}
+
+fn our_time(engine: &Engine, now: ClockReading) -> OurTime {
+    let system = engine.discipline().system(now.mono);
+    OurTime { now, behind: system.system_offset, is_right: system.synchronized || system.local_active }
 }
 
 /// Whether it has an address, or needs none.

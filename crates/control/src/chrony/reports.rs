@@ -8,7 +8,7 @@ use chime_engine::{
 use std::net::IpAddr;
 
 use super::encode::{Address, Payload, word_at};
-use super::{Answer, Status};
+use super::{Answer, Status, Wish, code};
 use crate::text::{server_counts, sign};
 use crate::{ClientReport, Snapshot};
 
@@ -303,6 +303,24 @@ fn client(out: &mut Payload, client: &ClientReport) {
         .age(Some(client.last_age_seconds))
         .age(None)
         .age(None);
+}
+
+/// The real-time clock, or what is asked of it; the time of a report is what that clock showed.
+pub(super) fn real_time_clock(command: u16, snapshot: &Snapshot) -> Answer {
+    let Some(clock) = &snapshot.program.real_time_clock else { return Answer::Status(Status::NoRtc) };
+    match command {
+        code::WRITERTC => Answer::Wish(Wish::WriteRealTimeClock),
+        code::TRIMRTC => Answer::Wish(Wish::TrimRealTimeClock),
+        _ => report(7, |out| {
+            let half = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+            out.time(clock.reference_unix_seconds as f64)
+                .half(half(clock.samples))
+                .half(half(clock.runs))
+                .count(u64::try_from(clock.span_seconds).unwrap_or(0))
+                .float(clock.fast_seconds)
+                .float(clock.rate_ppm);
+        }),
+    }
 }
 
 /// What is smoothed here is leap seconds, and nothing else.

@@ -1,6 +1,6 @@
 //! chronyd, always with `-x`.
 
-use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output};
+use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output, preloaded};
 use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
@@ -11,6 +11,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// A clock of the test's for either daemon.
+const REAL_TIME_CLOCK: &str = include_str!("real_time_clock.c");
 
 /// A running chronyd.
 #[derive(Debug)]
@@ -87,14 +90,34 @@ pub(crate) fn of_text(
     (name, text): (&str, &str),
     ours: bool,
 ) -> Result<Chrony> {
-    let program = if ours {
-        let mut command = Command::new(own_program("chimed")?);
-        command.arg("--as").arg("chronyd");
-        command
-    } else {
-        suite.command("usr/sbin/chronyd", None)?
-    };
+    start_program(stage, node, suite, (name, text), program(suite, ours, None)?)
+}
+
+/// The same with a real-time clock that is described in the file `clock`; the words that matter are in the source.
+pub(crate) fn with_real_time_clock(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    (clock, ours): (&Path, bool),
+) -> Result<Chrony> {
+    let library = preloaded("real-time-clock", REAL_TIME_CLOCK)?;
+    let mut program = program(suite, ours, Some(&library))?;
+    program.env("SIMULATED_RTC", clock);
     start_program(stage, node, suite, (name, text), program)
+}
+
+/// chronyd, or our daemon in its place.
+pub(crate) fn program(suite: Suite, ours: bool, preload: Option<&Path>) -> Result<Command> {
+    if !ours {
+        return suite.command("usr/sbin/chronyd", preload);
+    }
+    let mut command = Command::new(own_program("chimed")?);
+    command.args(["--as", "chronyd"]);
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
+    Ok(command)
 }
 
 /// Any configuration, by a name of its own.
@@ -159,6 +182,11 @@ impl Chrony {
     /// Where its files are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.log()
     }
 
     /// An error when it has ended.

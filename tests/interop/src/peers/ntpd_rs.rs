@@ -1,16 +1,14 @@
 //! ntpd-rs, which ends when it may not touch the clock, and is told that it did.
 
-use super::{ClientOf, ServerOf, View, output};
-use crate::install::{Suite, run};
+use super::{ClientOf, ServerOf, View, output, preloaded};
+use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
-use crate::sandbox;
 use crate::stage::Stage;
 use crate::tree::own_program;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 
 /// Answers the calls that would touch the clock, without effect.
 const SHIM: &str = include_str!("shim.c");
@@ -141,16 +139,7 @@ impl NtpdRs {
     }
 }
 
-/// Compiles the shim once per run.
+/// What makes its clock harmless.
 fn shim() -> Result<PathBuf> {
-    static ONCE: Mutex<()> = Mutex::new(());
-    let _guard = ONCE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let library = sandbox::folder().join("shim.so");
-    if !library.exists() {
-        let source = sandbox::folder().join("shim.c");
-        std::fs::write(&source, SHIM)?;
-        run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source))
-            .context("the C compiler makes ntpd-rs's clock harmless")?;
-    }
-    Ok(library)
+    preloaded("shim", SHIM)
 }

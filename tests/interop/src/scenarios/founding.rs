@@ -8,7 +8,6 @@ use crate::peers::chrony::{self, Chrony};
 use crate::peers::ntpd_rs::{self, Program};
 use crate::peers::{ClientOf, ServerOf, chimed};
 use crate::stage::Stage;
-use crate::tree::own_program;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
@@ -153,13 +152,7 @@ fn chrony_server(stage: &mut Stage) -> Result<()> {
 
 /// `chronyd -Q -t 3 'server ... iburst nts maxsamples 1'`, of our daemon and of chronyd itself.
 fn quick_test(stage: &Stage, node: &Node, ours: bool) -> Result<String> {
-    let mut command = if ours {
-        let mut command = Command::new(own_program("chimed")?);
-        command.args(["--as", "chronyd"]);
-        command
-    } else {
-        Trixie.command("usr/sbin/chronyd", None)?
-    };
+    let mut command = chrony::program(Trixie, ours, None)?;
     // The address by IPv4 for chronyd, which tries IPv6 first and has three seconds.
     command.args(["-Q", "-t", "3", "server server4.test iburst nts maxsamples 1"]);
     command.args(trust(stage).lines()).arg("pidfile /");
