@@ -10,7 +10,7 @@ use crate::cli::{Habits, Options};
 use crate::clock_shell::ClockShell;
 use crate::desks::{self, Desk};
 use crate::exchanges::Exchanges;
-use crate::fast_path::{self, Fast};
+use crate::fast_path;
 use crate::ke_server::{self, CertificateFiles, KeListener, KeServerSettings, KeServing, KeWorker};
 use crate::leap_table::LeapTables;
 use crate::load::{self, LoadError};
@@ -386,11 +386,12 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
     };
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
     let share_ports = model.has_peers() || !model.broadcasts.is_empty();
-    let fast = fast_path::open(&model.servers, &listeners, process.threads);
+    let fast = fast_path::open(&model.servers, &listeners, (process.threads, workers));
     let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
-    let workers = serving::bind(&settings, shared)?;
-    if let Some(fast) = fast {
+    let mut workers = serving::bind(&settings, shared)?;
+    if let Some(fast_path::Opened { fast, desks }) = fast {
         let _only_once = shared.fast.set(fast);
+        serving::deal(desks, &mut workers);
     }
     Ok(workers)
 }
@@ -690,7 +691,7 @@ impl View {
             stamps.kernel_tx = stats.transmit_stamps - stats.card_transmit_stamps.min(stats.transmit_stamps);
             stamps.hardware_tx = stats.card_transmit_stamps;
             stamps.daemon_tx = stats.requests.answered().saturating_sub(stats.transmit_stamps);
-            snapshot.server.fast_path = serving.fast().map(Fast::report);
+            snapshot.server.fast_path = serving.fast().map(|fast| fast.report(&stats));
             if with_clients {
                 let clients = serving.clients(CLIENTS_PATIENCE);
                 snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();

@@ -1,4 +1,5 @@
-//! The way around the sockets: an XDP program that answers plain requests, as far as it can be had.
+//! The way around the sockets: an XDP program that answers plain requests and hands those with NTS to the workers, as far as
+//! it can be had.
 //!
 //! [`open`] loads and attaches while there are privileges; what is opened then is all that is needed later. Whoever
 //! publishes the state of the clock publishes it here first, and a [`Keeper`] says it again each second: a program that is
@@ -6,13 +7,17 @@
 
 mod keeper;
 mod kernel;
+#[cfg(test)]
+mod kernel_tests;
+mod sockets;
 
 pub use keeper::Keeper;
 
-use crate::serving::Listener;
+use crate::serving::{FrameDesk, Listener, ServingStats};
+use arc_swap::ArcSwap;
 use chime_config::{FastPath, NtpServer, Threads};
 use chime_control::FastPathReport;
-use chime_fast::{Counters, FastReading, ListenerRules, TimeSlot, judge, services};
+use chime_fast::{Counters, FastReading, ListenerRules, ServiceTable, TimeSlot, judge, services};
 use chime_server::{Policy, ServerTime};
 use chime_sys::{clock, network};
 use kernel::Kernel;
@@ -25,7 +30,20 @@ use tracing::{info, warn};
 pub struct Fast {
     /// The program and its maps; `None`: only sockets answer.
     kernel: Option<Kernel>,
+    /// What is served where, as the program has been told; workers ask whose a frame is.
+    table: ArcSwap<ServiceTable>,
+    /// Workers, each with rate limits of its own.
+    workers: usize,
     inside: Mutex<Inside>,
+}
+
+/// What there is of the way around the sockets.
+#[derive(Debug)]
+pub struct Opened {
+    /// Who is told the time, and asked for counters.
+    pub fast: Fast,
+    /// Where workers take what is handed over to them.
+    pub desks: Vec<FrameDesk>,
 }
 
 /// What changes. Held for the length of some system calls, by whoever publishes, and once a second by the keeper.
@@ -54,7 +72,11 @@ struct FastListener {
 /// Loads and attaches the program where servers wish for it; `None` when none does. What goes wrong is said, and the
 /// sockets answer.
 #[must_use]
-pub fn open(servers: &[NtpServer], listeners: &[Listener], threads: Threads) -> Option<Fast> {
+pub fn open(
+    servers: &[NtpServer],
+    listeners: &[Listener],
+    (threads, workers): (Threads, usize),
+) -> Option<Opened> {
     // Listeners that could not be opened are left out of the list.
     let wants = |listener: &Listener| {
         let same =
@@ -73,48 +95,79 @@ pub fn open(servers: &[NtpServer], listeners: &[Listener], threads: Threads) -> 
     if !listeners.iter().any(FastListener::is_wanted) {
         return None;
     }
-    let (kernel, lasting_problems) = match threads {
-        Threads::Single => (None, vec!["threads = \"single\" leaves nobody to keep it informed".to_owned()]),
+    let Attached { kernel, desks, problems: lasting_problems } = match threads {
+        Threads::Single => {
+            Attached::nowhere("threads = \"single\" leaves nobody to keep it informed".to_owned())
+        }
         _ => attach(&listeners),
     };
     for problem in &lasting_problems {
         warn!("fast path: {problem}; sockets answer there");
     }
     let inside = Inside { listeners, lasting_problems, problems: Vec::new(), time: None, is_mute: false };
-    let fast = Fast { kernel, inside: Mutex::new(inside) };
-    fast.lock().judge_listeners();
+    let fast = Fast { kernel, table: ArcSwap::default(), workers, inside: Mutex::new(inside) };
+    fast.lock().judge_listeners(workers);
     fast.tend();
-    Some(fast)
+    Some(Opened { fast, desks })
+}
+
+/// What could be had of the kernel.
+struct Attached {
+    kernel: Option<Kernel>,
+    desks: Vec<FrameDesk>,
+    problems: Vec<String>,
+}
+
+impl Attached {
+    fn nowhere(problem: String) -> Self {
+        Self { kernel: None, desks: Vec::new(), problems: vec![problem] }
+    }
 }
 
 /// The program at every interface where somebody who wants it is asked, and what is wrong with the others.
-fn attach(listeners: &[FastListener]) -> (Option<Kernel>, Vec<String>) {
+fn attach(listeners: &[FastListener]) -> Attached {
     let wanted: Vec<&FastListener> = listeners.iter().filter(|listener| listener.is_wanted()).collect();
     let ports: Vec<u16> = wanted.iter().map(|listener| listener.address.port()).collect();
     let interfaces = match network::interfaces() {
         Ok(interfaces) => interfaces,
-        Err(error) => return (None, vec![format!("the network interfaces are not known: {error}")]),
+        Err(error) => return Attached::nowhere(format!("the network interfaces are not known: {error}")),
     };
     let mut kernel = match Kernel::new() {
         Ok(kernel) => kernel,
-        Err(problem) => return (None, vec![problem]),
+        Err(problem) => return Attached::nowhere(problem),
     };
-    let mut problems = Vec::new();
+    let (mut desks, mut problems) = (Vec::new(), Vec::new());
     for (name, interface) in &interfaces {
         let asked = wanted.iter().find(|listener| listener.is_asked_at(name, interface));
         let Some(asked) = asked.filter(|_| !interface.is_loopback) else { continue };
-        match kernel.attach(name, interface, (asked.wanted, &ports)) {
-            Ok(mode) => info!("fast path: a program in the kernel answers at {name} ({mode})"),
+        let sockets_max = sockets::SOCKETS_MAX - desks.len();
+        match kernel.attach(name, interface, (asked.wanted, &ports), sockets_max) {
+            Ok(here) => {
+                info!("fast path: a program in the kernel answers at {name} ({})", here.mode);
+                say_desks(name, &here.desks);
+                desks.extend(here.desks);
+                problems.extend(here.problem);
+            }
             Err(problem) => problems.push(problem),
         }
     }
     if kernel.is_attached() {
-        return (Some(kernel), problems);
+        return Attached { kernel: Some(kernel), desks, problems };
     }
     if problems.is_empty() {
         problems.push("there is no interface with an address that is served, but for loopback".to_owned());
     }
-    (None, problems)
+    Attached { kernel: None, desks, problems }
+}
+
+fn say_desks(name: &str, desks: &[FrameDesk]) {
+    let queues = match desks.len() {
+        0 => return,
+        1 => "1 queue".to_owned(),
+        queues => format!("{queues} queues"),
+    };
+    let way = if desks.iter().all(FrameDesk::is_zero_copy) { "zero copy" } else { "copy" };
+    info!("fast path: requests with NTS are handed over at {name} (AF_XDP, {way}, {queues})");
 }
 
 impl FastListener {
@@ -134,18 +187,18 @@ impl FastListener {
         }
     }
 
-    fn rules(&self) -> ListenerRules {
-        let served = judge(&self.policy).ok().filter(|_| self.is_wanted());
+    fn rules(&self, workers: usize) -> ListenerRules {
+        let served = judge(&self.policy, workers).served.filter(|_| self.is_wanted());
         ListenerRules { address: self.address, interface: self.interface.clone(), served }
     }
 }
 
 impl Inside {
     /// Finds out again which listeners can be served by the program, and says what has changed.
-    fn judge_listeners(&mut self) {
+    fn judge_listeners(&mut self, workers: usize) {
         let mut problems = Vec::new();
         for listener in self.listeners.iter().filter(|listener| listener.is_wanted()) {
-            if let Err(why) = judge(&listener.policy) {
+            if let Some(why) = judge(&listener.policy, workers).left {
                 problems.push(format!("the server at {} does without: {why}", listener.address));
             }
         }
@@ -192,7 +245,7 @@ impl Fast {
         for (listener, policy) in inside.listeners.iter_mut().zip(policies) {
             listener.policy = policy.clone();
         }
-        inside.judge_listeners();
+        inside.judge_listeners(self.workers);
         drop(inside);
         self.tend();
     }
@@ -201,14 +254,23 @@ impl Fast {
     pub(crate) fn tend(&self) {
         let Some(kernel) = &self.kernel else { return };
         let inside = self.lock();
-        let rules: Vec<ListenerRules> = inside.listeners.iter().map(FastListener::rules).collect();
+        let rules: Vec<ListenerRules> =
+            inside.listeners.iter().map(|listener| listener.rules(self.workers)).collect();
         let result = network::interfaces().and_then(|interfaces| {
             let interfaces = kernel.numbered(interfaces);
-            kernel.set_tables(&services(&interfaces, &rules), &rules)
+            let table = services(&interfaces, &rules);
+            self.table.store(Arc::new(table.clone()));
+            kernel.set_tables(&table, &rules)
         });
         if let Err(error) = result {
             warn!("fast path: the program in the kernel cannot be told whom to answer: {error}");
         }
+    }
+
+    /// What is served where.
+    #[must_use]
+    pub(crate) fn table(&self) -> Arc<ServiceTable> {
+        self.table.load_full()
     }
 
     /// What the program has counted.
@@ -217,9 +279,9 @@ impl Fast {
         self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()).unwrap_or_default()
     }
 
-    /// For those who look at the daemon.
+    /// For those who look at the daemon; with what the workers have counted.
     #[must_use]
-    pub fn report(&self) -> FastPathReport {
+    pub fn report(&self, workers: &ServingStats) -> FastPathReport {
         let counters = self.counters();
         let inside = self.lock();
         let mute = inside.is_mute.then(|| "the program in the kernel cannot be told the time".to_owned());
@@ -228,6 +290,10 @@ impl Fast {
             interfaces: self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default(),
             answered: counters.answered,
             stale: counters.stale,
+            nts_interfaces: self.kernel.as_ref().map(Kernel::nts_interfaces).unwrap_or_default(),
+            handed_over: counters.handed_over,
+            frames_answered: workers.frames_answered,
+            frames_dropped: workers.frames_dropped,
             problems,
         }
     }
@@ -247,7 +313,11 @@ mod tests {
 
     fn opened(servers: Vec<(NtpServer, Listener)>, threads: Threads) -> Option<Fast> {
         let (servers, listeners): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
-        open(&servers, &listeners, threads)
+        open(&servers, &listeners, (threads, 1)).map(|opened| opened.fast)
+    }
+
+    fn report(fast: &Fast) -> FastPathReport {
+        fast.report(&ServingStats::default())
     }
 
     #[test]
@@ -259,7 +329,7 @@ mod tests {
     fn what_does_not_work_is_shown_and_counts_nothing() {
         let wanted = server("0.0.0.0:123", FastPath::Xdp);
         let fast = opened(vec![wanted], Threads::Single).expect("it was wanted");
-        let report = fast.report();
+        let report = report(&fast);
         assert!(report.interfaces.is_empty() && report.problems[0].contains("single"), "{report:?}");
         fast.publish(&ServerTime::unsynchronized(-20));
         assert_eq!(fast.counters(), Counters::default());
@@ -271,10 +341,10 @@ mod tests {
         limited.rate_limit_entries = 8;
         limited.rate_limit_cutoff = std::time::Duration::from_secs(1);
         let listener = Listener { policy: Arc::new(limited.policy()), ..listener };
-        let fast = open(&[limited], &[listener], Threads::Single).expect("it was wanted");
-        assert!(fast.report().problems[1].contains("rate limit"), "{:?}", fast.report());
+        let fast = opened(vec![(limited, listener)], Threads::Single).expect("it was wanted");
+        assert!(report(&fast).problems[1].contains("rate limit"), "{:?}", report(&fast));
         fast.set_policies(&[Arc::new(Policy::open())]);
-        assert_eq!(fast.report().problems.len(), 1);
+        assert_eq!(report(&fast).problems.len(), 1);
     }
 
     #[test]

@@ -6,9 +6,11 @@
 //! call [`Worker::serve`].
 
 mod follow_up;
+mod frames;
 mod stats;
 mod worker;
 
+pub use frames::FrameDesk;
 pub use stats::{ServingStats, merge_clients};
 pub use worker::Worker;
 
@@ -186,6 +188,16 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
         Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64)).pinned_to(cpu)
     });
     Ok(workers.collect())
+}
+
+/// Has the workers take turns at what comes past the sockets.
+pub fn deal(desks: Vec<FrameDesk>, workers: &mut [Worker]) {
+    let count = workers.len();
+    for (number, desk) in desks.into_iter().enumerate() {
+        if let Some(worker) = workers.get_mut(number % count.max(1)) {
+            worker.add_frame_desk(desk);
+        }
+    }
 }
 
 /// The listeners whose addresses can be bound. As chronyd does, the others are told and left out: a machine may be without

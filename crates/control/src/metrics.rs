@@ -259,6 +259,14 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
         for (interface, mode) in &path.interfaces {
             out.sample("server_fast_path_interfaces", &[("interface", interface), ("mode", mode)], 1);
         }
+        out.family(
+            "server_fast_path_nts_interfaces",
+            "gauge",
+            "Interfaces where requests with NTS are handed to workers past the sockets.",
+        );
+        for (interface, mode) in &path.nts_interfaces {
+            out.sample("server_fast_path_nts_interfaces", &[("interface", interface), ("mode", mode)], 1);
+        }
         out.gauge(
             "server_fast_path_problems",
             "Why sockets answer where they should not have to.",
@@ -267,9 +275,16 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
         out.family(
             "server_fast_path_requests",
             "counter",
-            "Requests that the fast path answered, or left as its time was stale.",
+            "Requests that the fast path answered, left as its time was stale, or handed to workers (NTS), and what \
+             became of these.",
         );
-        for (result, number) in [("answered", path.answered), ("stale", path.stale)] {
+        for (result, number) in [
+            ("answered", path.answered),
+            ("stale", path.stale),
+            ("handed-over", path.handed_over),
+            ("answered-by-worker", path.frames_answered),
+            ("dropped-by-worker", path.frames_dropped),
+        ] {
             out.sample("server_fast_path_requests_total", &[("result", result)], number);
         }
     }

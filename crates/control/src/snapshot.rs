@@ -146,7 +146,8 @@ pub struct ServerReport {
     pub fast_path: Option<FastPathReport>,
 }
 
-/// What answers plain requests before they come to the sockets; its counts are among those of the server.
+/// What answers plain requests before they come to the sockets, and hands those with NTS to workers past them; its counts are
+/// among those of the server.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FastPathReport {
@@ -156,6 +157,14 @@ pub struct FastPathReport {
     pub answered: u64,
     /// Requests that it left to the sockets, as it had not been told the time for too long.
     pub stale: u64,
+    /// Interfaces where it hands over requests with NTS, each with the way: `copy` or `zero-copy`.
+    pub nts_interfaces: BTreeMap<String, String>,
+    /// Requests with NTS that it handed over.
+    pub handed_over: u64,
+    /// Answers of workers to these.
+    pub frames_answered: u64,
+    /// Of these what workers dropped: not in good order, or no room for an answer.
+    pub frames_dropped: u64,
     /// Why sockets answer where it was wished for.
     pub problems: Vec<String>,
 }

@@ -208,8 +208,12 @@ fn fast_path(snapshot: &Snapshot, paint: Paint) -> Option<String> {
         true => "not in use".to_owned(),
         false => format!("{} requests answered at {}", path.answered, at.join(", ")),
     };
+    let nts: Vec<String> =
+        path.nts_interfaces.iter().map(|(name, way)| format!("{name} (AF_XDP, {way})")).collect();
+    let nts = (!nts.is_empty())
+        .then(|| format!("{} with NTS past the sockets at {}", path.frames_answered, nts.join(", ")));
     let problems = path.problems.iter().map(|problem| paint.warning(problem));
-    Some(std::iter::once(working).chain(problems).collect::<Vec<_>>().join("; "))
+    Some(std::iter::once(working).chain(nts).chain(problems).collect::<Vec<_>>().join("; "))
 }
 
 fn source_line(source: &SourceReport, paint: Paint, width: usize) -> String {

@@ -15,7 +15,9 @@ pub const TIME_SLOT_OCTETS: usize = 80;
 /// How many such states there are, taken in turn, so that the one that is written was read last long ago. A power of two.
 pub const TIME_SLOTS: u32 = 8;
 /// Octets of the counters.
-pub const COUNTERS_OCTETS: usize = 24;
+pub const COUNTERS_OCTETS: usize = 32;
+/// Receive queues of an interface from which frames are handed over; those of others go to the sockets.
+pub const QUEUES_MAX: u32 = 64;
 
 /// Bits of the prefix length before the address: those of the listener's number.
 const ACCESS_PREFIX_BASE: u32 = 32;
@@ -27,6 +29,8 @@ pub(crate) mod service {
     pub(crate) const VERSIONS: i16 = 0;
     pub(crate) const FLAGS: i16 = 4;
     pub(crate) const LISTENER: i16 = 8;
+    /// In place of a version: requests with NTS are handed over.
+    pub(crate) const NTS: u32 = 8;
     /// Only those in the access list are answered.
     pub(crate) const FLAG_LISTED: u32 = 1;
 }
@@ -58,6 +62,7 @@ pub(crate) mod counter {
     pub(crate) const ANSWERED: i16 = 0;
     pub(crate) const OLD_VERSIONS: i16 = 8;
     pub(crate) const STALE: i16 = 16;
+    pub(crate) const HANDED_OVER: i16 = 24;
 }
 
 /// What programs have counted.
@@ -69,6 +74,8 @@ pub struct Counters {
     pub old_versions: u64,
     /// Requests that were left to the sockets, as nobody had told the time for too long.
     pub stale: u64,
+    /// Requests with NTS that were handed over to the workers, past their sockets.
+    pub handed_over: u64,
 }
 
 impl Counters {
@@ -78,6 +85,7 @@ impl Counters {
         self.answered += number(counter::ANSWERED);
         self.old_versions += number(counter::OLD_VERSIONS);
         self.stale += number(counter::STALE);
+        self.handed_over += number(counter::HANDED_OVER);
     }
 }
 
@@ -123,13 +131,13 @@ mod tests {
     #[test]
     fn counters_of_processors_add_up() {
         let mut octets = [0; COUNTERS_OCTETS];
-        for (at, number) in [(0, 5u64), (8, 2), (16, 1)] {
+        for (at, number) in [(0, 5u64), (8, 2), (16, 1), (24, 3)] {
             octets[at..at + 8].copy_from_slice(&number.to_ne_bytes());
         }
         let mut counters = Counters::default();
         counters.add(&octets);
         counters.add(&octets);
-        assert_eq!(counters, Counters { answered: 10, old_versions: 4, stale: 2 });
+        assert_eq!(counters, Counters { answered: 10, old_versions: 4, stale: 2, handed_over: 6 });
     }
 
     #[test]

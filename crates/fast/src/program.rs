@@ -1,8 +1,10 @@
 //! The program: from a frame to a verdict.
 //!
-//! It answers in place and sends the frame back where it came from. Its stages are in the order of the frame: Ethernet,
+//! It answers a plain request in place and sends the frame back where it came from; one with NTS it hands over to a worker,
+//! past the sockets. Its stages are in the order of the frame: Ethernet,
 //! IPv4 or IPv6, UDP, NTP; then the maps are asked, the cheapest first; then nothing can fail any more, and the answer is
-//! written. Everything that a stage does not know leaves the frame as it is and passes it on to the sockets.
+//! written, or the frame stamped. Everything that a stage does not know leaves the frame as it is and passes it on to the
+//! sockets.
 
 use crate::assembler::{
     AssembleError, Assembler, Condition, Instruction, Label, Operation, R0, R1, R2, R3, R4, R5, R6, R7, R8,
@@ -18,6 +20,8 @@ pub const VERDICT_PASS: i32 = 2;
 pub const VERDICT_DROP: i32 = 1;
 /// The frame goes out where it came in (`XDP_TX`).
 pub const VERDICT_ANSWER: i32 = 3;
+/// The frame goes to a worker (`XDP_REDIRECT`).
+pub const VERDICT_HAND_OVER: i32 = 4;
 /// Different ports that are served by one program.
 pub const PORTS_MAX: usize = 16;
 
@@ -34,6 +38,8 @@ pub struct MapDescriptors {
     pub times: i32,
     /// Array of one for each processor.
     pub counters: i32,
+    /// The workers' AF_XDP sockets, by the interface's receive queue; `None`: NTS is left to the other sockets.
+    pub sockets: Option<i32>,
 }
 
 /// Where a program is to work.
@@ -54,6 +60,18 @@ mod helper {
     pub(super) const MONO_NANOS: i32 = 5;
     /// `CLOCK_TAI` in nanoseconds; since Linux 6.1.
     pub(super) const TAI_NANOS: i32 = 208;
+    /// Gives a frame to a socket, or, where there is none, the verdict in the third argument.
+    pub(super) const REDIRECT: i32 = 51;
+    /// Makes room before the frame, which nothing on the wire sees.
+    pub(super) const ADJUST_METADATA: i32 = 54;
+}
+
+/// Places in the context of the program (`struct xdp_md`): addresses, and the number of the queue.
+mod context {
+    pub(super) const START: i16 = 0;
+    pub(super) const END: i16 = 4;
+    pub(super) const METADATA: i16 = 8;
+    pub(super) const QUEUE: i16 = 16;
 }
 
 /// Places in the frame.
@@ -78,11 +96,22 @@ mod ntp {
     pub(super) const ORIGIN: i16 = UDP + 24;
     pub(super) const RECEIVE: i16 = UDP + 32;
     pub(super) const TRANSMIT: i16 = UDP + 40;
+    /// The type of the first extension field.
+    pub(super) const FIELD: i16 = UDP + 48;
+    pub(super) const FIELD_HEADER: i16 = 4;
 }
 
 const PROTOCOL_UDP: u8 = 17;
 const MODE_CLIENT: i32 = 3;
+/// Leap indicator aside: version 4, mode 3.
+const NTS_FIRST: i32 = 0x23;
+/// The field that requests with NTS begin with, those of all clients that we know. RFC 8915 §5.3.
+const UNIQUE_IDENTIFIER: u16 = 0x0104;
 const HOPS: u8 = 64;
+/// The longest packet that is looked at, octets from the IP header on: one of Ethernet.
+const PACKET_OCTETS_MAX: i32 = 1500;
+/// Octets of the stamp before a frame that is handed over: when it came, by the monotonic clock in nanoseconds.
+const STAMP_OCTETS: i32 = 8;
 /// What the clocks may have gone apart by, nanoseconds, before a state of them is stale: far more than lies between their
 /// readings.
 const STEP_NANOS: i32 = 100_000;
@@ -94,9 +123,11 @@ mod stack {
     /// Prefix length and listener, just before the address of the key.
     pub(super) const ACCESS_KEY: i16 = KEY - 8;
     pub(super) const INDEX: i16 = -36;
+    /// The version, or what stands for requests with NTS in its place.
     pub(super) const VERSION: i16 = -48;
     /// The monotonic clock when the request came.
     pub(super) const MONO: i16 = -56;
+    pub(super) const CONTEXT: i16 = -64;
 }
 
 /// The frame, from its start to its end.
@@ -107,6 +138,8 @@ const UDP: Register = R9;
 const STATE: Register = R7;
 /// The clock as the program read it last.
 const NOW: Register = R8;
+/// The length of the packet, from the IP header on, before the clock is read.
+const PACKET: Register = R8;
 
 /// The instructions for a place, with these maps.
 ///
@@ -116,14 +149,26 @@ pub fn build(place: &Place, maps: &MapDescriptors) -> Result<Vec<Instruction>, A
     let mut code = Assembler::default();
     let pass = code.label();
     let (ipv6, udp, answer_ipv6, answered) = (code.label(), code.label(), code.label(), code.label());
+    let (nts, known, hand_over) = (code.label(), code.label(), code.label());
     ethernet(&mut code, place, ipv6, pass);
     parse_ipv4(&mut code, pass);
     code.jump(udp);
     code.place(ipv6);
     parse_ipv6(&mut code, pass);
     code.place(udp);
-    check_request(&mut code, place, pass);
+    check_port(&mut code, place, pass);
+    code.load(Width::Half, R4, UDP, 4);
+    code.jump_if_word(R4, Condition::Unequal, network((frame::UDP + frame::NTP).cast_unsigned()), nts);
+    check_plain(&mut code, pass);
+    code.jump(known);
+    code.place(nts);
+    check_nts(&mut code, pass);
+    code.place(known);
+    check_basic(&mut code, pass);
+    ask_clocks(&mut code);
     ask_services(&mut code, maps, pass);
+    code.load(Width::Double, R1, STACK, stack::VERSION);
+    code.jump_if(R1, Condition::Equal, number(service::NTS), hand_over);
     ask_time(&mut code, maps, pass);
 
     answer_ntp(&mut code);
@@ -139,6 +184,8 @@ pub fn build(place: &Place, maps: &MapDescriptors) -> Result<Vec<Instruction>, A
     count(&mut code, maps);
     code.set(R0, VERDICT_ANSWER);
     code.exit();
+    code.place(hand_over);
+    hand_over_frame(&mut code, maps, pass);
     code.place(pass);
     code.set(R0, VERDICT_PASS);
     code.exit();
@@ -162,22 +209,35 @@ fn must_be_octet(code: &mut Assembler, from: Register, offset: i16, value: i32, 
     code.jump_if_word(R4, Condition::Unequal, value, otherwise);
 }
 
-/// Jumps unless the frame is just so long: without options, extension fields, or anything behind them. Leaves what
-/// [`FRAME`] points to known to be there. Register 2 is the end of the frame.
-fn must_be_long(code: &mut Assembler, octets: i16, otherwise: Label) {
+/// [`PACKET`] becomes the length in `from + offset`, plus `more`. Jumps when that is not the length of the frame: nothing may
+/// be behind the packet. Register 2 is the end of the frame.
+fn must_be_long(code: &mut Assembler, (from, offset): (Register, i16), more: i16, otherwise: Label) {
+    code.load(Width::Half, PACKET, from, offset);
+    code.swap_to_network(PACKET, Width::Half);
+    code.add(PACKET, i32::from(more));
+    code.jump_if(PACKET, Condition::More, PACKET_OCTETS_MAX, otherwise);
     code.set(R3, FRAME);
-    code.add(R3, i32::from(octets));
+    code.add(R3, PACKET);
+    code.add(R3, i32::from(frame::ETHERNET));
     code.jump_if(R3, Condition::More, R2, otherwise);
     code.add(R3, 1);
     code.jump_if(R3, Condition::AtMost, R2, otherwise);
 }
 
+/// UDP has the rest of the packet behind a header of so many octets.
+fn must_be_all_udp(code: &mut Assembler, header: i16, otherwise: Label) {
+    code.load(Width::Half, R4, FRAME, frame::ETHERNET + header + 4);
+    code.swap_to_network(R4, Width::Half);
+    code.add(R4, i32::from(header));
+    code.jump_if(R4, Condition::Unequal, PACKET, otherwise);
+}
+
 /// Only frames to us, without VLAN tag.
 fn ethernet(code: &mut Assembler, place: &Place, ipv6: Label, pass: Label) {
     let [a, b, c, d, e, f] = place.hardware_address;
-    // The context begins with the addresses of the frame's start and end (`struct xdp_md`).
-    code.load(Width::Word, FRAME, R1, 0);
-    code.load(Width::Word, R2, R1, 4);
+    code.load(Width::Word, FRAME, R1, context::START);
+    code.load(Width::Word, R2, R1, context::END);
+    code.store(Width::Double, STACK, stack::CONTEXT, R1);
     code.set(R3, FRAME);
     code.add(R3, i32::from(frame::ETHERNET + frame::IPV4 + frame::UDP + frame::NTP));
     code.jump_if(R3, Condition::More, R2, pass);
@@ -194,9 +254,9 @@ fn ethernet(code: &mut Assembler, place: &Place, ipv6: Label, pass: Label) {
 /// to the stack: that which was asked for the services.
 fn parse_ipv4(code: &mut Assembler, pass: Label) {
     const IP: i16 = frame::ETHERNET;
-    must_be_long(code, IP + frame::IPV4 + frame::UDP + frame::NTP, pass);
     must_be_octet(code, FRAME, IP, 0x45, pass);
-    must_be_half(code, FRAME, IP + 2, (frame::IPV4 + frame::UDP + frame::NTP).cast_unsigned(), pass);
+    must_be_long(code, (FRAME, IP + 2), 0, pass);
+    must_be_all_udp(code, frame::IPV4, pass);
     // Reserved bit, more fragments, place of the fragment; "do not fragment" alone is good.
     code.load(Width::Half, R4, FRAME, IP + 6);
     code.jump_if_word(R4, Condition::Common, network(0xbfff), pass);
@@ -221,11 +281,14 @@ fn parse_ipv4(code: &mut Assembler, pass: Label) {
 /// IPv6 without extension headers, from an address that can be answered.
 fn parse_ipv6(code: &mut Assembler, pass: Label) {
     const IP: i16 = frame::ETHERNET;
-    must_be_long(code, IP + frame::IPV6 + frame::UDP + frame::NTP, pass);
+    code.set(R3, FRAME);
+    code.add(R3, i32::from(IP + frame::IPV6 + frame::UDP + frame::NTP));
+    code.jump_if(R3, Condition::More, R2, pass);
     code.load(Width::Octet, R4, FRAME, IP);
     code.compute(Operation::ShiftRight, R4, 4);
     code.jump_if_word(R4, Condition::Unequal, 6, pass);
-    must_be_half(code, FRAME, IP + 4, (frame::UDP + frame::NTP).cast_unsigned(), pass);
+    must_be_long(code, (FRAME, IP + 4), frame::IPV6, pass);
+    must_be_all_udp(code, frame::IPV6, pass);
     must_be_octet(code, FRAME, IP + 6, i32::from(PROTOCOL_UDP), pass);
     // A checksum is a must. RFC 8200 §8.1.
     code.load(Width::Half, R4, FRAME, IP + frame::IPV6 + 6);
@@ -247,9 +310,8 @@ fn must_not_be_octet(code: &mut Assembler, from: Register, offset: i16, value: i
     code.jump_if_word(R4, Condition::Equal, value, otherwise);
 }
 
-/// To one of our ports, 48 octets, a request of a client in basic mode. The checksum of the request is not looked at:
-/// nothing of it is believed, and its client will not believe the answer to a damaged one.
-fn check_request(code: &mut Assembler, place: &Place, pass: Label) {
+/// To one of our ports, from one that can be answered.
+fn check_port(code: &mut Assembler, place: &Place, pass: Label) {
     let ours = code.label();
     code.load(Width::Half, R5, UDP, 2);
     for port in place.ports.iter().take(PORTS_MAX) {
@@ -260,7 +322,13 @@ fn check_request(code: &mut Assembler, place: &Place, pass: Label) {
     // Nobody can be answered at port 0.
     code.load(Width::Half, R4, UDP, 0);
     code.jump_if_word(R4, Condition::Equal, 0, pass);
-    must_be_half(code, UDP, 4, (frame::UDP + frame::NTP).cast_unsigned(), pass);
+    code.store(Width::Half, STACK, stack::KEY + service_key::PORT, R5);
+    code.store(Width::Half, STACK, stack::KEY + service_key::PORT + 2, i32::from(place.interface));
+}
+
+/// A request of a client. The checksum of the request is not looked at:
+/// nothing of it is believed, and its client will not believe the answer to a damaged one.
+fn check_plain(code: &mut Assembler, pass: Label) {
     code.load(Width::Octet, R4, UDP, ntp::FIRST);
     code.set(R3, R4);
     code.compute(Operation::And, R4, 7);
@@ -268,7 +336,23 @@ fn check_request(code: &mut Assembler, place: &Place, pass: Label) {
     code.compute(Operation::ShiftRight, R3, 3);
     code.compute(Operation::And, R3, 7);
     code.store(Width::Double, STACK, stack::VERSION, R3);
-    // What interleaved mode takes is known to the sockets only. RFC 9769 §2.
+}
+
+/// A request of a client with a first field that those with NTS have. Others that look the same (the number of a symmetric
+/// key can begin so) do no harm: workers treat all requests alike. They look at the checksum as well.
+fn check_nts(code: &mut Assembler, pass: Label) {
+    code.set(R3, UDP);
+    code.add(R3, i32::from(ntp::FIELD + ntp::FIELD_HEADER));
+    code.jump_if(R3, Condition::More, R2, pass);
+    code.load(Width::Octet, R4, UDP, ntp::FIRST);
+    code.compute(Operation::And, R4, 0x3f);
+    code.jump_if_word(R4, Condition::Unequal, NTS_FIRST, pass);
+    must_be_half(code, UDP, ntp::FIELD, UNIQUE_IDENTIFIER, pass);
+    code.store(Width::Double, STACK, stack::VERSION, number(service::NTS));
+}
+
+/// Basic mode: what interleaved mode takes is known to the sockets only. RFC 9769 §2.
+fn check_basic(code: &mut Assembler, pass: Label) {
     let basic = code.label();
     code.load(Width::Double, R4, UDP, ntp::ORIGIN);
     code.jump_if(R4, Condition::Equal, 0, basic);
@@ -277,8 +361,9 @@ fn check_request(code: &mut Assembler, place: &Place, pass: Label) {
     code.load(Width::Double, R3, UDP, ntp::TRANSMIT);
     code.jump_if(R4, Condition::Unequal, R3, pass);
     code.place(basic);
-    code.store(Width::Half, STACK, stack::KEY + service_key::PORT, R5);
-    code.store(Width::Half, STACK, stack::KEY + service_key::PORT + 2, i32::from(place.interface));
+}
+
+fn ask_clocks(code: &mut Assembler) {
     code.call(helper::MONO_NANOS);
     code.store(Width::Double, STACK, stack::MONO, R0);
     code.call(helper::TAI_NANOS);
@@ -510,6 +595,42 @@ fn count(code: &mut Assembler, maps: &MapDescriptors) {
     increment(code, counter::OLD_VERSIONS);
     code.place(new);
     code.place(end);
+}
+
+/// Stamps the frame, as far as the driver has room for that, and gives it to the socket of the queue that it came from; or
+/// passes it on, where there is none.
+fn hand_over_frame(code: &mut Assembler, maps: &MapDescriptors, pass: Label) {
+    let Some(sockets) = maps.sockets else {
+        code.jump(pass);
+        return;
+    };
+    let (unstamped, end) = (code.label(), code.label());
+    code.load(Width::Double, R1, STACK, stack::CONTEXT);
+    code.set(R2, -STAMP_OCTETS);
+    code.call(helper::ADJUST_METADATA);
+    code.jump_if(R0, Condition::Unequal, 0, unstamped);
+    code.load(Width::Double, R1, STACK, stack::CONTEXT);
+    code.load(Width::Word, R2, R1, context::METADATA);
+    code.load(Width::Word, R3, R1, context::START);
+    code.set(R4, R2);
+    code.add(R4, STAMP_OCTETS);
+    code.jump_if(R4, Condition::More, R3, unstamped);
+    code.load(Width::Double, R5, STACK, stack::MONO);
+    code.store(Width::Double, R2, 0, R5);
+    code.place(unstamped);
+    code.load(Width::Double, R1, STACK, stack::CONTEXT);
+    code.load(Width::Word, R2, R1, context::QUEUE);
+    code.load_map(R1, sockets);
+    code.set(R3, VERDICT_PASS);
+    code.call(helper::REDIRECT);
+    code.set(STATE, R0);
+    code.jump_if_word(STATE, Condition::Unequal, VERDICT_HAND_OVER, end);
+    code.store(Width::Word, STACK, stack::INDEX, 0);
+    look_up(code, maps.counters, stack::INDEX, end);
+    increment(code, counter::HANDED_OVER);
+    code.place(end);
+    code.set(R0, STATE);
+    code.exit();
 }
 
 /// Adds one to a counter of this processor, which nobody interrupts.

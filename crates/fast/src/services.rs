@@ -10,22 +10,35 @@ use std::collections::BTreeMap;
 pub const SERVICES_MAX: usize = 4096;
 /// Ranges of addresses of all access lists.
 pub const SUBNETS_MAX: usize = 16_384;
+/// The one version that NTS is defined for. RFC 8915 §5.
+const VERSION_NTS: u8 = 4;
 
-/// How a listener answers in the program.
+/// What the program does for a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Served {
-    /// The versions that are answered: bit 1 for version 1, and so on.
+    /// The versions whose plain requests are answered, bit 1 for version 1 and so on; and that of [`service::NTS`].
     versions: u32,
     /// Who is answered; `None`: everybody.
     pub allowed: Option<Vec<Subnet>>,
 }
 
-/// Why a listener's requests are all left to its sockets.
+/// What there is for the program to do at a listener, and what is left to its sockets that one might not expect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// `None`: nothing.
+    pub served: Option<Served>,
+    /// Why not all, or nothing.
+    pub left: Option<NotServed>,
+}
+
+/// Why requests of a listener are left to its sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotServed {
-    /// Only sockets limit how often each client is answered.
+    /// All: only sockets bring each client to the one worker that limits how often it is answered.
     RateLimit,
-    /// Plain requests get no time.
+    /// Plain ones: the program does not limit how often each client is answered.
+    RateLimitOfPlain,
+    /// All: plain requests get no time, and those with NTS are of a version that is not answered.
     NtsRequired,
     /// Nobody is on the access list.
     Nobody,
@@ -36,8 +49,15 @@ pub enum NotServed {
 impl fmt::Display for NotServed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RateLimit => f.write_str("it has a rate limit, which only sockets keep"),
-            Self::NtsRequired => f.write_str("require-nts leaves no plain request to answer"),
+            Self::RateLimit => {
+                f.write_str("it has a rate limit, which only sockets keep with several threads")
+            }
+            Self::RateLimitOfPlain => {
+                f.write_str("it has a rate limit, which only sockets keep for requests without NTS")
+            }
+            Self::NtsRequired => {
+                f.write_str("require-nts and accept-ntp-versions leave no request to answer")
+            }
             Self::Nobody => f.write_str("its access list lets nobody in"),
             Self::AccessListTooLong(ranges) => {
                 write!(
@@ -49,11 +69,9 @@ impl fmt::Display for NotServed {
     }
 }
 
-/// How a listener with such a policy can answer in the program.
-///
-/// # Errors
-/// When it cannot: the sockets answer then.
-pub fn judge(policy: &Policy) -> Result<Served, NotServed> {
+/// What the program can do for a listener with such a policy and so many workers, each of which has its own rate limits.
+#[must_use]
+pub fn judge(policy: &Policy, workers: usize) -> Judgement {
     // By name, so that whatever a policy gets besides has to be thought of here.
     let Policy {
         access,
@@ -65,20 +83,26 @@ pub fn judge(policy: &Policy) -> Result<Served, NotServed> {
         client_records: _,
         keys: _,
     } = policy;
-    if rate_limit.is_some() {
-        return Err(NotServed::RateLimit);
+    let nothing = |why| Judgement { served: None, left: Some(why) };
+    if rate_limit.is_some() && workers > 1 {
+        return nothing(NotServed::RateLimit);
     }
-    if *require_nts != RequireNts::No {
-        return Err(NotServed::NtsRequired);
+    let nts = if versions.contains(VERSION_NTS) { 1 << service::NTS } else { 0 };
+    let plain = (1..=4).filter(|version| versions.contains(*version));
+    let (bits, left) = match (require_nts, rate_limit) {
+        (RequireNts::No, None) => (plain.fold(nts, |bits, version| bits | 1 << version), None),
+        (RequireNts::No, Some(_)) => (nts, Some(NotServed::RateLimitOfPlain)),
+        _ => (nts, None),
+    };
+    if bits == 0 {
+        return nothing(left.unwrap_or(NotServed::NtsRequired));
     }
-    let versions = (1..=4).filter(|version| versions.contains(*version));
-    let versions = versions.fold(0, |bits, version| bits | 1 << version);
     let everybody = *access == AccessList::uniform(Access::Allow);
     let allowed = (!everybody).then(|| access.allowed());
     match allowed.as_ref().map(Vec::len) {
-        Some(0) => Err(NotServed::Nobody),
-        Some(ranges) if ranges > SUBNETS_MAX => Err(NotServed::AccessListTooLong(ranges)),
-        _ => Ok(Served { versions, allowed }),
+        Some(0) => nothing(NotServed::Nobody),
+        Some(ranges) if ranges > SUBNETS_MAX => nothing(NotServed::AccessListTooLong(ranges)),
+        _ => Judgement { served: Some(Served { versions: bits, allowed }), left },
     }
 }
 
@@ -102,7 +126,7 @@ pub struct ListenerRules {
     pub address: SocketAddr,
     /// The only interface it is served on.
     pub interface: Option<String>,
-    /// How the program answers; `None`: not at all.
+    /// What the program does; `None`: nothing.
     pub served: Option<Served>,
 }
 
@@ -136,6 +160,19 @@ pub fn services(interfaces: &[Interface], listeners: &[ListenerRules]) -> Servic
         }
     }
     table
+}
+
+/// The number of the listener to which a request with NTS belongs that came in at an interface with this number; `None`:
+/// it is not handed over, or not any more.
+#[must_use]
+pub fn listener_of(table: &ServiceTable, asked: SocketAddr, interface: u16) -> Option<usize> {
+    let entry = table.get(&service_key(asked.ip(), asked.port(), interface))?;
+    let number = |at: i16| {
+        let octets = entry.get(usize::from(at.unsigned_abs())..)?.first_chunk()?;
+        Some(u32::from_ne_bytes(*octets))
+    };
+    let is_nts = number(service::VERSIONS)? >> service::NTS & 1 == 1;
+    is_nts.then(|| number(service::LISTENER))?.and_then(|listener| usize::try_from(listener).ok())
 }
 
 impl ListenerRules {
@@ -191,7 +228,7 @@ mod tests {
         ListenerRules {
             address: address.parse().expect("an address"),
             interface: interface.map(str::to_owned),
-            served: fast.then(|| judge(&Policy::open()).expect("served")),
+            served: judge(&Policy::open(), 2).served.filter(|_| fast),
         }
     }
 
@@ -237,18 +274,45 @@ mod tests {
 
     #[test]
     fn what_only_sockets_do_is_left_to_them() {
+        let why = |policy: &Policy, workers| {
+            let Judgement { served, left } = judge(policy, workers);
+            (served.map(|served| served.versions), left)
+        };
+        let only_nts = Some(1 << service::NTS);
+        assert_eq!(why(&Policy::open(), 2), (Some(0b1_0001_1110), None));
         let limit = RateLimitSettings::from_cutoff(Duration::from_secs(1));
         let limited = Policy { rate_limit: Some(limit), ..Policy::open() };
-        assert_eq!(judge(&limited), Err(NotServed::RateLimit));
+        assert_eq!(why(&limited, 2), (None, Some(NotServed::RateLimit)));
+        assert_eq!(why(&limited, 1), (only_nts, Some(NotServed::RateLimitOfPlain)));
         let nts = Policy { require_nts: RequireNts::Deny, ..Policy::open() };
-        assert_eq!(judge(&nts), Err(NotServed::NtsRequired));
-        assert_eq!(judge(&Policy::closed()), Err(NotServed::Nobody));
+        assert_eq!(why(&nts, 2), (only_nts, None));
+        let old = Policy { versions: Versions::only(&[3]), ..nts };
+        assert_eq!(why(&old, 2), (None, Some(NotServed::NtsRequired)));
+        assert_eq!(why(&Policy::closed(), 2), (None, Some(NotServed::Nobody)));
         let rule = |text: &str| AccessRule { allow: true, all: false, subnet: text.parse().ok() };
         let listed = Policy {
-            versions: Versions::only(&[3, 4]),
+            versions: Versions::only(&[3]),
             ..Policy::new(AccessList::from_rules(&[rule("10.0.0.0/8")]))
         };
-        let served = judge(&listed).expect("served");
-        assert_eq!((served.versions, served.allowed.map(|list| list.len())), (0b1_1000, Some(1)));
+        let served = judge(&listed, 1).served.expect("served");
+        assert_eq!((served.versions, served.allowed.map(|list| list.len())), (0b1000, Some(1)));
+    }
+
+    #[test]
+    fn a_request_with_nts_belongs_to_the_listener_that_was_asked() {
+        let interfaces = [interface("eth0", Some(3), &["192.0.2.1", "2001:db8::1"])];
+        let old = Policy { versions: Versions::only(&[3]), ..Policy::open() };
+        let mut listeners = [
+            listener("[::]:123", None, true),
+            listener("0.0.0.0:123", None, true),
+            listener("0.0.0.0:124", None, true),
+        ];
+        listeners[2].served = judge(&old, 1).served;
+        let table = services(&interfaces, &listeners);
+        let of = |asked: &str, interface| listener_of(&table, asked.parse().expect("an address"), interface);
+        assert_eq!((of("192.0.2.1:123", 3), of("[2001:db8::1]:123", 3)), (Some(1), Some(0)));
+        assert_eq!((of("192.0.2.1:123", 2), of("192.0.2.9:123", 3)), (None, None));
+        assert_eq!(of("192.0.2.1:124", 3), None, "not of this version");
+        assert_eq!(of("192.0.2.1:0", 3), None, "a sender is no service");
     }
 }

@@ -300,10 +300,11 @@ impl XdpProgram {
         unsafe { bpf(command::PROGRAM_TEST_RUN, &mut attributes) }.map(drop)
     }
 
-    /// Runs the program on a frame without a network; gives its verdict and the frame as it is then. Takes the privileges of
-    /// loading.
+    /// Runs the program on a frame without a network; gives its verdict and the frame as it is then, behind what the program has
+    /// put before it. Takes the privileges of loading.
     pub fn test_run(&self, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
-        let mut out = vec![0u8; frame.len()];
+        const METADATA_OCTETS_MAX: usize = 256;
+        let mut out = vec![0u8; frame.len() + METADATA_OCTETS_MAX];
         let mut attributes = attribute::ProgramTestRun {
             program: number(&self.0),
             octets_in: length(frame.len())?,

@@ -76,8 +76,20 @@ impl FrameSocket {
     /// CAP_NET_RAW; some three megabytes are all the memory that is ever taken.
     ///
     /// # Errors
-    /// Among others `InvalidInput` when there is no such queue.
+    /// Among others `InvalidInput` when there is no such queue, `Unsupported` where such sockets are not there or not
+    /// allowed, `OutOfMemory` when no more memory may be locked.
     pub fn open(interface: u32, queue: u32, mode: XdpMode) -> io::Result<Self> {
+        Self::try_open(interface, queue, mode).map_err(|error| {
+            let kind = match error.raw_os_error() {
+                Some(libc::EAFNOSUPPORT) => io::ErrorKind::Unsupported,
+                Some(libc::ENOBUFS) => io::ErrorKind::OutOfMemory,
+                _ => return error,
+            };
+            io::Error::new(kind, error)
+        })
+    }
+
+    fn try_open(interface: u32, queue: u32, mode: XdpMode) -> io::Result<Self> {
         let fd = socket(libc::AF_XDP, libc::SOCK_RAW, 0)?;
         let chunks = CHUNKS_RECEIVED + CHUNKS_SENT;
         let memory = Mapping::anonymous(chunks as usize * CHUNK_OCTETS as usize)?;

@@ -1,10 +1,11 @@
 //! Our server, with everything that it takes from the world fixed.
 
+use chime_fast::Datagram;
 use chime_nts::{CookieKey, KeyRing};
 use chime_server::{Arrival, Environment, KeyTable, Policy, Published, Responder, ServerTime, Verdict};
 use chime_time::{MonoTime, NtpDate, NtpTimestamp};
 use chime_wire::SymmetricKey;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The time at which every request arrives: late in 2026, when the vectors were recorded.
@@ -30,8 +31,27 @@ impl Harness {
         }
     }
 
-    /// What comes back, if anything.
+    /// What comes back, if anything; the same past the sockets, where a request of its kind may go that way.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+        let drawn = self.world.drawn;
+        let answer = self.respond(request);
+        self.world.drawn = drawn;
+        let (frame, datagram) = framed(request);
+        let by_frame = Datagram::parse(&frame).and_then(|parsed| {
+            assert_eq!(parsed, datagram, "the frame is read as it was made");
+            let answer = self.respond(&frame[parsed.payload.clone()])?;
+            let mut room = [vec![0; parsed.payload.start], answer.clone()].concat();
+            let octets = parsed.write_headers(&frame, &mut room, answer.len())?;
+            room.truncate(octets);
+            let back = Datagram::parse(&room)?;
+            assert_eq!((back.from, back.to), (datagram.to, datagram.from), "it goes back");
+            Some(room[back.payload].to_vec())
+        });
+        assert_eq!(by_frame, answer, "past the sockets, answers are the same");
+        answer
+    }
+
+    fn respond(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         let mono = MonoTime::from_nanos(1_000_000_000_000);
         let time = ServerTime::local(1, -24, mono, self.world.now);
         let arrival = Arrival { from: CLIENT, received: self.world.now, mono };
@@ -53,6 +73,18 @@ impl Harness {
         self.world.fill_random(&mut nonce);
         nonce
     }
+}
+
+/// A request as it comes past the sockets.
+fn framed(request: &[u8]) -> (Vec<u8>, Datagram) {
+    const HEADERS_OCTETS: usize = 42;
+    let answered = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [8, 0, 0, 0, 0, 0]].concat();
+    let mut frame = [vec![0; HEADERS_OCTETS], request.to_vec()].concat();
+    let payload = HEADERS_OCTETS..frame.len();
+    let (client, server) = (SocketAddr::new(CLIENT, 40_000), SocketAddr::from(([192, 0, 2, 2], 123)));
+    let answer = Datagram { from: server, to: client, payload: payload.clone() };
+    assert_eq!(answer.write_headers(&answered, &mut frame, request.len()), Some(payload.end));
+    (frame, Datagram { from: client, to: server, payload })
 }
 
 struct World {

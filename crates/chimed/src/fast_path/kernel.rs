@@ -1,12 +1,15 @@
 //! The program's maps, and the interfaces that it is attached to.
 
+use super::sockets;
+use crate::serving::FrameDesk;
 use chime_config::FastPath;
 use chime_fast::{
     ACCESS_KEY_OCTETS, COUNTERS_OCTETS, Counters, Interface, ListenerRules, MapDescriptors, Place,
-    SERVICE_KEY_OCTETS, SERVICE_OCTETS, SERVICES_MAX, SUBNETS_MAX, ServiceTable, TIME_SLOT_OCTETS,
-    TIME_SLOTS, TimeSlot, access_key, build,
+    QUEUES_MAX, SERVICE_KEY_OCTETS, SERVICE_OCTETS, SERVICES_MAX, SUBNETS_MAX, ServiceTable,
+    TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, access_key, build,
 };
 use chime_sys::bpf::{Map, MapKind, XdpLink, XdpMode, XdpProgram};
+use chime_sys::frame_socket::FrameSocket;
 use chime_sys::network;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,6 +45,8 @@ struct Maps {
 struct Attached {
     name: String,
     mode: &'static str,
+    /// Whether frames of requests with NTS are copied on their way to workers; `None`: they do not get any.
+    copies: Option<bool>,
     /// Detaches the program when it is dropped.
     _link: XdpLink,
 }
@@ -71,29 +76,51 @@ impl Kernel {
         Ok(Self { maps, attached: Vec::new(), current, written })
     }
 
-    /// Loads the program for an interface and attaches it there. Gives in which way.
+    /// The program for an interface with our number `interface`, as the kernel has taken it; `sockets` are those of workers.
     ///
     /// # Errors
-    /// In words: why not.
+    /// In words: why it has not.
+    pub(super) fn load(
+        &self,
+        interface: u16,
+        (hardware_address, ports): ([u8; 6], &[u16]),
+        sockets: Option<&Map>,
+    ) -> Result<XdpProgram, String> {
+        let place = Place { hardware_address, interface, ports: ports.to_vec() };
+        let code = build(&place, &self.maps.descriptors(sockets)).map_err(|error| error.to_string())?;
+        XdpProgram::load(PROGRAM_NAME, &code).map_err(|error| {
+            format!("the kernel does not take the program (Linux 6.1 or newer is needed): {error}")
+        })
+    }
+
+    /// Loads the program for an interface, attaches it there and opens at most `sockets_max` sockets for what it hands over.
+    ///
+    /// # Errors
+    /// In words: why not. Without sockets for workers it does, and says why there are none.
     pub(super) fn attach(
         &mut self,
         name: &str,
         interface: &network::Interface,
         (wanted, ports): (FastPath, &[u16]),
-    ) -> Result<&'static str, String> {
+        sockets_max: usize,
+    ) -> Result<AtInterface, String> {
         let hardware_address = interface
             .hardware_address
             .filter(|address| *address != [0; 6])
             .ok_or_else(|| format!("{name} is no Ethernet"))?;
         let number = u16::try_from(self.attached.len()).map_err(|_| format!("{name} is one too many"))?;
-        let place = Place { hardware_address, interface: number, ports: ports.to_vec() };
-        let code = build(&place, &self.maps.descriptors()).map_err(|error| error.to_string())?;
-        let program = XdpProgram::load(PROGRAM_NAME, &code).map_err(|error| {
-            format!("the kernel does not take the program (Linux 6.1 or newer is needed): {error}")
-        })?;
+        let map = Map::new("ntp_sockets", MapKind::Sockets, (4, 4), QUEUES_MAX);
+        let program = self.load(number, (hardware_address, ports), map.as_ref().ok())?;
         let (link, mode) = link(&program, name, interface.index, wanted)?;
-        self.attached.push(Attached { name: name.to_owned(), mode, _link: link });
-        Ok(mode)
+        let (sockets, problem) = match &map {
+            Ok(map) => sockets::open(map, (name, interface.index), mode, sockets_max),
+            Err(error) => (Vec::new(), Some(sockets::problem(name, error))),
+        };
+        let copies = (!sockets.is_empty()).then(|| !sockets.iter().all(FrameSocket::is_zero_copy));
+        let desks = sockets.into_iter().map(|socket| FrameDesk::new(socket, number)).collect();
+        let mode = mode_text(mode);
+        self.attached.push(Attached { name: name.to_owned(), mode, copies, _link: link });
+        Ok(AtInterface { mode, desks, problem })
     }
 
     pub(super) fn is_attached(&self) -> bool {
@@ -103,6 +130,12 @@ impl Kernel {
     /// Where programs work, and in which way.
     pub(super) fn interfaces(&self) -> BTreeMap<String, String> {
         self.attached.iter().map(|one| (one.name.clone(), one.mode.to_owned())).collect()
+    }
+
+    /// Where requests with NTS are handed over, and in which way.
+    pub(super) fn nts_interfaces(&self) -> BTreeMap<String, String> {
+        let way = |copies| if copies { "copy" } else { "zero-copy" };
+        self.attached.iter().filter_map(|one| Some((one.name.clone(), way(one.copies?).to_owned()))).collect()
     }
 
     /// The interfaces with our numbers.
@@ -171,29 +204,46 @@ impl Kernel {
     }
 }
 
+/// What there is now at an interface.
+pub(super) struct AtInterface {
+    pub(super) mode: &'static str,
+    /// Where workers take what is handed over, one for each receive queue.
+    pub(super) desks: Vec<FrameDesk>,
+    /// Why that is not so, or not for all queues.
+    pub(super) problem: Option<String>,
+}
+
+const fn mode_text(mode: XdpMode) -> &'static str {
+    match mode {
+        XdpMode::Driver => "driver",
+        XdpMode::Generic => "generic",
+    }
+}
+
 /// Attaches a program to an interface, in the way that is wished for or else the best one.
 fn link(
     program: &XdpProgram,
     name: &str,
     index: u32,
     wanted: FastPath,
-) -> Result<(XdpLink, &'static str), String> {
+) -> Result<(XdpLink, XdpMode), String> {
     let is_veth = wanted == FastPath::Xdp && network::driver_of(name).is_ok_and(|driver| driver == "veth");
-    let ways: &[(XdpMode, &'static str)] = match wanted {
-        FastPath::XdpDriver => &[(XdpMode::Driver, "driver")],
-        FastPath::XdpGeneric => &[(XdpMode::Generic, "generic")],
+    let ways: &[XdpMode] = match wanted {
+        FastPath::XdpDriver => &[XdpMode::Driver],
+        FastPath::XdpGeneric => &[XdpMode::Generic],
         // The driver drops what programs answer unless the other end is set up for it, which cannot be seen from here.
-        _ if is_veth => &[(XdpMode::Generic, "generic")],
-        _ => &[(XdpMode::Driver, "driver"), (XdpMode::Generic, "generic")],
+        _ if is_veth => &[XdpMode::Generic],
+        _ => &[XdpMode::Driver, XdpMode::Generic],
     };
     let mut problem = format!("no program can be attached to {name}");
-    for (mode, text) in ways {
+    for mode in ways {
         match XdpLink::attach(program, index, *mode) {
-            Ok(link) => return Ok((link, *text)),
+            Ok(link) => return Ok((link, *mode)),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 return Err(format!("another XDP program is at {name} already"));
             }
             Err(error) => {
+                let text = mode_text(*mode);
                 tracing::info!("fast path: not in {text} mode at {name}: {error}");
                 problem = format!("no program can be attached to {name} ({text}): {error}");
             }
@@ -223,13 +273,14 @@ impl Maps {
         })
     }
 
-    fn descriptors(&self) -> MapDescriptors {
+    fn descriptors(&self, sockets: Option<&Map>) -> MapDescriptors {
         MapDescriptors {
             services: self.services.descriptor(),
             access: self.access.descriptor(),
             current: self.current.descriptor(),
             times: self.times.descriptor(),
             counters: self.counters.descriptor(),
+            sockets: sockets.map(Map::descriptor),
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct ServingStats {
     pub card_timestamps: u64,
     /// Of the transmit stamps, those of a card.
     pub card_transmit_stamps: u64,
+    /// Answers that went past the sockets, as their requests came.
+    pub frames_answered: u64,
+    /// Frames that came past the sockets and were no requests to us in good order, or for whose answers was no room.
+    pub frames_dropped: u64,
 }
 
 impl Add for ServingStats {
@@ -37,6 +41,8 @@ impl Add for ServingStats {
         self.transmit_stamps += other.transmit_stamps;
         self.card_timestamps += other.card_timestamps;
         self.card_transmit_stamps += other.card_transmit_stamps;
+        self.frames_answered += other.frames_answered;
+        self.frames_dropped += other.frames_dropped;
         self
     }
 }
@@ -46,7 +52,7 @@ impl Add for ServingStats {
 #[derive(Debug)]
 pub(super) struct WorkerCounters {
     requests: [AtomicU64; ServerCounters::LENGTH],
-    others: [AtomicU64; 7],
+    others: [AtomicU64; 9],
 }
 
 impl Default for WorkerCounters {
@@ -65,6 +71,8 @@ impl WorkerCounters {
             stats.transmit_stamps,
             stats.card_timestamps,
             stats.card_transmit_stamps,
+            stats.frames_answered,
+            stats.frames_dropped,
         ];
         let requests = self.requests.iter().zip(stats.requests.to_array());
         for (counter, value) in requests.chain(self.others.iter().zip(others)) {
@@ -82,6 +90,8 @@ impl WorkerCounters {
             transmit_stamps,
             card_timestamps,
             card_transmit_stamps,
+            frames_answered,
+            frames_dropped,
         ] = self.others.each_ref().map(read);
         let requests = ServerCounters::from_array(&self.requests.each_ref().map(read));
         ServingStats {
@@ -93,6 +103,8 @@ impl WorkerCounters {
             transmit_stamps,
             card_timestamps,
             card_transmit_stamps,
+            frames_answered,
+            frames_dropped,
         }
     }
 }
@@ -145,6 +157,7 @@ mod tests {
             kernel_timestamps: 1,
             oversized: 2,
             card_transmit_stamps: 3,
+            frames_dropped: 4,
             ..Default::default()
         };
         stats.requests.received = 9;

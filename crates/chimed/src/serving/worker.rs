@@ -1,6 +1,7 @@
 //! One worker: requests in, answers out, in batches.
 
 use super::follow_up::FollowUps;
+use super::frames::FrameDesk;
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
 use crate::card_clocks::{CardLines, Convertible};
@@ -12,6 +13,7 @@ use chime_server::{
 };
 use chime_sys::affinity::pin_this_thread;
 use chime_sys::batch::{BatchedRequest, ServerBatch};
+use chime_sys::frame_socket::FRAMES_AT_ONCE;
 use chime_sys::poll::{Interest, PollSet, Wake};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{TimestampSource, Timestamped};
@@ -24,42 +26,55 @@ use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
 /// Requests that are received at once. With more, the last ones of a batch wait longer than a system call costs.
-const BATCH_REQUESTS: usize = 64;
+pub(super) const BATCH_REQUESTS: usize = 64;
 /// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
 const REQUEST_OCTETS_MAX: usize = 2048;
 /// Answers with something sealed in that are held back to be sent together. Their transmit timestamp cannot be
 /// corrected any more, so the first of them goes out that much later than it says: about half a microsecond for each.
-const SEALED_HELD_MAX: usize = 16;
+pub(super) const SEALED_HELD_MAX: usize = 16;
 /// A request that waited longer than this is not answered: its client has given up, or will take the answer for that of a
 /// server far away, and another one can be answered in time meanwhile.
 const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(100_000_000);
 /// Batches from one socket before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;
 
+/// What a worker waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token {
+    /// The socket of listener number so-and-so.
+    Listener(usize),
+    /// The frames of queue number so-and-so.
+    Frames(usize),
+    /// The line on which it is told things.
+    Orders,
+}
+
 /// Answers requests on its sockets, in one thread.
 pub struct Worker {
-    desks: Vec<Desk>,
-    shared: Arc<Shared>,
-    outside: Outside,
+    pub(super) desks: Vec<Desk>,
+    /// Where requests come past the sockets.
+    pub(super) frame_desks: Vec<FrameDesk>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outside: Outside,
     batch: ServerBatch,
     /// What each request of the batch is answered with.
     kinds: [ResponseKind; BATCH_REQUESTS],
-    stats: ServingStats,
+    pub(super) stats: ServingStats,
     counters: Arc<WorkerCounters>,
     /// The processor to be pinned to.
     cpu: Option<u16>,
 }
 
 /// A socket and who answers there.
-struct Desk {
+pub(super) struct Desk {
     number: usize,
     socket: UdpSocket,
-    responder: Responder,
+    pub(super) responder: Responder,
     follow_ups: FollowUps,
 }
 
 /// The clock and the random octets of one worker.
-struct Outside {
+pub(super) struct Outside {
     random: ChaCha12Rng,
     cards: Arc<CardLines>,
 }
@@ -113,6 +128,7 @@ impl Worker {
         let desks = listeners.enumerate().map(desk).collect();
         Self {
             desks,
+            frame_desks: Vec::new(),
             outside: Outside { random, cards: shared.cards.clone() },
             shared,
             batch: ServerBatch::new(BATCH_REQUESTS, REQUEST_OCTETS_MAX),
@@ -126,6 +142,11 @@ impl Worker {
     /// Has the worker's thread pinned to a processor.
     pub(super) fn pinned_to(self, cpu: Option<u16>) -> Self {
         Self { cpu, ..self }
+    }
+
+    /// Has it take requests here, too.
+    pub(super) fn add_frame_desk(&mut self, desk: FrameDesk) {
+        self.frame_desks.push(desk);
     }
 
     /// The addresses that are served, in the order of the listeners.
@@ -175,6 +196,20 @@ impl Worker {
         if let Some(desk) = self.desks.get_mut(index).filter(|desk| desk.follow_ups.is_waiting()) {
             desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
         }
+        self.write_counters();
+    }
+
+    /// Answers what has come past the sockets in queue number `index`, at most some hundred requests; never waits.
+    fn serve_frames(&mut self, index: usize) {
+        for _ in 0..BATCHES_AT_ONCE {
+            if self.serve_frame_batch(index) < FRAMES_AT_ONCE {
+                break;
+            }
+        }
+        self.write_counters();
+    }
+
+    fn write_counters(&mut self) {
         self.stats.requests = chime_server::ServerCounters::default();
         self.stats.clients_replaced = 0;
         self.stats.transmit_stamps = 0;
@@ -204,9 +239,12 @@ impl Worker {
         }
         let mut set = PollSet::new();
         for (index, socket) in self.sockets().enumerate() {
-            set.add(socket, Interest::READ, Some(index));
+            set.add(socket, Interest::READ, Token::Listener(index));
         }
-        set.add(&orders.wake, Interest::READ, None);
+        for (index, desk) in self.frame_desks.iter().enumerate() {
+            set.add(desk, Interest::READ, Token::Frames(index));
+        }
+        set.add(&orders.wake, Interest::READ, Token::Orders);
         loop {
             match set.wait(None) {
                 Ok(Wake::Ready) => {}
@@ -218,10 +256,10 @@ impl Worker {
             }
             for (token, readiness) in set.ready() {
                 match token {
-                    Some(index) if readiness.readable || readiness.errors => self.serve(index),
-                    Some(_) => {}
-                    None if !self.obey(orders) => return,
-                    None => {}
+                    Token::Listener(index) if readiness.readable || readiness.errors => self.serve(index),
+                    Token::Frames(index) if readiness.readable => self.serve_frames(index),
+                    Token::Orders if !self.obey(orders) => return,
+                    Token::Listener(_) | Token::Frames(_) | Token::Orders => {}
                 }
             }
         }
@@ -254,9 +292,9 @@ impl Worker {
         let control = self.shared.control.get().map(|control| (control, desk.number));
         let (mut next, mut sealed) = (0, 0);
         while next < received {
+            let (now, end) = (self.batch.now(), self.batch.capacity());
             let (answers, end) = answer(
-                &mut self.batch,
-                next,
+                (self.batch.exchanges(next), end, now),
                 &mut desk.responder,
                 &published,
                 &mut self.outside,
@@ -290,30 +328,33 @@ pub(super) fn random(seed: [u8; 32], stream: u64) -> ChaCha12Rng {
 }
 
 /// An answer to a request of the batch.
-struct Answer {
-    number: usize,
-    octets: usize,
-    kind: ResponseKind,
+pub(super) struct Answer {
+    pub(super) number: usize,
+    pub(super) octets: usize,
+    pub(super) kind: ResponseKind,
     follow_up: Option<AnswerMark>,
 }
 
-/// Answers the requests of the batch from number `first` on, until there are as many with NTS fields as are finished
-/// together; gives the answers, in the order of their requests, and the number of the request that comes next.
-fn answer(
-    batch: &mut ServerBatch,
-    first: usize,
+/// Answers requests of a batch, each with its number and the room for its answer, until there are as many with NTS fields as
+/// are finished together; gives the answers, in the order of their requests, and the number of the request that comes next,
+/// or `end` when there is none. The clocks showed `now` when the batch was received.
+pub(super) fn answer<'a>(
+    (requests, end, now): (
+        impl Iterator<Item = (usize, BatchedRequest<'a>, &'a mut [u8])>,
+        usize,
+        ClockReading,
+    ),
     responder: &mut Responder,
     published: &Published<'_>,
     outside: &mut Outside,
     stats: &mut ServingStats,
     control: Option<(&HandOver, usize)>,
 ) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
-    let now = batch.now();
     let mono = now.mono;
-    let (mut answers, mut next) = (ArrayVec::new(), batch.capacity());
+    let (mut answers, mut next) = (ArrayVec::new(), end);
     let mut numbers = ArrayVec::<usize, NTS_REQUESTS_MAX>::new();
     let mut pending = ArrayVec::<PendingNts<'_>, NTS_REQUESTS_MAX>::new();
-    for (number, request, room) in batch.exchanges(first) {
+    for (number, request, room) in requests {
         if request.truncated {
             stats.oversized += 1;
             continue;

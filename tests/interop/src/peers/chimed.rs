@@ -2,7 +2,6 @@
 
 use super::{ClientOf, KEY_OF_OURS, KEYS_CHRONY, ServerOf, View, output};
 use crate::network::Node;
-use crate::pki::Identity;
 use crate::process::Daemon;
 use crate::stage::Stage;
 use crate::tree::own_program;
@@ -60,15 +59,32 @@ pub(crate) fn server_with(stage: &Stage, node: &Node, options: &ServerOf, extra:
     start(stage, node, "chimed-server", &format!("{text}\n{extra}"))
 }
 
-/// A server with `fast-path` for both families, which takes a thread.
-pub(crate) fn fast_server(stage: &Stage, node: &Node, identity: &Identity) -> Result<Chimed> {
+/// A server with this `fast-path` for both families, which takes a thread; without one of the privileges, as setpriv names it.
+pub(crate) fn fast_server(
+    stage: &Stage,
+    node: &Node,
+    (fast_path, without): (&str, Option<&str>),
+) -> Result<Chimed> {
+    let identity = &stage.pki().by_name;
     let (chain, key) = (identity.chain.display(), identity.key.display());
     let text = format!(
-        "[local-clock]\nstratum = 8\nactivate = 0\n\n[[server]]\nlisten = \"[::]:123\"\nfast-path = \"xdp\"\n\n\
+        "[local-clock]\nstratum = 8\nactivate = 0\n\n[[server]]\nlisten = \"[::]:123\"\n\
+         fast-path = \"{fast_path}\"\n\n[[server]]\nlisten = \"0.0.0.0:123\"\nfast-path = \"{fast_path}\"\n\n\
          [[nts-ke-server]]\nlisten = \"[::]:4460\"\ncertificate-chain-path = \"{chain}\"\n\
-         private-key-path = \"{key}\"\n"
+         private-key-path = \"{key}\"\n\n[[nts-ke-server]]\nlisten = \"0.0.0.0:4460\"\n\
+         certificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n"
     );
-    start_as(stage, node, "chimed-server", "1", &text)
+    let chimed = Command::new(own_program("chimed")?);
+    let program = match without {
+        None => chimed,
+        Some(privilege) => {
+            let mut less = Command::new("setpriv");
+            let minus = format!("-{privilege}");
+            less.args(["--bounding-set", &minus, "--inh-caps", &minus]).arg(chimed.get_program());
+            less
+        }
+    };
+    start_program(stage, node, ("chimed-server", program), "1", &text)
 }
 
 /// A client that polls every second.
@@ -129,8 +145,18 @@ fn start(stage: &Stage, node: &Node, name: &str, text: &str) -> Result<Chimed> {
 }
 
 fn start_as(stage: &Stage, node: &Node, name: &str, threads: &str, text: &str) -> Result<Chimed> {
+    start_program(stage, node, (name, Command::new(own_program("chimed")?)), threads, text)
+}
+
+/// The same with a command that runs it.
+fn start_program(
+    stage: &Stage,
+    node: &Node,
+    (name, mut command): (&str, Command),
+    threads: &str,
+    text: &str,
+) -> Result<Chimed> {
     let configuration = write_configuration(stage, name, threads, text)?;
-    let mut command = Command::new(own_program("chimed")?);
     command.args(["-x", "-d", "-c"]).arg(configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
     Ok(Chimed { daemon, node: node.clone(), socket: stage.folder().join(name).join("socket") })

@@ -3,7 +3,8 @@
 use chime_fast::assembler::Instruction;
 use chime_fast::{
     COUNTERS_OCTETS, Counters, Interface, ListenerRules, MapDescriptors, Place, SERVICE_OCTETS, ServiceTable,
-    TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, VERDICT_ANSWER, VERDICT_PASS, access_key, build, services,
+    TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, VERDICT_ANSWER, VERDICT_HAND_OVER, VERDICT_PASS, access_key,
+    build, services,
 };
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rbpf::EbpfVmFixedMbuff;
@@ -19,6 +20,8 @@ pub(crate) const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 
 const SERVER_HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_HARDWARE: [u8; 6] = [0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54];
 const INTERFACE: u16 = 3;
+/// Where in the interpreter's context the address of the frame's end is: behind what the kernel's has, which is all zero.
+const END_AT: usize = 24;
 
 /// A value of a map, where it stays; the interpreter writes to it through its address.
 type Value = Box<[AtomicU64]>;
@@ -46,6 +49,8 @@ struct Kernel {
     current: Value,
     times: Vec<Value>,
     counters: Value,
+    /// Whether a worker has a socket for the first queue.
+    has_socket: bool,
     tai: u64,
     mono: u64,
     memory: File,
@@ -82,6 +87,7 @@ impl Machine {
             current: value(&[0; 8]),
             times: (0..TIME_SLOTS).map(|_| value(&[0; TIME_SLOT_OCTETS])).collect(),
             counters: value(&[0; COUNTERS_OCTETS]),
+            has_socket: true,
             tai: 0,
             mono: 0,
             memory: File::open("/proc/self/mem").expect("our own memory"),
@@ -96,7 +102,7 @@ impl Machine {
     }
 
     pub(crate) fn descriptors() -> MapDescriptors {
-        MapDescriptors { services: 1, access: 2, current: 3, times: 4, counters: 5 }
+        MapDescriptors { services: 1, access: 2, current: 3, times: 4, counters: 5, sockets: Some(6) }
     }
 
     pub(crate) fn set_clocks(&self, tai_nanos: u64, mono_nanos: u64) {
@@ -122,12 +128,38 @@ impl Machine {
         })
     }
 
+    /// Takes the workers' socket away, or puts it back.
+    pub(crate) fn set_socket(&self, has_socket: bool) {
+        with(|kernel| kernel.has_socket = has_socket);
+    }
+
     /// The frame that the program sends back; `None` when it passes on what it was given, untouched.
     pub(crate) fn run(&self, frame: &Frame) -> Option<Vec<u8>> {
+        match self.verdict(frame) {
+            (VERDICT_ANSWER, octets) => Some(octets),
+            (verdict, octets) => {
+                assert_eq!(verdict, VERDICT_PASS);
+                assert_eq!(octets, frame.0, "what is passed on is as it was");
+                None
+            }
+        }
+    }
+
+    /// Whether the program hands the frame over, untouched.
+    pub(crate) fn hands_over(&self, frame: &Frame) -> bool {
+        let (verdict, octets) = self.verdict(frame);
+        assert!(verdict == VERDICT_ANSWER || octets == frame.0, "it is as it was");
+        verdict == VERDICT_HAND_OVER
+    }
+
+    fn verdict(&self, frame: &Frame) -> (i32, Vec<u8>) {
         let mut octets = frame.0.clone();
-        let mut machine = EbpfVmFixedMbuff::new(Some(&self.code), 0, 8).expect("the interpreter takes it");
+        let mut machine =
+            EbpfVmFixedMbuff::new(Some(&self.code), 0, END_AT).expect("the interpreter takes it");
         machine.register_helper(1, map_lookup).expect("a helper");
         machine.register_helper(5, mono_nanos).expect("a helper");
+        machine.register_helper(51, redirect).expect("a helper");
+        machine.register_helper(54, no_metadata).expect("a helper");
         machine.register_helper(208, tai_nanos).expect("a helper");
         with(|kernel| {
             let all = kernel.services.iter().map(|(_, value)| value).chain(&kernel.times);
@@ -138,12 +170,7 @@ impl Machine {
         });
         let verdict = machine.execute_program(&mut octets).expect("it runs to its end");
         drop(machine);
-        if verdict == u64::from(VERDICT_ANSWER.unsigned_abs()) {
-            return Some(octets);
-        }
-        assert_eq!(verdict, u64::from(VERDICT_PASS.unsigned_abs()));
-        assert_eq!(octets, frame.0, "what is passed on is as it was");
-        None
+        (i32::try_from(verdict).expect("a verdict"), octets)
     }
 }
 
@@ -155,7 +182,7 @@ fn with<T>(what: impl FnOnce(&mut Kernel) -> T) -> T {
 fn for_interpreter(mut code: Vec<Instruction>) -> Vec<u8> {
     const LOAD_WORD: u8 = 0x61;
     const LOAD_DOUBLE: u8 = 0x79;
-    for (instruction, offset) in code.iter_mut().zip([0i16, 8]) {
+    for (instruction, offset) in code.iter_mut().zip([0, i16::try_from(END_AT).expect("small")]) {
         assert_eq!(instruction[0], LOAD_WORD, "the program begins with these loads");
         instruction[0] = LOAD_DOUBLE;
         instruction[2..4].copy_from_slice(&offset.to_ne_bytes());
@@ -173,6 +200,17 @@ fn tai_nanos(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
 
 fn mono_nanos(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
     with(|kernel| kernel.mono)
+}
+
+fn redirect(map: u64, queue: u64, otherwise: u64, _: u64, _: u64) -> u64 {
+    assert_eq!((map, queue), (6, 0));
+    if with(|kernel| kernel.has_socket) { u64::from(VERDICT_HAND_OVER.unsigned_abs()) } else { otherwise }
+}
+
+/// As with drivers that have no room before a frame; what the kernel does with it is shown where there is one.
+fn no_metadata(_: u64, octets: u64, _: u64, _: u64, _: u64) -> u64 {
+    assert_eq!(octets.cast_signed(), -8);
+    u64::MAX
 }
 
 fn map_lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
@@ -261,7 +299,9 @@ impl Frame {
                 octets.extend(udp_octets.to_be_bytes());
                 octets.extend([17, 57]);
                 octets.extend(from.octets().into_iter().chain(to.octets()));
-                udp[6..8].copy_from_slice(&[1, 2]);
+                let pseudo = [&octets[22..54], &udp_octets.to_be_bytes(), &[0, 17]].concat();
+                let sum = !checksum(&[&pseudo, &udp[..]].concat());
+                udp[6..8].copy_from_slice(&sum.to_be_bytes());
             }
             _ => panic!("{from} and {to} are of two families"),
         }
@@ -330,26 +370,30 @@ pub(crate) fn answer_payload(frame: &[u8]) -> &[u8] {
 /// That everything around the answer is right: back to the sender, nothing longer, checksums.
 pub(crate) fn check_frame(answer: &[u8], request: &Frame) {
     let request = &request.0;
-    assert_eq!(answer.len(), request.len());
+    assert!(answer.len() <= request.len());
+    let length = |before: usize| u16::try_from(answer.len() - before).expect("short").to_be_bytes();
+    let (total, udp_octets) = (length(14), length(if answer[12] == 8 { 34 } else { 54 }));
     assert_eq!((&answer[..6], &answer[6..12]), (&request[6..12], &request[..6]));
     let (udp, pseudo) = if answer[12] == 8 {
-        assert_eq!(answer[14..24], [0x45, 0, 0, 76, 0, 0, 0x40, 0, 64, 17]);
+        assert_eq!(answer[14..24], [0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 17]);
         assert_eq!(checksum(&answer[14..34]), 0xffff, "IPv4 header");
         assert_eq!((&answer[26..30], &answer[30..34]), (&request[30..34], &request[26..30]));
-        (34, [&answer[26..34], &[0, 17, 0, 56]].concat())
+        (34, [&answer[26..34], &[0, 17], &udp_octets].concat())
     } else {
-        assert_eq!(answer[14..22], [0x60, 0, 0, 0, 0, 56, 17, 64]);
+        assert_eq!(answer[14..22], [0x60, 0, 0, 0, udp_octets[0], udp_octets[1], 17, 64]);
         assert_eq!((&answer[22..38], &answer[38..54]), (&request[38..54], &request[22..38]));
-        (54, [&answer[22..54], &[0, 0, 0, 56, 0, 0, 0, 17]].concat())
+        (54, [&answer[22..54], &udp_octets, &[0, 17]].concat())
     };
     assert_eq!(answer[udp..udp + 4], [&request[udp + 2..udp + 4], &request[udp..udp + 2]].concat());
+    assert_eq!(answer[udp + 4..udp + 6], udp_octets);
     assert_ne!(answer[udp + 6..udp + 8], [0, 0]);
     assert_eq!(checksum(&[&pseudo, &answer[udp..]].concat()), 0xffff, "UDP");
 }
 
 /// The sum of RFC 1071, without the last inversion.
 fn checksum(octets: &[u8]) -> u16 {
-    let mut sum: u32 = octets.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let word = |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let mut sum: u32 = octets.chunks(2).map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -1,0 +1,51 @@
+//! The sockets through which workers take requests with NTS: AF_XDP, one for each receive queue of an interface.
+
+use chime_fast::QUEUES_MAX;
+use chime_sys::bpf::{Map, XdpMode};
+use chime_sys::frame_socket::FrameSocket;
+use std::io;
+
+/// Sockets of all interfaces; each has some three megabytes.
+pub(super) const SOCKETS_MAX: usize = 64;
+
+/// Opens them for an interface and enters them in its map; and says why there are none, or not for all queues.
+pub(super) fn open(
+    map: &Map,
+    (name, interface): (&str, u32),
+    mode: XdpMode,
+    sockets_max: usize,
+) -> (Vec<FrameSocket>, Option<String>) {
+    let mut sockets = Vec::new();
+    for queue in 0..QUEUES_MAX {
+        if sockets.len() == sockets_max {
+            return (
+                sockets,
+                Some(format!("receive queues of {name} beyond {SOCKETS_MAX} in all do without AF_XDP")),
+            );
+        }
+        match open_queue(map, interface, queue, mode) {
+            Ok(socket) => sockets.push(socket),
+            // How many there are shows when there are no more.
+            Err(error) if queue > 0 && error.kind() == io::ErrorKind::InvalidInput => break,
+            Err(error) => return (sockets, Some(problem(name, &error))),
+        }
+    }
+    (sockets, None)
+}
+
+fn open_queue(map: &Map, interface: u32, queue: u32, mode: XdpMode) -> io::Result<FrameSocket> {
+    let socket = FrameSocket::open(interface, queue, mode)?;
+    map.insert(&queue.to_ne_bytes(), &socket.descriptor().to_ne_bytes())?;
+    Ok(socket)
+}
+
+/// In words.
+pub(super) fn problem(name: &str, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => " (CAP_NET_RAW is needed at the start)",
+        io::ErrorKind::Unsupported => " (under systemd it takes RestrictAddressFamilies=AF_XDP)",
+        io::ErrorKind::OutOfMemory => " (it takes LimitMEMLOCK=infinity or CAP_IPC_LOCK at the start)",
+        _ => "",
+    };
+    format!("requests with NTS cannot be handed over at {name} (AF_XDP): {error}{hint}")
+}
