@@ -50,16 +50,10 @@ pub(crate) fn measure(
 ) -> Result<Figure> {
     let session =
         server.tells_time().then(|| key_establishment::wait_for(server, aead_of(subject))).transpose()?;
-    if server.is_fast() {
-        // Who is answered by sockets instead is not measured by mistake.
-        let log = server.log();
-        ensure!(
-            log.contains("answers at load1 (driver)"),
-            "{} has no program in the kernel: {log}",
-            server.name()
-        );
-    }
-    let all_answers = server.is_fast().then(|| flood::take_answers(true)).transpose()?;
+    let (log, must_say) = (server.log(), server.must_say(subject));
+    ensure!(log.contains(must_say), "{} does not say \"{must_say}\": {log}", server.name());
+    let in_kernel = server.answers_in_kernel(subject);
+    let all_answers = in_kernel.then(|| flood::take_answers(true)).transpose()?;
     let requests = requests(subject, session.as_ref())?;
     let checks = Checks { requests: &requests, subject, session: session.as_ref() };
     let frames: Vec<Vec<u8>> = (0..FRAMES)
@@ -69,8 +63,8 @@ pub(crate) fn measure(
         .collect();
     checks.first_answers(&frames)?;
     drop(all_answers);
-    let _some_answers = server.is_fast().then(|| flood::take_answers(false)).transpose()?;
-    let floods = server.is_fast() && offer.is_infinite();
+    let _some_answers = in_kernel.then(|| flood::take_answers(false)).transpose()?;
+    let floods = in_kernel && offer.is_infinite();
     let flood = floods.then(|| Flood::new(&frames[0])).transpose()?;
 
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -23,7 +23,7 @@ pub(crate) struct Report {
     pub(crate) footprint: Option<Footprint>,
 }
 
-/// What was not measured, or is not there, has no ratio. NTS has no way around the sockets yet.
+/// What was not measured has no ratio.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 struct Ratios {
     ntp_sockets: Option<f64>,
@@ -90,8 +90,8 @@ impl Report {
             ntp_sockets: self.ratio(Subject::Plain),
             ntp_fast: self.ratio_of(Program::ChimedXdp, Subject::Plain),
             nts_sockets: self.ratio(Subject::Nts15),
+            nts_fast: self.ratio_of(Program::ChimedXdp, Subject::Nts15),
             ke: self.ratio(Subject::Ke),
-            ..Ratios::default()
         };
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
@@ -103,8 +103,10 @@ impl Report {
                 println!("{:<14} {ratio:.2} times chronyd", subject.text());
             }
         }
-        if let Some(ratio) = self.ratios_vs_chronyd.ntp_fast {
-            println!("{:<14} {ratio:.2} times chronyd, past the sockets", Subject::Plain.text());
+        for subject in [Subject::Plain, Subject::Nts15, Subject::Nts30] {
+            if let Some(ratio) = self.ratio_of(Program::ChimedXdp, subject) {
+                println!("{:<14} {ratio:.2} times chronyd, past the sockets", subject.text());
+            }
         }
         for line in &self.arithmetic {
             println!(

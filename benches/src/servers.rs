@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Program {
     /// Ours
     Chimed,
-    /// Ours, with plain requests answered by its XDP program
+    /// Ours, with plain requests answered by its XDP program, and those with NTS handed over by it
     ChimedXdp,
     /// chronyd 4.6.1 of Debian 13
     Chronyd,
@@ -35,7 +35,8 @@ impl Program {
         match self {
             Self::Chimed => true,
             Self::Chronyd => !matches!(subject, Subject::KePostQuantum),
-            Self::ChimedXdp | Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
+            Self::ChimedXdp => matches!(subject, Subject::Plain | Subject::Nts15 | Subject::Nts30),
+            Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
         }
     }
 
@@ -109,9 +110,18 @@ impl Server {
         matches!(self.program, Program::Chimed | Program::ChimedXdp | Program::Chronyd)
     }
 
-    /// Whether a program in the kernel is to answer.
-    pub(crate) const fn is_fast(&self) -> bool {
-        matches!(self.program, Program::ChimedXdp)
+    /// Whether a program in the kernel is to answer such requests.
+    pub(crate) const fn answers_in_kernel(&self, subject: Subject) -> bool {
+        matches!((self.program, subject), (Program::ChimedXdp, Subject::Plain))
+    }
+
+    /// What its log must say, as whoever is answered by sockets instead is not to be measured by mistake.
+    pub(crate) const fn must_say(&self, subject: Subject) -> &'static str {
+        match (self.program, subject) {
+            (Program::ChimedXdp, Subject::Plain) => "answers at load1 (driver)",
+            (Program::ChimedXdp, _) => "handed over at load1 (AF_XDP",
+            _ => "",
+        }
     }
 
     /// The process, whose children are the server's, too.
