@@ -47,7 +47,8 @@ pub use leap::{
 };
 pub use manual::{MANUAL_ENTRIES_MAX, ManualCorrection, ManualEntry};
 pub use real_time_clock::{
-    RTC_SAMPLES_MAX, RTC_TRIM_SECONDS_MIN, RealTimeClock, RtcEstimate, RtcSummary, hwclock_keeps_utc,
+    FirstLook, FirstSetting, RTC_SAMPLES_MAX, RTC_TRIM_SECONDS_MIN, RealTimeClock, RtcEstimate, RtcSummary,
+    first_setting, hwclock_keeps_utc,
 };
 pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{

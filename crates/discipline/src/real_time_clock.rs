@@ -75,6 +75,50 @@ pub fn hwclock_keeps_utc(adjtime: &str) -> Option<bool> {
     }
 }
 
+/// What the real-time clock says of the time when the machine starts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct FirstLook {
+    /// The second that it began; Unix seconds.
+    pub rtc: i64,
+    /// Our clock then, Unix seconds.
+    pub ours: f64,
+    /// What its file says of it.
+    pub known: Option<RtcEstimate>,
+}
+
+/// What to do with our clock at the start; seconds, positive forward.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum FirstSetting {
+    /// It is right, as far as that can be told.
+    Leave,
+    /// It is off by so little that it can be slewed.
+    Slew(f64),
+    /// The real-time clock has the time.
+    Step(f64),
+    /// The real-time clock shows a time that is past: of all that is known the time when `last` was written is latest.
+    StepToLast(f64),
+}
+
+/// What to do with our clock at the start. `last`: when the daemon last wrote a file, Unix seconds; it cannot be earlier now.
+/// Without a real-time clock, and with one that must be wrong, that is all there is.
+#[must_use]
+pub fn first_setting(look: Option<FirstLook>, ours: f64, last: Option<f64>) -> FirstSetting {
+    let restored = match last {
+        Some(last) if last > ours => FirstSetting::StepToLast(last - ours),
+        _ => FirstSetting::Leave,
+    };
+    let Some(look) = look else { return restored };
+    let time = look.rtc as f64 - look.known.map_or(0.0, |known| known.fast_at(look.rtc));
+    if last.is_some_and(|last| time < last) {
+        return restored;
+    }
+    match (time - look.ours, look.known) {
+        (forward, _) if forward.abs() >= RTC_TRIM_SECONDS_MIN => FirstSetting::Step(forward),
+        (forward, Some(_)) => FirstSetting::Slew(forward),
+        (_, None) => FirstSetting::Leave,
+    }
+}
+
 /// What reports show.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct RtcSummary {
@@ -288,6 +332,35 @@ mod tests {
         assert_eq!(hwclock_keeps_utc(&file("LOCAL")), Some(false));
         assert_eq!(hwclock_keeps_utc(&file("MARS")), None);
         assert_eq!(hwclock_keeps_utc("0.0 0 0.0\n"), None);
+    }
+
+    #[test]
+    fn a_start_takes_the_time_from_a_clock_that_is_known() {
+        let known = RtcEstimate { at: START - 1_000_000, fast: 2.0, rate: 1e-5 };
+        let setting =
+            |ours: f64, known, last| first_setting(Some(FirstLook { rtc: START, ours, known }), ours, last);
+        let right = START as f64 - 12.0;
+        let near = |setting, wanted: f64| match setting {
+            FirstSetting::Step(forward) | FirstSetting::Slew(forward) => (forward - wanted).abs() < 1e-6,
+            _ => false,
+        };
+        let stepped = setting(right - 100.0, Some(known), None);
+        assert!(matches!(stepped, FirstSetting::Step(_)) && near(stepped, 100.0), "{stepped:?}");
+        let slewed = setting(right + 0.25, Some(known), Some(right));
+        assert!(matches!(slewed, FirstSetting::Slew(_)) && near(slewed, -0.25), "{slewed:?}");
+        // Of a clock that nothing is known of a second is all that can be believed.
+        assert_eq!(setting(START as f64 + 0.5, None, None), FirstSetting::Leave);
+        assert_eq!(setting(START as f64 + 1.5, None, None), FirstSetting::Step(-1.5));
+    }
+
+    #[test]
+    fn a_clock_with_an_empty_battery_is_not_believed() {
+        let last = START as f64;
+        let empty = FirstLook { rtc: 946_684_800, ours: 946_684_800.0, known: None };
+        assert_eq!(first_setting(Some(empty), last - 500.0, Some(last)), FirstSetting::StepToLast(500.0));
+        assert_eq!(first_setting(Some(empty), last + 1.0, Some(last)), FirstSetting::Leave);
+        assert_eq!(first_setting(None, last - 500.0, Some(last)), FirstSetting::StepToLast(500.0));
+        assert_eq!(first_setting(None, last, None), FirstSetting::Leave);
     }
 
     #[test]

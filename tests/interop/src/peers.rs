@@ -102,6 +102,11 @@ pub(crate) const KEYS_NTPSEC: &str = "1 MD5 1B3B65C6A5E1F0127788990011223344\n\
     3 SHA256 3B3B65C6A5E1F0127788990011223344AABBCCDD3B3B65C6A5E1F01277889900\n\
     4 AES-128 4B3B65C6A5E1F0127788990011223344\n";
 
+/// Answers the calls that would touch the clock, without effect.
+fn harmless_clock() -> Result<PathBuf> {
+    preloaded("shim", include_str!("peers/shim.c"))
+}
+
 /// A library to be preloaded into a daemon, compiled once per run.
 fn preloaded(name: &str, source: &str) -> Result<PathBuf> {
     static ONCE: Mutex<()> = Mutex::new(());

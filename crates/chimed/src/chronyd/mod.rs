@@ -7,6 +7,7 @@
 pub mod dumps;
 pub mod files;
 pub mod first_correction;
+pub mod from_rtc;
 pub mod options;
 pub mod shell;
 pub mod temperature;
@@ -109,9 +110,10 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
             files::tell_ready(descriptor);
         }
     };
+    let from_rtc = options.from_rtc.then(|| from_rtc::set_clock(&model, daemon_options.steers())).flatten();
     let slew = match &model.chrony.first_correction {
         Some(wish) if daemon_options.steers() && !options.restart => first_correction::correct(&model, wish)?,
-        _ => None,
+        _ => from_rtc,
     };
     let outcome = daemon::serve(&daemon_options, model, slew, pid_file, ready);
     if outcome.is_ok() {

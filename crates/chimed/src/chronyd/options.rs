@@ -161,12 +161,7 @@ fn flag(options: &mut ChronydOptions, letter: char) -> Option<Asked> {
         'Q' => options.measure = true,
         'r' => options.reload = true,
         'R' => options.restart = true,
-        's' => {
-            options.from_rtc = true;
-            options
-                .without_effect
-                .push("-s: the clock is not set from the real-time clock; the kernel did that");
-        }
+        's' => options.from_rtc = true,
         'U' => options.any_user = true,
         'x' => options.observe = true,
         'v' => return Some(Asked::Version),

@@ -1,6 +1,6 @@
-//! chronyd, always with `-x`.
+//! chronyd, always with `-x` or with a clock that only seems to be set.
 
-use super::{ClientOf, KEYS_CHRONY, ServerOf, View, output, preloaded};
+use super::{ClientOf, KEYS_CHRONY, ServerOf, View, harmless_clock, output, preloaded};
 use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
@@ -107,6 +107,21 @@ pub(crate) fn with_real_time_clock(
     start_program(stage, node, suite, (name, text), program)
 }
 
+/// The same as at the start of the machine (`-s`), with a system clock that only seems to be set.
+pub(crate) fn at_boot(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    (name, text): (&str, &str),
+    (clock, ours): (&Path, bool),
+) -> Result<Chrony> {
+    let libraries = [preloaded("real-time-clock", REAL_TIME_CLOCK)?, harmless_clock()?];
+    let libraries = libraries.map(|library| library.display().to_string()).join(":");
+    let mut program = program(suite, ours, Some(Path::new(&libraries)))?;
+    program.env("SIMULATED_RTC", clock).arg("-s");
+    start_with(stage, node, suite, (name, text), program)
+}
+
 /// chronyd, or our daemon in its place.
 pub(crate) fn program(suite: Suite, ours: bool, preload: Option<&Path>) -> Result<Command> {
     if !ours {
@@ -130,6 +145,17 @@ fn start_program(
     stage: &Stage,
     node: &Node,
     suite: Suite,
+    named: (&str, &str),
+    mut command: Command,
+) -> Result<Chrony> {
+    command.arg("-x");
+    start_with(stage, node, suite, named, command)
+}
+
+fn start_with(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
     (name, text): (&str, &str),
     mut command: Command,
 ) -> Result<Chrony> {
@@ -143,7 +169,7 @@ fn start_program(
         keys.display()
     );
     let configuration = stage.write(&format!("{name}.conf"), &(common + text))?;
-    command.args(["-x", "-d", "-f"]).arg(configuration);
+    command.args(["-d", "-f"]).arg(configuration);
     let daemon = Daemon::spawn(name, node.wrap(&command), stage.folder())?;
     Ok(Chrony { daemon, suite, node: node.clone(), folder })
 }

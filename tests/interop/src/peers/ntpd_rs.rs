@@ -1,6 +1,6 @@
 //! ntpd-rs, which ends when it may not touch the clock, and is told that it did.
 
-use super::{ClientOf, ServerOf, View, output, preloaded};
+use super::{ClientOf, ServerOf, View, harmless_clock, output};
 use crate::install::Suite;
 use crate::network::Node;
 use crate::process::Daemon;
@@ -9,9 +9,6 @@ use crate::tree::own_program;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
-
-/// Answers the calls that would touch the clock, without effect.
-const SHIM: &str = include_str!("shim.c");
 
 /// A running ntp-daemon.
 #[derive(Debug)]
@@ -86,7 +83,7 @@ fn start(program: Program, stage: &Stage, node: &Node, name: &str, text: &str) -
     );
     let configuration = stage.write(&format!("{name}.toml"), &(common + text))?;
     let mut command = match program {
-        Program::Theirs => Suite::Trixie.command("usr/bin/ntp-daemon", Some(&shim()?))?,
+        Program::Theirs => Suite::Trixie.command("usr/bin/ntp-daemon", Some(&harmless_clock()?))?,
         Program::Ours => {
             // Where it usually keeps its state, other scenarios would find it.
             let state = stage.folder().join(format!("{name}.state"));
@@ -99,7 +96,7 @@ fn start(program: Program, stage: &Stage, node: &Node, name: &str, text: &str) -
                 "mkdir -p $1 && mount --bind $0 $1 && shift && exec \"$@\"",
             ]);
             command.arg(state).arg("/var/lib/truechimer").arg(own_program("chimed")?);
-            command.env("LD_PRELOAD", shim()?).args(["--as", "ntp-daemon"]);
+            command.env("LD_PRELOAD", harmless_clock()?).args(["--as", "ntp-daemon"]);
             command
         }
     };
@@ -137,9 +134,4 @@ impl NtpdRs {
         command.args(["status", "-f", "prometheus", "-c"]).arg(&self.configuration);
         output(&mut self.node.wrap(&command))
     }
-}
-
-/// What makes its clock harmless.
-fn shim() -> Result<PathBuf> {
-    preloaded("shim", SHIM)
 }

@@ -7,11 +7,13 @@ use crate::peers::chrony::{self, Chrony};
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
 use chime_sys::clock;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("real-time-clock/is-followed-and-set-as-by-chronyd", as_chronyd),
+    ("real-time-clock/has-the-time-at-the-start-as-for-chronyd", at_boot),
     ("real-time-clock/where-there-is-none-it-is-said-as-by-chronyd", none),
 ];
 
@@ -135,6 +137,74 @@ fn first_lines(path: &Path) -> Result<Vec<String>> {
             .collect()
     });
     Ok(lines.collect())
+}
+
+/// A start of the machine: what is there, and what both then say.
+struct Boot {
+    name: &'static str,
+    fast: f64,
+    file: Option<&'static str>,
+    /// When the drift file was written, seconds from now.
+    drift: Option<u64>,
+    said: &'static [&'static str],
+}
+
+const BOOTS: &[Boot] = &[
+    Boot { name: "far", fast: 7.5, file: Some("1.75"), drift: None, said: &["System time set from RTC"] },
+    Boot {
+        name: "near",
+        fast: 2.0,
+        file: Some("1.75"),
+        drift: None,
+        said: &["System clock off from RTC by -0.", "seconds (slew)"],
+    },
+    Boot { name: "unknown", fast: 0.25, file: None, drift: None, said: &["No valid rtcfile coefficients"] },
+    Boot {
+        name: "past",
+        fast: 0.25,
+        file: Some("0.25"),
+        drift: Some(3600),
+        said: &[
+            "RTC time before last driftfile modification (ignored)",
+            "System time restored from driftfile",
+        ],
+    },
+];
+
+fn at_boot(stage: &mut Stage) -> Result<()> {
+    let nodes = [stage.node(1)?, stage.node(2)?];
+    let mut daemons = Vec::new();
+    for boot in BOOTS {
+        for (node, name, ours) in [(&nodes[0], "chronyd", false), (&nodes[1], "chimed", true)] {
+            let name = format!("{name}-{}", boot.name);
+            let folder = stage.folder().join(&name);
+            fs::create_dir_all(&folder)?;
+            let (at, now) = (folder.display(), clock::system_now());
+            let clock = folder.join("clock");
+            fs::write(&clock, format!("{:.6} {} 0\n", now.unix_seconds_f64(), boot.fast))?;
+            if let Some(known) = boot.file {
+                fs::write(folder.join("rtc"), format!("1 {} {known} 0.000\n", now.unix_seconds() - 1000))?;
+            }
+            if let Some(later) = boot.drift {
+                let drift = folder.join("drift");
+                fs::write(&drift, "0.0 1.0\n")?;
+                File::options()
+                    .write(true)
+                    .open(&drift)?
+                    .set_modified(SystemTime::now() + Duration::from_secs(later))?;
+            }
+            let text = format!("rtcfile {at}/rtc\nrtconutc\ndriftfile {at}/drift\nport 0\n");
+            daemons.push((boot, chrony::at_boot(stage, node, Bookworm, (&name, &text), (&clock, ours))?));
+        }
+    }
+    for (boot, daemon) in &daemons {
+        stage.until(boot.name, PATIENCE, || {
+            let log = daemon.log();
+            ensure!(boot.said.iter().all(|said| log.contains(said)), "{}: {log}", boot.name);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn none(stage: &mut Stage) -> Result<()> {
