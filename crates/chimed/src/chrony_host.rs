@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{debug, error, warn};
 
 /// Permissions of the Unix socket: the daemon's user and group, and root.
@@ -64,7 +64,6 @@ pub struct ChronyDesk {
     sockets: Sockets,
     ways: Ways,
     access: RefCell<Lists>,
-    limit: RefCell<Option<ClientTable>>,
 }
 
 /// What the desk can do beside answering.
@@ -75,11 +74,19 @@ pub struct Ways {
     pub tally: Arc<Tally>,
     /// Who gets the time; `None` without a server.
     pub ntp_access: Option<RuntimeAccess>,
-    /// How often others are answered over UDP; `None`: always.
-    pub limit: Option<ClientTable>,
+    /// Who asks over UDP, and how often others are answered; `None`: always.
+    pub clients: Option<SharedClients>,
+    /// Has the counts of these clients of the servers begin again.
+    pub reset_clients: ResetClients,
     /// Reads the symmetric keys again; `None` when that failed.
     pub read_keys: Box<dyn Fn() -> Option<Vec<SymmetricKey>> + Send>,
 }
+
+/// Has the counts of these clients of the servers begin again.
+pub type ResetClients = Box<dyn Fn(&[IpAddr]) + Send>;
+
+/// Who asks over UDP, for the desk and for reports.
+pub type SharedClients = Arc<Mutex<ClientTable>>;
 
 /// The access lists, which commands change.
 struct Lists {
@@ -140,8 +147,7 @@ impl ChronyDesk {
     pub fn new(sockets: Sockets, mut ways: Ways) -> Self {
         let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| ()));
         let access = RefCell::new(Lists { ntp: ways.ntp_access.take(), command });
-        let limit = RefCell::new(ways.limit.take());
-        Self { sockets, ways, access, limit }
+        Self { sockets, ways, access }
     }
 
     fn answer_unix(&self, view: View<'_>) {
@@ -236,17 +242,21 @@ impl ChronyDesk {
         is_this_machine(peer) || self.access.borrow().command.admits(peer)
     }
 
-    /// This machine never does.
+    /// This machine never does. Whoever asks is remembered.
     fn asks_too_often(&self, peer: IpAddr) -> bool {
-        let mut limit = self.limit.borrow_mut();
-        let Some(limit) = limit.as_mut().filter(|_| !is_this_machine(peer)) else { return false };
+        let Some(clients) = &self.ways.clients else { return false };
+        let (mut clients, now) = (clients.lock().unwrap_or_else(PoisonError::into_inner), clock::mono_now());
+        if is_this_machine(peer) {
+            clients.count(peer, now);
+            return false;
+        }
         let mut random = |octets: &mut [u8]| {
             if let Err(error) = random::fill(octets) {
                 debug!("no randomness: {error}; nobody is answered beyond the limit");
                 octets.fill(u8::MAX);
             }
         };
-        limit.check(peer, clock::mono_now(), &mut random) != RateDecision::Answer
+        clients.check(peer, now, &mut random) != RateDecision::Answer
     }
 
     /// The reply to a request, which has been carried out and counted.
@@ -261,15 +271,20 @@ impl ChronyDesk {
             return None;
         }
         let with_clients = chrony::asks_for_clients(request, permission);
-        let mut snapshot = view(with_clients);
-        // chronyc asks for eight at a time.
-        snapshot.clients.sort_by_key(|client| client.address);
+        let snapshot = view(with_clients);
         match chrony::respond(request, &snapshot, permission) {
             Verdict::Silence => None,
             Verdict::Reply(reply) => Some(reply),
             // Not queued: the daemon is stopping, and chronyc will find nobody.
             Verdict::Command { command, reply } => {
                 (self.ways.tell)(PlaneCommand::Engine(command)).then_some(reply)
+            }
+            Verdict::ResetClients { reply, addresses } => {
+                (self.ways.reset_clients)(&addresses);
+                if let Some(clients) = &self.ways.clients {
+                    clients.lock().unwrap_or_else(PoisonError::into_inner).reset_counts(&addresses);
+                }
+                Some(reply)
             }
             Verdict::Wish { wish, replier } => Some(replier.reply(self.fulfil(wish, &snapshot))),
         }
@@ -426,7 +441,14 @@ mod tests {
     }
 
     fn ways(tell: impl Fn(PlaneCommand) -> bool + Send + 'static, tally: Arc<Tally>) -> Ways {
-        Ways { tell: Box::new(tell), tally, ntp_access: None, limit: None, read_keys: Box::new(|| None) }
+        Ways {
+            tell: Box::new(tell),
+            tally,
+            ntp_access: None,
+            clients: None,
+            reset_clients: Box::new(|_| ()),
+            read_keys: Box::new(|| None),
+        }
     }
 
     fn host(sockets: Sockets) -> (desks::Handle, mpsc::Receiver<PlaneCommand>, Arc<Tally>) {
@@ -501,8 +523,8 @@ mod tests {
     #[test]
     fn others_are_answered_no_more_often_than_the_limit_says() {
         let desk = |limit: Option<RateLimitSettings>| {
-            let limit = limit.map(|settings| ClientTable::new(8, Some(settings), [1, 2]));
-            let ways = Ways { limit, ..ways(|_| true, Arc::default()) };
+            let clients = Some(Arc::new(Mutex::new(ClientTable::new(8, limit, [1, 2]))));
+            let ways = Ways { clients, ..ways(|_| true, Arc::default()) };
             ChronyDesk::new(Sockets::open(&Wish::default()), ways)
         };
         let refused =
@@ -514,6 +536,16 @@ mod tests {
         assert_eq!(refused(&limited, other), 92);
         assert_eq!(refused(&limited, IpAddr::V4(Ipv4Addr::LOCALHOST)), 0, "this machine is never limited");
         assert_eq!(refused(&desk(None), other), 0);
+        let seen = limited
+            .ways
+            .clients
+            .as_ref()
+            .expect("a table")
+            .lock()
+            .expect("whole")
+            .clients()
+            .collect::<Vec<_>>();
+        assert_eq!((seen.len(), seen.iter().map(|one| one.hits).sum::<u32>()), (2, 200));
     }
 
     #[test]

@@ -39,7 +39,7 @@ use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer, Threads};
 use chime_control::{ClientReport, Command, ControlReport, KeServerReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
-use chime_server::{Access, AccessList, AccessRule, ClientTable, Policy};
+use chime_server::{Access, AccessList, AccessRule, ClientRecord, ClientTable, Policy};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
 use chime_sys::poll::Waker;
 use chime_sys::privileges::{self, Capability};
@@ -52,9 +52,10 @@ use chime_wire::mac::SymmetricKey;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -219,13 +220,8 @@ impl Daemon {
         // Threads only from here on: what was given up above was given up by all.
         let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
         let fast = fast_path::Keeper::start(shared.clone())?;
-        let view = View {
-            reports: publisher.reports(),
-            servers: servers.clone(),
-            chrony: Arc::default(),
-            mode6: mode6.as_ref().map(|(mode6, _)| mode6.tally()).unwrap_or_default(),
-            clients_max: clients_max(&model),
-        };
+        let tally = mode6.as_ref().map(|(mode6, _)| mode6.tally()).unwrap_or_default();
+        let view = View::new(&model, publisher.reports(), servers.clone(), tally)?;
         if !chronyc.is_empty() {
             let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()))?;
             desks.push(Box::new(ChronyDesk::new(chronyc, ways)));
@@ -294,6 +290,20 @@ impl Daemon {
 fn clients_max(model: &Model) -> u64 {
     let policies = model.servers.iter().map(NtpServer::policy);
     policies.filter(|policy| policy.client_records).map(|policy| policy.clients_max as u64).sum()
+}
+
+/// Who asks with chronyc over UDP; nobody is remembered where the server does not either.
+fn command_clients(model: &Model) -> Result<Option<chrony_host::SharedClients>> {
+    /// Few have a reason to ask, and nobody who is not allowed to is remembered.
+    const CLIENTS_WITHOUT_LIMIT: usize = 256;
+    let forgets = !model.servers.is_empty() && !model.servers.iter().any(|server| server.client_records);
+    if model.observability.chrony_listen.is_empty() || forgets {
+        return Ok(None);
+    }
+    let limit = model.observability.chrony_rate_limit;
+    let size = limit.map_or(CLIENTS_WITHOUT_LIMIT, |_| Policy::CLIENTS_DEFAULT);
+    let hash_key = [u64::from_ne_bytes(random_octets()?), u64::from_ne_bytes(random_octets()?)];
+    Ok(Some(Arc::new(Mutex::new(ClientTable::new(size, limit, hash_key)))))
 }
 
 /// What the name of another daemon makes of the configuration: how far requests to different servers are apart, whether they
@@ -580,10 +590,11 @@ fn start_desks(
     view: &View,
 ) -> Result<(Option<desks::Handle>, InlineDesks)> {
     let view = view.clone();
-    let view = Box::new(move |with_clients| view.snapshot(with_clients));
     if threads == Threads::Single {
+        let view = Box::new(move |clients: Option<&[ClientRecord]>| view.snapshot_with(clients));
         return Ok((None, InlineDesks { desks, view: Some(view) }));
     }
+    let view = Box::new(move |with_clients| view.snapshot(with_clients));
     let handle =
         desks::spawn(desks, view).context("the thread for tools of other daemons cannot be started")?;
     Ok((handle, InlineDesks::default()))
@@ -669,11 +680,24 @@ struct View {
     chrony: Arc<Tally>,
     mode6: Arc<Tally>,
     clients_max: u64,
+    command_clients: Option<chrony_host::SharedClients>,
 }
 
 impl View {
+    fn new(model: &Model, reports: Arc<ArcSwap<Dated>>, servers: Servers, mode6: Arc<Tally>) -> Result<Self> {
+        let (clients_max, command_clients) = (clients_max(model), command_clients(model)?);
+        Ok(Self { reports, servers, chrony: Arc::default(), mode6, clients_max, command_clients })
+    }
+
     /// The state as it is now. Clients are collected from the workers, which may take a while, and so only on demand.
     fn snapshot(&self, with_clients: bool) -> Snapshot {
+        let ask =
+            || self.servers.ntp.as_ref().map(|serving| serving.clients(CLIENTS_PATIENCE)).unwrap_or_default();
+        self.snapshot_with(with_clients.then(ask).as_deref())
+    }
+
+    /// The same, with clients when those of the NTP server are given.
+    fn snapshot_with(&self, ntp_clients: Option<&[ClientRecord]>) -> Snapshot {
         let now = clock::mono_now();
         let dated = self.reports.load();
         let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
@@ -692,10 +716,13 @@ impl View {
             stamps.hardware_tx = stats.card_transmit_stamps;
             stamps.daemon_tx = stats.requests.answered().saturating_sub(stats.transmit_stamps);
             snapshot.server.fast_path = serving.fast().map(|fast| fast.report(&stats));
-            if with_clients {
-                let clients = serving.clients(CLIENTS_PATIENCE);
-                snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
-            }
+        }
+        if let Some(ntp) = ntp_clients {
+            let remembered = |table: &chrony_host::SharedClients| -> Vec<ClientRecord> {
+                table.lock().unwrap_or_else(PoisonError::into_inner).clients().collect()
+            };
+            let command = self.command_clients.as_ref().map(remembered).unwrap_or_default();
+            snapshot.clients = ClientReport::of(ntp, &command, now);
         }
         if let Some(serving) = &self.servers.ke {
             snapshot.ke_server = ke_report(serving);
@@ -719,16 +746,16 @@ fn chrony_ways(
     view: &View,
     tell: Box<dyn Fn(PlaneCommand) -> bool + Send>,
 ) -> Result<chrony_host::Ways> {
-    let limit = model.observability.chrony_rate_limit;
-    let limit = limit.map(|settings| {
-        let hash_key = [u64::from_ne_bytes(random_octets()?), u64::from_ne_bytes(random_octets()?)];
-        anyhow::Ok(ClientTable::new(Policy::CLIENTS_DEFAULT, Some(settings), hash_key))
-    });
+    let servers = view.servers.clone();
+    let reset_clients = move |addresses: &[IpAddr]| {
+        servers.ntp.iter().for_each(|serving| serving.reset_clients(addresses));
+    };
     Ok(chrony_host::Ways {
         tell,
         tally: view.chrony.clone(),
         ntp_access: ntp_access(model, view.servers.clone()),
-        limit: limit.transpose()?,
+        clients: view.command_clients.clone(),
+        reset_clients: Box::new(reset_clients),
         read_keys: key_reader(model),
     })
 }

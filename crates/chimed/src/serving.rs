@@ -26,7 +26,7 @@ use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -112,6 +112,8 @@ impl ServingSettings {
 enum Order {
     /// Send the clients that you remember.
     Clients(Sender<Vec<ClientRecord>>),
+    /// Have the counts of these clients begin again.
+    ResetClients(Arc<[IpAddr]>),
     /// Serve by these policies from now on, one for each listener.
     Policies(Vec<Arc<Policy>>),
     Stop,
@@ -402,6 +404,16 @@ impl Serving {
             clients.append(&mut records);
         }
         merge_clients(clients)
+    }
+
+    /// Has the counts of these clients begin again.
+    pub fn reset_clients(&self, addresses: &[IpAddr]) {
+        let addresses: Arc<[IpAddr]> = addresses.into();
+        for worker in &self.handles {
+            worker.tell(Order::ResetClients(Arc::clone(&addresses)));
+        }
+        // Whoever asks next is to see it.
+        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Changes the policies, one for each listener, in their order. Missing ones stay.

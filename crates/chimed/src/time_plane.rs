@@ -23,12 +23,13 @@ use crate::state::StateKeeper;
 use crate::trust::Trusts;
 use crate::wiring;
 use chime_config::{NtsTrust, Source};
-use chime_control::{ClientReport, Snapshot};
+use chime_control::Snapshot;
 use chime_discipline::{ClockCommand, DisciplineEvent, ManualCorrection};
 use chime_engine::{
     AddressFamily, Authentication, Command, Config, Engine, EngineReport, Event, Input, LookupId, Reading,
     ReferenceClockId, Request, ResolveFailure, SourceConfig, SourceMode,
 };
+use chime_server::ClientRecord;
 use chime_sys::clock;
 use chime_sys::clock_watch::ClockWatch;
 use chime_sys::network::NetworkMonitor;
@@ -180,13 +181,16 @@ pub struct Inline {
     pub ke: Option<KeWorker>,
 }
 
+/// The state; with clients when those of the server that lives in the loop are given.
+pub type ViewOfLoop = Box<dyn Fn(Option<&[ClientRecord]>) -> Snapshot + Send>;
+
 /// Protocols of other daemons' tools that live in this loop.
 #[derive(Default)]
 pub struct InlineDesks {
     /// The protocols.
     pub desks: Vec<Box<dyn Desk>>,
-    /// The state of everything but the clients of servers that live in this loop.
-    pub view: Option<Box<dyn Fn(bool) -> Snapshot + Send>>,
+    /// The state; with clients when those of the server that lives in this loop are given.
+    pub view: Option<ViewOfLoop>,
 }
 
 /// A descriptor of the loop.
@@ -664,16 +668,14 @@ impl TimePlane {
 
     fn handle_desk(&mut self, desk: usize, number: usize) {
         let InlineDesks { desks, view: Some(view) } = &mut self.desks else { return };
-        let (ntp, now) = (&self.inline.ntp, clock::mono_now());
+        if let Some(ntp) = &mut self.inline.ntp {
+            // What was ordered by the request before is to be seen.
+            ntp.handle_ready(InlineToken::Orders);
+        }
+        let ntp = &self.inline.ntp;
         // A worker of this loop cannot be waited for.
-        let view = |with_clients| {
-            let mut snapshot = view(false);
-            if let Some(ntp) = ntp.as_ref().filter(|_| with_clients) {
-                let clients = ntp.clients();
-                snapshot.clients = clients.iter().map(|client| ClientReport::new(client, now)).collect();
-            }
-            snapshot
-        };
+        let clients = || ntp.as_ref().map(InlineWorker::clients).unwrap_or_default();
+        let view = |with_clients: bool| view(with_clients.then(clients).as_deref());
         if let Some(desk) = desks.get_mut(desk) {
             desk.handle_ready(number, &view);
         }

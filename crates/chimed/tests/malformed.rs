@@ -93,7 +93,8 @@ fn malformed_commands_of_chronyc_are_counted_and_do_nothing() {
         tell: tell(&sender),
         tally: Arc::clone(&tally),
         ntp_access: Some(RuntimeAccess::new(Vec::new(), apply)),
-        limit: None,
+        clients: None,
+        reset_clients: Box::new(|_| ()),
         read_keys: Box::new(|| None),
     };
     let _handle = host(ChronyDesk::new(sockets, ways));

@@ -55,6 +55,13 @@ pub enum Verdict {
         /// The reply when it has been told.
         reply: Vec<u8>,
     },
+    /// This reply, then the counts of these clients begin again.
+    ResetClients {
+        /// The reply, with their counts as they were.
+        reply: Vec<u8>,
+        /// Their addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// Do this, then reply with what came of it.
     Wish {
         /// What to do.
@@ -199,6 +206,12 @@ pub(crate) enum Status {
 pub(crate) enum Answer {
     Status(Status),
     Report(u16, Payload),
+    /// The same, and the counts of these clients begin again.
+    Resetting {
+        kind: u16,
+        payload: Payload,
+        addresses: Vec<IpAddr>,
+    },
     Command(Command),
     Wish(Wish),
 }
@@ -276,6 +289,10 @@ pub fn respond(request: &[u8], snapshot: &Snapshot, permission: Permission) -> V
         Answer::Command(command) => Verdict::Command { command, reply: reply(NULL, Status::Success, &[]) },
         Answer::Wish(wish) => {
             Verdict::Wish { wish, replier: Replier { command: asked.command, sequence: asked.sequence } }
+        }
+        Answer::Resetting { kind, payload, addresses } => {
+            let reply = reply(kind, Status::Success, &payload.0);
+            Verdict::ResetClients { reply, addresses }
         }
         Answer::Report(kind, payload) => {
             let reply = reply(kind, Status::Success, &payload.0);

@@ -157,15 +157,15 @@ pub fn clients(snapshot: &Snapshot, _layout: Layout) -> String {
     for client in &snapshot.clients {
         out.push_str(&line(&[
             client.address.to_string(),
-            client.hits.to_string(),
-            client.drops.to_string(),
-            rate(client.interval_log2),
-            rate(client.limited_interval_log2),
-            age(Some(client.last_age_seconds)),
-            "0".to_owned(),
-            "0".to_owned(),
-            rate(None),
-            age(None),
+            client.ntp.hits.to_string(),
+            client.ntp.drops.to_string(),
+            rate(client.ntp.interval_log2),
+            rate(client.ntp.limited_interval_log2),
+            age(client.ntp.last_age_seconds),
+            client.command.hits.to_string(),
+            client.command.drops.to_string(),
+            rate(client.command.interval_log2),
+            age(client.command.last_age_seconds),
         ]));
     }
     out

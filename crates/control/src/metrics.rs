@@ -288,7 +288,8 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample("server_fast_path_requests_total", &[("result", result)], number);
         }
     }
-    out.gauge("server_clients", "Clients remembered.", count(snapshot.clients.len()));
+    let clients = snapshot.clients.iter().filter(|client| client.asked_for_time()).count();
+    out.gauge("server_clients", "Clients remembered.", count(clients));
     let ke = &snapshot.ke_server;
     out.family("ke_server_connections", "counter", "Connections to the NTS-KE server.");
     for (result, number) in [("accepted", ke.accepted), ("dropped", ke.dropped)] {

@@ -201,11 +201,23 @@ pub struct KeServerReport {
     pub results: BTreeMap<String, u64>,
 }
 
-/// One client of the NTP server.
+/// One client: of the NTP server, and of chronyc's protocol over UDP.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ClientReport {
     /// Its address.
     pub address: IpAddr,
+    /// Its use of the NTP server.
+    #[serde(flatten)]
+    pub ntp: UseReport,
+    /// Its use of chronyc.
+    #[serde(default)]
+    pub command: UseReport,
+}
+
+/// What a client did at one service.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UseReport {
     /// Requests.
     pub hits: u32,
     /// Requests that were not answered.
@@ -214,8 +226,8 @@ pub struct ClientReport {
     pub interval_log2: Option<f32>,
     /// Average interval of requests while they were limited; log2 seconds.
     pub limited_interval_log2: Option<f32>,
-    /// Since the last request; seconds.
-    pub last_age_seconds: f64,
+    /// Since the last request; seconds, `None`: there was none.
+    pub last_age_seconds: Option<f64>,
 }
 
 impl Snapshot {
@@ -244,7 +256,9 @@ impl Snapshot {
             *wait = wait.map(|wait| (wait - elapsed).max(0.0));
         }
         for client in &mut self.clients {
-            client.last_age_seconds += elapsed;
+            for age in [&mut client.ntp.last_age_seconds, &mut client.command.last_age_seconds] {
+                *age = age.map(|age| age + elapsed);
+            }
         }
         self
     }
@@ -282,16 +296,35 @@ impl ServerReport {
 }
 
 impl ClientReport {
-    /// What a worker remembers of a client, as of `now`.
+    /// What is remembered of the clients of the services, as of `now`; by address.
     #[must_use]
-    pub fn new(record: &ClientRecord, now: MonoTime) -> Self {
+    pub fn of(ntp: &[ClientRecord], command: &[ClientRecord], now: MonoTime) -> Vec<Self> {
+        let mut clients: BTreeMap<IpAddr, Self> = BTreeMap::new();
+        let mut of = |record: &ClientRecord, service: fn(&mut Self) -> &mut UseReport| {
+            let address = record.address;
+            let new = || Self { address, ntp: UseReport::default(), command: UseReport::default() };
+            *service(clients.entry(address).or_insert_with(new)) = UseReport::new(record, now);
+        };
+        ntp.iter().for_each(|record| of(record, |client| &mut client.ntp));
+        command.iter().for_each(|record| of(record, |client| &mut client.command));
+        clients.into_values().collect()
+    }
+
+    /// Whether it asked the NTP server.
+    #[must_use]
+    pub const fn asked_for_time(&self) -> bool {
+        self.ntp.last_age_seconds.is_some()
+    }
+}
+
+impl UseReport {
+    fn new(record: &ClientRecord, now: MonoTime) -> Self {
         Self {
-            address: record.address,
             hits: record.hits,
             drops: record.drops,
             interval_log2: record.interval_log2,
             limited_interval_log2: record.dropped_interval_log2,
-            last_age_seconds: now.saturating_since(record.last).as_secs_f64(),
+            last_age_seconds: Some(now.saturating_since(record.last).as_secs_f64()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use chime_control::chrony::{
     OpenReport, OpenReports, Outcome, Permission, Table, Verdict, Wish, is_answered_later, respond,
 };
-use chime_control::{ClientReport, Handling, Snapshot};
+use chime_control::{ClientReport, Handling, Snapshot, UseReport};
 use chime_discipline::ManualCorrection;
 use chime_engine::{
     ActivityReport, Authentication, AuthenticationMode, AuthenticationReport, Command, LeapReport,
@@ -35,7 +35,7 @@ fn request(command: u16, payload: &str, octets_wanted: usize) -> Vec<u8> {
 /// Code, status and payload of the reply over the Unix socket.
 fn ask(snapshot: &Snapshot, request: &[u8]) -> (u8, u8, Vec<u8>) {
     let reply = match respond(request, snapshot, Permission::Everything) {
-        Verdict::Reply(reply) | Verdict::Command { reply, .. } => reply,
+        Verdict::Reply(reply) | Verdict::Command { reply, .. } | Verdict::ResetClients { reply, .. } => reply,
         Verdict::Silence => panic!("no reply"),
         Verdict::Wish { replier, .. } => replier.reply(Outcome::Done),
     };
@@ -327,11 +327,8 @@ fn activity_and_what_we_do_not_have() {
 fn client(last: u8, hits: u32) -> ClientReport {
     ClientReport {
         address: [127, 0, 0, last].into(),
-        hits,
-        drops: 0,
-        interval_log2: None,
-        limited_interval_log2: None,
-        last_age_seconds: 1.0,
+        ntp: UseReport { hits, last_age_seconds: Some(1.0), ..UseReport::default() },
+        command: UseReport::default(),
     }
 }
 
@@ -351,6 +348,31 @@ fn clients_come_by_eights() {
         hex(&ask("00000000 00000008 00000002 00000000")[..12]),
         hex(&octets("0000000a 0000000a 00000000"))
     );
+}
+
+#[test]
+fn counts_of_clients_begin_again_when_that_is_asked_for() {
+    let mut snapshot =
+        Snapshot { clients: (0..10).map(|n| client(20 + n, 1)).collect(), ..Snapshot::default() };
+    snapshot.clients[1].ntp = UseReport::default();
+    snapshot.clients[1].command = UseReport {
+        hits: 3,
+        drops: 1,
+        interval_log2: Some(5.0),
+        last_age_seconds: Some(7.0),
+        ..UseReport::default()
+    };
+    let asked = request(68, "00000000 00000008 00000001 00000001", 520);
+    let Verdict::ResetClients { reply, addresses } = respond(&asked, &snapshot, Permission::Everything)
+    else {
+        panic!("nothing begins again");
+    };
+    let wanted: Vec<std::net::IpAddr> = (20..28).map(|last| [127, 0, 0, last].into()).collect();
+    assert_eq!((reply.len(), addresses), (520, wanted));
+    let one =
+        "7f000015 000000000000000000000000 00010000 00000000 00000000 00000003 00000000 00000000 00000001
+        7f7f057f ffffffff ffffffff 00000007";
+    assert_eq!(hex(&reply[28 + 12 + 60..28 + 12 + 120]), hex(&octets(one)));
 }
 
 #[test]
@@ -601,7 +623,9 @@ fn no_reply_is_longer_than_its_request() {
             for permission in [Permission::Reports(OpenReports::all()), Permission::Everything] {
                 match respond(&request, &snapshot, permission) {
                     Verdict::Silence => assert!(!(28..=860).contains(&length), "{command} {length}"),
-                    Verdict::Reply(reply) => assert!(reply.len() <= length),
+                    Verdict::Reply(reply) | Verdict::ResetClients { reply, .. } => {
+                        assert!(reply.len() <= length)
+                    }
                     Verdict::Command { reply, .. } => {
                         assert!(reply.len() <= length && permission == Permission::Everything);
                     }

@@ -2,7 +2,7 @@
 //! snapshot must print the same, column for column.
 
 use chime_control::text::{self, Layout};
-use chime_control::{ClientReport, Names, Snapshot, csv};
+use chime_control::{ClientReport, Names, Snapshot, UseReport, csv};
 use chime_engine::{
     AuthenticationMode, LeapReport, NtpReport, SelectionOptionsReport, SourceReport, TimestampSource,
 };
@@ -331,11 +331,13 @@ fn server_snapshot(last: &str) -> Snapshot {
     snapshot.ke_server.accepted = 2;
     snapshot.clients.push(ClientReport {
         address: "127.0.0.1".parse().expect("an address"),
-        hits: 2,
-        drops: 0,
-        interval_log2: Some(-4.0),
-        limited_interval_log2: None,
-        last_age_seconds: number(last),
+        ntp: UseReport {
+            hits: 2,
+            interval_log2: Some(-4.0),
+            last_age_seconds: Some(number(last)),
+            ..UseReport::default()
+        },
+        command: UseReport::default(),
     });
     snapshot
 }

@@ -184,7 +184,30 @@ impl ClientTable {
         now: MonoTime,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> RateDecision {
-        let settings = self.settings;
+        self.note(address, now, self.settings, random)
+    }
+
+    /// Counts a request from `address` at `now` that is answered whatever the limit says.
+    pub fn count(&mut self, address: IpAddr, now: MonoTime) {
+        self.note(address, now, None, &mut |_| ());
+    }
+
+    /// Has the counts of these clients begin again; when they came, and how often, is not forgotten.
+    pub fn reset_counts(&mut self, addresses: &[IpAddr]) {
+        for record in self.records.iter_mut().filter(|record| record.address != 0) {
+            if addresses.contains(&record.report().address) {
+                (record.hits, record.drops) = (0, 0);
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        address: IpAddr,
+        now: MonoTime,
+        settings: Option<RateLimitSettings>,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> RateDecision {
         let record = self.record(address, now);
         let now = now.as_nanos();
         let elapsed = now.saturating_sub(record.last);

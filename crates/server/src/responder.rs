@@ -151,6 +151,11 @@ impl Responder {
         self.clients.clients()
     }
 
+    /// Has the counts of these clients begin again.
+    pub fn reset_client_counts(&mut self, addresses: &[IpAddr]) {
+        self.clients.reset_counts(addresses);
+    }
+
     /// How many clients were forgotten to make room for others.
     #[must_use]
     pub const fn clients_replaced(&self) -> u64 {

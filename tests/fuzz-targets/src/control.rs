@@ -55,7 +55,9 @@ pub fn chrony_answer(octets: &[u8]) {
     {
         match chrony::respond(octets, &snapshot, permission) {
             chrony::Verdict::Silence => {}
-            chrony::Verdict::Reply(reply) => assert!(reply.len() <= octets.len()),
+            chrony::Verdict::Reply(reply) | chrony::Verdict::ResetClients { reply, .. } => {
+                assert!(reply.len() <= octets.len());
+            }
             chrony::Verdict::Command { reply, .. } => {
                 assert!(permission == chrony::Permission::Everything && reply.len() <= octets.len());
             }

@@ -17,7 +17,7 @@ pub(crate) mod requests;
 /// For the answer to a good request.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `malformed ntp` or `malformed mode6`: asks the daemon of its own host, and prints one line for each kind:
+/// `malformed ntp`, `mode6` or `good`: asks the daemon of its own host, and prints one line for each kind:
 /// its name, a tab, and the answer in words.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let protocol = arguments.first().map(String::as_str);
@@ -27,9 +27,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let kinds: Vec<(&str, Vec<u8>)> = match protocol {
         Some("ntp") => requests::all().into_iter().map(|(name, datagram, _)| (name, datagram)).collect(),
         Some("mode6") => questions::all().into_iter().map(|(name, datagram, _)| (name, datagram)).collect(),
-        _ => bail!("malformed ntp | mode6"),
+        Some("good") => vec![("a good request", next_request().datagram); 3],
+        _ => bail!("malformed ntp | mode6 | good"),
     };
-    let (next, words): (_, fn(&[u8]) -> String) = if protocol == Some("ntp") {
+    let (next, words): (_, fn(&[u8]) -> String) = if protocol != Some("mode6") {
         (next_request(), ntp_in_words)
     } else {
         (next_question(), mode6_in_words)

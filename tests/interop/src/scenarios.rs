@@ -3,6 +3,7 @@
 mod changes;
 mod chronyc;
 mod chronyc_commands;
+mod chronyc_serving;
 mod fast_path;
 mod founding;
 mod garbage;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         founding::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,
+        chronyc_serving::SCENARIOS,
         malformed::SCENARIOS,
         ntp_ctl::SCENARIOS,
         ntpq::SCENARIOS,

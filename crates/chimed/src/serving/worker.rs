@@ -271,6 +271,9 @@ impl Worker {
         loop {
             match orders.receiver.try_recv() {
                 Ok(Order::Clients(reply)) => drop(reply.send(self.clients())),
+                Ok(Order::ResetClients(addresses)) => {
+                    self.desks.iter_mut().for_each(|desk| desk.responder.reset_client_counts(&addresses));
+                }
                 Ok(Order::Policies(policies)) => self.set_policies(policies),
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,

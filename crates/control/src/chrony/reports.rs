@@ -249,30 +249,34 @@ pub(super) fn server_statistics(snapshot: &Snapshot, request_octets: usize) -> A
     }
 }
 
-/// Up to eight clients from an index on. Their counts cannot be reset, so that is refused.
+/// Up to eight clients from an index on; the counts of those that are reported may begin again after it.
 pub(super) fn clients(clients: &[ClientReport], request: &[u8]) -> Answer {
     let [first, wanted, hits_min, reset] = [0, 4, 8, 12].map(|at| word_at(request, at));
-    if reset != 0 {
-        return Answer::Status(Status::NotEnabled);
-    }
     let [first, wanted] = [first, wanted].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
     let wanted = wanted.min(CLIENTS_MAX);
     let chosen: Vec<(usize, &ClientReport)> = clients
         .iter()
         .enumerate()
         .skip(first)
-        .filter(|(_, client)| client.hits >= hits_min)
+        .filter(|(_, client)| client.ntp.hits.max(client.command.hits) >= hits_min)
         .take(wanted)
         .collect();
     let is_full = chosen.len() == wanted;
     let next = chosen.last().filter(|_| is_full).map_or(clients.len(), |(index, _)| index + 1);
-    report(21, |out| {
+    let answer = report(21, |out| {
         out.count(clients.len() as u64).count(next as u64).count(chosen.len() as u64);
         for (_, one) in &chosen {
             client(out, one);
         }
         out.fill(0, (CLIENTS_MAX - chosen.len()) * CLIENT_OCTETS);
-    })
+    });
+    match answer {
+        Answer::Report(kind, payload) if reset != 0 => {
+            let addresses = chosen.iter().map(|(_, client)| client.address).collect();
+            Answer::Resetting { kind, payload, addresses }
+        }
+        answer => answer,
+    }
 }
 
 /// No time can be entered by hand, so the list is empty.
@@ -291,18 +295,14 @@ pub(super) fn manual_list(manual: &ManualReport) -> Answer {
 }
 
 fn client(out: &mut Payload, client: &ClientReport) {
-    out.address(ip(Some(client.address)))
-        .word(client.hits)
-        .fill(0, 8)
-        .word(client.drops)
-        .fill(0, 8)
-        .octets(&rate(client.interval_log2).to_be_bytes())
-        .octets(&INTERVAL_UNKNOWN.to_be_bytes())
-        .octets(&INTERVAL_UNKNOWN.to_be_bytes())
-        .octets(&rate(client.limited_interval_log2).to_be_bytes())
-        .age(Some(client.last_age_seconds))
-        .age(None)
-        .age(None);
+    let ClientReport { address, ntp, command } = client;
+    // NTP, establishment of keys (whose clients are not remembered), commands.
+    out.address(ip(Some(*address))).word(ntp.hits).word(0).word(command.hits);
+    out.word(ntp.drops).word(0).word(command.drops);
+    for interval in [ntp.interval_log2, None, command.interval_log2, ntp.limited_interval_log2] {
+        out.octets(&rate(interval).to_be_bytes());
+    }
+    out.age(ntp.last_age_seconds).age(None).age(command.last_age_seconds);
 }
 
 /// The real-time clock, or what is asked of it; the time of a report is what that clock showed.

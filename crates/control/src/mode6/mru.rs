@@ -107,8 +107,9 @@ impl<'a> Request<'a> {
 
 /// The rows that are asked for.
 pub(super) fn list(facts: &Facts<'_>, from: SocketAddr, request: &Request<'_>) -> Result<Items, ErrorCode> {
-    let mut clients: Vec<&ClientReport> = facts.snapshot.clients.iter().collect();
-    clients.sort_by(|one, other| other.last_age_seconds.total_cmp(&one.last_age_seconds));
+    let mut clients: Vec<&ClientReport> =
+        facts.snapshot.clients.iter().filter(|client| client.asked_for_time()).collect();
+    clients.sort_by(|one, other| age(other).total_cmp(&age(one)));
     let mut items = Items::default();
     items.add("nonce", nonce(facts, from));
     let mut first = 0;
@@ -144,27 +145,27 @@ const ROW_OCTETS_MAX: usize = 240;
 
 fn row(facts: &Facts<'_>, items: &mut Items, number: usize, client: &ClientReport) {
     // The first request is not remembered: so many intervals before the last one.
-    let interval = client.interval_log2.map_or(0.0, |log2| f64::from(log2).exp2());
-    let span = interval * f64::from(client.hits.saturating_sub(1));
-    let first = before(facts.now, client.last_age_seconds + span);
+    let interval = client.ntp.interval_log2.map_or(0.0, |log2| f64::from(log2).exp2());
+    let span = interval * f64::from(client.ntp.hits.saturating_sub(1));
+    let first = before(facts.now, age(client) + span);
     // Only those whose requests come too fast have a limited interval.
     let score = if interval > 0.0 { 1.0 / interval } else { 0.05 };
     items
         .add(&format!("addr.{number}"), address(client))
         .add(&format!("last.{number}"), hex(last(facts, client)))
         .add(&format!("first.{number}"), hex(first))
-        .add(&format!("ct.{number}"), client.hits)
+        .add(&format!("ct.{number}"), client.ntp.hits)
         .add(&format!("mv.{number}"), VERSION_AND_MODE)
         .add(&format!("rs.{number}"), "0x0")
         .add(&format!("sc.{number}"), format_args!("{:.3}", score.min(9_999.0)))
-        .add(&format!("dr.{number}"), client.drops);
+        .add(&format!("dr.{number}"), client.ntp.drops);
 }
 
 fn is_wanted(client: &ClientReport, request: &Request<'_>) -> bool {
     !request.restricted
-        && client.hits >= request.hits_min
-        && client.last_age_seconds >= request.age_min
-        && request.age_max.is_none_or(|age| client.last_age_seconds <= age)
+        && client.ntp.hits >= request.hits_min
+        && age(client) >= request.age_min
+        && request.age_max.is_none_or(|most| age(client) <= most)
 }
 
 fn position<'a>(
@@ -178,13 +179,18 @@ fn position<'a>(
     ((last(facts, client) - time).as_secs_f64().abs() < SAME_SECONDS).then_some((position, *client))
 }
 
+/// Since its last request; seconds.
+fn age(client: &ClientReport) -> f64 {
+    client.ntp.last_age_seconds.unwrap_or_default()
+}
+
 /// Ports are not remembered, since a client that guards itself has another one for each request (RFC 9109).
 fn address(client: &ClientReport) -> SocketAddr {
     SocketAddr::new(client.address.to_canonical(), 0)
 }
 
 fn last(facts: &Facts<'_>, client: &ClientReport) -> NtpTimestamp {
-    before(facts.now, client.last_age_seconds)
+    before(facts.now, age(client))
 }
 
 fn before(now: NtpTimestamp, seconds: f64) -> NtpTimestamp {

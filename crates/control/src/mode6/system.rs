@@ -187,8 +187,9 @@ pub(crate) fn count(snapshot: &Snapshot, name: &str) -> u64 {
 fn clients(facts: &Facts<'_>, name: &str) -> Option<String> {
     /// Octets of a client in the server's table.
     const CLIENT_OCTETS: u64 = 64;
-    let (server, clients) = (&facts.snapshot.server, &facts.snapshot.clients);
-    let known = clients.len() as u64;
+    let server = &facts.snapshot.server;
+    let ages = facts.snapshot.clients.iter().filter_map(|client| client.ntp.last_age_seconds);
+    let known = ages.clone().count() as u64;
     Some(number(match name {
         "mru_enabled" => return Some("0x3".to_owned()),
         "mru_hashslots" | "mru_depth" | "mru_deepest" => known,
@@ -200,7 +201,7 @@ fn clients(facts: &Facts<'_>, name: &str) -> Option<String> {
         "mru_new" => known + server.clients_forgotten,
         "mru_recyclefull" => server.clients_forgotten,
         "mru_oldest_age" => {
-            return Some(seconds(clients.iter().map(|client| client.last_age_seconds).fold(0.0, f64::max)));
+            return Some(seconds(ages.fold(0.0, f64::max)));
         }
         _ => return None,
     }))

@@ -50,11 +50,13 @@ fn snapshot() -> Snapshot {
     snapshot.clients = (0_u8..200)
         .map(|host| crate::ClientReport {
             address: [10, 0, 0, host].into(),
-            hits: u32::from(host) + 1,
-            drops: 0,
-            interval_log2: Some(3.0),
-            limited_interval_log2: None,
-            last_age_seconds: f64::from(host) + 0.25,
+            ntp: crate::UseReport {
+                hits: u32::from(host) + 1,
+                interval_log2: Some(3.0),
+                last_age_seconds: Some(f64::from(host) + 0.25),
+                ..crate::UseReport::default()
+            },
+            command: crate::UseReport::default(),
         })
         .collect();
     snapshot.server.listening = vec!["0.0.0.0:123".parse().expect("an address")];

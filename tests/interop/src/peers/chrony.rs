@@ -184,8 +184,17 @@ impl Chrony {
 
     /// Whether chronyc succeeded, and all that it printed.
     pub(crate) fn chronyc_says(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        self.chronyc_at(&self.folder.join("socket"), arguments)
+    }
+
+    /// The same over UDP.
+    pub(crate) fn chronyc_over_udp(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        self.chronyc_at(Path::new("127.0.0.1"), arguments)
+    }
+
+    fn chronyc_at(&self, host: &Path, arguments: &[&str]) -> Result<(bool, String)> {
         let mut command = self.suite.command("usr/bin/chronyc", None)?;
-        command.arg("-n").arg("-h").arg(self.folder.join("socket")).args(arguments);
+        command.arg("-n").arg("-h").arg(host).args(arguments);
         let output = self.node.wrap(&command).output().context("cannot run chronyc")?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))

@@ -135,10 +135,11 @@ const REPORTS: &[&str] = &[
     "ntpdata",
     "serverstats",
     "clients",
+    "clients -r",
 ];
 
 /// What this daemon has nothing for, and says so.
-const REFUSED: &[&str] = &["dfreq 1", "doffset 0.1", "clients -r"];
+const REFUSED: &[&str] = &["dfreq 1", "doffset 0.1"];
 
 fn text_of(stage: &Stage) -> String {
     format!(
