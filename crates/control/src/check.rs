@@ -116,8 +116,11 @@ pub fn check(snapshot: &Snapshot, expected: &Expectations) -> Verdict {
     if let Some(text) = interference(snapshot) {
         findings.push((State::Warning, text));
     }
-    if let Some(problem) = snapshot.server.fast_path.as_ref().and_then(|path| path.problems.first()) {
-        findings.push((State::Warning, format!("fast path not in use: {problem}")));
+    if let Some(path) = &snapshot.server.fast_path
+        && let Some(problem) = path.problems.first()
+    {
+        let how = if path.interfaces.is_empty() { "not in use" } else { "not in full use" };
+        findings.push((State::Warning, format!("fast path {how}: {problem}")));
     }
     findings.extend(leap_list(snapshot).map(|text| (State::Warning, text)));
     if snapshot.engine.tracking.synchronized {

@@ -117,6 +117,8 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
     /// Its broadcast addresses.
     pub broadcasts: Vec<Ipv4Addr>,
+    /// The interface that its frames come in by with a VLAN tag, when it is a VLAN.
+    pub vlan_on: Option<String>,
 }
 
 /// A socket address that is served, and how.
@@ -183,13 +185,15 @@ impl ListenerRules {
     }
 }
 
-/// The addresses that may be asked for at an interface: link-local ones there only, those of loopback nowhere.
+/// The addresses that may be asked for at an interface: link-local ones there only, those of loopback nowhere, and none of its
+/// VLANs: cards take tags off before the program sees a frame, and its answer would go out without.
 fn addresses_at<'a>(here: &'a Interface, all: &'a [Interface]) -> impl Iterator<Item = IpAddr> + 'a {
     let is_local = |address: &IpAddr| match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     all.iter()
+        .filter(|one| one.vlan_on.as_ref() != Some(&here.name))
         .flat_map(|one| one.addresses.iter().map(move |address| (one, *address)))
         .filter(move |(one, address)| !is_local(address) || one.name == here.name)
         .map(|(_, address)| address)
@@ -221,6 +225,7 @@ mod tests {
             number,
             addresses,
             broadcasts: vec![Ipv4Addr::new(192, 0, 2, 255)],
+            vlan_on: None,
         }
     }
 
@@ -250,6 +255,17 @@ mod tests {
         assert!(is_served(&table, "2001:db8::1", 1) && !is_served(&table, "2001:db8::1", 0));
         assert!(is_served(&table, "fe80::2", 1) && !is_served(&table, "fe80::1", 1));
         assert!(!is_served(&table, "::1", 1));
+    }
+
+    #[test]
+    fn addresses_of_vlans_are_left_to_sockets_where_their_tags_may_be_lost() {
+        let vlan =
+            Interface { vlan_on: Some("eth0".to_owned()), ..interface("eth0.10", Some(2), &["203.0.113.1"]) };
+        let interfaces =
+            [interface("eth0", Some(0), &["192.0.2.1"]), interface("eth1", Some(1), &["198.51.100.1"]), vlan];
+        let table = services(&interfaces, &[listener("0.0.0.0:123", None, true)]);
+        assert!(is_served(&table, "192.0.2.1", 0) && !is_served(&table, "203.0.113.1", 0));
+        assert!(is_served(&table, "203.0.113.1", 1) && is_served(&table, "203.0.113.1", 2));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
     /// Addresses that mean everybody on its network.
     pub broadcasts: Vec<Ipv4Addr>,
+    /// The interface that its frames come in by with a VLAN tag, when it is a VLAN.
+    pub vlan_on: Option<String>,
 }
 
 /// All interfaces by name.
@@ -48,7 +50,23 @@ pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
             one.addresses.push(v6.ip().into());
         }
     }
+    // Not there when the kernel has no VLANs, or has not needed them yet.
+    let vlans = std::fs::read_to_string("/proc/thread-self/net/vlan/config").unwrap_or_default();
+    for (name, on) in vlans_of(&vlans) {
+        interfaces.entry(name.to_owned()).and_modify(|one| one.vlan_on = Some(on.to_owned()));
+    }
     Ok(interfaces)
+}
+
+/// VLANs and what they are on, in lines like `eth0.10 | 10 | eth0`; two lines of headings have fewer columns.
+fn vlans_of(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| {
+        let mut columns = line.split('|').map(str::trim);
+        match (columns.next(), columns.next(), columns.next()) {
+            (Some(name), Some(_), Some(on)) => Some((name, on)),
+            _ => None,
+        }
+    })
 }
 
 /// The name of the driver of an interface, as `ethtool -i` shows it.
@@ -148,6 +166,14 @@ fn header(octets: &[u8]) -> Option<(usize, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vlans_are_read_from_the_kernels_list() {
+        let list = "VLAN Dev name    | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                    eth0.10        | 10  | eth0\nguests         | 4094  | bond0\n";
+        assert!(vlans_of(list).eq([("eth0.10", "eth0"), ("guests", "bond0")]));
+        assert_eq!(vlans_of("").count(), 0);
+    }
 
     fn message(kind: impl TryInto<u16>, length: u32) -> Vec<u8> {
         let kind = kind.try_into().unwrap_or(0);

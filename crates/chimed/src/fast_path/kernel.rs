@@ -146,6 +146,7 @@ impl Kernel {
             name,
             addresses: interface.addresses,
             broadcasts: interface.broadcasts,
+            vlan_on: interface.vlan_on,
         });
         numbered.collect()
     }

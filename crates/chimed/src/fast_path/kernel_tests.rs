@@ -58,6 +58,17 @@ fn local_time() -> ServerTime {
     ServerTime::local(3, -20, MonoTime::ZERO, NtpTimestamp::ZERO)
 }
 
+/// An interface with our number 0 and one address.
+fn interface(server: &str) -> Interface {
+    Interface {
+        name: "eth0".to_owned(),
+        number: Some(0),
+        addresses: vec![address(server).ip()],
+        broadcasts: Vec::new(),
+        vlan_on: None,
+    }
+}
+
 /// Whether the kernel may be asked for programs.
 fn kernel() -> Option<Kernel> {
     match Kernel::new() {
@@ -87,12 +98,7 @@ fn the_kernel_runs_the_program_as_the_interpreter_does() {
         interface: None,
         served: judge(&policy, 1).served,
     }];
-    let interface = Interface {
-        name: "eth0".to_owned(),
-        number: Some(0),
-        addresses: vec![address(SERVERS[0]).ip()],
-        broadcasts: Vec::new(),
-    };
+    let interface = interface(SERVERS[0]);
     kernel.set_tables(&services(&[interface], &rules), &rules).expect("written");
     assert_eq!(run(CLIENTS[0]).0, pass, "nobody has told the time");
 
@@ -397,12 +403,7 @@ fn frames_for_nobody_pass_though_they_are_stamped() {
         interface: None,
         served: judge(&Policy::open(), 1).served,
     }];
-    let interface = Interface {
-        name: "eth0".to_owned(),
-        number: Some(0),
-        addresses: vec![address(SERVERS[1]).ip()],
-        broadcasts: Vec::new(),
-    };
+    let interface = interface(SERVERS[1]);
     kernel.set_tables(&services(&[interface], &rules), &rules).expect("written");
     let ring = KeyRing::new(CookieKey::new(1, [3; 32], NtpDate::from_unix(0, 0)));
     let request = Session::new(&ring, AeadAlgorithm::AesSivCmac256).request(0);

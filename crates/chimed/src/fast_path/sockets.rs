@@ -43,6 +43,7 @@ fn open_queue(map: &Map, interface: u32, queue: u32, mode: XdpMode) -> io::Resul
 pub(super) fn problem(name: &str, error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => " (CAP_NET_RAW is needed at the start)",
+        io::ErrorKind::InvalidInput => " (this kernel or driver has none)",
         io::ErrorKind::Unsupported => " (under systemd it takes RestrictAddressFamilies=AF_XDP)",
         io::ErrorKind::OutOfMemory => " (it takes LimitMEMLOCK=infinity or CAP_IPC_LOCK at the start)",
         _ => "",

@@ -74,6 +74,7 @@ impl Machine {
             number: Some(INTERFACE),
             addresses: vec![SERVER_V4.into(), SERVER_V6.into()],
             broadcasts: vec![Ipv4Addr::new(192, 0, 2, 255)],
+            vlan_on: None,
         };
         let table: ServiceTable = services(&[interface], listeners);
         let ranges = (0u32..).zip(listeners).flat_map(|(number, rules)| {
