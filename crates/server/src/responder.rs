@@ -42,6 +42,13 @@ pub trait Environment {
     /// The system clock now: asked for just before an answer is sealed.
     fn system_time(&mut self) -> NtpTimestamp;
 
+    /// How long after [`Self::system_time`] the answer number `index` of those that [`Responder::finish`] seals will leave, as
+    /// far as that can be foretold; not negative. It is added to the time that the answer tells.
+    fn sealed_until_departure(&self, index: usize) -> NtpDuration {
+        let _ = index;
+        NtpDuration::ZERO
+    }
+
     /// Fills `octets` with random ones that nobody can foretell.
     fn fill_random(&mut self, octets: &mut [u8]);
 }

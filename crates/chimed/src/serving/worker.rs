@@ -1,5 +1,6 @@
 //! One worker: requests in, answers out, in batches.
 
+use super::departures::Departures;
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
 use super::stats::{ServingStats, WorkerCounters};
@@ -18,7 +19,7 @@ use chime_sys::poll::{Interest, PollSet, Wake};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{TimestampSource, Timestamped};
 use chime_sys::{clock, signals};
-use chime_time::{ClockReading, NtpDuration, NtpTimestamp};
+use chime_time::{ClockReading, NtpDate, NtpDuration, NtpTimestamp};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
@@ -29,9 +30,8 @@ use std::sync::mpsc::TryRecvError;
 pub(super) const BATCH_REQUESTS: usize = 64;
 /// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
 const REQUEST_OCTETS_MAX: usize = 2048;
-/// Answers with something sealed in that are held back to be sent together. Their transmit timestamp cannot be
-/// corrected any more, so the first of them goes out that much later than it says: about half a microsecond for each.
-pub(super) const SEALED_HELD_MAX: usize = 16;
+/// From so many requests in a batch on, more come than are answered easily, and speed is what counts.
+const REQUESTS_MANY: usize = 32;
 /// A request that waited longer than this is not answered: its client has given up, or will take the answer for that of a
 /// server far away, and another one can be answered in time meanwhile.
 const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(100_000_000);
@@ -77,9 +77,56 @@ pub(super) struct Desk {
 pub(super) struct Outside {
     random: ChaCha12Rng,
     cards: Arc<CardLines>,
+    departures: Departures,
+    at_once: AtOnce,
+    /// Whether the answers are sent through a socket, by what was learnt of it.
+    is_foretold: bool,
+    /// Of those answers that are sealed together: the places among all that are sent, and how many these will be.
+    places: ArrayVec<usize, NTS_REQUESTS_MAX>,
+    place_count: usize,
+    /// When the clock was read for them.
+    sealing_since: Option<NtpDate>,
+}
+
+/// How many answers are sent and sealed at once. When the last one of many leaves is harder to foretell than when a single
+/// one does; many cost less.
+#[derive(Clone, Copy)]
+struct AtOnce {
+    sent: usize,
+    sealed: usize,
+}
+
+impl AtOnce {
+    const MANY: Self = Self { sent: 16, sealed: NTS_REQUESTS_MAX };
+
+    const fn of(requests: usize) -> Self {
+        match requests {
+            ..REQUESTS_MANY => Self { sent: 1, sealed: 2 },
+            _ => Self::MANY,
+        }
+    }
 }
 
 impl Outside {
+    fn new(random: ChaCha12Rng, cards: Arc<CardLines>) -> Self {
+        Self {
+            random,
+            cards,
+            departures: Departures::default(),
+            at_once: AtOnce::MANY,
+            is_foretold: false,
+            places: ArrayVec::new(),
+            place_count: 0,
+            sealing_since: None,
+        }
+    }
+
+    /// A batch of frames begins, which are sent faster than anything can be foretold.
+    pub(super) const fn begin_frames(&mut self) {
+        self.at_once = AtOnce::MANY;
+        self.is_foretold = false;
+    }
+
     /// When a request came, by whoever knows best.
     fn received(&self, request: &BatchedRequest<'_>) -> Timestamped {
         self.cards.received(&Convertible {
@@ -93,7 +140,17 @@ impl Outside {
 
 impl Environment for Outside {
     fn system_time(&mut self) -> NtpTimestamp {
-        clock::system_now().timestamp()
+        let now = clock::system_now();
+        self.sealing_since = Some(now);
+        now.timestamp()
+    }
+
+    fn sealed_until_departure(&self, index: usize) -> NtpDuration {
+        if !self.is_foretold {
+            return NtpDuration::ZERO;
+        }
+        let place = self.places.get(index).copied().unwrap_or(index);
+        self.departures.after_clock(self.places.len(), place, self.place_count)
     }
 
     fn fill_random(&mut self, octets: &mut [u8]) {
@@ -129,7 +186,7 @@ impl Worker {
         Self {
             desks,
             frame_desks: Vec::new(),
-            outside: Outside { random, cards: shared.cards.clone() },
+            outside: Outside::new(random, shared.cards.clone()),
             shared,
             batch: ServerBatch::new(BATCH_REQUESTS, REQUEST_OCTETS_MAX),
             kinds: [ResponseKind::Plain; BATCH_REQUESTS],
@@ -293,7 +350,9 @@ impl Worker {
         let keys = self.shared.keys.load();
         let published = Published { time: &time, keys: keys.as_deref() };
         let control = self.shared.control.get().map(|control| (control, desk.number));
-        let (mut next, mut sealed) = (0, 0);
+        self.outside.at_once = AtOnce::of(received);
+        self.outside.is_foretold = true;
+        let mut next = 0;
         while next < received {
             let (now, end) = (self.batch.now(), self.batch.capacity());
             let (answers, end) = answer(
@@ -305,20 +364,25 @@ impl Worker {
                 control,
             );
             next = end;
-            for Answer { number, octets, kind, follow_up } in answers {
-                match follow_up {
-                    None => self.batch.answer(number, octets),
-                    Some(mark) => desk.follow_ups.answer(&mut self.batch, number, octets, mark),
+            // The places of sealed ones were foretold for all of them together.
+            let at_once = match self.outside.places.is_empty() {
+                true => self.outside.at_once.sent,
+                false => BATCH_REQUESTS,
+            };
+            for answers in answers.chunks(at_once) {
+                for answer in answers {
+                    match answer.follow_up {
+                        None => self.batch.answer(answer.number, answer.octets),
+                        Some(mark) => {
+                            desk.follow_ups.answer(&mut self.batch, answer.number, answer.octets, mark);
+                        }
+                    }
+                    self.kinds[answer.number] = answer.kind;
                 }
-                self.kinds[number] = kind;
-                sealed += usize::from(kind != ResponseKind::Plain);
-            }
-            if sealed >= SEALED_HELD_MAX {
-                self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, &time);
-                sealed = 0;
+                self.stats.send_failures +=
+                    send(&mut self.batch, desk, &self.kinds, &time, &mut self.outside);
             }
         }
-        self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, &time);
         received
     }
 }
@@ -374,6 +438,11 @@ pub(super) fn answer<'a>(
         match responder.begin(request.octets, &arrival, published, outside, room) {
             Begun::Done(Verdict::Respond { octets, kind }) => {
                 answers.push(Answer { number, octets, kind, follow_up: responder.take_follow_up() });
+                // Its time cannot be written any more, so it waits for no others.
+                if kind == ResponseKind::Keyed {
+                    next = number + 1;
+                    break;
+                }
             }
             Begun::Done(Verdict::Silence(SilenceReason::Control)) => {
                 if let Some((control, listener)) = control {
@@ -384,13 +453,18 @@ pub(super) fn answer<'a>(
             Begun::Nts(request) => {
                 numbers.push(number);
                 pending.push(request);
-                if pending.is_full() {
+                if pending.len() == outside.at_once.sealed {
                     next = number + 1;
                     break;
                 }
             }
         }
     }
+    outside.places.clear();
+    let before = |number: usize| answers.iter().filter(|answer| answer.number < number).count();
+    outside.places.extend(numbers.iter().enumerate().map(|(index, number)| index + before(*number)));
+    outside.place_count = answers.len() + numbers.len();
+    outside.sealing_since = None;
     let finished = responder.finish(&mut pending, published, outside);
     for (number, (verdict, follow_up)) in numbers.into_iter().zip(finished) {
         if let Verdict::Respond { octets, kind } = verdict {
@@ -408,23 +482,32 @@ fn is_late(received: &Timestamped, now: ClockReading) -> bool {
     received.source != TimestampSource::Daemon && waited > LATENESS_MAX
 }
 
-/// Sends what is queued, with the time of now where that can still be written; gives how many were refused.
-fn send(batch: &mut ServerBatch, desk: &mut Desk, kinds: &[ResponseKind], time: &ServerTime) -> u64 {
-    if batch.queued() == 0 {
+/// Sends what is queued, with the time at which it will leave where that can still be written; gives how many were refused.
+fn send(
+    batch: &mut ServerBatch,
+    desk: &mut Desk,
+    kinds: &[ResponseKind],
+    time: &ServerTime,
+    outside: &mut Outside,
+) -> u64 {
+    let count = batch.queued();
+    if count == 0 {
         return 0;
     }
-    if batch.queued() > 1 {
-        let now = time.corrected(clock::system_now().timestamp(), batch.now().mono);
-        for (number, answer) in batch.answers_mut() {
-            restamp_transmit(answer, kinds[number], now);
-        }
-    }
-    if !desk.follow_ups.is_due() {
-        return batch.send(&desk.socket) as u64;
-    }
+    let departures = &mut outside.departures;
     let before = clock::system_now();
+    if let Some(since) = outside.sealing_since.take().filter(|_| !outside.places.is_empty()) {
+        departures.sealed(outside.places.len(), before - since);
+    }
+    let now = time.corrected(before.timestamp(), batch.now().mono);
+    for (place, (number, answer)) in batch.answers_mut().enumerate() {
+        restamp_transmit(answer, kinds[number], now + departures.after_sending_begins(place, count));
+    }
     let refused = batch.send(&desk.socket);
-    desk.follow_ups.sent(&desk.socket, before, refused, time);
+    departures.sent(count, clock::system_now() - before);
+    if desk.follow_ups.is_due() {
+        desk.follow_ups.sent(&desk.socket, before, refused, time);
+    }
     refused as u64
 }
 

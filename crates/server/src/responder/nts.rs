@@ -73,7 +73,8 @@ pub(super) fn respond<E: Environment>(
     }
     batch.prepare(ring, &mut answers, &mut |octets| environment.fill_random(octets));
     let now = environment.system_time();
-    for (answer, (_, asked, message, interleaving)) in answers.iter_mut().zip(&mut asked) {
+    for (answer, (number, asked, message, interleaving)) in answers.iter_mut().zip(&mut asked) {
+        let now = now + environment.sealed_until_departure(*number);
         if let Some(room) = answer.header_mut() {
             let header;
             (header, *interleaving) = asked.answer(*message, published.time, now, transmit_times);
