@@ -2,17 +2,16 @@
 //! meanwhile: how many of these get them and how long that takes, and what memory the crowd costs.
 
 use crate::key_establishment::{configuration, establish, wait_for};
-use crate::sandbox::{CROWD, LOAD_CORE, SERVER_TALK_ADDRESS};
+use crate::measure::percentiles;
+use crate::sandbox::{CROWD, SERVER_TALK_ADDRESS, pin_to_load_core};
 use crate::servers::Server;
 use anyhow::{Context, Result, bail};
 use chime_nts::record::NTS_KE_PORT;
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, bind, connect, send, socket,
 };
-use nix::unistd::Pid;
 use rustls::NamedGroup;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -94,9 +93,7 @@ pub(crate) fn measure(server: &Server) -> Result<Idle> {
 
 /// Attempts all connections, the last of which stay open until the end; gives how long that took, in seconds.
 fn attempt_all(held_max: usize) -> Result<f64> {
-    let mut cores = CpuSet::new();
-    cores.set(LOAD_CORE)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin the crowd to its core")?;
+    pin_to_load_core()?;
     let begun = Instant::now();
     let mut held = VecDeque::new();
     for number in 0..ATTEMPTS {
@@ -130,12 +127,6 @@ fn attempt(number: usize) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Median and 99th percentile; not a number of nothing.
-fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
-    values.sort_by(f64::total_cmp);
-    [50, 99].map(|percent| values.get(values.len() * percent / 100).copied().unwrap_or(f64::NAN))
-}
-
 /// What the server's processes have in memory.
 fn resident(server: &Server, label: &str) -> Result<u64> {
     let of = |process: u32| -> Result<u64> {
@@ -147,16 +138,4 @@ fn resident(server: &Server, label: &str) -> Result<u64> {
     let children = children.unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| of(child.parse().ok()?).ok());
     Ok(of(server.process())? + children.sum::<u64>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        assert_eq!(percentiles((1..=100).rev().map(f64::from).collect()), [51.0, 100.0]);
-        assert_eq!(percentiles(vec![7.0]), [7.0, 7.0]);
-        assert!(percentiles(Vec::new())[0].is_nan());
-    }
 }

@@ -1,7 +1,7 @@
 //! A client of NTS-KE that trusts anyone: for cookies to measure with, and for full handshakes one after the other.
 
 use crate::measure::{Figure, cpu_nanoseconds};
-use crate::sandbox::{LOAD_CORE, SERVER_TALK_ADDRESS};
+use crate::sandbox::{SERVER_TALK_ADDRESS, pin_to_load_core};
 use crate::servers::Server;
 use anyhow::{Context, Result, bail, ensure};
 use chime_nts::record::{
@@ -10,8 +10,6 @@ use chime_nts::record::{
 use chime_nts::{
     AeadAlgorithm, AeadKey, Cookie, Direction, EXPORTER_LABEL, NTP_PROTOCOL_ID, NtsKeys, exporter_context,
 };
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, SignatureScheme};
@@ -82,9 +80,7 @@ pub(crate) fn measure(server: &Server, key_exchange: NamedGroup, time: Duration)
 }
 
 fn establish_until(stop: &AtomicBool, done: &AtomicU64, config: &Arc<ClientConfig>) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(LOAD_CORE)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin a client to its core")?;
+    pin_to_load_core()?;
     let mut failures_in_a_row = 0;
     while !stop.load(Ordering::Relaxed) {
         match establish(config, 15) {

@@ -5,18 +5,16 @@ use crate::flood::{self, Flood};
 use crate::frames::{frame, payload};
 use crate::key_establishment::{self, Session};
 use crate::measure::{Figure, cpu_nanoseconds, received_packets};
-use crate::sandbox::{LOAD_CORE, LOAD_INTERFACE, Network};
+use crate::sandbox::{LOAD_INTERFACE, Network, pin_to_load_core};
 use crate::servers::Server;
 use anyhow::{Context, Result, bail, ensure};
 use chime_nts::{verify_nts_response, write_nts_request};
 use chime_wire::{FieldWriter, HEADER_OCTETS, Header, Mode};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind, recv, sendmmsg,
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use nix::unistd::Pid;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +25,7 @@ use std::time::{Duration, Instant};
 const FRAMES: u16 = 2048;
 /// Different NTS requests; signed beforehand and sent again and again, which no server may remember.
 const NTS_REQUESTS: u8 = 128;
-const FRAMES_AT_ONCE: usize = 64;
+pub(crate) const FRAMES_AT_ONCE: usize = 64;
 /// Answers that are looked at before the load begins.
 const ANSWERS_CHECKED: usize = 8;
 /// Answers that are looked at while it lasts.
@@ -41,6 +39,15 @@ struct Request {
     unique_identifier: [u8; 32],
 }
 
+/// Requests to one server, ready to be sent, and what is needed to judge the answers.
+pub(crate) struct Load {
+    subject: Subject,
+    /// None where the answers are no time.
+    session: Option<Session>,
+    requests: Vec<Request>,
+    frames: Vec<Vec<u8>>,
+}
+
 /// Asks the server for `time`, `offer` times a second or as often as the core of the load can.
 pub(crate) fn measure(
     network: &Network,
@@ -48,43 +55,28 @@ pub(crate) fn measure(
     (subject, offer): (Subject, f64),
     time: Duration,
 ) -> Result<Figure> {
-    let session =
-        server.tells_time().then(|| key_establishment::wait_for(server, aead_of(subject))).transpose()?;
-    let (log, must_say) = (server.log(), server.must_say(subject));
-    ensure!(log.contains(must_say), "{} does not say \"{must_say}\": {log}", server.name());
     let in_kernel = server.answers_in_kernel(subject);
     let all_answers = in_kernel.then(|| flood::take_answers(true)).transpose()?;
-    let requests = requests(subject, session.as_ref())?;
-    let checks = Checks { requests: &requests, subject, session: session.as_ref() };
-    let frames: Vec<Vec<u8>> = (0..FRAMES)
-        .map(|client| {
-            frame(network.server_mac, client, &requests[usize::from(client) % requests.len()].octets)
-        })
-        .collect();
-    checks.first_answers(&frames)?;
+    let load = Load::new(network, server, subject)?;
     drop(all_answers);
     let _some_answers = in_kernel.then(|| flood::take_answers(false)).transpose()?;
     let floods = in_kernel && offer.is_infinite();
-    let flood = floods.then(|| Flood::new(&frames[0])).transpose()?;
-
-    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&stop, &sent, (&frames, flood.as_ref()), offer));
-        sleep(WARM_UP);
-        let figure = watch(server, &sent, time);
-        // Counted by the burst only: not to be told within a second or two.
-        let figure = figure.map(|figure| match floods {
-            true => Figure { offered_per_second: None, ..figure },
-            false => figure,
-        });
+    let flood = floods.then(|| Flood::new(&load.frames[0])).transpose()?;
+    load.run(&Pace { offer, at_once: FRAMES_AT_ONCE }, flood.as_ref(), |sent| {
+        let figure = watch(server, sent, time)?;
         // Looked at when all is counted, since looking costs the load's core.
-        let figure = figure.and_then(|figure| checks.answers_under_load().map(|()| figure));
-        stop.store(true, Ordering::Relaxed);
-        match sender.join() {
-            Ok(result) => result.and(figure),
-            Err(_) => bail!("the load ended by a panic"),
-        }
+        load.answers_under_load()?;
+        // Counted by the burst only: not to be told within a second or two.
+        Ok(if floods { Figure { offered_per_second: None, ..figure } } else { figure })
     })
+}
+
+/// How a load is offered.
+pub(crate) struct Pace {
+    /// Requests per second; infinity for as many as can be made.
+    pub(crate) offer: f64,
+    /// Frames that leave together.
+    pub(crate) at_once: usize,
 }
 
 const fn aead_of(subject: Subject) -> u16 {
@@ -142,26 +134,55 @@ fn requests(subject: Subject, session: Option<&Session>) -> Result<Vec<Request>>
         .collect()
 }
 
-/// A server that answers fast and wrong is no use: the first answers are verified, and a sample of those under load.
-struct Checks<'a> {
-    requests: &'a [Request],
-    subject: Subject,
-    /// None where the answers are no time.
-    session: Option<&'a Session>,
-}
+impl Load {
+    /// Frames that ask for `subject`. A server that answers fast and wrong is no use: its first answers are verified.
+    pub(crate) fn new(network: &Network, server: &Server, subject: Subject) -> Result<Self> {
+        let session =
+            server.tells_time().then(|| key_establishment::wait_for(server, aead_of(subject))).transpose()?;
+        let (log, must_say) = (server.log(), server.must_say(subject));
+        ensure!(log.contains(must_say), "{} does not say \"{must_say}\": {log}", server.name());
+        let requests = requests(subject, session.as_ref())?;
+        let frames = (0..FRAMES)
+            .map(|client| {
+                frame(network.server_mac, client, &requests[usize::from(client) % requests.len()].octets)
+            })
+            .collect();
+        let load = Self { subject, session, requests, frames };
+        load.first_answers()?;
+        Ok(load)
+    }
 
-impl Checks<'_> {
-    fn first_answers(&self, frames: &[Vec<u8>]) -> Result<()> {
+    /// Has `watch` look at what happens under this load, which it is told the number of requests of.
+    pub(crate) fn run<T>(
+        &self,
+        pace: &Pace,
+        flood: Option<&Flood>,
+        watch: impl FnOnce(&AtomicU64) -> Result<T>,
+    ) -> Result<T> {
+        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| send_until(&stop, &sent, (&self.frames, flood), pace));
+            sleep(WARM_UP);
+            let seen = watch(&sent);
+            stop.store(true, Ordering::Relaxed);
+            match sender.join() {
+                Ok(result) => result.and(seen),
+                Err(_) => bail!("the load ended by a panic"),
+            }
+        })
+    }
+
+    fn first_answers(&self) -> Result<()> {
         let cable = open_cable(SockProtocol::EthAll)?;
         setsockopt(&cable, sockopt::ReceiveTimeout, &TimeVal::milliseconds(200))?;
         let deadline = Instant::now() + Duration::from_secs(5);
         let (mut checked, mut buffer) = (0, [0; 2048]);
-        for number in (0..frames.len()).cycle() {
+        for number in (0..self.frames.len()).cycle() {
             ensure!(Instant::now() < deadline, "only {checked} good answers to the first requests");
-            send(&cable, &frames[number..=number])?;
+            send(&cable, &self.frames[number..=number])?;
             while let Ok(octets) = recv(cable.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 let Some((_, answer)) = payload(&buffer[..octets]) else { continue };
-                self.answer(answer, &self.requests[number % self.requests.len()])?;
+                self.check(answer, &self.requests[number % self.requests.len()])?;
                 checked += 1;
                 break;
             }
@@ -181,16 +202,21 @@ impl Checks<'_> {
             ensure!(Instant::now() < deadline, "only {checked} answers to be seen under load");
             let Ok(octets) = recv(cable.as_raw_fd(), &mut buffer, MsgFlags::empty()) else { continue };
             let Some((client, answer)) = payload(&buffer[..octets]) else { continue };
-            self.answer(answer, &self.requests[usize::from(client) % self.requests.len()])
-                .context("under load")?;
+            self.check_of(client, answer)?;
             checked += 1;
         }
         Ok(())
     }
 
-    fn answer(&self, answer: &[u8], request: &Request) -> Result<()> {
+    /// Fails unless this is a good answer to what a client asked under load.
+    pub(crate) fn check_of(&self, client: u16, answer: &[u8]) -> Result<()> {
+        let request = &self.requests[usize::from(client) % self.requests.len()];
+        self.check(answer, request).context("under load")
+    }
+
+    fn check(&self, answer: &[u8], request: &Request) -> Result<()> {
         ensure!(answer.len() <= request.octets.len(), "an answer of {} octets", answer.len());
-        let Some(session) = self.session else {
+        let Some(session) = &self.session else {
             ensure!(answer == request.octets, "an echo of something else");
             return Ok(());
         };
@@ -213,15 +239,13 @@ fn send_until(
     stop: &AtomicBool,
     sent: &AtomicU64,
     (frames, flood): (&[Vec<u8>], Option<&Flood>),
-    offer: f64,
+    pace: &Pace,
 ) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(LOAD_CORE)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin the load to its core")?;
+    pin_to_load_core()?;
     let cable = open_cable(SockProtocol::Raw)?;
     let begun = Instant::now();
-    for batch in frames.chunks(FRAMES_AT_ONCE).cycle() {
-        while sent.load(Ordering::Relaxed) as f64 > begun.elapsed().as_secs_f64() * offer {
+    for batch in frames.chunks(pace.at_once).cycle() {
+        while sent.load(Ordering::Relaxed) as f64 > begun.elapsed().as_secs_f64() * pace.offer {
             std::hint::spin_loop();
         }
         if stop.load(Ordering::Relaxed) {
@@ -249,7 +273,7 @@ fn send(cable: &OwnedFd, frames: &[Vec<u8>]) -> Result<usize> {
 }
 
 /// A raw socket on our end of the cable; it receives only if it is opened for a protocol.
-fn open_cable(protocol: SockProtocol) -> Result<OwnedFd> {
+pub(crate) fn open_cable(protocol: SockProtocol) -> Result<OwnedFd> {
     let protocol = (protocol == SockProtocol::EthAll).then_some(protocol);
     let cable = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     let interfaces = nix::ifaddrs::getifaddrs()?;

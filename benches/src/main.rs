@@ -17,6 +17,7 @@ mod measure;
 mod report;
 mod sandbox;
 mod servers;
+mod stamps;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -72,6 +73,8 @@ enum Topic {
     Ke,
     /// 100,000 idle and slow connections to the NTS-KE server, and clients who want keys meanwhile
     KeIdle,
+    /// How true the transmit timestamps are under load
+    Stamps,
     /// What a client takes of a machine: memory and wake-ups
     Footprint,
 }
@@ -82,7 +85,7 @@ impl Topic {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
             Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
-            Self::KeIdle | Self::Footprint => &[],
+            Self::KeIdle | Self::Stamps | Self::Footprint => &[],
         }
     }
 }
@@ -201,6 +204,9 @@ fn run(options: &Options) -> Result<()> {
         for program in programs.iter().filter(|program| program.can(Subject::Ke)) {
             report.idle.push(idle::measure(&servers::start(*program, &identity)?)?);
         }
+    }
+    if options.is_about(Topic::Stamps) {
+        report.stamps = stamps::measure(&network, &identity, &programs, options.runs)?;
     }
     if options.is_about(Topic::Footprint) {
         report.footprint = Some(footprint::measure()?);

@@ -29,6 +29,12 @@ pub(crate) fn median(figures: &[Figure]) -> Option<Figure> {
     })
 }
 
+/// Median and 99th percentile; not a number of nothing.
+pub(crate) fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [50, 99].map(|percent| values.get(values.len() * percent / 100).copied().unwrap_or(f64::NAN))
+}
+
 /// Nanoseconds that a process, its threads and its children have run; `schedstat` counts exactly, not by ticks.
 pub(crate) fn cpu_nanoseconds(process: u32) -> Result<u64> {
     let mut sum = 0;
@@ -67,6 +73,13 @@ mod tests {
         let median = median(&[figure(3.0, 1.0), figure(1.0, 2.0), figure(2.0, 9.0)]);
         assert_eq!(median, Some(figure(2.0, 2.0)));
         assert_eq!(super::median(&[]), None);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        assert_eq!(percentiles((1..=100).rev().map(f64::from).collect()), [51.0, 100.0]);
+        assert_eq!(percentiles(vec![7.0]), [7.0, 7.0]);
+        assert!(percentiles(Vec::new())[0].is_nan());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::footprint::Footprint;
 use crate::idle::Idle;
 use crate::measure::{Figure, median};
 use crate::servers::Program;
+use crate::stamps::Stamps;
 use crate::{Placement, Subject};
 use anyhow::Result;
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) arithmetic: Vec<Line>,
     /// Key establishment beside a crowd of silent connections.
     pub(crate) idle: Vec<Idle>,
+    /// How true the transmit timestamps are.
+    pub(crate) stamps: Vec<Stamps>,
     pub(crate) footprint: Option<Footprint>,
 }
 
@@ -53,6 +56,7 @@ impl Report {
             rows: Vec::new(),
             arithmetic: Vec::new(),
             idle: Vec::new(),
+            stamps: Vec::new(),
             footprint: None,
         }
     }
@@ -128,6 +132,7 @@ impl Report {
                 idle.resident_peak
             );
         }
+        self.print_stamps();
         if let Some(footprint) = self.footprint {
             println!(
                 "a client alone: {} KiB resident, {} KiB private and dirty, {} threads, {:.3} wake-ups per second",
@@ -135,6 +140,40 @@ impl Report {
             );
         }
         Ok(())
+    }
+
+    fn print_stamps(&self) {
+        if self.stamps.is_empty() {
+            return;
+        }
+        println!("\nTransmit timestamps, µs from the time of leaving: median and 99th percentile.\n");
+        println!("{:<14} {:<10} {:>13} {:>8} {:>8} {:>8}", "", "", "offered", "median", "99 %", "late by");
+        for row in &self.stamps {
+            let offered =
+                row.offered_per_second.map_or_else(|| "all".to_owned(), |offer| format!("{offer:.0}"));
+            let [median, last] = row.error_nanoseconds.map(|value| value / 1e3);
+            println!(
+                "{:<14} {:<10} {offered:>13} {median:>8.2} {last:>8.2} {:>8.2}{}",
+                row.subject.text(),
+                row.server,
+                row.late_nanoseconds / 1e3,
+                match self.is_truer_than_chronyd(row) {
+                    Some(true) => "  no worse than chronyd's",
+                    Some(false) => "  WORSE than chronyd's",
+                    None => "",
+                }
+            );
+        }
+    }
+
+    /// Whether ours are no worse than chronyd's under the same load; none for chronyd itself.
+    fn is_truer_than_chronyd(&self, ours: &Stamps) -> Option<bool> {
+        let chronyd = self.stamps.iter().find(|row| {
+            row.server == Program::Chronyd.name()
+                && (row.subject, row.offered_per_second) == (ours.subject, ours.offered_per_second)
+        })?;
+        let mut pairs = ours.error_nanoseconds.into_iter().zip(chronyd.error_nanoseconds);
+        (ours.server != chronyd.server).then(|| pairs.all(|(ours, theirs)| ours <= theirs))
     }
 
     fn print_rows(&self) {

@@ -5,7 +5,8 @@
 
 use crate::Placement;
 use anyhow::{Context, Result, ensure};
-use nix::unistd::Uid;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, Uid};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use std::process::{Command, Stdio};
 /// The core that the server has.
 pub(crate) const SERVER_CORE: usize = 0;
 /// The core that the load has.
-pub(crate) const LOAD_CORE: usize = 1;
+const LOAD_CORE: usize = 1;
 /// Where the load arrives.
 pub(crate) const SERVER_LOAD_ADDRESS: [u8; 4] = [10, 99, 0, 1];
 /// The first two octets of the addresses that the load comes from.
@@ -53,6 +54,13 @@ pub(crate) fn go_before_others() {
     if !preferred {
         eprintln!("benches: other work on this machine has the same rights to its cores as this run");
     }
+}
+
+/// Pins the calling thread to the core of the load.
+pub(crate) fn pin_to_load_core() -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(LOAD_CORE)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot pin a thread of the load to its core")
 }
 
 /// The folder for everything that a run writes; a tmpfs that ends with it.
