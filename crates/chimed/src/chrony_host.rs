@@ -302,7 +302,7 @@ impl ChronyDesk {
                     Table::Ntp => ntp.as_mut(),
                     Table::Command => Some(command),
                 };
-                // Without a server's socket nobody could be answered.
+                // Where no server is configured, nobody could be answered.
                 if list.is_some_and(|list| list.add(rule)) { Outcome::Done } else { Outcome::Failed }
             }
             chrony::Wish::CheckAccess { table, address } => {

@@ -49,6 +49,7 @@ use chime_sys::{clock, poll, random};
 use chime_time::MonoTime;
 use chime_web::Refused;
 use chime_wire::mac::SymmetricKey;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
@@ -218,7 +219,7 @@ impl Daemon {
         let (exchanges, broadcasts) =
             (exchanges(&model, &shared), Broadcasts::of(&model, shared.clone(), now.mono)?);
         // Threads only from here on: what was given up above was given up by all.
-        let (servers, inline) = start_servers(model.process.threads, workers, ke_workers)?;
+        let (servers, inline) = start_servers(&model, &shared, workers, ke_workers)?;
         let fast = fast_path::Keeper::start(shared.clone())?;
         let tally = mode6.as_ref().map(|(mode6, _)| mode6.tally()).unwrap_or_default();
         let view = View::new(&model, publisher.reports(), servers.clone(), tally)?;
@@ -288,7 +289,7 @@ impl Daemon {
 
 /// How many clients the servers remember in all.
 fn clients_max(model: &Model) -> u64 {
-    let policies = model.servers.iter().map(NtpServer::policy);
+    let policies = model.possible_servers().map(NtpServer::policy);
     policies.filter(|policy| policy.client_records).map(|policy| policy.clients_max as u64).sum()
 }
 
@@ -296,7 +297,8 @@ fn clients_max(model: &Model) -> u64 {
 fn command_clients(model: &Model) -> Result<Option<chrony_host::SharedClients>> {
     /// Few have a reason to ask, and nobody who is not allowed to is remembered.
     const CLIENTS_WITHOUT_LIMIT: usize = 256;
-    let forgets = !model.servers.is_empty() && !model.servers.iter().any(|server| server.client_records);
+    let mut servers = model.possible_servers().peekable();
+    let forgets = servers.peek().is_some() && !servers.any(|server| server.client_records);
     if model.observability.chrony_listen.is_empty() || forgets {
         return Ok(None);
     }
@@ -395,7 +397,7 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
         threads => workers(threads),
     };
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
-    let share_ports = model.has_peers() || !model.broadcasts.is_empty();
+    let share_ports = shares_ports(model);
     let fast = fast_path::open(&model.servers, &listeners, (process.threads, workers));
     let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
     let mut workers = serving::bind(&settings, shared)?;
@@ -408,12 +410,15 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
 
 fn listeners(model: &Model) -> Result<Vec<Listener>> {
     let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
-    let listener = |server: &chime_config::NtpServer| Listener {
+    Ok(model.servers.iter().map(|server| listener(server, &keys)).collect())
+}
+
+fn listener(server: &NtpServer, keys: &chime_server::KeyTable) -> Listener {
+    Listener {
         address: server.listen,
         interface: server.interface.clone(),
         policy: Arc::new(chime_server::Policy { keys: keys.clone(), ..server.policy() }),
-    };
-    Ok(model.servers.iter().map(listener).collect())
+    }
 }
 
 fn open_ke_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
@@ -466,14 +471,15 @@ fn workers(threads: Threads) -> usize {
 
 /// Starts the servers' threads; with `threads = "single"` the time plane gets the workers instead.
 fn start_servers(
-    threads: Threads,
+    model: &Model,
+    shared: &Arc<Shared>,
     workers: Vec<serving::Worker>,
     ke_workers: Vec<KeWorker>,
 ) -> Result<(Servers, Inline)> {
     let (mut servers, mut inline) = (Servers::default(), Inline::default());
-    if threads == Threads::Single {
+    if model.process.threads == Threads::Single {
         if !workers.is_empty() {
-            let (serving, worker) = serving::start_inline(workers)?;
+            let (serving, worker) = serving::start_inline(workers, shared)?;
             (servers.ntp, inline.ntp) = (Some(Arc::new(serving)), Some(worker));
         }
         if !ke_workers.is_empty() {
@@ -481,9 +487,13 @@ fn start_servers(
             (servers.ke, inline.ke) = (Some(Arc::new(serving)), Some(worker));
         }
     } else {
-        servers.ntp = (!workers.is_empty()).then(|| serving::start(workers)).transpose()?.map(Arc::new);
+        servers.ntp =
+            (!workers.is_empty()).then(|| serving::start(workers, shared)).transpose()?.map(Arc::new);
         servers.ke =
             (!ke_workers.is_empty()).then(|| ke_server::start(ke_workers)).transpose()?.map(Arc::new);
+    }
+    if !model.servers_in_waiting.is_empty() {
+        servers.ntp.get_or_insert_with(|| Arc::new(Serving::none(shared)));
     }
     Ok((servers, inline))
 }
@@ -591,7 +601,11 @@ fn start_desks(
 ) -> Result<(Option<desks::Handle>, InlineDesks)> {
     let view = view.clone();
     if threads == Threads::Single {
-        let view = Box::new(move |clients: Option<&[ClientRecord]>| view.snapshot_with(clients));
+        let serving = view.servers.ntp.clone();
+        let view = Box::new(move |own: Option<&[ClientRecord]>| {
+            let all = |own| serving.as_ref().map(|ntp| ntp.clients_beside(own, CLIENTS_PATIENCE));
+            view.snapshot_with(own.map(|own| all(own).unwrap_or_default()).as_deref())
+        });
         return Ok((None, InlineDesks { desks, view: Some(view) }));
     }
     let view = Box::new(move |with_clients| view.snapshot(with_clients));
@@ -706,7 +720,7 @@ impl View {
         if let Some(serving) = &self.servers.ntp {
             let stats = serving.stats();
             snapshot.server.add(&stats.requests);
-            snapshot.server.listening = serving.addresses().to_vec();
+            snapshot.server.listening = serving.addresses();
             snapshot.server.clients_forgotten = stats.clients_replaced;
             let stamps = &mut snapshot.server.timestamps;
             stamps.kernel_rx = stats.kernel_timestamps - stats.card_timestamps.min(stats.kernel_timestamps);
@@ -764,25 +778,63 @@ fn chrony_ways(
 /// rules of their own.
 fn ntp_access(model: &Model, servers: Servers) -> Option<RuntimeAccess> {
     let rules = runtime_access::rules_of(model)?;
-    let model = model.clone();
+    // Those that serve come first, in the order in which they were opened.
+    let model = RefCell::new(model.clone());
     let apply = move |rules: &[AccessRule]| {
-        let changed = |server: &chime_config::NtpServer| chime_config::NtpServer {
-            rules: Some(rules.to_vec()),
-            ..server.clone()
-        };
-        let changed = Model { servers: model.servers.iter().map(changed).collect(), ..model.clone() };
-        match (listeners(&changed), &servers.ntp) {
-            (Ok(listeners), Some(ntp)) => {
-                ntp.set_policies(&listeners.into_iter().map(|one| one.policy).collect::<Vec<_>>());
+        let mut model = model.borrow_mut();
+        let Model { servers: open, servers_in_waiting: waiting, .. } = &mut *model;
+        open.iter_mut().chain(waiting).for_each(|server| server.rules = Some(rules.to_vec()));
+        if let Some(ntp) = &servers.ntp {
+            match listeners(&model) {
+                Ok(listeners) => {
+                    let policies: Vec<_> = listeners.into_iter().map(|one| one.policy).collect();
+                    ntp.set_policies(&policies);
+                    open_waiting(&mut model, ntp);
+                }
+                Err(error) => error!("the access list stays as it was: {error:#}"),
             }
-            (Err(error), _) => error!("the access list stays as it was: {error:#}"),
-            (Ok(_), None) => {}
         }
-        if let (Some(ke), Some(server)) = (&servers.ke, changed.nts_ke_servers.first()) {
-            ke.set_access(std::iter::repeat(ke_access(&changed, server)));
+        if let (Some(ke), Some(server)) = (&servers.ke, model.nts_ke_servers.first()) {
+            ke.set_access(std::iter::repeat(ke_access(&model, server)));
         }
     };
     Some(RuntimeAccess::new(rules, Box::new(apply)))
+}
+
+/// Opens the servers of whose family somebody is let in now. As with chronyd, one that cannot be opened is told, and the
+/// next change of the list tries again.
+fn open_waiting(model: &mut Model, serving: &Serving) {
+    let is_wanted = |server: &NtpServer| server.policy().access.allows_any_of(server.listen.is_ipv4());
+    let (wanted, waiting): (Vec<NtpServer>, _) =
+        std::mem::take(&mut model.servers_in_waiting).into_iter().partition(is_wanted);
+    model.servers_in_waiting = waiting;
+    for server in wanted {
+        match open_later(model, &server, serving) {
+            Ok(()) => model.servers.push(server),
+            Err(error) => {
+                error!("Could not open NTP socket on {} : {error:#}", server.listen);
+                model.servers_in_waiting.push(server);
+            }
+        }
+    }
+}
+
+fn open_later(model: &Model, server: &NtpServer, serving: &Serving) -> Result<()> {
+    let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
+    let settings = ServingSettings {
+        listeners: vec![listener(server, &keys)],
+        workers: workers(model.process.threads),
+        cpus: model.process.cpus.clone(),
+        busy_poll_micros: model.process.busy_poll_micros,
+        share_ports: shares_ports(model),
+        seed: random_octets()?,
+    };
+    serving.open(&settings)
+}
+
+/// Whether sockets of peers and broadcasts have the servers' ports, too.
+fn shares_ports(model: &Model) -> bool {
+    model.has_peers() || !model.broadcasts.is_empty()
 }
 
 /// Reads the key file again.

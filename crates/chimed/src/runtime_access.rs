@@ -51,7 +51,7 @@ impl RuntimeAccess {
 
 /// Who gets the time, as rules; `None` without a server.
 pub(crate) fn rules_of(model: &Model) -> Option<Vec<AccessRule>> {
-    model.servers.first().map(rules_of_server)
+    model.possible_servers().next().map(rules_of_server)
 }
 
 /// The two lists as rules: who is denied stays so, whatever the other list says of parts.

@@ -30,7 +30,7 @@ use stats::WorkerCounters;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::error;
@@ -129,11 +129,18 @@ struct Orders {
 /// The running workers. They stop when it is dropped.
 #[derive(Debug)]
 pub struct Serving {
-    addresses: Vec<SocketAddr>,
-    handles: Vec<WorkerHandle>,
-    shared: Option<Arc<Shared>>,
+    /// Those of the start, then those that were opened later.
+    groups: RwLock<Vec<Group>>,
+    shared: Arc<Shared>,
     /// What the workers remembered when they were last asked, and when that was.
     remembered: Mutex<Option<(Instant, Vec<ClientRecord>)>>,
+}
+
+/// Workers that have the same listeners.
+#[derive(Debug)]
+struct Group {
+    addresses: Vec<SocketAddr>,
+    handles: Vec<WorkerHandle>,
 }
 
 /// Workers are not asked for their clients more often: it holds up their answers, and whoever can fetch the metrics can
@@ -266,15 +273,19 @@ const RECEIVE_QUEUE_OCTETS: u32 = 1 << 20;
 /// # Errors
 /// When an address cannot be bound or a thread not started.
 pub fn spawn(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Serving> {
-    start(bind(settings, shared)?)
+    start(bind(settings, shared)?, shared)
 }
 
 /// Starts workers whose sockets are open.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(workers: Vec<Worker>) -> Result<Serving> {
-    let mut serving = Serving::of(&workers);
+pub fn start(workers: Vec<Worker>, shared: &Arc<Shared>) -> Result<Serving> {
+    Ok(Serving::of(start_threads(workers)?, shared))
+}
+
+fn start_threads(workers: Vec<Worker>) -> Result<Group> {
+    let mut group = Group::of(&workers);
     for (number, worker) in workers.into_iter().enumerate() {
         let (mut handle, orders) = WorkerHandle::new(&worker)?;
         let thread = std::thread::Builder::new()
@@ -282,21 +293,21 @@ pub fn start(workers: Vec<Worker>) -> Result<Serving> {
             .spawn(move || worker.run(&orders))
             .context("cannot start a thread that serves NTP")?;
         handle.thread = Some(thread);
-        serving.handles.push(handle);
+        group.handles.push(handle);
     }
-    Ok(serving)
+    Ok(group)
 }
 
 /// For a daemon without other threads: a worker that the caller's own loop drives, and the handle to it.
 ///
 /// # Errors
 /// When there is no worker, or no pipe.
-pub fn start_inline(workers: Vec<Worker>) -> Result<(Serving, InlineWorker)> {
-    let mut serving = Serving::of(&workers);
+pub fn start_inline(workers: Vec<Worker>, shared: &Arc<Shared>) -> Result<(Serving, InlineWorker)> {
+    let mut group = Group::of(&workers);
     let worker = workers.into_iter().next().context("there is at least one worker")?;
     let (handle, orders) = WorkerHandle::new(&worker)?;
-    serving.handles.push(handle);
-    Ok((serving, InlineWorker { worker, orders }))
+    group.handles.push(handle);
+    Ok((Serving::of(group, shared), InlineWorker { worker, orders }))
 }
 
 /// A worker without a thread.
@@ -341,26 +352,58 @@ impl InlineWorker {
     }
 }
 
-impl Serving {
+impl Group {
     /// A handle to no worker yet.
     fn of(workers: &[Worker]) -> Self {
         let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
-        let shared = workers.first().map(|worker| worker.shared().clone());
-        Self { addresses, handles: Vec::new(), shared, remembered: Mutex::default() }
+        Self { addresses, handles: Vec::new() }
+    }
+}
+
+impl Serving {
+    fn of(group: Group, shared: &Arc<Shared>) -> Self {
+        Self { groups: RwLock::new(vec![group]), shared: shared.clone(), remembered: Mutex::default() }
+    }
+
+    /// Nothing is served yet; see [`Self::open`].
+    #[must_use]
+    pub fn none(shared: &Arc<Shared>) -> Self {
+        Self { groups: RwLock::default(), shared: shared.clone(), remembered: Mutex::default() }
+    }
+
+    /// Serves at more addresses, by threads of their own; in the order of the listeners they come last.
+    ///
+    /// # Errors
+    /// As [`spawn`]; then nothing has changed.
+    pub fn open(&self, settings: &ServingSettings) -> Result<()> {
+        let group = start_threads(bind(settings, &self.shared)?)?;
+        self.groups.write().unwrap_or_else(PoisonError::into_inner).push(group);
+        Ok(())
+    }
+
+    fn groups(&self) -> RwLockReadGuard<'_, Vec<Group>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        for worker in self.groups().iter().flat_map(|group| &group.handles) {
+            worker.tell(order());
+        }
     }
 }
 
 impl Serving {
     /// The addresses that are served, with the ports that the kernel chose where 0 was asked for.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.groups().iter().flat_map(|group| group.addresses.clone()).collect()
     }
 
     /// What all workers have counted, and the kernel for them. Cheap: it disturbs no worker.
     #[must_use]
     pub fn stats(&self) -> ServingStats {
-        let workers = self.handles.iter().map(|worker| worker.counters.read());
+        let groups = self.groups();
+        let workers = groups.iter().flat_map(|group| &group.handles).map(|worker| worker.counters.read());
         let mut stats = workers.fold(ServingStats::default(), Add::add);
         if let Some(fast) = self.fast() {
             let counters = fast.counters();
@@ -374,7 +417,7 @@ impl Serving {
     /// Who answers before the sockets do.
     #[must_use]
     pub fn fast(&self) -> Option<&Fast> {
-        self.shared.as_ref()?.fast.get()
+        self.shared.fast.get()
     }
 
     /// The clients that the workers remember, by address. The workers are asked, and those that do not answer within
@@ -387,16 +430,24 @@ impl Serving {
         {
             return clients.clone();
         }
-        let clients = self.ask_for_clients(patience);
+        let clients = self.ask_for_clients(patience, false);
         *remembered = Some((Instant::now(), clients.clone()));
         clients
     }
 
-    fn ask_for_clients(&self, patience: Duration) -> Vec<ClientRecord> {
+    /// The same for a loop that drives a worker itself, whose clients are `own`: only those with threads are asked.
+    #[must_use]
+    pub fn clients_beside(&self, own: &[ClientRecord], patience: Duration) -> Vec<ClientRecord> {
+        merge_clients([self.ask_for_clients(patience, true), own.to_vec()].concat())
+    }
+
+    fn ask_for_clients(&self, patience: Duration, threads_only: bool) -> Vec<ClientRecord> {
         let deadline = Instant::now() + patience;
         let (sender, receiver) = channel();
-        for worker in &self.handles {
-            worker.tell(Order::Clients(sender.clone()));
+        for worker in self.groups().iter().flat_map(|group| &group.handles) {
+            if worker.thread.is_some() || !threads_only {
+                worker.tell(Order::Clients(sender.clone()));
+            }
         }
         drop(sender);
         let mut clients = Vec::new();
@@ -410,9 +461,7 @@ impl Serving {
     /// Has the counts of these clients begin again.
     pub fn reset_clients(&self, addresses: &[IpAddr]) {
         let addresses: Arc<[IpAddr]> = addresses.into();
-        for worker in &self.handles {
-            worker.tell(Order::ResetClients(Arc::clone(&addresses)));
-        }
+        self.tell_all(|| Order::ResetClients(Arc::clone(&addresses)));
         // Whoever asks next is to see it.
         *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -422,8 +471,13 @@ impl Serving {
         if let Some(fast) = self.fast() {
             fast.set_policies(policies);
         }
-        for worker in &self.handles {
-            worker.tell(Order::Policies(policies.to_vec()));
+        let mut rest = policies;
+        for group in self.groups().iter() {
+            let (own, others) = rest.split_at(group.addresses.len().min(rest.len()));
+            for worker in &group.handles {
+                worker.tell(Order::Policies(own.to_vec()));
+            }
+            rest = others;
         }
     }
 
@@ -433,10 +487,10 @@ impl Serving {
     }
 
     fn stop_workers(&mut self) {
-        for worker in &self.handles {
-            worker.tell(Order::Stop);
-        }
-        for thread in self.handles.iter_mut().filter_map(|worker| worker.thread.take()) {
+        self.tell_all(|| Order::Stop);
+        let groups = self.groups.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let workers = groups.iter_mut().flat_map(|group| &mut group.handles);
+        for thread in workers.filter_map(|worker| worker.thread.take()) {
             if thread.join().is_err() {
                 tracing::error!("a thread that served NTP had ended by a panic");
             }

@@ -78,6 +78,8 @@ fn unread(model: &Model, text: &str) -> Vec<String> {
 /// The model without the places where it was configured.
 fn shown(model: &Model) -> String {
     let mut model = model.clone();
+    // Only chronyd begins to serve when a command says so: here a server has its own table.
+    model.servers_in_waiting.clear();
     model.sources.iter_mut().for_each(|source| source.origin = None);
     model.reference_clocks.iter_mut().for_each(|clock| clock.origin = None);
     model.nts_ke_servers.iter_mut().for_each(|server| server.origin = None);

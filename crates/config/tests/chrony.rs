@@ -301,7 +301,9 @@ fn mistakes_are_shown_with_their_place_and_what_was_meant() {
         ("ratelimit intervall 3", "did you mean `interval`?"),
         ("peer a nts", "a peer cannot be authenticated with NTS"),
         ("ntsservercert a", "1 `ntsservercert` and 0 `ntsserverkey`"),
-        ("noclientlog\nratelimit", "`ratelimit` needs the client records"),
+        ("noclientlog\nratelimit", "a rate limit needs the client records"),
+        ("cmdratelimit\nnoclientlog", "a rate limit needs the client records"),
+        ("noclientlog\nntsratelimit", "a rate limit needs the client records"),
     ] {
         let said = errors(text);
         assert!(said.contains(message), "{text}: {said}");

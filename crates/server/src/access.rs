@@ -99,7 +99,14 @@ impl AccessList {
     /// Whether any address is answered, so that a server is needed at all.
     #[must_use]
     pub fn allows_any(&self) -> bool {
-        self.v4.0.values().chain(self.v6.0.values()).any(|access| *access == Access::Allow)
+        self.allows_any_of(true) || self.allows_any_of(false)
+    }
+
+    /// The same of the addresses of one family, IPv4 or IPv6.
+    #[must_use]
+    pub fn allows_any_of(&self, is_ipv4: bool) -> bool {
+        let ranges = if is_ipv4 { self.v4.0.values() } else { self.v6.0.values() };
+        ranges.into_iter().any(|access| *access == Access::Allow)
     }
 
     /// The addresses that are answered, as the fewest ranges of the kind that prefixes make; none overlap. For tables that
@@ -209,6 +216,8 @@ mod tests {
     #[test]
     fn nobody_is_let_in_without_a_rule() {
         assert!(!list(&[]).allows_any());
+        let one = list(&["allow 10.0.0.0/8"]);
+        assert!(one.allows_any_of(true) && !one.allows_any_of(false));
         assert!(!allowed(&list(&[]), "127.0.0.1"));
         assert!(!allowed(&list(&["allow 10.0.0.0/8"]), "11.0.0.0"));
         assert!(allowed(&list(&["allow"]), "192.0.2.1") && allowed(&list(&["allow"]), "2001:db8::1"));

@@ -197,6 +197,7 @@ pub(crate) fn adapt(model: &mut Model, options: &ChronydOptions) {
 fn keep_family(model: &mut Model, family: Family) {
     let wanted = |address: SocketAddr| address.is_ipv4() == (family == Family::V4);
     model.servers.retain(|server| wanted(server.listen));
+    model.servers_in_waiting.retain(|server| wanted(server.listen));
     model.nts_ke_servers.retain(|server| wanted(server.listen));
     model.observability.chrony_listen.retain(|address| wanted(*address));
     for source in &mut model.sources {

@@ -217,7 +217,7 @@ impl Lab {
         shared.set_time(local_time());
         let ring = KeyRing::new(CookieKey::new(1, [3; 32], NtpDate::from_unix(0, 0)));
         shared.keys.store(Some(Arc::new(ring.clone())));
-        let serving = serving::start(bound).expect("it starts");
+        let serving = serving::start(bound, &shared).expect("it starts");
         let interfaces = network::interfaces().expect("interfaces");
         let hardware = interfaces.get(OURS).and_then(|one| one.hardware_address).expect("a card");
         Self { serving, ring, hardware, cable: other_end() }

@@ -55,7 +55,7 @@ fn ask(client: &StdSocket, server: SocketAddr, request: &[u8]) -> Vec<u8> {
 fn workers_answer_over_both_families_and_count() {
     let shared = shared();
     let serving = spawn(&settings(&["0.0.0.0:0", "[::]:0"], 2, Policy::open()), &shared).expect("it starts");
-    let [v4, v6] = serving.addresses() else { panic!("{:?}", serving.addresses()) };
+    let [v4, v6] = serving.addresses()[..] else { panic!("{:?}", serving.addresses()) };
     for (asked, from) in [("127.0.0.9", "127.0.0.1:0"), ("::1", "[::1]:0")] {
         let port = if asked == "::1" { v6.port() } else { v4.port() };
         for _ in 0..10 {

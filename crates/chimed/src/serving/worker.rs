@@ -212,11 +212,6 @@ impl Worker {
         self.desks.iter().filter_map(|desk| desk.socket.local_addr().ok()).collect()
     }
 
-    /// What others publish for it.
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     /// The sockets to wait for, in the order of the listeners.
     pub fn sockets(&self) -> impl ExactSizeIterator<Item = &UdpSocket> {
         self.desks.iter().map(|desk| &desk.socket)

@@ -246,7 +246,7 @@ impl<'f> Reader<'f> {
             self.model.sources.push(source);
         }
         self.commands.finish(&mut self.model.observability);
-        (self.model.servers, self.model.nts_ke_servers) = self.serving.finish(&mut self.diagnostics);
+        self.serving.finish(&mut self.model, &mut self.diagnostics);
         (self.model, self.diagnostics)
     }
 

@@ -83,6 +83,8 @@ pub struct Model {
     pub key_format: KeyFormat,
     /// NTP servers, one per listening socket.
     pub servers: Vec<NtpServer>,
+    /// Those that are opened as soon as an address of their family is let in while the daemon runs, as chronyd does.
+    pub servers_in_waiting: Vec<NtpServer>,
     /// What is sent without being asked for.
     pub broadcasts: Vec<Broadcast>,
     /// NTS key establishment servers, one per listening socket.
@@ -106,6 +108,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// All NTP servers, those that wait at the end.
+    pub fn possible_servers(&self) -> impl Iterator<Item = &NtpServer> + Clone {
+        self.servers.iter().chain(&self.servers_in_waiting)
+    }
+
     /// What the daemon does without a file: five NTS servers of five operators, nothing served.
     ///
     /// Five operators, so that two of them may lie or fail and the clock still follows the truth.

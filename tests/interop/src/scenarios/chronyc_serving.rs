@@ -11,6 +11,10 @@ use std::process::Command;
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.3-clients-are-counted-from-the-beginning-again", |stage| clients(stage, Bookworm)),
     ("chronyc/4.6-clients-are-counted-from-the-beginning-again", |stage| clients(stage, Trixie)),
+    ("chronyc/4.3-allow-begins-to-serve", |stage| allows(stage, Bookworm)),
+    ("chronyc/4.6-allow-begins-to-serve", |stage| allows(stage, Trixie)),
+    ("chronyc/4.6-udp-permits-what-chronyd-permits", permissions),
+    ("chronyc/4.6-no-limits-without-client-records", without_records),
 ];
 
 /// Our daemon and chronyd, each on a node of its own.
@@ -82,5 +86,100 @@ fn clients(stage: &mut Stage, suite: Suite) -> Result<()> {
         let text = daemon.chronyc_says(&["-c", "serverstats"])?.1;
         Ok(text.split(',').next().unwrap_or_default().to_owned())
     })?;
+    Ok(())
+}
+
+/// Which families have the NTP port open.
+fn open_families(node: &Node) -> Result<String> {
+    const NTP_PORT: &str = ":007B ";
+    let mut command = Command::new("cat");
+    command.args(["/proc/net/udp", "/proc/net/udp6"]);
+    let output = node.wrap(&command).output().context("cannot look at the sockets")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let local = |line: &str| line.split_whitespace().nth(1).map(|address| format!("{address} "));
+    let addresses = text.lines().filter_map(local).filter(|address| address.contains(NTP_PORT));
+    let mut families: Vec<&str> =
+        addresses.map(|address| if address.len() > 20 { "IPv6" } else { "IPv4" }).collect();
+    families.sort_unstable();
+    families.dedup();
+    Ok(families.join(" and "))
+}
+
+/// Without `allow` in the file no port is open; a command opens that of its family, and clients are served.
+fn allows(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let pair = pair(stage, suite, "local\n")?;
+    let open = |what| pair.same(what, |_, node| open_families(node));
+    let say = |command: &'static str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        pair.same(command, |daemon, _| Ok(format!("{:?}", daemon.chronyc_says(&words)?)))
+    };
+    ensure!(open("at the start")?.is_empty(), "somebody is served already");
+    say("accheck 127.0.0.1")?;
+    say("deny 192.0.2.0/24")?;
+    say("clients")?;
+    ensure!(open("with somebody denied")?.is_empty(), "somebody is served already");
+    say("allow 127.0.0.1")?;
+    say("accheck 127.0.0.1")?;
+    say("accheck ::1")?;
+    ensure!(open("with IPv4")? == "IPv4", "IPv4 alone");
+    pair.same("six requests", |daemon, node| {
+        six_requests(node)?;
+        Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
+    })?;
+    say("allow ::/0")?;
+    ensure!(open("with both")? == "IPv4 and IPv6", "both");
+    say("accheck ::1")?;
+    say("deny all")?;
+    say("accheck 127.0.0.1")?;
+    say("allow 10.0.0.0/8")?;
+    say("allow 127.0.0.0/8")?;
+    pair.same("six requests more", |daemon, node| {
+        six_requests(node)?;
+        Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
+    })?;
+    Ok(())
+}
+
+/// Over UDP, from this machine: reports that are open, and no change, not even with `manual`.
+fn permissions(stage: &mut Stage) -> Result<()> {
+    let pair = pair(stage, Trixie, "allow\nmanual\ncmdport 323\n")?;
+    for command in [
+        "activity",
+        "manual list",
+        "settime 12:00:00",
+        "manual on",
+        "manual delete 0",
+        "clients",
+        "clients -r",
+        "serverstats",
+        "allow",
+        "accheck 127.0.0.1",
+        "reload sources",
+        "reset sources",
+        "shutdown",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        pair.same(command, |daemon, _| Ok(format!("{:?}", daemon.chronyc_over_udp(&words)?)))?;
+    }
+    // Permitted over the socket. (A clock that is only watched is not set: chronyd sets the time that it serves.)
+    let (_, text) = pair.both[0].0.chronyc_says(&["settime", "12:00:00"])?;
+    ensure!(text == "500 Failure\n", "over the socket: {text}");
+    Ok(())
+}
+
+/// A limit without the records that it takes: both daemons end at once and say so.
+fn without_records(stage: &mut Stage) -> Result<()> {
+    let (two, four) = (stage.node(2)?, stage.node(4)?);
+    for limit in ["ratelimit", "cmdratelimit", "ntsratelimit"] {
+        let text = format!("noclientlog\n{limit}\n");
+        for (node, name, ours) in [(&two, "ours", true), (&four, "theirs", false)] {
+            let name = format!("{name}-{limit}");
+            let mut daemon = chrony::of_text(stage, node, Trixie, (&name, &text), ours)?;
+            stage.until("its end", PATIENCE, || {
+                ensure!(daemon.check_alive().is_err(), "{name} runs on");
+                Ok(())
+            })?;
+        }
+    }
     Ok(())
 }

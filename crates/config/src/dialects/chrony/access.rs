@@ -7,6 +7,7 @@ use chime_control::chrony::{OpenReport, OpenReports};
 use chime_server::{AccessRule, RateLimitSettings};
 
 use super::Reader;
+use super::directives::place;
 use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::{numbers, rule};
 use crate::Observability;
@@ -99,6 +100,7 @@ pub(super) fn read_open(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<
 /// `cmdratelimit`.
 pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let [interval, burst, leak] = numbers(line, ["interval", "burst", "leak"], [-4, 8, 2])?;
+    reader.serving.limits.push(place(line));
     reader.commands.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, 0));
     Ok(())
 }

@@ -246,6 +246,9 @@ pub(super) fn apply(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
     if let Some(why) = unsupported::check(line, shape, why)? {
         let word = line.directive;
         reader.no_effect(line, &word, why);
+        if name == "ntsratelimit" {
+            reader.serving.limits.push(place(line));
+        }
     }
     Ok(())
 }

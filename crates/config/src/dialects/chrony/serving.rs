@@ -10,7 +10,7 @@ use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    Broadcast, CertificatePair, Diagnostic, LocalReference, NtpServer, NtsKeServer, Origin, Severity,
+    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, Origin, Severity,
 };
 
 /// What the directives about serving say.
@@ -21,7 +21,8 @@ pub(super) struct Serving {
     pub(super) v6: Option<Ipv6Addr>,
     pub(super) interface: Option<String>,
     pub(super) rate_limit: Option<RateLimitSettings>,
-    pub(super) rate_limit_place: Option<Diagnostic>,
+    /// Where limits are set, of whatever service.
+    pub(super) limits: Vec<Diagnostic>,
     pub(super) without_records: bool,
     pub(super) clients: usize,
     pub(super) chains: Vec<(PathBuf, Diagnostic)>,
@@ -41,7 +42,7 @@ impl Default for Serving {
             v6: None,
             interface: None,
             rate_limit: None,
-            rate_limit_place: None,
+            limits: Vec::new(),
             without_records: false,
             clients: Policy::CLIENTS_DEFAULT,
             chains: Vec::new(),
@@ -114,7 +115,7 @@ fn subnet(word: &Word<'_>) -> Parsed<Option<Subnet>> {
 /// `ratelimit`.
 pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let [interval, burst, leak, kod] = numbers(line, ["interval", "burst", "leak", "kod"], [3, 8, 2, 0])?;
-    reader.serving.rate_limit_place = Some(place(line));
+    reader.serving.limits.push(place(line));
     reader.serving.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, kod));
     Ok(())
 }
@@ -193,17 +194,16 @@ pub(super) fn read_bind(
 
 impl Serving {
     /// The servers that these directives ask for: none without `allow`, and only over families of which somebody is
-    /// allowed.
-    pub(super) fn finish(self, diagnostics: &mut Vec<Diagnostic>) -> (Vec<NtpServer>, Vec<NtsKeServer>) {
-        if let (true, Some(place)) = (self.without_records, &self.rate_limit_place) {
-            diagnostics.push(Diagnostic {
-                severity: Severity::Error,
-                message: "`ratelimit` needs the client records that `noclientlog` forbids".to_owned(),
-                ..place.clone()
-            });
-        }
+    /// allowed. Those of the other families wait.
+    pub(super) fn finish(self, model: &mut Model, diagnostics: &mut Vec<Diagnostic>) {
+        let forbidden = self.limits.iter().filter(|_| self.without_records);
+        diagnostics.extend(forbidden.map(|place| Diagnostic {
+            severity: Severity::Error,
+            message: "a rate limit needs the client records that `noclientlog` forbids".to_owned(),
+            ..place.clone()
+        }));
         let certificates = self.certificates(diagnostics);
-        let addresses = self.addresses();
+        let (addresses, waiting) = self.addresses();
         let ntp = |address: &IpAddr| NtpServer {
             rules: Some(self.rules.clone()),
             rate_limit: self.rate_limit,
@@ -213,17 +213,19 @@ impl Serving {
             versions: vec![1, 2, 3, 4],
             ..NtpServer::new(SocketAddr::new(*address, self.port))
         };
-        let servers =
-            if self.port == 0 { Vec::new() } else { addresses.iter().map(ntp).collect::<Vec<NtpServer>>() };
+        if self.port != 0 {
+            model.servers = addresses.iter().map(ntp).collect();
+            model.servers_in_waiting = waiting.iter().map(ntp).collect();
+        }
         let Some((_, place)) = self.chains.first().filter(|_| !certificates.is_empty()) else {
-            return (servers, Vec::new());
+            return;
         };
         let mut warn = |message: &str| {
             diagnostics.push(Diagnostic { message: message.to_owned(), ..place.clone() });
         };
         if addresses.is_empty() {
             warn("nobody is let in by `allow`: neither NTP nor NTS key establishment is served");
-        } else if servers.is_empty() && self.nts_server.is_none() {
+        } else if model.servers.is_empty() && self.nts_server.is_none() {
             warn(
                 "clients of the key establishment server are sent to this machine, which does not serve NTP",
             );
@@ -238,22 +240,15 @@ impl Serving {
             rules: Some(self.rules.clone()),
             origin: Some(Origin { file: place.file.clone(), line: place.line }),
         };
-        let ke_servers = addresses.iter().map(ke).collect();
-        (servers, ke_servers)
+        model.nts_ke_servers = addresses.iter().map(ke).collect();
     }
 
-    fn addresses(&self) -> Vec<IpAddr> {
-        let anybody = |all: Subnet| {
-            let same_family = |subnet: Subnet| subnet.address().is_ipv4() == all.address().is_ipv4();
-            let rules = self.rules.iter().filter_map(|rule| match rule.subnet {
-                None => Some(AccessRule { subnet: Some(all), ..*rule }),
-                Some(subnet) => same_family(subnet).then_some(*rule),
-            });
-            AccessList::from_rules(&rules.collect::<Vec<_>>()).allows_any()
-        };
-        let v4 = anybody(Subnet::ALL_V4).then(|| IpAddr::V4(self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED)));
-        let v6 = anybody(Subnet::ALL_V6).then(|| IpAddr::V6(self.v6.unwrap_or(Ipv6Addr::UNSPECIFIED)));
-        v4.into_iter().chain(v6).collect()
+    /// The addresses of the families of which somebody is allowed, and those of the others.
+    fn addresses(&self) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let list = AccessList::from_rules(&self.rules);
+        let v4 = IpAddr::V4(self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        let v6 = IpAddr::V6(self.v6.unwrap_or(Ipv6Addr::UNSPECIFIED));
+        [v4, v6].into_iter().partition(|address| list.allows_any_of(address.is_ipv4()))
     }
 
     /// Certificates and keys in pairs, by their order.
