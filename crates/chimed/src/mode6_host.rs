@@ -6,7 +6,7 @@ use crate::runtime_config;
 use crate::tally::Tally;
 use crate::time_plane::PlaneCommand;
 use chime_config::{NtpServer, Ntpq};
-use chime_control::mode6::{self, Facts, Kernel, Listening, Restriction, Rights, Verdict};
+use chime_control::mode6::{self, Facts, Kernel, Listening, Restriction, Rights, Variable, Verdict};
 use chime_control::{Handling, Snapshot};
 use chime_server::{KeyTable, Subnet};
 use chime_sys::poll::{Interest, WakeReceiver, Waker, waker};
@@ -141,6 +141,7 @@ pub struct Mode6 {
     access: Access,
     restrictions: Vec<Restriction>,
     control_key: Option<u32>,
+    variables: Vec<Variable>,
     keys: KeyTable,
     secret: [u8; 16],
     system: String,
@@ -188,6 +189,7 @@ impl Mode6 {
             restrictions: access.restrictions(),
             access: access.clone(),
             control_key: ntpq.control_key,
+            variables: ntpq.variables.clone(),
             keys,
             secret,
             system: system(),
@@ -274,6 +276,7 @@ impl Mode6 {
             secret: &self.secret,
             listening: &listening,
             restrictions: &self.restrictions,
+            variables: &self.variables,
             kernel: kernel(),
             requests: self.tally.read().requests(),
             clients_max: snapshot.server.clients_max,
@@ -412,6 +415,7 @@ mod tests {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             rules: rules.collect(),
             control_key: Some(1),
+            variables: Vec::new(),
         }
     }
 

@@ -117,7 +117,7 @@ fn malformed_commands_of_chronyc_are_counted_and_do_nothing() {
 #[test]
 fn malformed_questions_of_ntpq_are_counted_and_do_nothing() {
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let ntpq = Ntpq { listen, rules: Vec::new(), control_key: Some(1) };
+    let ntpq = Ntpq { listen, control_key: Some(1), ..Ntpq::default() };
     let opening = Opening { ntpq: &ntpq, servers: &[], keys: KeyTable::default() };
     let (desk, _hand_over) = Mode6::open(opening).expect("a socket");
     let (sender, deeds) = channel();

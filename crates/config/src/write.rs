@@ -167,6 +167,11 @@ impl Writer {
             }))
         });
         self.some("ntpq-control-key", ntpq.control_key.as_ref(), ToString::to_string);
+        for (key, is_default) in [("ntpq-variables", false), ("ntpq-default-variables", true)] {
+            let own = ntpq.variables.iter().filter(|one| one.is_default == is_default);
+            let texts: Vec<String> = own.map(|one| quoted(&format!("{}={}", one.name, one.value))).collect();
+            self.set(key, &texts, &Vec::new(), |texts| list(texts.iter().cloned()));
+        }
     }
 
     fn source(&mut self, source: &Source, global: AuthenticationPolicy) {

@@ -104,6 +104,28 @@ fn comments_stay_with_their_source_and_losses_are_listed() {
 }
 
 #[test]
+fn what_only_ntpd_has_is_converted() {
+    let text = Text::new(
+        "ntp.conf",
+        "logfile /var/log/ntp.log\nstatsdir /var/log/ntpstats/\nstatistics loopstats peerstats ntsstats\n\
+         filegen loopstats file loops type week nolink enable\nfilegen rawstats type pid enable\n\
+         filegen peerstats disable\nsetvar site = somewhere default\nsetvar rack = \"r 7\"\n\
+         leapsmearinterval 7200\nrestrict default version\n",
+    );
+    let loaded = parse(&text, Dialect::Ntpsec).expect("it loads");
+    let files = &loaded.model.ntpd;
+    assert!(files.log_file.is_some() && files.statistics_directory.is_some());
+    assert_eq!(files.statistics.len(), 3, "{:?}", files.statistics);
+    assert_eq!(loaded.model.observability.ntpq.variables.len(), 2);
+    assert!(loaded.model.servers.iter().all(|server| server.versions == [4]));
+    let rewritten = rewrite(&loaded, std::slice::from_ref(&text), Dialect::Ntpsec);
+    let [lost] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
+    assert!(lost.starts_with("ntp.conf:9: leap seconds are smeared"), "{lost}");
+    let model = read_back("ntp.conf", &rewritten.text);
+    similar(&shown(&model), &shown(&loaded.model), "ntp.conf");
+}
+
+#[test]
 fn every_fixture_can_be_explained_source_by_source() {
     for (text, _, loaded) in fixtures() {
         let explanation = explain(&loaded.model);

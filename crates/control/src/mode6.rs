@@ -68,6 +68,17 @@ pub struct Restriction {
     pub flags: String,
 }
 
+/// A variable of the operator's own; a later one of the same name counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Whether it is shown to those who name no variable.
+    pub is_default: bool,
+}
+
 /// What is known beside the snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -89,6 +100,8 @@ pub struct Facts<'a> {
     pub listening: &'a [Listening],
     /// The access list.
     pub restrictions: &'a [Restriction],
+    /// Variables beside ours.
+    pub variables: &'a [Variable],
     /// The kernel's clock.
     pub kernel: Kernel,
     /// Requests of this protocol that were answered.

@@ -32,6 +32,7 @@ pub fn mode6_answer(octets: &[u8]) {
         secret: &[0; 16],
         listening: &[],
         restrictions: &[],
+        variables: &[],
         kernel: Kernel::default(),
         requests: 0,
         clients_max: 0,

@@ -267,7 +267,7 @@ impl<'f> Reader<'f> {
             }
         });
         let rules = self.restrictions.rules();
-        let require_nts = self.restrictions.require_nts();
+        let (require_nts, versions) = (self.restrictions.require_nts(), self.restrictions.versions());
         let mut servers = Vec::new();
         for port in std::iter::once(123).chain(self.extra_port) {
             for mut server in self.interfaces.servers(port) {
@@ -275,7 +275,7 @@ impl<'f> Reader<'f> {
                 server.rate_limit = rate_limit;
                 server.rate_limit_entries = self.clients;
                 server.require_nts = require_nts;
-                server.versions = vec![1, 2, 3, 4];
+                server.versions.clone_from(&versions);
                 servers.push(server);
             }
         }

@@ -22,6 +22,7 @@ pub use chrony::{
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
+pub(crate) use process::ntpq_variable;
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
 pub use server::{

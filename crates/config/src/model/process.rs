@@ -1,6 +1,7 @@
 //! The daemon as a process, and what it shows of itself.
 
 use chime_control::chrony::OpenReports;
+use chime_control::mode6::Variable;
 use chime_server::{AccessRule, RateLimitSettings, Subnet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -86,6 +87,25 @@ pub struct Ntpq {
     pub rules: Vec<NtpqRule>,
     /// The number of the key that permits changes and the lists of addresses; `None`: nobody may.
     pub control_key: Option<u32>,
+    /// Variables of the operator's own.
+    pub variables: Vec<Variable>,
+}
+
+impl Ntpq {
+    /// Adds a variable in the place of another one of its name; those that are shown unasked come last.
+    pub(crate) fn set_variable(&mut self, variable: Variable) {
+        self.variables.retain(|one| one.name != variable.name);
+        self.variables.push(variable);
+        self.variables.sort_by_key(|one| one.is_default);
+    }
+}
+
+/// A variable of the operator's own; `None` when ntpq could not tell it from others.
+pub(crate) fn ntpq_variable(name: &str, value: &str, is_default: bool) -> Option<Variable> {
+    let is_name =
+        !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    let is_value = value.chars().all(|letter| !letter.is_control() && letter != ',' && letter != '"');
+    (is_name && is_value).then(|| Variable { name: name.to_owned(), value: value.to_owned(), is_default })
 }
 
 /// What a network may do with mode 6.

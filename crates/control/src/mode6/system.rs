@@ -60,7 +60,9 @@ pub(crate) fn status_at(tracking: &TrackingReport, event: u16) -> u16 {
 pub(super) fn variables(facts: &Facts<'_>, list: &str) -> Result<Items, ErrorCode> {
     let mut items = Items::default();
     let is_default = names(list).next().is_none();
-    for name in names(if is_default { DEFAULT } else { list }) {
+    let own = facts.variables.iter().filter(|one| is_default && one.is_default).map(|one| one.name.as_str());
+    let own = own.filter(|name| !names(DEFAULT).any(|ours| ours == *name));
+    for name in names(if is_default { DEFAULT } else { list }).chain(own) {
         match variable(facts, name) {
             Some(Value::Plain(value)) => items.add(name, value),
             Some(Value::Quoted(value)) => items.add_quoted(name, &value),
@@ -82,9 +84,14 @@ fn variable(facts: &Facts<'_>, name: &str) -> Option<Value> {
             .unwrap_or(SocketAddr::from(([0; 4], 0)))
             .to_string(),
         "sys_var_list" => DEFAULT.to_owned(),
-        _ => return plain(facts, name).map(Value::Plain),
+        _ => return plain(facts, name).or_else(|| own(facts, name)).map(Value::Plain),
     };
     Some(Value::Quoted(quoted))
+}
+
+/// A variable of the operator's own, which takes the place of none of ours; written as it is, as ntpd does.
+fn own(facts: &Facts<'_>, name: &str) -> Option<String> {
+    facts.variables.iter().rfind(|one| one.name == name).map(|one| one.value.clone())
 }
 
 fn plain(facts: &Facts<'_>, name: &str) -> Option<String> {

@@ -82,6 +82,9 @@ fn ask_as(request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
         [Listening { address: "127.0.0.1:123".parse().expect("an address"), name: "lo".to_owned() }];
     let restrictions =
         [Restriction { address: [0; 4].into(), mask: [0; 4].into(), flags: "noquery nomodify".to_owned() }];
+    let variable =
+        |name: &str, is_default| Variable { name: name.to_owned(), value: "a b".to_owned(), is_default };
+    let variables = [variable("rack", false), variable("site", true), variable("leap", true)];
     let facts = Facts {
         snapshot: &snapshot,
         now,
@@ -92,6 +95,7 @@ fn ask_as(request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
         secret: &[7; 16],
         listening: &listening,
         restrictions: &restrictions,
+        variables: &variables,
         kernel: Kernel::default(),
         requests: 5,
         clients_max: 4096,
@@ -223,6 +227,16 @@ fn the_system_has_ntpsecs_variables() {
     ] {
         assert_eq!(values.get(name).map(String::as_str), Some(value), "{name}");
     }
+}
+
+#[test]
+fn variables_of_ones_own_take_the_place_of_none() {
+    let all = values(2, 0, "");
+    assert_eq!((all.get("site").map(String::as_str), all.get("rack")), (Some("a b"), None));
+    assert_eq!(
+        values(2, 0, "leap,rack"),
+        [("leap", "0"), ("rack", "a b")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+    );
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn malformed_questions_of_ntpq_change_nothing() {
         secret: &[7; 16],
         listening: &[],
         restrictions: &[],
+        variables: &[],
         kernel: Kernel::default(),
         requests: 0,
         clients_max: 0,

@@ -18,6 +18,8 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("ntpq/1.2.2-configures-with-the-key-only", |stage| configures(stage, Bookworm)),
     ("ntpq/1.2.3-configures-with-the-key-only", |stage| configures(stage, Trixie)),
     ("ntpq/strangers-get-no-word", strangers),
+    ("ntpq/1.2.2-variables-of-ones-own-as-with-ntpd", |stage| own_variables(stage, Bookworm)),
+    ("ntpq/1.2.3-variables-of-ones-own-as-with-ntpd", |stage| own_variables(stage, Trixie)),
     ("ntpmon/1.2.2-shows-peers-and-clients", |stage| monitors(stage, Bookworm)),
     ("ntpmon/1.2.3-shows-peers-and-clients", |stage| monitors(stage, Trixie)),
 ];
@@ -234,6 +236,32 @@ fn strangers(stage: &mut Stage) -> Result<()> {
     ensure!(friend.contains("leap="), "a friend: {friend}");
     let ignored = scene.daemon.snapshot()?["control"]["mode6"]["restricted"].as_u64();
     ensure!(ignored.is_some_and(|count| count > 0), "nothing was counted: {ignored:?}");
+    Ok(())
+}
+
+/// `setvar`, and a server that answers version 4 only.
+fn own_variables(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let (two, four) = (stage.node(2)?, stage.node(4)?);
+    let text = "setvar site = somewhere default\nsetvar rack = \"r 7\"\nsetvar rack = \"r 8\"\n\
+                tos orphan 5 orphanwait 1\n";
+    let ours = ntpsec::of_text(stage, &two, suite, ("ours", text), true)?;
+    let theirs = ntpsec::of_text(stage, &four, suite, ("theirs", text), false)?;
+    for daemon in [&ours, &theirs] {
+        stage.until("it answers", PATIENCE, || daemon.ntpq(&["-c", "rv 0 leap"]))?;
+    }
+    for names in ["site", "rack", "site,rack", "Site", "nothing"] {
+        let ask = |daemon: &ntpsec::Ntpsec| {
+            daemon.tool("usr/bin/ntpq", &["-c", &format!("rv 0 {names}"), "127.0.0.1"])
+        };
+        let (our, their) = (ask(&ours)?, ask(&theirs)?);
+        ensure!(our == their, "{names}: {our:?}, of ntpd {their:?}");
+    }
+    for (whose, daemon) in [("ours", &ours), ("ntpd", &theirs)] {
+        let all = daemon.ntpq(&["-c", "rv"])?;
+        // ntpd 1.2.3 shows all, with `default` or without.
+        let hides = !all.contains("rack=") || whose == "ntpd";
+        ensure!(all.contains("site=") && hides, "{whose}: {all}");
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chime_control::chrony::OpenReport;
+use chime_control::mode6::Variable;
 use toml::de::DeValue;
 
 use super::server::read_rate_limit;
@@ -11,6 +12,7 @@ use super::table::{Parsed, TableReader, Value};
 use super::values::{
     access_rule, fault, integer, list, one_or_list, socket_address, string, subnet, text, word, wrong_type,
 };
+use crate::model::ntpq_variable;
 use crate::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 
 /// Keys at the top level.
@@ -104,6 +106,18 @@ fn read_ntpq(table: &mut TableReader<'_, '_, '_, '_>, ntpq: &mut Ntpq) {
     if let Some(key) = table.read("ntpq-control-key", integer(1..=u32::MAX)) {
         ntpq.control_key = Some(key);
     }
+    for (key, is_default) in [("ntpq-variables", false), ("ntpq-default-variables", true)] {
+        let variables = table.read(key, list(|value| variable(value, is_default)));
+        variables.unwrap_or_default().into_iter().for_each(|one| ntpq.set_variable(one));
+    }
+}
+
+/// `NAME=VALUE`.
+fn variable(value: &Value<'_>, is_default: bool) -> Parsed<Variable> {
+    let text = text(value)?;
+    let variable = text.split_once('=').and_then(|(name, value)| ntpq_variable(name, value, is_default));
+    variable
+        .ok_or_else(|| fault(value, "a variable is written \"NAME=VALUE\", in one line and without a comma"))
 }
 
 /// An address and a port to listen on for this machine alone.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use chime_server::CLIENTS_MAX;
+use chime_server::{CLIENTS_MAX, SmearPlace, SmearSettings, SmearShape};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::{Reader, association, interfaces, nts, reference_clock, restrict, statistics, unsupported};
+use crate::model::ntpq_variable;
 use crate::{DriftFile, KeyFormat, PanicThreshold};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
@@ -43,6 +44,7 @@ const COMMANDS: &[(&str, Handler)] = &[
         reader.model.leap_seconds.file = Some(PathBuf::from(line.require("a path")?.text));
         line.end()
     }),
+    ("leapsmearinterval", leap_smear),
     ("limit", limit),
     ("logfile", statistics::read_log_file),
     ("mru", mru),
@@ -57,6 +59,7 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("refclock", reference_clock::read),
     ("restrict", restrict::read),
     ("server", association::read),
+    ("setvar", set_variable),
     ("statistics", statistics::read),
     ("statsdir", statistics::read_directory),
     ("tinker", tinker),
@@ -115,6 +118,44 @@ fn extra(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     }
     reader.extra_port = Some(nts::port(line)?);
     line.end()
+}
+
+/// `leapsmearinterval SECONDS`: half a period of a cosine that ends with the leap second; 0 is off.
+fn leap_smear(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const SECONDS_MAX: i64 = 7 * 86_400;
+    let word = line.peek();
+    let seconds = line.integer_in(&(0..=SECONDS_MAX))?;
+    line.end()?;
+    let smear =
+        SmearSettings { shape: SmearShape::Cosine, seconds: seconds as f64, place: SmearPlace::Before };
+    reader.model.leap_seconds.smear = (seconds > 0).then_some(smear);
+    if let Some(word) = word.filter(|_| seconds > 0) {
+        let message = "leap seconds are smeared for clients; most builds of ntpd ignore this line, and clients must not \
+                       mix servers that smear with others";
+        reader.warn(line, &word, message);
+    }
+    Ok(())
+}
+
+/// `setvar NAME = VALUE [default]`.
+fn set_variable(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let name = line.require("a name, `=` and a value")?;
+    let sign = line.require("`=` and a value")?;
+    if sign.text != "=" {
+        return Err(Fault::new(&sign, "`=` belongs between the name and the value, with blanks around it"));
+    }
+    let value = line.require("a value")?;
+    let is_default = match line.next() {
+        Some(word) if word.text == "default" => true,
+        Some(word) => return Err(unknown(&word, "word", &["default"])),
+        None => false,
+    };
+    line.end()?;
+    let variable = ntpq_variable(name.text, value.text, is_default).ok_or_else(|| {
+        Fault::new(&name, "a variable has a name of letters, digits and `_`, and a value without a comma")
+    })?;
+    reader.model.observability.ntpq.set_variable(variable);
+    Ok(())
 }
 
 /// `limit [average N] [burst N] [kod N]`.

@@ -166,7 +166,6 @@ fn read_flags(
             }
             "flake" => reader.no_effect(line, &word, "packets are not dropped at random"),
             "mssntp" => reader.no_effect(line, &word, "MS-SNTP requests are not signed"),
-            "version" => reader.no_effect(line, &word, "the versions 1 to 4 are answered"),
             flag => {
                 flags.insert(flag);
             }
@@ -186,6 +185,10 @@ fn note_differences(
     let is_part = networks.iter().all(|network| network.prefix() > 0 && !network.address().is_loopback());
     if !is_part || CLOSED.iter().any(|flag| flags.contains(flag)) {
         return;
+    }
+    if flags.contains("version") {
+        let message = "only everybody can be asked for version 4 (`restrict default version`): here all versions are answered";
+        reader.warn(line, word, message);
     }
     if flags.contains("notrust") {
         reader.warn(
@@ -216,6 +219,12 @@ impl Restrictions {
     /// Whether unauthenticated packets are dropped, requests and answers.
     pub(super) fn distrusts_all(&self) -> bool {
         self.defaults().any(|flags| flags.contains("notrust"))
+    }
+
+    /// The versions that are answered.
+    pub(super) fn versions(&self) -> Vec<u8> {
+        let newest_only = self.defaults().all(|flags| flags.contains("version"));
+        if newest_only { vec![4] } else { vec![1, 2, 3, 4] }
     }
 
     pub(super) fn require_nts(&self) -> RequireNts {

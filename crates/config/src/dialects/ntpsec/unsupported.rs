@@ -19,7 +19,6 @@ pub(super) enum Shape {
 /// Name, arguments, and what is different without it.
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("dscp", Shape::Integer, "packets are sent without a DSCP"),
-    ("leapsmearinterval", Shape::Integer, "leap seconds are not smeared"),
     ("logconfig", Shape::Words(1), "every event is logged; `-d` gives more"),
     ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
@@ -36,7 +35,6 @@ pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
         Shape::Pairs(&["memlock", "stacksize", "filenum"]),
         "limits of the process are the service manager's to set",
     ),
-    ("setvar", Shape::Words(3), "there are no variables of one's own"),
     ("tick", Shape::Number, "ntpd does not use it either"),
     ("unconfig", Shape::Words(1), "sources are left away by leaving their line away"),
     ("unpeer", Shape::Words(1), "sources are left away by leaving their line away"),
