@@ -132,7 +132,8 @@ fn attach(listeners: &[FastListener]) -> Attached {
         Ok(interfaces) => interfaces,
         Err(error) => return Attached::nowhere(format!("the network interfaces are not known: {error}")),
     };
-    let mut kernel = match Kernel::new() {
+    let limited = wanted.iter().map(|listener| &listener.policy).filter(|policy| policy.rate_limit.is_some());
+    let mut kernel = match Kernel::new(limited.map(|policy| policy.clients_max).max().unwrap_or(0)) {
         Ok(kernel) => kernel,
         Err(problem) => return Attached::nowhere(problem),
     };
@@ -289,6 +290,7 @@ impl Fast {
         FastPathReport {
             interfaces: self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default(),
             answered: counters.answered,
+            limited: counters.kissed + counters.limited,
             stale: counters.stale,
             nts_interfaces: self.kernel.as_ref().map(Kernel::nts_interfaces).unwrap_or_default(),
             handed_over: counters.handed_over,
@@ -313,7 +315,7 @@ mod tests {
 
     fn opened(servers: Vec<(NtpServer, Listener)>, threads: Threads) -> Option<Fast> {
         let (servers, listeners): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
-        open(&servers, &listeners, (threads, 1)).map(|opened| opened.fast)
+        open(&servers, &listeners, (threads, 2)).map(|opened| opened.fast)
     }
 
     fn report(fast: &Fast) -> FastPathReport {

@@ -21,7 +21,7 @@ use crate::mode6_host::HandOver;
 use anyhow::{Context, Result, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
-use chime_server::{ClientRecord, Policy, ServerTime, TransmitTimes};
+use chime_server::{ClientRecord, PlainCounts, Policy, ServerTime, TransmitTimes};
 use chime_sys::batch::spread_by_sender;
 use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
@@ -407,9 +407,15 @@ impl Serving {
         let mut stats = workers.fold(ServingStats::default(), Add::add);
         if let Some(fast) = self.fast() {
             let counters = fast.counters();
-            stats.requests.add_plain(counters.answered, counters.old_versions);
-            stats.kernel_timestamps += counters.answered;
-            stats.transmit_stamps += counters.answered;
+            stats.requests.add_plain(&PlainCounts {
+                answered: counters.answered,
+                kissed: counters.kissed,
+                limited: counters.limited,
+                old_versions: counters.old_versions,
+            });
+            let stamped = counters.answered + counters.kissed;
+            stats.kernel_timestamps += stamped + counters.limited;
+            stats.transmit_stamps += stamped;
         }
         stats
     }

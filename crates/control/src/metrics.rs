@@ -275,11 +275,12 @@ fn server(out: &mut Exposition, snapshot: &Snapshot) {
         out.family(
             "server_fast_path_requests",
             "counter",
-            "Requests that the fast path answered, left as its time was stale, or handed to workers (NTS), and what \
+            "Requests that the fast path answered, refused (too many), left as its time was stale, or handed to workers (NTS), and what \
              became of these.",
         );
         for (result, number) in [
             ("answered", path.answered),
+            ("limited", path.limited),
             ("stale", path.stale),
             ("handed-over", path.handed_over),
             ("answered-by-worker", path.frames_answered),

@@ -155,6 +155,8 @@ pub struct FastPathReport {
     pub interfaces: BTreeMap<String, String>,
     /// Requests that it answered.
     pub answered: u64,
+    /// Requests that it did not answer with the time, as there were too many from their senders.
+    pub limited: u64,
     /// Requests that it left to the sockets, as it had not been told the time for too long.
     pub stale: u64,
     /// Interfaces where it hands over requests with NTS, each with the way: `copy` or `zero-copy`.

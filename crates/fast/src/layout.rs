@@ -7,7 +7,11 @@ use core::net::IpAddr;
 /// Octets of a key of the services: address, port, number of the interface.
 pub const SERVICE_KEY_OCTETS: usize = 20;
 /// Octets of a service.
-pub const SERVICE_OCTETS: usize = 16;
+pub const SERVICE_OCTETS: usize = 48;
+/// Octets of a key of the clients: address, number of the listener.
+pub const CLIENT_KEY_OCTETS: usize = 20;
+/// Octets of what is remembered of a client.
+pub const CLIENT_OCTETS: usize = 16;
 /// Octets of a key of the access list: prefix length, number of the listener, address.
 pub const ACCESS_KEY_OCTETS: usize = 24;
 /// Octets of the state of the clock.
@@ -15,7 +19,7 @@ pub const TIME_SLOT_OCTETS: usize = 80;
 /// How many such states there are, taken in turn, so that the one that is written was read last long ago. A power of two.
 pub const TIME_SLOTS: u32 = 8;
 /// Octets of the counters.
-pub const COUNTERS_OCTETS: usize = 32;
+pub const COUNTERS_OCTETS: usize = 48;
 /// Receive queues of an interface from which frames are handed over; those of others go to the sockets.
 pub const QUEUES_MAX: u32 = 64;
 
@@ -33,11 +37,31 @@ pub(crate) mod service {
     pub(crate) const NTS: u32 = 8;
     /// Only those in the access list are answered.
     pub(crate) const FLAG_LISTED: u32 = 1;
+    /// How often each client is answered has a limit: the four numbers below.
+    pub(crate) const FLAG_LIMITED: u32 = 2;
+    /// Nanoseconds of credit that an answer costs.
+    pub(crate) const COST: i16 = 16;
+    /// The most credit that there is.
+    pub(crate) const CREDIT_MAX: i16 = 24;
+    /// A request beyond the limit is answered all the same when a random number has none of these bits.
+    pub(crate) const LEAK: i16 = 32;
+    /// Or told so, when it has none of these.
+    pub(crate) const KISS: i16 = 40;
+    /// The bit that random numbers always have.
+    pub(crate) const NEVER: u64 = 1 << 32;
 }
 
 /// Fields of a key of the services.
 pub(crate) mod service_key {
     pub(crate) const PORT: i16 = 16;
+}
+
+/// Fields of what is remembered of a client.
+pub(crate) mod client {
+    /// When it last asked, by the monotonic clock.
+    pub(crate) const LAST: i16 = 0;
+    /// Its credit, nanoseconds.
+    pub(crate) const CREDIT: i16 = 8;
 }
 
 /// Fields of the state of the clock.
@@ -63,6 +87,8 @@ pub(crate) mod counter {
     pub(crate) const OLD_VERSIONS: i16 = 8;
     pub(crate) const STALE: i16 = 16;
     pub(crate) const HANDED_OVER: i16 = 24;
+    pub(crate) const KISSED: i16 = 32;
+    pub(crate) const LIMITED: i16 = 40;
 }
 
 /// What programs have counted.
@@ -70,12 +96,16 @@ pub(crate) mod counter {
 pub struct Counters {
     /// Requests that were answered.
     pub answered: u64,
-    /// Those of them with a version below 4.
+    /// Requests of those that were answered, told off or dropped that have a version below 4.
     pub old_versions: u64,
     /// Requests that were left to the sockets, as nobody had told the time for too long.
     pub stale: u64,
     /// Requests with NTS that were handed over to the workers, past their sockets.
     pub handed_over: u64,
+    /// Requests beyond the rate limit whose senders were told so.
+    pub kissed: u64,
+    /// Those that were dropped.
+    pub limited: u64,
 }
 
 impl Counters {
@@ -86,6 +116,8 @@ impl Counters {
         self.old_versions += number(counter::OLD_VERSIONS);
         self.stale += number(counter::STALE);
         self.handed_over += number(counter::HANDED_OVER);
+        self.kissed += number(counter::KISSED);
+        self.limited += number(counter::LIMITED);
     }
 }
 
@@ -131,13 +163,15 @@ mod tests {
     #[test]
     fn counters_of_processors_add_up() {
         let mut octets = [0; COUNTERS_OCTETS];
-        for (at, number) in [(0, 5u64), (8, 2), (16, 1), (24, 3)] {
+        for (at, number) in [(0, 5u64), (8, 2), (16, 1), (24, 3), (32, 4), (40, 6)] {
             octets[at..at + 8].copy_from_slice(&number.to_ne_bytes());
         }
         let mut counters = Counters::default();
         counters.add(&octets);
         counters.add(&octets);
-        assert_eq!(counters, Counters { answered: 10, old_versions: 4, stale: 2, handed_over: 6 });
+        let twice =
+            Counters { answered: 10, old_versions: 4, stale: 2, handed_over: 6, kissed: 8, limited: 12 };
+        assert_eq!(counters, twice);
     }
 
     #[test]

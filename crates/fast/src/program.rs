@@ -11,12 +11,12 @@ use crate::assembler::{
     R9, Register, STACK, Width,
 };
 use crate::checksum::{add_words, finish_udp, fold};
-use crate::layout::{TIME_SLOTS, counter, service, service_key, time_slot};
+use crate::layout::{TIME_SLOTS, client, counter, service, service_key, time_slot};
 use crate::time_slot::{DISPERSION_SHIFT, RATE_SHIFT};
 
 /// The kernel goes on with the frame (`XDP_PASS`).
 pub const VERDICT_PASS: i32 = 2;
-/// The frame is dropped (`XDP_DROP`); this program does not.
+/// The frame is dropped (`XDP_DROP`).
 pub const VERDICT_DROP: i32 = 1;
 /// The frame goes out where it came in (`XDP_TX`).
 pub const VERDICT_ANSWER: i32 = 3;
@@ -38,6 +38,8 @@ pub struct MapDescriptors {
     pub times: i32,
     /// Array of one for each processor.
     pub counters: i32,
+    /// Hash that forgets who has not asked for longest: what each client has to spend.
+    pub clients: i32,
     /// The workers' AF_XDP sockets, by the interface's receive queue; `None`: NTS is left to the other sockets.
     pub sockets: Option<i32>,
 }
@@ -56,8 +58,11 @@ pub struct Place {
 /// Helpers of the kernel: their numbers in linux/bpf.h.
 mod helper {
     pub(super) const MAP_LOOKUP: i32 = 1;
+    pub(super) const MAP_UPDATE: i32 = 2;
     /// `CLOCK_MONOTONIC` in nanoseconds.
     pub(super) const MONO_NANOS: i32 = 5;
+    /// 32 random bits.
+    pub(super) const RANDOM: i32 = 7;
     /// `CLOCK_TAI` in nanoseconds; since Linux 6.1.
     pub(super) const TAI_NANOS: i32 = 208;
     /// Gives a frame to a socket, or, where there is none, the verdict in the third argument.
@@ -128,6 +133,11 @@ mod stack {
     /// The monotonic clock when the request came.
     pub(super) const MONO: i16 = -56;
     pub(super) const CONTEXT: i16 = -64;
+    /// Whether the sender is to be told that it asks too often.
+    pub(super) const KISS: i16 = -72;
+    pub(super) const RANDOM: i16 = -80;
+    /// What is remembered of a client that is new.
+    pub(super) const CLIENT: i16 = -96;
 }
 
 /// The frame, from its start to its end.
@@ -149,7 +159,7 @@ pub fn build(place: &Place, maps: &MapDescriptors) -> Result<Vec<Instruction>, A
     let mut code = Assembler::default();
     let pass = code.label();
     let (ipv6, udp, answer_ipv6, answered) = (code.label(), code.label(), code.label(), code.label());
-    let (nts, known, hand_over) = (code.label(), code.label(), code.label());
+    let (nts, known, hand_over, limited) = (code.label(), code.label(), code.label(), code.label());
     ethernet(&mut code, place, ipv6, pass);
     parse_ipv4(&mut code, pass);
     code.jump(udp);
@@ -169,9 +179,11 @@ pub fn build(place: &Place, maps: &MapDescriptors) -> Result<Vec<Instruction>, A
     ask_services(&mut code, maps, pass);
     code.load(Width::Double, R1, STACK, stack::VERSION);
     code.jump_if(R1, Condition::Equal, number(service::NTS), hand_over);
+    check_limit(&mut code, maps, limited);
     ask_time(&mut code, maps, pass);
 
     answer_ntp(&mut code);
+    kiss(&mut code);
     answer_udp(&mut code);
     swap_hardware_addresses(&mut code);
     code.load(Width::Half, R1, FRAME, 12);
@@ -181,8 +193,12 @@ pub fn build(place: &Place, maps: &MapDescriptors) -> Result<Vec<Instruction>, A
     code.place(answer_ipv6);
     answer_ipv6_header(&mut code);
     code.place(answered);
-    count(&mut code, maps);
+    count_answer(&mut code, maps);
     code.set(R0, VERDICT_ANSWER);
+    code.exit();
+    code.place(limited);
+    count(&mut code, maps, counter::LIMITED);
+    code.set(R0, VERDICT_DROP);
     code.exit();
     code.place(hand_over);
     hand_over_frame(&mut code, maps, pass);
@@ -421,6 +437,80 @@ fn number(flag: u32) -> i32 {
     flag.cast_signed()
 }
 
+/// How often a client is answered: the decisions of [`chime_server::ClientTable`], but for clients that ask even more often
+/// when they get no answer. Two requests of one client at a time, on two processors, may cost it no more than one.
+fn check_limit(code: &mut Assembler, maps: &MapDescriptors, limited: Label) {
+    let (within, new, beyond, leaks) = (code.label(), code.label(), code.label(), code.label());
+    code.store(Width::Double, STACK, stack::KISS, 0);
+    code.load(Width::Word, R4, STATE, service::FLAGS);
+    code.compute(Operation::And, R4, number(service::FLAG_LIMITED));
+    code.jump_if_word(R4, Condition::Equal, 0, within);
+    // The key has the sender's address already.
+    code.load(Width::Word, R4, STATE, service::LISTENER);
+    code.store(Width::Word, STACK, stack::KEY + service_key::PORT, R4);
+    code.call(helper::RANDOM);
+    code.store(Width::Double, STACK, stack::RANDOM, R0);
+    look_up(code, maps.clients, stack::KEY, new);
+    add_credit(code);
+    code.load(Width::Double, R2, STATE, service::COST);
+    code.jump_if(R3, Condition::Less, R2, beyond);
+    code.compute(Operation::Subtract, R3, R2);
+    code.store(Width::Double, R0, client::CREDIT, R3);
+    code.jump(within);
+
+    code.place(beyond);
+    code.store(Width::Double, R0, client::CREDIT, R3);
+    code.load(Width::Double, R1, STACK, stack::RANDOM);
+    code.load_number(R2, service::NEVER);
+    code.compute(Operation::Or, R1, R2);
+    code.load(Width::Double, R2, STATE, service::LEAK);
+    code.compute(Operation::And, R2, R1);
+    code.jump_if(R2, Condition::Equal, 0, leaks);
+    code.load(Width::Double, R2, STATE, service::KISS);
+    code.compute(Operation::And, R2, R1);
+    code.jump_if(R2, Condition::Unequal, 0, limited);
+    code.store(Width::Double, STACK, stack::KISS, 1);
+    code.jump(within);
+    code.place(leaks);
+    code.store(Width::Double, R0, client::CREDIT, 0);
+    code.jump(within);
+
+    code.place(new);
+    code.load(Width::Double, R1, STACK, stack::MONO);
+    code.store(Width::Double, STACK, stack::CLIENT + client::LAST, R1);
+    code.load(Width::Double, R1, STATE, service::CREDIT_MAX);
+    code.load(Width::Double, R2, STATE, service::COST);
+    code.compute(Operation::Subtract, R1, R2);
+    code.store(Width::Double, STACK, stack::CLIENT + client::CREDIT, R1);
+    code.load_map(R1, maps.clients);
+    code.set(R2, STACK);
+    code.add(R2, i32::from(stack::KEY));
+    code.set(R3, STACK);
+    code.add(R3, i32::from(stack::CLIENT));
+    code.set(R4, 0);
+    code.call(helper::MAP_UPDATE);
+    code.place(within);
+}
+
+/// Register 3 becomes the credit of the client in register 0, with what has come together since it last asked, which is now.
+fn add_credit(code: &mut Assembler) {
+    let (later, fits) = (code.label(), code.label());
+    code.load(Width::Double, R1, STACK, stack::MONO);
+    code.load(Width::Double, R2, R0, client::LAST);
+    // Another processor may have been here with a request that came later.
+    code.jump_if(R1, Condition::AtLeast, R2, later);
+    code.set(R1, R2);
+    code.place(later);
+    code.store(Width::Double, R0, client::LAST, R1);
+    code.compute(Operation::Subtract, R1, R2);
+    code.load(Width::Double, R3, R0, client::CREDIT);
+    code.add(R3, R1);
+    code.load(Width::Double, R2, STATE, service::CREDIT_MAX);
+    code.jump_if(R3, Condition::AtMost, R2, fits);
+    code.set(R3, R2);
+    code.place(fits);
+}
+
 /// [`STATE`] becomes the state of the clock that counts now.
 fn ask_time(code: &mut Assembler, maps: &MapDescriptors, pass: Label) {
     code.store(Width::Word, STACK, stack::INDEX, 0);
@@ -477,6 +567,22 @@ fn answer_ntp(code: &mut Assembler) {
     code.compute(Operation::Subtract, R0, R1);
     code.set(NOW, R0);
     write_timestamp(code, ntp::TRANSMIT);
+}
+
+/// Makes an answer one that says only that it is asked too often. RFC 5905 §7.4.
+fn kiss(code: &mut Assembler) {
+    let time = code.label();
+    code.load(Width::Double, R1, STACK, stack::KISS);
+    code.jump_if(R1, Condition::Equal, 0, time);
+    code.load(Width::Octet, R1, UDP, ntp::FIRST);
+    code.compute(Operation::Or, R1, 0xc0);
+    code.store(Width::Octet, UDP, ntp::FIRST, R1);
+    code.store(Width::Octet, UDP, ntp::STRATUM, 0);
+    code.store(Width::Word, UDP, ntp::ROOT_DELAY, 0);
+    code.store(Width::Word, UDP, ntp::ROOT_DISPERSION, 0);
+    code.store(Width::Word, UDP, ntp::REFERENCE_ID, i32::from_ne_bytes(*b"RATE"));
+    code.store(Width::Double, UDP, ntp::REFERENCE, 0);
+    code.place(time);
 }
 
 /// What it was, and what it has grown by; rounded up to units of 2⁻¹⁶ s, and never more than these can say.
@@ -585,15 +691,26 @@ fn finish_checksum(code: &mut Assembler) {
     code.store(Width::Half, UDP, 6, R0);
 }
 
-fn count(code: &mut Assembler, maps: &MapDescriptors) {
-    let (new, end) = (code.label(), code.label());
+fn count_answer(code: &mut Assembler, maps: &MapDescriptors) {
+    let (kissed, end) = (code.label(), code.label());
+    code.load(Width::Double, R1, STACK, stack::KISS);
+    code.jump_if(R1, Condition::Unequal, 0, kissed);
+    count(code, maps, counter::ANSWERED);
+    code.jump(end);
+    code.place(kissed);
+    count(code, maps, counter::KISSED);
+    code.place(end);
+}
+
+/// Counts a request, and its version.
+fn count(code: &mut Assembler, maps: &MapDescriptors, at: i16) {
+    let end = code.label();
     code.store(Width::Word, STACK, stack::INDEX, 0);
     look_up(code, maps.counters, stack::INDEX, end);
-    increment(code, counter::ANSWERED);
+    increment(code, at);
     code.load(Width::Double, R1, STACK, stack::VERSION);
-    code.jump_if(R1, Condition::AtLeast, 4, new);
+    code.jump_if(R1, Condition::AtLeast, 4, end);
     increment(code, counter::OLD_VERSIONS);
-    code.place(new);
     code.place(end);
 }
 

@@ -1,7 +1,7 @@
 //! What is served where: the entries of the maps that name addresses.
 
 use crate::layout::{SERVICE_KEY_OCTETS, SERVICE_OCTETS, service, service_key};
-use chime_server::{Access, AccessList, Policy, RequireNts, Subnet};
+use chime_server::{Access, AccessList, Policy, RateLimitSettings, RequireNts, Subnet};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub const SERVICES_MAX: usize = 4096;
 /// Ranges of addresses of all access lists.
 pub const SUBNETS_MAX: usize = 16_384;
+/// Credit, nanoseconds, that nobody waits for, and to which the program can add any time that passes.
+const CREDIT_NANOS_MAX: u64 = 1 << 62;
 /// The one version that NTS is defined for. RFC 8915 §5.
 const VERSION_NTS: u8 = 4;
 
@@ -20,6 +22,8 @@ pub struct Served {
     versions: u32,
     /// Who is answered; `None`: everybody.
     pub allowed: Option<Vec<Subnet>>,
+    /// How often each client is answered a plain request; `None`: always.
+    limit: Option<RateLimitSettings>,
 }
 
 /// What there is for the program to do at a listener, and what is left to its sockets that one might not expect.
@@ -34,10 +38,8 @@ pub struct Judgement {
 /// Why requests of a listener are left to its sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotServed {
-    /// All: only sockets bring each client to the one worker that limits how often it is answered.
+    /// Those with NTS: only sockets bring each client to the one worker that limits how often it is answered.
     RateLimit,
-    /// Plain ones: the program does not limit how often each client is answered.
-    RateLimitOfPlain,
     /// All: plain requests get no time, and those with NTS are of a version that is not answered.
     NtsRequired,
     /// Nobody is on the access list.
@@ -49,12 +51,9 @@ pub enum NotServed {
 impl fmt::Display for NotServed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RateLimit => {
-                f.write_str("it has a rate limit, which only sockets keep with several threads")
-            }
-            Self::RateLimitOfPlain => {
-                f.write_str("it has a rate limit, which only sockets keep for requests without NTS")
-            }
+            Self::RateLimit => f.write_str(
+                "it has a rate limit, which with several threads only sockets keep for requests with NTS",
+            ),
             Self::NtsRequired => {
                 f.write_str("require-nts and accept-ntp-versions leave no request to answer")
             }
@@ -84,16 +83,11 @@ pub fn judge(policy: &Policy, workers: usize) -> Judgement {
         keys: _,
     } = policy;
     let nothing = |why| Judgement { served: None, left: Some(why) };
-    if rate_limit.is_some() && workers > 1 {
-        return nothing(NotServed::RateLimit);
-    }
-    let nts = if versions.contains(VERSION_NTS) { 1 << service::NTS } else { 0 };
-    let plain = (1..=4).filter(|version| versions.contains(*version));
-    let (bits, left) = match (require_nts, rate_limit) {
-        (RequireNts::No, None) => (plain.fold(nts, |bits, version| bits | 1 << version), None),
-        (RequireNts::No, Some(_)) => (nts, Some(NotServed::RateLimitOfPlain)),
-        _ => (nts, None),
-    };
+    let is_nts = versions.contains(VERSION_NTS);
+    let left = (is_nts && rate_limit.is_some() && workers > 1).then_some(NotServed::RateLimit);
+    let nts = if is_nts && left.is_none() { 1 << service::NTS } else { 0 };
+    let plain = (1..=4).filter(|version| *require_nts == RequireNts::No && versions.contains(*version));
+    let bits = plain.fold(nts, |bits, version| bits | 1 << version);
     if bits == 0 {
         return nothing(left.unwrap_or(NotServed::NtsRequired));
     }
@@ -102,7 +96,7 @@ pub fn judge(policy: &Policy, workers: usize) -> Judgement {
     match allowed.as_ref().map(Vec::len) {
         Some(0) => nothing(NotServed::Nobody),
         Some(ranges) if ranges > SUBNETS_MAX => nothing(NotServed::AccessListTooLong(ranges)),
-        _ => Judgement { served: Some(Served { versions: bits, allowed }), left },
+        _ => Judgement { served: Some(Served { versions: bits, allowed, limit: *rate_limit }), left },
     }
 }
 
@@ -201,13 +195,26 @@ fn addresses_at<'a>(here: &'a Interface, all: &'a [Interface]) -> impl Iterator<
 }
 
 fn entry(listener: u32, served: &Served) -> [u8; SERVICE_OCTETS] {
-    let flags = if served.allowed.is_some() { service::FLAG_LISTED } else { 0 };
+    let listed = if served.allowed.is_some() { service::FLAG_LISTED } else { 0 };
+    let limited = if served.limit.is_some() { service::FLAG_LIMITED } else { 0 };
     let mut octets = [0; SERVICE_OCTETS];
-    for (at, value) in
-        [(service::VERSIONS, served.versions), (service::FLAGS, flags), (service::LISTENER, listener)]
-    {
+    let mut write = |at: i16, value: &[u8]| {
         let at = usize::from(at.unsigned_abs());
-        octets[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        octets[at..at + value.len()].copy_from_slice(value);
+    };
+    write(service::VERSIONS, &served.versions.to_ne_bytes());
+    write(service::FLAGS, &(listed | limited).to_ne_bytes());
+    write(service::LISTENER, &listener.to_ne_bytes());
+    if let Some(limit) = &served.limit {
+        // The eight bits that a responder draws for each decision are those of the random number in their order.
+        let mask = |one_in: Option<u8>, shift: u32| {
+            let bits = one_in.filter(|one_in| *one_in <= 8).map(|one_in| (1u64 << one_in) - 1);
+            bits.map_or(service::NEVER, |bits| bits << shift)
+        };
+        write(service::COST, &limit.cost_nanos().min(CREDIT_NANOS_MAX).to_ne_bytes());
+        write(service::CREDIT_MAX, &limit.credit_nanos_max().min(CREDIT_NANOS_MAX).to_ne_bytes());
+        write(service::LEAK, &mask(limit.leak, 0).to_ne_bytes());
+        write(service::KISS, &mask(limit.kiss, 8).to_ne_bytes());
     }
     octets
 }
@@ -215,7 +222,7 @@ fn entry(listener: u32, served: &Served) -> [u8; SERVICE_OCTETS] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chime_server::{AccessRule, RateLimitSettings, Versions};
+    use chime_server::{AccessRule, Versions};
     use core::time::Duration;
 
     fn interface(name: &str, number: Option<u16>, addresses: &[&str]) -> Interface {
@@ -298,10 +305,12 @@ mod tests {
         assert_eq!(why(&Policy::open(), 2), (Some(0b1_0001_1110), None));
         let limit = RateLimitSettings::from_cutoff(Duration::from_secs(1));
         let limited = Policy { rate_limit: Some(limit), ..Policy::open() };
-        assert_eq!(why(&limited, 2), (None, Some(NotServed::RateLimit)));
-        assert_eq!(why(&limited, 1), (only_nts, Some(NotServed::RateLimitOfPlain)));
+        assert_eq!(why(&limited, 2), (Some(0b1_1110), Some(NotServed::RateLimit)));
+        assert_eq!(why(&limited, 1), (Some(0b1_0001_1110), None));
         let nts = Policy { require_nts: RequireNts::Deny, ..Policy::open() };
         assert_eq!(why(&nts, 2), (only_nts, None));
+        let both = Policy { rate_limit: Some(limit), ..nts.clone() };
+        assert_eq!((why(&both, 1), why(&both, 2)), ((only_nts, None), (None, Some(NotServed::RateLimit))));
         let old = Policy { versions: Versions::only(&[3]), ..nts };
         assert_eq!(why(&old, 2), (None, Some(NotServed::NtsRequired)));
         assert_eq!(why(&Policy::closed(), 2), (None, Some(NotServed::Nobody)));

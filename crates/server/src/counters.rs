@@ -106,6 +106,19 @@ pub struct ServerCounters {
     silences: [u64; SilenceReason::ALL.len()],
 }
 
+/// Plain requests that did not come to a responder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PlainCounts {
+    /// Answered with the time.
+    pub answered: u64,
+    /// Told that they are too many, with the kiss code RATE.
+    pub kissed: u64,
+    /// Not answered, as they are too many.
+    pub limited: u64,
+    /// Those of all these with a version below 4.
+    pub old_versions: u64,
+}
+
 impl ServerCounters {
     /// How many numbers these are.
     pub const LENGTH: usize = ResponseKind::ALL.len() + SilenceReason::ALL.len() + 4 + COOKIE_AGES;
@@ -151,11 +164,13 @@ impl ServerCounters {
         self.silences.iter_mut().zip(other.silences).for_each(|(sum, count)| *sum += count);
     }
 
-    /// Counts plain requests that somebody else answered, so many of them of a version below 4.
-    pub const fn add_plain(&mut self, answered: u64, old_versions: u64) {
-        self.received += answered;
-        self.responses[ResponseKind::Plain as usize] += answered;
-        self.old_versions += old_versions;
+    /// Counts plain requests that somebody else has seen to.
+    pub const fn add_plain(&mut self, counts: &PlainCounts) {
+        self.received += counts.answered + counts.kissed + counts.limited;
+        self.responses[ResponseKind::Plain as usize] += counts.answered;
+        self.responses[ResponseKind::KissRate as usize] += counts.kissed;
+        self.silences[SilenceReason::RateLimited as usize] += counts.limited;
+        self.old_versions += counts.old_versions;
     }
 
     /// The numbers alone, in a fixed order, for those who pass them on one by one.
@@ -214,8 +229,12 @@ mod tests {
         sum.add(&one);
         assert_eq!((sum.received, sum.answered(), sum.dropped(), sum.authenticated()), (6, 3, 2, 3));
         let mut more = sum;
-        more.add_plain(5, 2);
-        assert_eq!((more.received, more.responses(ResponseKind::Plain), more.old_versions), (11, 5, 2));
+        more.add_plain(&PlainCounts { answered: 5, kissed: 1, limited: 3, old_versions: 2 });
+        assert_eq!((more.received, more.responses(ResponseKind::Plain), more.old_versions), (15, 5, 2));
+        assert_eq!(
+            (more.responses(ResponseKind::KissRate), more.silences(SilenceReason::RateLimited)),
+            (1, 3)
+        );
         assert_eq!(sum.interleaved, 10);
         assert_eq!(sum.responses(ResponseKind::Nts), 2);
         assert_eq!(sum.silences(SilenceReason::ResponseTooLong), 2);

@@ -19,7 +19,7 @@ mod transmit_times;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
 pub use broadcast::{BROADCAST_OCTETS_MAX, write_broadcast};
-pub use counters::{COOKIE_AGES, ResponseKind, ServerCounters, SilenceReason};
+pub use counters::{COOKIE_AGES, PlainCounts, ResponseKind, ServerCounters, SilenceReason};
 pub use policy::{KeyTable, Policy, RequireNts, Versions};
 pub use rate_limit::{CLIENTS_MAX, ClientRecord, ClientTable, RateDecision, RateLimitSettings};
 pub use responder::{

@@ -49,11 +49,15 @@ impl RateLimitSettings {
         Self { interval: cutoff, burst: 1, leak: Some(2), kiss: None }
     }
 
-    fn cost_nanos(&self) -> u64 {
+    /// What an answer costs: the time in which as much credit comes together, nanoseconds.
+    #[must_use]
+    pub fn cost_nanos(&self) -> u64 {
         u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn credit_nanos_max(&self) -> u64 {
+    /// The most credit that anybody has, and what those begin with who are new, nanoseconds.
+    #[must_use]
+    pub fn credit_nanos_max(&self) -> u64 {
         self.cost_nanos().saturating_mul(u64::from(self.burst.max(1)))
     }
 }

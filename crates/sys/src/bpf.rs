@@ -19,6 +19,8 @@ pub enum MapKind {
     Array = 2,
     /// By number, a value for each processor.
     PerProcessorArray = 6,
+    /// By key; when it is full, entries go that were not used for longest.
+    RecentHash = 9,
     /// By the longest prefix of a key.
     LongestPrefix = 11,
     /// By number, the descriptors of [`FrameSocket`](crate::frame_socket::FrameSocket)s, each of which leaves when it is

@@ -4,10 +4,11 @@ use super::sockets;
 use crate::serving::FrameDesk;
 use chime_config::FastPath;
 use chime_fast::{
-    ACCESS_KEY_OCTETS, COUNTERS_OCTETS, Counters, Interface, ListenerRules, MapDescriptors, Place,
-    QUEUES_MAX, SERVICE_KEY_OCTETS, SERVICE_OCTETS, SERVICES_MAX, SUBNETS_MAX, ServiceTable,
-    TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, access_key, build,
+    ACCESS_KEY_OCTETS, CLIENT_KEY_OCTETS, CLIENT_OCTETS, COUNTERS_OCTETS, Counters, Interface, ListenerRules,
+    MapDescriptors, Place, QUEUES_MAX, SERVICE_KEY_OCTETS, SERVICE_OCTETS, SERVICES_MAX, SUBNETS_MAX,
+    ServiceTable, TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, access_key, build,
 };
+use chime_server::CLIENTS_MAX;
 use chime_sys::bpf::{Map, MapKind, XdpLink, XdpMode, XdpProgram};
 use chime_sys::frame_socket::FrameSocket;
 use chime_sys::network;
@@ -18,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// The name that tools of the kernel show.
 const PROGRAM_NAME: &str = "truechimer_ntp";
+/// Clients below which the kernel forgets some before there is need to.
+const CLIENTS_MIN: usize = 4096;
 /// What is at an address in the access list; that it is there is all that counts.
 const LISTED: [u8; 4] = [1; 4];
 
@@ -38,6 +41,7 @@ struct Maps {
     current: Map,
     times: Map,
     counters: Map,
+    clients: Map,
 }
 
 /// An interface with a program; its place in the list is its number there.
@@ -59,12 +63,12 @@ struct Written {
 }
 
 impl Kernel {
-    /// Makes the maps.
+    /// Makes the maps; that of clients for about so many.
     ///
     /// # Errors
     /// In words: what is missing, and what to do.
-    pub(super) fn new() -> Result<Self, String> {
-        let maps = Maps::new().map_err(|error| match error.kind() {
+    pub(super) fn new(clients_max: usize) -> Result<Self, String> {
+        let maps = Maps::new(clients_max).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "the kernel does not permit programs: they take CAP_BPF and CAP_NET_ADMIN at the start (as root; under \
                  systemd also SystemCallFilter=bpf)"
@@ -260,12 +264,18 @@ fn keys(number: u32, rules: &ListenerRules) -> impl Iterator<Item = [u8; ACCESS_
 }
 
 impl Maps {
-    fn new() -> io::Result<Self> {
+    fn new(clients_max: usize) -> io::Result<Self> {
         let entries = |count: usize| u32::try_from(count).map_err(io::Error::other);
         let octets = (SERVICE_KEY_OCTETS, SERVICE_OCTETS);
         let services = Map::new("ntp_services", MapKind::Hash, octets, entries(SERVICES_MAX)?)?;
         let octets = (ACCESS_KEY_OCTETS, LISTED.len());
         Ok(Self {
+            clients: Map::new(
+                "ntp_clients",
+                MapKind::RecentHash,
+                (CLIENT_KEY_OCTETS, CLIENT_OCTETS),
+                entries(clients_max.clamp(CLIENTS_MIN, CLIENTS_MAX))?,
+            )?,
             services,
             access: Map::new("ntp_access", MapKind::LongestPrefix, octets, entries(SUBNETS_MAX)?)?,
             current: Map::new("ntp_current", MapKind::Array, (4, 8), 1)?,
@@ -281,6 +291,7 @@ impl Maps {
             current: self.current.descriptor(),
             times: self.times.descriptor(),
             counters: self.counters.descriptor(),
+            clients: self.clients.descriptor(),
             sockets: sockets.map(Map::descriptor),
         }
     }

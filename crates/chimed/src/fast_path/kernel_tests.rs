@@ -71,7 +71,7 @@ fn interface(server: &str) -> Interface {
 
 /// Whether the kernel may be asked for programs.
 fn kernel() -> Option<Kernel> {
-    match Kernel::new() {
+    match Kernel::new(1) {
         Ok(kernel) => Some(kernel),
         Err(problem) => {
             eprintln!("not shown: {problem}");
@@ -354,8 +354,16 @@ fn limits_and_lists_hold_past_the_sockets() {
     }
     let answers = std::iter::from_fn(|| lab.receive(0)).count();
     assert_eq!((answers, lab.report().handed_over), (4, 6));
-    let problems = lab.report().problems;
-    assert!(problems.iter().all(|problem| problem.contains("requests without NTS")), "{problems:?}");
+    assert_eq!(lab.report().problems, Vec::<String>::new());
+    for _ in 0..6 {
+        lab.send(0, &plain_request(), 0);
+    }
+    let answers = std::iter::from_fn(|| lab.receive(0)).count();
+    assert_eq!(
+        (answers, lab.report().answered, lab.report().limited),
+        (4, 4, 2),
+        "the program limits for itself"
+    );
 
     let rule = AccessRule { allow: true, all: false, subnet: "203.0.113.0/24".parse().ok() };
     let listed = Arc::new(Policy::new(AccessList::from_rules(&[rule])));
@@ -365,6 +373,18 @@ fn limits_and_lists_hold_past_the_sockets() {
         assert_eq!(lab.receive(family), None);
     }
     assert_eq!(lab.report().handed_over, 6, "who is not on the list is left to the sockets");
+    lab.serving.stop();
+
+    let lab = Lab::new(FastPath::Xdp, &policy, 2);
+    for _ in 0..6 {
+        lab.send(1, &plain_request(), 0);
+        lab.send(1, &request, 0);
+    }
+    let answers = std::iter::from_fn(|| lab.receive(1)).count();
+    let report = lab.report();
+    // Nobody at the other end tells the sockets where to send their answers.
+    assert_eq!((answers, report.answered, report.limited, report.handed_over), (4, 4, 2, 0));
+    assert!(report.problems.iter().all(|problem| problem.contains("with several threads")), "{report:?}");
 }
 
 #[test]

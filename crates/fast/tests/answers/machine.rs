@@ -2,9 +2,9 @@
 
 use chime_fast::assembler::Instruction;
 use chime_fast::{
-    COUNTERS_OCTETS, Counters, Interface, ListenerRules, MapDescriptors, Place, SERVICE_OCTETS, ServiceTable,
-    TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, VERDICT_ANSWER, VERDICT_HAND_OVER, VERDICT_PASS, access_key,
-    build, services,
+    CLIENT_KEY_OCTETS, CLIENT_OCTETS, COUNTERS_OCTETS, Counters, Interface, ListenerRules, MapDescriptors,
+    Place, SERVICE_OCTETS, ServiceTable, TIME_SLOT_OCTETS, TIME_SLOTS, TimeSlot, VERDICT_ANSWER,
+    VERDICT_DROP, VERDICT_HAND_OVER, VERDICT_PASS, access_key, build, services,
 };
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rbpf::EbpfVmFixedMbuff;
@@ -49,6 +49,9 @@ struct Kernel {
     current: Value,
     times: Vec<Value>,
     counters: Value,
+    /// What is remembered of clients.
+    clients: Vec<(Vec<u8>, Value)>,
+    random: u32,
     /// Whether a worker has a socket for the first queue.
     has_socket: bool,
     tai: u64,
@@ -88,6 +91,8 @@ impl Machine {
             current: value(&[0; 8]),
             times: (0..TIME_SLOTS).map(|_| value(&[0; TIME_SLOT_OCTETS])).collect(),
             counters: value(&[0; COUNTERS_OCTETS]),
+            clients: Vec::new(),
+            random: 0,
             has_socket: true,
             tai: 0,
             mono: 0,
@@ -103,7 +108,15 @@ impl Machine {
     }
 
     pub(crate) fn descriptors() -> MapDescriptors {
-        MapDescriptors { services: 1, access: 2, current: 3, times: 4, counters: 5, sockets: Some(6) }
+        MapDescriptors {
+            services: 1,
+            access: 2,
+            current: 3,
+            times: 4,
+            counters: 5,
+            clients: 7,
+            sockets: Some(6),
+        }
     }
 
     pub(crate) fn set_clocks(&self, tai_nanos: u64, mono_nanos: u64) {
@@ -129,6 +142,11 @@ impl Machine {
         })
     }
 
+    /// The next random number of the kernel's.
+    pub(crate) fn set_random(&self, random: u32) {
+        with(|kernel| kernel.random = random);
+    }
+
     /// Takes the workers' socket away, or puts it back.
     pub(crate) fn set_socket(&self, has_socket: bool) {
         with(|kernel| kernel.has_socket = has_socket);
@@ -146,6 +164,13 @@ impl Machine {
         }
     }
 
+    /// The frame that the program sends back; `None` when it drops the request, as there were too many.
+    pub(crate) fn run_limited(&self, frame: &Frame) -> Option<Vec<u8>> {
+        let (verdict, octets) = self.verdict(frame);
+        assert!([VERDICT_ANSWER, VERDICT_DROP].contains(&verdict), "{verdict}");
+        (verdict == VERDICT_ANSWER).then_some(octets)
+    }
+
     /// Whether the program hands the frame over, untouched.
     pub(crate) fn hands_over(&self, frame: &Frame) -> bool {
         let (verdict, octets) = self.verdict(frame);
@@ -158,12 +183,15 @@ impl Machine {
         let mut machine =
             EbpfVmFixedMbuff::new(Some(&self.code), 0, END_AT).expect("the interpreter takes it");
         machine.register_helper(1, map_lookup).expect("a helper");
+        machine.register_helper(2, map_update).expect("a helper");
         machine.register_helper(5, mono_nanos).expect("a helper");
+        machine.register_helper(7, random).expect("a helper");
         machine.register_helper(51, redirect).expect("a helper");
         machine.register_helper(54, no_metadata).expect("a helper");
         machine.register_helper(208, tai_nanos).expect("a helper");
         with(|kernel| {
             let all = kernel.services.iter().map(|(_, value)| value).chain(&kernel.times);
+            let all = all.chain(kernel.clients.iter().map(|(_, value)| value));
             for value in all.chain([&kernel.listed, &kernel.current, &kernel.counters]) {
                 let start = value.as_ptr().addr() as u64;
                 machine.register_allowed_memory(start..start + 8 * value.len() as u64);
@@ -203,6 +231,28 @@ fn mono_nanos(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
     with(|kernel| kernel.mono)
 }
 
+fn random(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    with(|kernel| u64::from(kernel.random))
+}
+
+/// Octets of the interpreter's stack. Reading them so is safe, and says so when they are not there.
+fn stack_octets(kernel: &Kernel, at: u64, octets: usize) -> Vec<u8> {
+    let mut read = vec![0; octets];
+    kernel.memory.read_exact_at(&mut read, at).expect("octets of the stack");
+    read
+}
+
+fn map_update(map: u64, key: u64, octets: u64, flags: u64, _: u64) -> u64 {
+    assert_eq!((map, flags), (7, 0));
+    with(|kernel| {
+        let key = stack_octets(kernel, key, CLIENT_KEY_OCTETS);
+        let new = value(&stack_octets(kernel, octets, CLIENT_OCTETS));
+        assert!(kernel.clients.iter().all(|(known, _)| *known != key), "it is new");
+        kernel.clients.push((key, new));
+    });
+    0
+}
+
 fn redirect(map: u64, queue: u64, otherwise: u64, _: u64, _: u64) -> u64 {
     assert_eq!((map, queue), (6, 0));
     if with(|kernel| kernel.has_socket) { u64::from(VERDICT_HAND_OVER.unsigned_abs()) } else { otherwise }
@@ -217,12 +267,7 @@ fn no_metadata(_: u64, octets: u64, _: u64, _: u64, _: u64) -> u64 {
 fn map_lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
     let address = |value: &Value| value.as_ptr().addr() as u64;
     with(|kernel| {
-        // The key is on the interpreter's stack. Reading it so is safe, and says so when it is not there.
-        let key_of = |octets: usize| {
-            let mut read = vec![0; octets];
-            kernel.memory.read_exact_at(&mut read, key).expect("a key");
-            read
-        };
+        let key_of = |octets| stack_octets(kernel, key, octets);
         match map {
             1 => {
                 let wanted = key_of(20);
@@ -237,6 +282,11 @@ fn map_lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
                 assert_eq!(wanted[..4], 160u32.to_ne_bytes(), "all bits are asked for");
                 let found = kernel.access.iter().any(|range| covers(range, &wanted));
                 if found { address(&kernel.listed) } else { 0 }
+            }
+            7 => {
+                let wanted = key_of(CLIENT_KEY_OCTETS);
+                let found = kernel.clients.iter().find(|(key, _)| *key == wanted);
+                found.map_or(0, |(_, value)| address(value))
             }
             _ => {
                 let index = u32::from_ne_bytes(key_of(4).try_into().expect("four"));

@@ -4,6 +4,7 @@
 //! frames go through the program in the kernel, where that is allowed.
 
 mod handed_over;
+mod limits;
 mod machine;
 
 use chime_fast::{ListenerRules, Place, TimeSlot, judge};
