@@ -316,6 +316,7 @@ impl ChronyDesk {
             // Over the Unix socket only, and answered above.
             chrony::Wish::SetTime { .. } | chrony::Wish::WriteRealTimeClock => Outcome::Failed,
             chrony::Wish::TrimRealTimeClock => tell(PlaneCommand::TrimRealTimeClock),
+            chrony::Wish::Smooth { begin } => tell(PlaneCommand::Smooth { begin }),
             chrony::Wish::Dump => tell(PlaneCommand::Save),
             chrony::Wish::Rekey => match (self.ways.read_keys)() {
                 Some(keys) => {

@@ -37,7 +37,7 @@ use crate::{once, restart_only, rivals, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer, Threads};
-use chime_control::{ClientReport, Command, ControlReport, KeServerReport, Snapshot};
+use chime_control::{ClientReport, Command, ControlReport, KeServerReport, SmoothingReport, Snapshot};
 use chime_engine::{Config, Engine, KnownTime};
 use chime_server::{Access, AccessList, AccessRule, ClientRecord, ClientTable, Policy};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock, ObserveOnly};
@@ -222,7 +222,7 @@ impl Daemon {
         let (servers, inline) = start_servers(&model, &shared, workers, ke_workers)?;
         let fast = fast_path::Keeper::start(shared.clone())?;
         let tally = mode6.as_ref().map(|(mode6, _)| mode6.tally()).unwrap_or_default();
-        let view = View::new(&model, publisher.reports(), servers.clone(), tally)?;
+        let view = View::new(&model, (publisher.reports(), shared.clone()), servers.clone(), tally)?;
         if !chronyc.is_empty() {
             let ways = chrony_ways(&model, &view, tell(sender.clone(), waker.clone()))?;
             desks.push(Box::new(ChronyDesk::new(chronyc, ways)));
@@ -343,6 +343,7 @@ fn publishing(
 ) -> (Publisher, LeapTables) {
     let smear = model.leap_seconds.smear;
     let publisher = Publisher::new(shared, started, options.steers()).with_smear(smear);
+    let publisher = publisher.with_smoothing(model.synchronization.smoothing);
     (publisher, LeapTables::new(model.leap_seconds.clone()))
 }
 
@@ -690,6 +691,7 @@ fn warn_of_unreadable(model: &Model, config: Option<&Path>) {
 #[derive(Clone)]
 struct View {
     reports: Arc<ArcSwap<Dated>>,
+    shared: Arc<Shared>,
     servers: Servers,
     chrony: Arc<Tally>,
     mode6: Arc<Tally>,
@@ -698,9 +700,14 @@ struct View {
 }
 
 impl View {
-    fn new(model: &Model, reports: Arc<ArcSwap<Dated>>, servers: Servers, mode6: Arc<Tally>) -> Result<Self> {
+    fn new(
+        model: &Model,
+        (reports, shared): (Arc<ArcSwap<Dated>>, Arc<Shared>),
+        servers: Servers,
+        mode6: Arc<Tally>,
+    ) -> Result<Self> {
         let (clients_max, command_clients) = (clients_max(model), command_clients(model)?);
-        Ok(Self { reports, servers, chrony: Arc::default(), mode6, clients_max, command_clients })
+        Ok(Self { reports, shared, servers, chrony: Arc::default(), mode6, clients_max, command_clients })
     }
 
     /// The state as it is now. Clients are collected from the workers, which may take a while, and so only on demand.
@@ -717,6 +724,9 @@ impl View {
         let mut snapshot = dated.snapshot.clone().aged(now.saturating_since(dated.at).as_secs_f64());
         snapshot.control = ControlReport { chrony: self.chrony.read(), mode6: self.mode6.read() };
         snapshot.server.clients_max = self.clients_max;
+        if let Some(smoothing) = &mut snapshot.program.smoothing {
+            *smoothing = SmoothingReport::new(self.shared.time.load().smoothing, now);
+        }
         if let Some(serving) = &self.servers.ntp {
             let stats = serving.stats();
             snapshot.server.add(&stats.requests);

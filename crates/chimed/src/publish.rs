@@ -2,13 +2,19 @@
 
 use crate::serving::Shared;
 use arc_swap::ArcSwap;
-use chime_control::{LeapTableReport, ProgramReport, RealTimeClockReport, SmearReport, Snapshot};
-use chime_discipline::{LeapKnowledge, LeapStatus};
-use chime_engine::{Engine, server_time};
-use chime_server::{ServerTime, Smear, SmearSettings, SmearWindow};
-use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
+use chime_control::{
+    LeapTableReport, ProgramReport, RealTimeClockReport, SmearReport, SmoothingReport, Snapshot,
+};
+use chime_discipline::{LeapKnowledge, LeapStatus, SystemState};
+use chime_engine::{Engine, correction_rate, server_time};
+use chime_server::{
+    ServerTime, Smear, SmearSettings, SmearWindow, SmoothedClock, Smoother, SmoothingCourse,
+    SmoothingSettings,
+};
+use chime_time::{ClockReading, Frequency, LeapSecond, MonoTime, NtpDate, NtpDuration};
 use chime_wire::LeapIndicator;
 use std::sync::Arc;
+use tracing::info;
 
 /// A snapshot, and when it was taken.
 #[derive(Debug)]
@@ -18,6 +24,9 @@ pub struct Dated {
     /// When.
     pub at: MonoTime,
 }
+
+/// chronyd's words.
+const SMOOTHING_BEGINS: &str = "Activated time smoothing";
 
 /// What is reported beside the engine.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +45,9 @@ pub struct Publisher {
     started: MonoTime,
     steers: bool,
     smear: Option<SmearSettings>,
+    /// A leap second that is not smeared any more, as somebody wants our time as it is.
+    unsmeared: Option<LeapSecond>,
+    smoother: Option<Smoother>,
 }
 
 impl Publisher {
@@ -43,7 +55,21 @@ impl Publisher {
     #[must_use]
     pub fn new(shared: Arc<Shared>, started: MonoTime, steers: bool) -> Self {
         let empty = Dated { snapshot: Snapshot::default(), at: started };
-        Self { shared, reports: Arc::new(ArcSwap::from_pointee(empty)), started, steers, smear: None }
+        Self {
+            shared,
+            reports: Arc::new(ArcSwap::from_pointee(empty)),
+            started,
+            steers,
+            smear: None,
+            unsmeared: None,
+            smoother: None,
+        }
+    }
+
+    /// Smooths what is served, or not.
+    #[must_use]
+    pub fn with_smoothing(self, smoothing: Option<SmoothingSettings>) -> Self {
+        Self { smoother: smoothing.map(Smoother::new), ..self }
     }
 
     /// Smears leap seconds for clients, or not.
@@ -55,6 +81,28 @@ impl Publisher {
     /// Smears leap seconds for clients from now on, or not.
     pub const fn set_smear(&mut self, smear: Option<SmearSettings>) {
         self.smear = smear;
+    }
+
+    /// Has the smoothing begin, or drops what is smoothed and smeared: what is served is our time then.
+    pub fn smooth(&mut self, begin: bool, engine: &Engine, now: ClockReading) {
+        let begun = self.smoother.as_mut().is_some_and(|smoother| begin && smoother.activate(now.mono));
+        if begun {
+            info!("{SMOOTHING_BEGINS}");
+        }
+        if !begin {
+            if let Some(smoother) = &mut self.smoother {
+                smoother.reset(now.mono);
+            }
+            self.unsmeared = self.smear_window(engine, now).map(|(window, _)| window.leap());
+            info!("Reset time smoothing");
+        }
+    }
+
+    /// The monotonic clock stood still.
+    pub fn clock_stood_still(&mut self) {
+        if let Some(smoother) = &mut self.smoother {
+            smoother.forget();
+        }
     }
 
     /// Where reports can be read.
@@ -71,27 +119,70 @@ impl Publisher {
     }
 
     /// Publishes what servers say of our clock, which was last told to run at `frequency`.
-    pub fn publish_time(&self, engine: &Engine, frequency: Frequency, now: ClockReading) {
+    pub fn publish_time(&mut self, engine: &Engine, frequency: Frequency, now: ClockReading) {
         let system = engine.discipline().system(now.mono);
         let precision = engine.discipline().settings().precision;
         let time = server_time(&system, frequency, now, precision);
-        self.shared.set_time(self.smeared(time, engine, now));
+        let time = self.smeared(time, engine, now);
+        let smoothing = self.smoothed(&system, frequency, now, time.smear.is_some());
+        self.shared.set_time(ServerTime { smoothing, ..time });
+    }
+
+    /// Takes up what was done to the clock since; gives what is served otherwise.
+    fn smoothed(
+        &mut self,
+        system: &SystemState,
+        frequency: Frequency,
+        now: ClockReading,
+        smears: bool,
+    ) -> Option<SmoothingCourse> {
+        let right = Frequency::from_ppm(system.frequency_ppm);
+        let smoother = self.smoother.as_mut()?;
+        let begun = smoother.follow(SmoothedClock {
+            now,
+            correction: system.system_offset,
+            correction_rate: correction_rate(right, frequency),
+            frequency: right.as_ratio(),
+            skew: system.skew_ppm * 1e-6,
+            updates: system.updates,
+            steps: system.steps,
+            synchronized: system.synchronized,
+            smears,
+        });
+        if begun {
+            info!("{SMOOTHING_BEGINS}");
+        }
+        smoother.course()
     }
 
     /// What is served where leap seconds are smeared: none is announced.
     fn smeared(&self, time: ServerTime, engine: &Engine, now: ClockReading) -> ServerTime {
         let Some(settings) = self.smear.filter(|_| time.is_synchronized()) else { return time };
         let corrected = now.system + time.correction;
-        let status = engine.discipline().leap_status(now.system);
-        let near = smear_of(&settings, &status, corrected);
+        let near = self.smear_near(&settings, engine, now, corrected);
         let smear = near.map(|(window, passed)| window.smear(now.mono, now.system, passed));
         ServerTime { leap: LeapIndicator::NoWarning, smear, ..time }
     }
 
+    fn smear_window(&self, engine: &Engine, now: ClockReading) -> Option<(SmearWindow, bool)> {
+        self.smear_near(&self.smear?, engine, now, now.system)
+    }
+
+    /// The smear of about `date`, unless it was dropped.
+    fn smear_near(
+        &self,
+        settings: &SmearSettings,
+        engine: &Engine,
+        now: ClockReading,
+        date: NtpDate,
+    ) -> Option<(SmearWindow, bool)> {
+        let near = smear_of(settings, &engine.discipline().leap_status(now.system), date);
+        near.filter(|(window, _)| Some(window.leap()) != self.unsmeared)
+    }
+
     fn smear_report(&self, engine: &Engine, now: ClockReading) -> Option<SmearReport> {
-        let settings = self.smear?;
-        let status = engine.discipline().leap_status(now.system);
-        let Some((window, passed)) = smear_of(&settings, &status, now.system) else {
+        self.smear?;
+        let Some((window, passed)) = self.smear_window(engine, now) else {
             return Some(SmearReport::default());
         };
         let smear: Smear = window.smear(now.mono, now.system, passed);
@@ -111,7 +202,7 @@ impl Publisher {
     }
 
     /// Publishes the state of `engine`, whose clock was last told to run at `frequency`.
-    pub fn publish(&self, engine: &Engine, frequency: Frequency, now: ClockReading, beside: &Beside<'_>) {
+    pub fn publish(&mut self, engine: &Engine, frequency: Frequency, now: ClockReading, beside: &Beside<'_>) {
         self.publish_time(engine, frequency, now);
         let system = engine.discipline().system(now.mono);
         let settings = engine.discipline().settings();
@@ -132,6 +223,10 @@ impl Publisher {
             accumulated_steps_threshold_seconds: settings.step.accumulated_panic,
             leap_table: beside.leap_table.clone(),
             smear: self.smear_report(engine, now),
+            smoothing: self
+                .smoother
+                .as_ref()
+                .map(|smoother| SmoothingReport::new(smoother.course(), now.mono)),
             real_time_clock: beside.real_time_clock,
         };
         let snapshot = Snapshot { program, engine: engine.report(now), ..Snapshot::default() };

@@ -62,6 +62,11 @@ pub enum PlaneCommand {
     WriteRealTimeClock(Tell),
     /// Set the real-time clock, if it is off by enough.
     TrimRealTimeClock,
+    /// Have the smoothing of the served time begin, or serve our time as it is from now on.
+    Smooth {
+        /// Which of the two.
+        begin: bool,
+    },
     /// Close log files and open them again.
     CycleLogs,
     /// Write everything that the next run wants to know.
@@ -634,6 +639,9 @@ impl TimePlane {
         let (now, error) = clock::read_with_error();
         for input in self.clock.look_for_interference(now, error, told) {
             self.cards.forget();
+            if matches!(input, Input::Suspended { .. }) {
+                self.publisher.clock_stood_still();
+            }
             if let (Some(chrony), Input::ClockStepped { by }) = (&mut self.chrony, &input)
                 && !self.clock.is_ordered_leap_second(*by)
             {
@@ -805,6 +813,10 @@ impl TimePlane {
                 if let Some(chrony) = &mut self.chrony {
                     chrony.trim_real_time_clock(&self.engine, clock::read());
                 }
+            }
+            PlaneCommand::Smooth { begin } => {
+                self.publisher.smooth(begin, &self.engine, clock::read());
+                self.publisher.publish_time(&self.engine, self.clock.commanded(), clock::read());
             }
             PlaneCommand::CycleLogs => {
                 // Without log files there is nothing to do.

@@ -449,6 +449,9 @@ impl Writer {
         self.flag("steer-clock", model.synchronization.tuning.steer, true);
         let usual = model.chrony.real_time_clock.file.is_none();
         self.flag("mark-kernel-synchronized", model.synchronization.marks_kernel, usual);
+        self.some("smooth-served-time", model.synchronization.smoothing.as_ref(), |limits| {
+            format!("{{ rate = {}, rate-change = {} }}", float(limits.rate_max), float(limits.change))
+        });
         if let Some(local) = model.synchronization.local_clock {
             self.item("[local-clock]");
             self.put("stratum", &local.stratum.to_string());

@@ -324,7 +324,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "ntsaeads 15",
         "ntsrotate 0",
         "nocerttimecheck 1",
-        "smoothtime 400 0.001",
         "commandkey 1",
         "maxsamples 5",
     ] {
@@ -599,6 +598,11 @@ fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
     let smear = settings.smear.expect("leap seconds are smeared");
     assert_eq!(smear.place, SmearPlace::After);
     assert!((smear.seconds() - 62_500.0).abs() < 1e-3, "{}", smear.seconds());
+    assert_eq!(model.synchronization.smoothing, None, "nothing but leap seconds");
+    let smoothed = load("smoothtime 400 0.01").model;
+    let limits = smoothed.synchronization.smoothing.expect("everything is smoothed");
+    assert!((limits.rate_max - 400e-6).abs() < 1e-12 && (limits.change - 1e-8).abs() < 1e-16);
+    assert!(smoothed.leap_seconds.smear.is_some(), "leap seconds, too");
     for (word, mode) in [("system", LeapMode::System), ("step", LeapMode::Step), ("ignore", LeapMode::Ignore)]
     {
         assert_eq!(load(&format!("leapsecmode {word}")).model.discipline_settings().leap_mode, mode);

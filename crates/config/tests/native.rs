@@ -483,6 +483,16 @@ fn leap_seconds_have_a_table_of_their_own() {
 }
 
 #[test]
+fn the_served_time_is_smoothed_within_two_limits() {
+    let read = |text: &str| load(&format!("[synchronization]\n{text}\n")).model.synchronization.smoothing;
+    assert_eq!(read(""), None);
+    let limits = read("smooth-served-time = { rate = 4e-4, rate-change = 1e-8 }").expect("it is smoothed");
+    assert_eq!((limits.rate_max, limits.change), (4e-4, 1e-8));
+    let said = errors("[synchronization]\nsmooth-served-time = { rate = 4e-4 }\n");
+    assert!(said.contains("rate-change"), "{said}");
+}
+
+#[test]
 fn a_real_time_clock_is_looked_at_by_us_or_set_by_the_kernel() {
     assert!(load("").model.synchronization.marks_kernel);
     let table = "[chrony.real-time-clock]\nfile = \"/var/lib/chrony/rtc\"\n";

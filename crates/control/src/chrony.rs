@@ -103,6 +103,11 @@ pub enum Wish {
     WriteRealTimeClock,
     /// Set the real-time clock, if it is off by enough.
     TrimRealTimeClock,
+    /// Have the smoothing of the served time begin, or serve our time as it is from now on.
+    Smooth {
+        /// Which of the two.
+        begin: bool,
+    },
     /// Write to disk what the next run wants to know.
     Dump,
     /// Read the symmetric keys again.
@@ -422,7 +427,8 @@ fn execute(asked: &CommandRequest<'_>, octets: usize, snapshot: &Snapshot) -> An
         code::SETTIME if snapshot.engine.manual.enabled => commands::set_time(asked.payload),
         code::RTCREPORT | code::WRITERTC | code::TRIMRTC => reports::real_time_clock(asked.command, snapshot),
         code::SMOOTHING => reports::smoothing(snapshot),
-        code::SMOOTHTIME | code::SETTIME => Answer::Status(Status::NotEnabled),
+        code::SMOOTHTIME => commands::smooth(asked.payload, snapshot),
+        code::SETTIME => Answer::Status(Status::NotEnabled),
         command => commands::execute(command, asked.payload, snapshot),
     }
 }

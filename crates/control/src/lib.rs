@@ -38,5 +38,5 @@ pub use report::{Form, Report};
 pub use select::{Names, visible};
 pub use snapshot::{
     ClientReport, FastPathReport, KeServerReport, LeapTableReport, ProgramReport, RealTimeClockReport,
-    ServerReport, SmearReport, Snapshot, TimestampCounts, UseReport,
+    ServerReport, SmearReport, SmoothingReport, Snapshot, TimestampCounts, UseReport,
 };

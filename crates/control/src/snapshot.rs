@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use chime_engine::EngineReport;
-use chime_server::{COOKIE_AGES, ClientRecord, ResponseKind, ServerCounters, SilenceReason};
+use chime_server::{COOKIE_AGES, ClientRecord, ResponseKind, ServerCounters, SilenceReason, SmoothingCourse};
 use chime_time::MonoTime;
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +64,45 @@ pub struct ProgramReport {
     pub leap_table: LeapTableReport,
     /// The smearing of leap seconds for clients, where that is configured.
     pub smear: Option<SmearReport>,
+    /// The smoothing of the time that is served, where that is configured.
+    pub smoothing: Option<SmoothingReport>,
     /// The battery-backed clock, where it is looked at.
     pub real_time_clock: Option<RealTimeClockReport>,
+}
+
+/// How the time that is served is smoothed.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SmoothingReport {
+    /// Whether it has begun.
+    pub active: bool,
+    /// By how much what is served is ahead of our clock, seconds.
+    pub offset_seconds: f64,
+    /// At which rate that changes, seconds per second.
+    pub rate: f64,
+    /// At which rate the rate changes, per second.
+    pub change: f64,
+    /// Since it last took up a correction of our clock; seconds.
+    pub since_update_seconds: f64,
+    /// Until our time is served, if nothing is corrected any more; seconds.
+    pub remaining_seconds: f64,
+}
+
+impl SmoothingReport {
+    /// What is served at `now`; `None`: it has not begun.
+    #[must_use]
+    pub fn new(course: Option<SmoothingCourse>, now: MonoTime) -> Self {
+        let Some(course) = course else { return Self::default() };
+        let point = course.at(now);
+        Self {
+            active: true,
+            offset_seconds: point.offset,
+            rate: point.rate,
+            change: point.change,
+            since_update_seconds: course.elapsed(now),
+            remaining_seconds: course.remaining(now),
+        }
+    }
 }
 
 /// What is known of the machine's battery-backed clock.

@@ -727,6 +727,29 @@ fn a_real_time_clock_is_shown_written_and_set_where_there_is_one() {
 }
 
 #[test]
+fn a_smoothed_time_is_shown_and_begins_or_ends_on_request() {
+    let mut snapshot = Snapshot::default();
+    snapshot.program.smoothing = Some(chime_control::SmoothingReport::default());
+    expect(&snapshot, &request(51, "", 52), 13, &"00".repeat(24));
+    snapshot.program.smear = Some(chime_control::SmearReport::default());
+    snapshot.program.smoothing = Some(chime_control::SmoothingReport {
+        active: true,
+        offset_seconds: 0.5,
+        rate: 2e-3,
+        change: 0.5e-6,
+        since_update_seconds: 0.5,
+        remaining_seconds: 2000.0,
+    });
+    expect(&snapshot, &request(51, "", 52), 13, "00000001 02800000 18fa0000 02800000 02800000 18fa0000");
+    for (option, begin) in [("00000000", false), ("00000001", true)] {
+        let verdict = respond(&request(52, option, 28), &snapshot, Permission::Everything);
+        assert!(matches!(verdict, Verdict::Wish { wish: Wish::Smooth { begin: it }, .. } if it == begin));
+    }
+    assert_eq!(ask(&snapshot, &request(52, "00000002", 28)).1, 3);
+    assert_eq!(ask(&Snapshot::default(), &request(52, "00000002", 28)).1, 6);
+}
+
+#[test]
 fn a_smear_of_a_leap_second_is_shown_as_smoothing() {
     let mut snapshot = Snapshot::default();
     snapshot.program.smear = Some(chime_control::SmearReport::default());

@@ -43,7 +43,8 @@ pub fn server_time(
 
 /// How fast the correction of a clock changes that runs at `actual` and would be right at `right`, both against the
 /// oscillator: seconds per second of the monotonic clock, which runs as the system clock does.
-fn correction_rate(right: Frequency, actual: Frequency) -> f64 {
+#[must_use]
+pub fn correction_rate(right: Frequency, actual: Frequency) -> f64 {
     (right.as_ratio() - actual.as_ratio()) / (1.0 + actual.as_ratio())
 }
 

@@ -41,10 +41,10 @@ impl TimeSlot {
     pub const STALE: Self = Self([0; TIME_SLOT_OCTETS]);
 
     /// What is said of a clock in the state `time`, from `now` on. A leap second ends it, since the system clock makes a
-    /// step that `CLOCK_TAI` does not; a clock that is smeared or slewed beyond measure is not served.
+    /// step that `CLOCK_TAI` does not; a clock that is smeared, smoothed or slewed beyond measure is not served.
     #[must_use]
     pub fn new(time: &ServerTime, now: &FastReading) -> Self {
-        let served = time.smear.is_none()
+        let served = time.is_ours()
             && time.correction_rate.abs() <= CORRECTION_RATE_MAX
             && time.dispersion_rate <= DISPERSION_RATE_MAX;
         if !served {

@@ -14,6 +14,7 @@ mod rate_limit;
 mod responder;
 mod server_time;
 mod smear;
+mod smoothing;
 mod subnet;
 mod transmit_times;
 
@@ -28,5 +29,6 @@ pub use responder::{
 };
 pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime};
 pub use smear::{Smear, SmearPlace, SmearSettings, SmearShape, SmearWindow};
+pub use smoothing::{SmoothedClock, Smoother, SmoothingCourse, SmoothingPoint, SmoothingSettings};
 pub use subnet::{Subnet, SubnetError};
 pub use transmit_times::{AnswerMark, TransmitTimes};

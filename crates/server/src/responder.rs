@@ -494,17 +494,17 @@ impl Asked {
         }
     }
 
-    /// What answers of a server that smears a leap second say besides: no leap second is announced, and the time is of
-    /// nobody's clock.
+    /// What answers of a server that smears leap seconds or smooths its time say besides: no leap second is announced that is
+    /// smeared, and the time is of nobody's clock.
     fn smeared(time: &ServerTime, arrival: &Arrival, header: Header) -> Header {
-        if time.smear.is_none() || !time.is_synchronized() {
+        if time.is_ours() || !time.is_synchronized() {
             return header;
         }
-        let offset = time.smear_offset(arrival.received, arrival.mono);
+        let offset = time.served_offset(arrival.received, arrival.mono);
         let reference_id =
             if offset == NtpDuration::ZERO { header.reference_id } else { SMEARED_REFERENCE_ID };
         Header {
-            leap: LeapIndicator::NoWarning,
+            leap: if time.smear.is_some() { LeapIndicator::NoWarning } else { header.leap },
             reference_id,
             reference: header.reference + offset,
             ..header

@@ -1,6 +1,6 @@
 //! What a server says about its clock: published by whoever steers it, read by everyone who answers.
 
-use crate::Smear;
+use crate::{Smear, SmoothingCourse};
 use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
 use chime_wire::{LeapIndicator, ReferenceId};
 
@@ -10,7 +10,7 @@ pub const DISPERSION_RATE: f64 = 15e-6;
 /// Stratum from which on a clock counts as not synchronised. RFC 5905 figure 11.
 pub const STRATUM_UNSYNCHRONIZED: u8 = 16;
 
-/// The reference identifier of a time that is smeared just now, which chrony's servers have as well.
+/// The reference identifier of a time that is smeared or smoothed just now, which chrony's servers have as well.
 pub const SMEARED_REFERENCE_ID: ReferenceId = ReferenceId([127, 127, 1, 255]);
 
 /// The state of the local clock as answers show it. Small and without references, so that a worker takes one copy for
@@ -43,6 +43,8 @@ pub struct ServerTime {
     pub correction_rate: f64,
     /// A leap second that is smeared: [`Self::at`] is when that was published, too.
     pub smear: Option<Smear>,
+    /// What of the corrections of our clock is served later.
+    pub smoothing: Option<SmoothingCourse>,
 }
 
 impl ServerTime {
@@ -62,6 +64,7 @@ impl ServerTime {
             correction: NtpDuration::ZERO,
             correction_rate: 0.0,
             smear: None,
+            smoothing: None,
         }
     }
 
@@ -94,24 +97,35 @@ impl ServerTime {
         NtpShort::from_duration_ceil(self.root_dispersion + NtpDuration::from_secs_f64(grown))
     }
 
-    /// The best estimate of the time at which the system clock showed `system`, near `now`; smeared, where that is wished.
+    /// The best estimate of the time at which the system clock showed `system`, near `now`; smeared and smoothed, where that
+    /// is wished.
     #[must_use]
     pub fn corrected(&self, system: NtpTimestamp, now: MonoTime) -> NtpTimestamp {
-        let changed = now.seconds_since(self.at).max(0.0) * self.correction_rate;
-        let corrected = system + self.correction + NtpDuration::from_secs_f64(changed);
-        match &self.smear {
-            None => corrected,
-            Some(smear) => corrected + NtpDuration::from_secs_f64(smear.offset(system, corrected, now)),
-        }
+        let corrected = self.best(system, now);
+        if self.is_ours() { corrected } else { corrected + self.offset(system, corrected, now) }
     }
 
-    /// What a smear adds to the time of a clock that shows `system` at `now`.
+    /// Whether our best estimate is what is served.
     #[must_use]
-    pub fn smear_offset(&self, system: NtpTimestamp, now: MonoTime) -> NtpDuration {
-        if self.smear.is_none() {
-            return NtpDuration::ZERO;
-        }
-        self.corrected(system, now) - Self { smear: None, ..*self }.corrected(system, now)
+    pub const fn is_ours(&self) -> bool {
+        self.smear.is_none() && self.smoothing.is_none()
+    }
+
+    /// What smearing and smoothing add to the time of a clock that shows `system` at `now`.
+    #[must_use]
+    pub fn served_offset(&self, system: NtpTimestamp, now: MonoTime) -> NtpDuration {
+        self.offset(system, self.best(system, now), now)
+    }
+
+    fn best(&self, system: NtpTimestamp, now: MonoTime) -> NtpTimestamp {
+        let changed = now.seconds_since(self.at).max(0.0) * self.correction_rate;
+        system + self.correction + NtpDuration::from_secs_f64(changed)
+    }
+
+    fn offset(&self, system: NtpTimestamp, best: NtpTimestamp, now: MonoTime) -> NtpDuration {
+        let smeared = self.smear.as_ref().map_or(0.0, |smear| smear.offset(system, best, now));
+        let smoothed = self.smoothing.map_or(0.0, |course| course.at(now).offset);
+        NtpDuration::from_secs_f64(smeared + smoothed)
     }
 }
 
@@ -150,6 +164,26 @@ mod tests {
         assert_eq!(nanos(at(15.0)), 0);
         assert_eq!(nanos(at(16.0)), 10_000_000);
         assert_eq!(nanos(at(5.0)), -50_000_000, "stamps from before are not guessed");
+    }
+
+    #[test]
+    fn what_is_smoothed_is_added_to_the_best_estimate() {
+        let settings = crate::SmoothingSettings { rate_max: 400e-6, change: 10e-6 };
+        let course = SmoothingCourse::new(settings, at(10.0), 0.1, 0.0);
+        let plain = ServerTime {
+            correction: NtpDuration::from_nanos(-100_000_000),
+            ..ServerTime::local(1, -20, at(10.0), NtpTimestamp::ZERO)
+        };
+        let time = ServerTime { smoothing: Some(course), ..plain };
+        let system = NtpTimestamp::from_bits(1 << 40);
+        let served = |now: f64| (time.corrected(system, at(now)) - system).as_secs_f64();
+        assert!(served(10.0).abs() < 1e-9, "nobody sees the correction");
+        assert!((served(310.0) + 0.1).abs() < 1e-9, "and in the end it is made");
+        assert!((served(30.0) + 0.002).abs() < 1e-9);
+        assert!((time.served_offset(system, at(10.0)).as_secs_f64() - 0.1).abs() < 1e-9);
+        assert!(
+            plain.is_ours() && !time.is_ours() && plain.served_offset(system, at(11.0)) == NtpDuration::ZERO
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod our_server;
 mod real_time_clock;
 mod reference_clocks;
 mod refusals;
+mod smoothing;
 mod takeover;
 mod tools;
 
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         fast_path::SCENARIOS,
         modes::SCENARIOS,
         leap::SCENARIOS,
+        smoothing::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,
         founding::SCENARIOS,

@@ -1,7 +1,7 @@
 //! When sources are believed and how the clock is moved.
 
 use chime_discipline::{LocalReference, Settings};
-use chime_server::SmearSettings;
+use chime_server::{SmearSettings, SmoothingSettings};
 use std::path::PathBuf;
 
 /// Selection and steering.
@@ -14,6 +14,8 @@ pub struct Synchronization {
     /// Whether the kernel is told that its clock is right while that follows sources: then it copies the time to the
     /// real-time clock every eleven minutes.
     pub marks_kernel: bool,
+    /// How the time that is served is smoothed; `None`: it is ours.
+    pub smoothing: Option<SmoothingSettings>,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
     pub tuning: Settings,
 }
@@ -24,6 +26,7 @@ impl Default for Synchronization {
             minimum_agreeing_sources: None,
             local_clock: None,
             marks_kernel: true,
+            smoothing: None,
             tuning: Settings::default(),
         }
     }

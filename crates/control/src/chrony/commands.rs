@@ -25,6 +25,18 @@ const POLL_RANGE: std::ops::RangeInclusive<i32> = -7..=24;
 /// Strata that our own clock can claim.
 const STRATUM_MAX: u32 = 15;
 
+/// `smoothtime reset` and `smoothtime activate`.
+pub(super) fn smooth(payload: &[u8], snapshot: &Snapshot) -> Answer {
+    if snapshot.program.smoothing.is_none() && snapshot.program.smear.is_none() {
+        return Answer::Status(Status::NotEnabled);
+    }
+    match word_at(payload, 0) {
+        0 => Answer::Wish(Wish::Smooth { begin: false }),
+        1 => Answer::Wish(Wish::Smooth { begin: true }),
+        _ => Answer::Status(Status::Invalid),
+    }
+}
+
 /// What a command comes to. What this daemon has nothing for is a failure; what does not exist is invalid.
 pub(super) fn execute(command: u16, payload: &[u8], snapshot: &Snapshot) -> Answer {
     let sources = &snapshot.engine.sources;

@@ -323,10 +323,20 @@ pub(super) fn real_time_clock(command: u16, snapshot: &Snapshot) -> Answer {
     }
 }
 
-/// What is smoothed here is leap seconds, and nothing else.
+/// The smoothing of everything, or that of leap seconds alone.
 pub(super) fn smoothing(snapshot: &Snapshot) -> Answer {
     const ACTIVE: u32 = 1;
     const LEAP_SECONDS_ONLY: u32 = 2;
+    if let Some(smoothing) = &snapshot.program.smoothing {
+        return report(13, |out| {
+            out.word(if smoothing.active { ACTIVE } else { 0 })
+                .float(smoothing.offset_seconds)
+                .float(smoothing.rate * 1e6)
+                .float(smoothing.change * 1e6)
+                .float(smoothing.since_update_seconds)
+                .float(smoothing.remaining_seconds);
+        });
+    }
     let Some(smear) = &snapshot.program.smear else { return Answer::Status(Status::NotEnabled) };
     report(13, |out| {
         out.word(LEAP_SECONDS_ONLY | if smear.active { ACTIVE } else { 0 });

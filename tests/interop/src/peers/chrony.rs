@@ -107,6 +107,17 @@ pub(crate) fn with_real_time_clock(
     start_program(stage, node, suite, (name, text), program)
 }
 
+/// A daemon that believes to steer the system clock.
+pub(crate) fn steering(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    named: (&str, &str),
+    ours: bool,
+) -> Result<Chrony> {
+    start_with(stage, node, suite, named, program(suite, ours, Some(&harmless_clock()?))?)
+}
+
 /// The same as at the start of the machine (`-s`), with a system clock that only seems to be set.
 pub(crate) fn at_boot(
     stage: &Stage,

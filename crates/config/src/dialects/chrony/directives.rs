@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chime_discipline::{CorrectionTime, FallbackDrift, LeapMode};
-use chime_server::{SmearPlace, SmearSettings, SmearShape};
+use chime_server::{SmearPlace, SmearSettings, SmearShape, SmoothingSettings};
 use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
@@ -345,14 +345,7 @@ fn smooth_time(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     match line.next() {
         Some(word) if word.folded() == "leaponly" => {}
         Some(word) => return Err(unknown(&word, "option", &["leaponly"])),
-        None => {
-            let word = line.directive;
-            reader.warn(
-                line,
-                &word,
-                "only leap seconds are smoothed for clients, as with `leaponly`; other corrections are served at once",
-            );
-        }
+        None => reader.model.synchronization.smoothing = Some(SmoothingSettings { rate_max, change }),
     }
     line.end()?;
     reader.model.leap_seconds.smear = Some(SmearSettings {

@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
 use super::values::{boolean, fault, integer, number, plain_number, wrong_type};
 use chime_discipline::{CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, Settings};
+use chime_server::SmoothingSettings;
 use chime_time::Frequency;
 
 use crate::{Model, Synchronization};
@@ -38,6 +39,12 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
     }
     table.set("steer-clock", boolean, &mut settings.tuning.steer);
     table.set(MARKS_KERNEL, boolean, &mut settings.marks_kernel);
+    table.table("smooth-served-time", "smooth-served-time", |limits| {
+        let rate = limits.require("rate", number(1e-9..=1e-3, " seconds per second"));
+        let change = limits.require("rate-change", number(1e-15..=1e-3, " per second"));
+        settings.smoothing =
+            rate.zip(change).map(|(rate_max, change)| SmoothingSettings { rate_max, change });
+    });
     table.ignore(&["warn-on-jump"], "each step of the clock is logged with its evidence");
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
