@@ -238,8 +238,12 @@ impl Polling {
             }
             PollAdvice::Keep | PollAdvice::Few { .. } => {}
             PollAdvice::Interval { seconds, error, sway } => {
-                self.set((seconds * denser).min(longest));
-                self.pace.follow(error, sway, self.pace_bounds());
+                let wanted = seconds * denser;
+                self.set(wanted.min(longest));
+                let (least, most) = self.pace_bounds();
+                // While the interval still grows it is not stretched as well, or it would open up at once.
+                let most = if wanted > longest { 1.0 } else { most };
+                self.pace.follow(error, sway, (least, most));
             }
         }
     }
@@ -431,6 +435,22 @@ mod tests {
         assert!((polling.interval - 20.0).abs() < 1e-9);
         polling.adapt(PollAdvice::Shortest);
         assert_eq!(polling.interval, 16.0);
+    }
+
+    #[test]
+    fn while_the_interval_grows_no_pause_is_stretched() {
+        let mut polling =
+            Polling::new(&SourceConfig { poll_max: PollExponent::new(10), iburst: false, ..config() });
+        let mut last = polling.interval_seconds();
+        for number in 1..12_i32 {
+            // Surer with each answer.
+            let error = 1e-5 * 0.8_f64.powi(number);
+            polling.adapt(PollAdvice::Interval { seconds: 900.0, error, sway: 1.0 });
+            let pause = polling.interval_seconds();
+            assert!(pause <= last * GROWTH + 1e-9, "{pause} after {last}");
+            last = pause;
+        }
+        assert!(last > 300.0, "{last}");
     }
 
     #[test]
