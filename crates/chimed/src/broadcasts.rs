@@ -26,6 +26,7 @@ struct Entry {
     config: Broadcast,
     key: Option<SymmetricKey>,
     local_port: u16,
+    dscp: Option<u8>,
     socket: Option<Outlet>,
     due: MonoTime,
     /// Whether the last attempt failed, so that one failure is told once.
@@ -63,7 +64,8 @@ impl Broadcasts {
                     key.cloned()
                 }
             };
-            Some(Entry { config: config.clone(), key, local_port, socket: None, due: now, failed: false })
+            let config = config.clone();
+            Some(Entry { config, key, local_port, dscp: None, socket: None, due: now, failed: false })
         };
         Self { entries: broadcasts.iter().filter_map(entry).collect(), shared }
     }
@@ -77,7 +79,9 @@ impl Broadcasts {
             return Ok(Self { entries: Vec::new(), shared });
         }
         let keys = wiring::symmetric_keys(model)?;
-        Ok(Self::new(&model.broadcasts, &keys, wiring::peer_port(model), shared, now))
+        let mut broadcasts = Self::new(&model.broadcasts, &keys, wiring::peer_port(model), shared, now);
+        broadcasts.entries.iter_mut().for_each(|entry| entry.dscp = model.process.dscp);
+        Ok(broadcasts)
     }
 
     /// When the next packet is due.
@@ -136,6 +140,7 @@ impl Entry {
             broadcast: true,
             multicast_ttl: self.config.to.ip().is_multicast().then_some(self.config.ttl),
             interface: self.config.interface.clone(),
+            dscp: self.dscp,
             ..UdpOptions::default()
         };
         let any = if self.config.to.is_ipv4() {

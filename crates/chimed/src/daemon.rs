@@ -400,9 +400,13 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
     let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
     let share_ports = shares_ports(model);
     let fast = fast_path::open(&model.servers, &listeners, (process.threads, workers));
-    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, share_ports, seed };
+    let dscp = process.dscp;
+    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, dscp, share_ports, seed };
     let mut workers = serving::bind(&settings, shared)?;
     if let Some(fast_path::Opened { fast, desks }) = fast {
+        if let Some(dscp) = dscp {
+            warn!("what the fast path answers is sent without the DSCP {dscp}");
+        }
         let _only_once = shared.fast.set(fast);
         serving::deal(desks, &mut workers);
     }
@@ -836,6 +840,7 @@ fn open_later(model: &Model, server: &NtpServer, serving: &Serving) -> Result<()
         workers: workers(model.process.threads),
         cpus: model.process.cpus.clone(),
         busy_poll_micros: model.process.busy_poll_micros,
+        dscp: model.process.dscp,
         share_ports: shares_ports(model),
         seed: random_octets()?,
     };

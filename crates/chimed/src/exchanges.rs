@@ -96,7 +96,10 @@ impl Exchanges {
     /// The same, as a whole configuration says.
     #[must_use]
     pub fn of(model: &Model) -> Self {
-        Self { peer_port: wiring::peer_port(model), ..Self::new(model.client_sockets.clone()) }
+        let mut exchanges = Self::new(model.client_sockets.clone());
+        exchanges.peer_port = wiring::peer_port(model);
+        exchanges.options.dscp = model.process.dscp;
+        exchanges
     }
 
     /// The same, with the stamps of these network cards; they are waited for that long.

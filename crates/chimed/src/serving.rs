@@ -97,6 +97,8 @@ pub struct ServingSettings {
     pub cpus: Vec<u16>,
     /// Microseconds for which sockets look for packets before they wait for an interrupt.
     pub busy_poll_micros: Option<u32>,
+    /// The DSCP of answers; `None`: the kernel's.
+    pub dscp: Option<u8>,
     /// Whether the ports are shared with sockets of peers in symmetric mode.
     pub share_ports: bool,
     /// Secret and random; every worker makes its own random numbers from it.
@@ -183,6 +185,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
             hardware_timestamps: shared.cards.is_active(),
             share_port: settings.share_ports,
             busy_poll_micros: settings.busy_poll_micros,
+            dscp: settings.dscp,
             ..UdpOptions::default()
         };
         let group = bind_group(listener, count, wishes, spread.next_u32())

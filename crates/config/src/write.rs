@@ -144,6 +144,7 @@ impl Writer {
             format!("[{}]", cpus.join(", "))
         });
         self.some("busy-poll", model.process.busy_poll_micros.as_ref(), u32::to_string);
+        self.some("dscp", model.process.dscp.as_ref(), u8::to_string);
     }
 
     fn ntpq(&mut self, ntpq: &Ntpq) {

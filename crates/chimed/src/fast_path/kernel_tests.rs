@@ -208,6 +208,7 @@ impl Lab {
             workers: counts.1,
             cpus: Vec::new(),
             busy_poll_micros: None,
+            dscp: None,
             share_ports: false,
             seed: [7; 32],
         };

@@ -19,6 +19,7 @@ fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettin
         workers,
         cpus: Vec::new(),
         busy_poll_micros: None,
+        dscp: None,
         share_ports: false,
         seed: [7; 32],
     }

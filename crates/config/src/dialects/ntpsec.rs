@@ -308,6 +308,8 @@ fn defaults() -> Model {
     tuning.max_distance = 1.5;
     tuning.holdover_distance = 1.5;
     model.synchronization.minimum_agreeing_sources = Some(1);
+    // Expedited forwarding. RFC 3246
+    model.process.dscp = Some(46);
     // A new key each day, and ten in all.
     model.keyset.stale_keys = 9;
     model

@@ -17,6 +17,8 @@ pub struct Process {
     pub cpus: Vec<u16>,
     /// Microseconds for which their sockets look for packets before they wait for an interrupt; `None`: not.
     pub busy_poll_micros: Option<u32>,
+    /// The DSCP of all NTP packets, 0 to 63; `None`: the kernel's, which is 0.
+    pub dscp: Option<u8>,
     /// Where drift, keys and associations are kept.
     pub state_directory: PathBuf,
     /// Whether the measurements of a run are kept for the next one, as long as the clock runs on as it was left.
@@ -30,6 +32,7 @@ impl Default for Process {
             threads: Threads::PerCore,
             cpus: Vec::new(),
             busy_poll_micros: None,
+            dscp: None,
             state_directory: PathBuf::from("/var/lib/truechimer"),
             sample_history: true,
         }

@@ -96,6 +96,11 @@ impl Ntpsec {
         tool(self.suite, &self.node, program, arguments)
     }
 
+    /// Ends it.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.daemon.stop()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         self.daemon.signal(signal)

@@ -3,13 +3,14 @@
 use super::PATIENCE;
 use crate::install::Suite::{self, Bookworm, Trixie};
 use crate::listen;
-use crate::network::v4;
-use crate::peers::{ClientOf, ServerOf, chimed, chrony};
+use crate::network::{Node, v4};
+use crate::peers::{ClientOf, ServerOf, chimed, chrony, ntpsec};
 use crate::stage::Stage;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
+    ("modes/packets-have-the-dscp-that-chronyd-and-ntpd-give-them", dscp),
     ("modes/our-client-interleaved-with-chrony-4.3-plain", |stage| {
         ours_interleaved(stage, Bookworm, &ClientOf::plain("server4.test"))
     }),
@@ -222,4 +223,53 @@ fn broadcasts_arrive(stage: &mut Stage) -> Result<()> {
         ensure!(with_mac >= 3 && without >= 3, "{log}");
         Ok(())
     })
+}
+
+/// The traffic class of an answer to a request of this host, and of the first request that comes to it from another.
+const TRAFFIC_CLASSES: &str = "
+import socket
+IP_RECVTOS = 13
+def receive(s):
+    s.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+    s.settimeout(30)
+    return s.recvmsg(512, 64)[1][0][2][0]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+if ROLE == 'server':
+    s.bind(('0.0.0.0', 123))
+else:
+    s.sendto(bytes([0x23]) + bytes(47), ('127.0.0.1', 123))
+print(receive(s))
+";
+
+fn traffic_class(node: &Node, role: &str) -> Result<u32> {
+    let mut command = ntpsec::python(Trixie)?;
+    command.arg("-c").arg(TRAFFIC_CLASSES.replace("ROLE", &format!("'{role}'")));
+    let output = node.wrap(&command).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let class = text.trim().parse();
+    class.with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Answers and requests, of the usual and of a configured DSCP.
+fn dscp(stage: &mut Stage) -> Result<()> {
+    let nodes = [stage.node(2)?, stage.node(4)?];
+    let watcher = stage.node(5)?;
+    for (number, (line, chronyd, ntpd)) in [("", 0, 46), ("dscp 10\n", 10, 10)].into_iter().enumerate() {
+        for (node, ours) in nodes.iter().zip([true, false]) {
+            let text = format!("server 10.77.0.5 iburst\nallow\nlocal\n{line}");
+            let name = format!("chronyd-{number}-{ours}");
+            let daemon = chrony::of_text(stage, node, Trixie, (&name, &text), ours)?;
+            let classes = (traffic_class(&watcher, "server")?, traffic_class(node, "client")?);
+            ensure!(classes == (chronyd << 2, chronyd << 2), "{name}: {classes:?}");
+            daemon.stop()?;
+            let text = format!("server 10.77.0.5 iburst\n{line}");
+            let name = format!("ntpd-{number}-{ours}");
+            let daemon = ntpsec::of_text(stage, node, Trixie, (&name, &text), ours)?;
+            let classes = (traffic_class(&watcher, "server")?, traffic_class(node, "client")?);
+            ensure!(classes == (ntpd << 2, ntpd << 2), "{name}: {classes:?}");
+            daemon.stop()?;
+        }
+    }
+    Ok(())
 }

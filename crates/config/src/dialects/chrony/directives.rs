@@ -67,6 +67,11 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("deny", read_rule),
     ("driftfile", files::read_drift_file),
+    ("dscp", |reader, line| {
+        let dscp = line.only_integer(&(0..=63_u8))?;
+        reader.model.process.dscp = Some(dscp).filter(|dscp| *dscp != 0);
+        Ok(())
+    }),
     ("dumpdir", |reader, line| files::read_path(&mut reader.model.chrony.dump_directory, line)),
     ("fallbackdrift", fallback_drift),
     ("hwclockfile", |reader, line| {

@@ -30,7 +30,6 @@ const REMOVED: &str = "chrony has dropped it too";
 pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
     ("commandkey", Shape::Words(0), REMOVED),
-    ("dscp", Shape::Integer(0..=63, Some(0)), "packets are sent without a DSCP"),
     ("dumponexit", Shape::Flag, REMOVED),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("linux_freq_scale", Shape::Words(0), REMOVED),

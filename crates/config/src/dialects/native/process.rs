@@ -28,6 +28,7 @@ pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, pro
         process.cpus = cpus;
     }
     process.busy_poll_micros = table.read("busy-poll", integer(1..=1_000_000_u32));
+    process.dscp = table.read("dscp", integer(0..=63_u8));
 }
 
 /// `[observability]`.

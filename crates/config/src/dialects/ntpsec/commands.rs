@@ -21,6 +21,10 @@ const COMMANDS: &[(&str, Handler)] = &[
     }),
     ("disable", |reader, line| switch(reader, line, false)),
     ("driftfile", drift_file),
+    ("dscp", |reader, line| {
+        reader.model.process.dscp = u8::try_from(line.integer_in(&(0..=63))?).ok();
+        line.end()
+    }),
     ("enable", |reader, line| switch(reader, line, true)),
     ("end", |reader, line| {
         reader.ended = true;

@@ -18,7 +18,6 @@ pub(super) enum Shape {
 
 /// Name, arguments, and what is different without it.
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
-    ("dscp", Shape::Integer, "packets are sent without a DSCP"),
     ("logconfig", Shape::Words(1), "every event is logged; `-d` gives more"),
     ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
