@@ -395,6 +395,59 @@ mod tests {
         }
     }
 
+    /// A clock that is told how good it is, and nothing else.
+    struct Told(Rc<Cell<Option<KernelStatus>>>);
+
+    impl ClockDriver for Told {
+        fn step(&mut self, by: NtpDuration) -> Result<NtpDuration, ClockError> {
+            ObserveOnly.step(by)
+        }
+
+        fn set_frequency(&mut self, frequency: Frequency) -> Result<Frequency, ClockError> {
+            ObserveOnly.set_frequency(frequency)
+        }
+
+        fn set_status(&mut self, status: &KernelStatus) -> Result<(), ClockError> {
+            self.0.set(Some(*status));
+            Ok(())
+        }
+
+        fn set_tai_offset(&mut self, seconds: i32) -> Result<(), ClockError> {
+            ObserveOnly.set_tai_offset(seconds)
+        }
+
+        fn steers(&self) -> bool {
+            true
+        }
+
+        fn frequency(&mut self) -> Frequency {
+            Frequency::ZERO
+        }
+
+        fn frequency_max(&self) -> Frequency {
+            ObserveOnly.frequency_max()
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_told_that_its_clock_is_right_only_where_it_may_set_the_real_time_clock() {
+        for marks in [true, false] {
+            let told = Rc::new(Cell::new(None));
+            let shell = ClockShell::new(Box::new(Told(told.clone())), reading(0.0, 0.0));
+            let command = ClockCommand::SetStatus {
+                synchronized: true,
+                leap: Leap::Insert,
+                max_error: 0.25,
+                est_error: 0.125,
+                offset: 0.0,
+            };
+            assert_eq!(shell.marking_kernel(marks).apply(command), Ok(command));
+            let status = told.get().expect("it was told");
+            assert_eq!((status.synchronized, status.leap), (marks, LeapSecond::Insert));
+            assert!((status.max_error - 0.25).abs() < 1e-12, "the errors hold in any case");
+        }
+    }
+
     #[test]
     fn a_slew_ends_with_the_daemon() {
         let kernel = Rc::new(Cell::new(Frequency::from_ppm(3.0)));
