@@ -79,6 +79,10 @@ impl ResolvesServerCert for CertificatesByName {
         let schemes = hello.signature_schemes();
         let usable =
             || self.certified.iter().filter(|certified| certified.key.choose_scheme(schemes).is_some());
+        if usable().nth(1).is_none() {
+            // Whatever the name: reading the certificate for it, with every hello, would change nothing.
+            return usable().next().cloned();
+        }
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let named = name.and_then(|name| usable().find(|certified| is_for(certified, &name)));
         named.or_else(|| usable().next()).cloned()
