@@ -6,6 +6,7 @@
 //! the machine. docs/performance.md says how to read them.
 
 mod arithmetic;
+mod cores;
 mod echo;
 mod flood;
 mod footprint;
@@ -75,6 +76,8 @@ enum Topic {
     KeIdle,
     /// How true the transmit timestamps are under load
     Stamps,
+    /// Two cores against one
+    Cores,
     /// What a client takes of a machine: memory and wake-ups
     Footprint,
 }
@@ -85,7 +88,7 @@ impl Topic {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
             Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
-            Self::KeIdle | Self::Stamps | Self::Footprint => &[],
+            Self::KeIdle | Self::Stamps | Self::Cores | Self::Footprint => &[],
         }
     }
 }
@@ -207,6 +210,10 @@ fn run(options: &Options) -> Result<()> {
     }
     if options.is_about(Topic::Stamps) {
         report.stamps = stamps::measure(&network, &identity, &programs, options.runs)?;
+    }
+    if options.is_about(Topic::Cores) {
+        let time = Duration::from_secs_f64(options.seconds);
+        report.cores = cores::measure(&network, &identity, (options.runs, time))?;
     }
     if options.is_about(Topic::Footprint) {
         report.footprint = Some(footprint::measure()?);

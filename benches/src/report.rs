@@ -1,6 +1,7 @@
 //! Figures for people and for programs.
 
 use crate::arithmetic::Line;
+use crate::cores::Cores;
 use crate::footprint::Footprint;
 use crate::idle::Idle;
 use crate::measure::{Figure, median};
@@ -23,6 +24,10 @@ pub(crate) struct Report {
     pub(crate) idle: Vec<Idle>,
     /// How true the transmit timestamps are.
     pub(crate) stamps: Vec<Stamps>,
+    /// Two cores against one.
+    pub(crate) cores: Vec<Cores>,
+    /// Key establishments of ours by those of ntpd-rs, by processor time.
+    ke_ratio_vs_ntpd_rs: Option<f64>,
     pub(crate) footprint: Option<Footprint>,
 }
 
@@ -57,6 +62,8 @@ impl Report {
             arithmetic: Vec::new(),
             idle: Vec::new(),
             stamps: Vec::new(),
+            cores: Vec::new(),
+            ke_ratio_vs_ntpd_rs: None,
             footprint: None,
         }
     }
@@ -78,25 +85,26 @@ impl Report {
 
     /// Ours by chronyd's: by answers per second, or, where it is the clients who limit these, by processor time.
     fn ratio(&self, subject: Subject) -> Option<f64> {
-        self.ratio_of(Program::Chimed, subject)
+        self.ratio_of(Program::Chimed, subject, Program::Chronyd)
     }
 
-    fn ratio_of(&self, ours: Program, subject: Subject) -> Option<f64> {
+    fn ratio_of(&self, ours: Program, subject: Subject, theirs: Program) -> Option<f64> {
         let rate = |program: Program| {
             let row = self.rows.iter().find(|row| row.subject == subject && row.server == program.name())?;
             Some(if subject == Subject::Ke { 1.0 / row.cpu_microseconds } else { row.per_second })
         };
-        Some(rate(ours)? / rate(Program::Chronyd)?)
+        Some(rate(ours)? / rate(theirs)?)
     }
 
     pub(crate) fn print(&mut self, json: bool) -> Result<()> {
         self.ratios_vs_chronyd = Ratios {
             ntp_sockets: self.ratio(Subject::Plain),
-            ntp_fast: self.ratio_of(Program::ChimedXdp, Subject::Plain),
+            ntp_fast: self.ratio_of(Program::ChimedXdp, Subject::Plain, Program::Chronyd),
             nts_sockets: self.ratio(Subject::Nts15),
-            nts_fast: self.ratio_of(Program::ChimedXdp, Subject::Nts15),
+            nts_fast: self.ratio_of(Program::ChimedXdp, Subject::Nts15, Program::Chronyd),
             ke: self.ratio(Subject::Ke),
         };
+        self.ke_ratio_vs_ntpd_rs = self.ratio_of(Program::Chimed, Subject::Ke, Program::NtpdRs);
         if json {
             println!("{}", serde_json::to_string_pretty(self)?);
             return Ok(());
@@ -108,7 +116,7 @@ impl Report {
             }
         }
         for subject in [Subject::Plain, Subject::Nts15, Subject::Nts30] {
-            if let Some(ratio) = self.ratio_of(Program::ChimedXdp, subject) {
+            if let Some(ratio) = self.ratio_of(Program::ChimedXdp, subject, Program::Chronyd) {
                 println!("{:<14} {ratio:.2} times chronyd, past the sockets", subject.text());
             }
         }
@@ -130,6 +138,20 @@ impl Report {
                 idle.good_clients,
                 idle.resident_before,
                 idle.resident_peak
+            );
+        }
+        if let Some(ratio) = self.ke_ratio_vs_ntpd_rs {
+            println!("{:<14} {ratio:.2} times ntpd-rs", Subject::Ke.text());
+        }
+        for cores in &self.cores {
+            println!(
+                "{:<14} two cores {:.2} times one: an answer costs {:.2} µs with one worker, {:.2} with one \
+                 beside the load, {:.2} with both",
+                cores.subject.text(),
+                cores.ratio,
+                cores.one,
+                cores.one_beside_load,
+                cores.two
             );
         }
         self.print_stamps();

@@ -8,13 +8,16 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, Uid};
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The core that the server has.
 pub(crate) const SERVER_CORE: usize = 0;
+/// The same, as all that a server has.
+pub(crate) const SERVER_CORES: RangeInclusive<usize> = SERVER_CORE..=SERVER_CORE;
 /// The core that the load has.
-const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: usize = 1;
 /// Where the load arrives.
 pub(crate) const SERVER_LOAD_ADDRESS: [u8; 4] = [10, 99, 0, 1];
 /// The first two octets of the addresses that the load comes from.
@@ -116,11 +119,11 @@ impl Network {
     }
 }
 
-/// The same program, in the server's network and on the server's core.
-pub(crate) fn on_server(program: &std::path::Path) -> Command {
+/// A program in the server's network, on these cores.
+pub(crate) fn on_server(program: &std::path::Path, cores: &RangeInclusive<usize>) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{NAMESPACE}")).arg("--");
-    command.args(["taskset", "-c", &SERVER_CORE.to_string()]).arg(program);
+    command.args(["taskset", "-c", &format!("{}-{}", cores.start(), cores.end())]).arg(program);
     command
 }
 

@@ -1,11 +1,12 @@
 //! The servers that are measured: ours, and chronyd of Debian 13 as `truechimer-interop install` unpacks it.
 
 use crate::Subject;
-use crate::sandbox::{folder, on_server};
+use crate::sandbox::{LOAD_CORE, SERVER_CORE, SERVER_CORES, folder, on_server, run};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,6 +21,12 @@ pub(crate) enum Program {
     ChimedXdp,
     /// chronyd 4.6.1 of Debian 13
     Chronyd,
+    /// Ours, on the core of the load
+    ChimedBeside,
+    /// Ours, with a worker on each of two cores
+    ChimedTwo,
+    /// ntp-daemon of ntpd-rs 1.9, Debian 13
+    NtpdRs,
     /// The ceiling of one datagram to a system call: recvfrom, sendto
     Echo,
     /// The ceiling of batches: recvmmsg, sendmmsg of 64
@@ -27,13 +34,15 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Chimed, Self::ChimedXdp, Self::Chronyd, Self::Echo, Self::EchoBatch];
+    /// Those that have one core each.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Chimed, Self::ChimedXdp, Self::Chronyd, Self::NtpdRs, Self::Echo, Self::EchoBatch];
 
     /// Whether it answers such requests.
     pub(crate) const fn can(self, subject: Subject) -> bool {
         match self {
-            Self::Chimed => true,
+            Self::Chimed | Self::ChimedBeside | Self::ChimedTwo => true,
+            Self::NtpdRs => matches!(subject, Subject::Ke),
             Self::Chronyd => !matches!(subject, Subject::KePostQuantum),
             Self::ChimedXdp => matches!(subject, Subject::Plain | Subject::Nts15 | Subject::Nts30),
             Self::Echo | Self::EchoBatch => matches!(subject, Subject::Plain),
@@ -44,6 +53,9 @@ impl Program {
         match self {
             Self::Chimed => "chimed",
             Self::ChimedXdp => "chimed XDP",
+            Self::ChimedBeside => "chimed beside the load",
+            Self::ChimedTwo => "chimed, two workers",
+            Self::NtpdRs => "ntpd-rs",
             Self::Chronyd => "chronyd",
             Self::Echo => "bare echo",
             Self::EchoBatch => "echo by 64",
@@ -83,8 +95,11 @@ pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     let mut command = match program {
-        Program::Chimed => chimed(&folder, identity, "none")?,
-        Program::ChimedXdp => chimed(&folder, identity, "xdp-driver")?,
+        Program::Chimed => chimed(&folder, identity, "none", &SERVER_CORES)?,
+        Program::ChimedBeside => chimed(&folder, identity, "none", &(LOAD_CORE..=LOAD_CORE))?,
+        Program::ChimedTwo => chimed(&folder, identity, "none", &(SERVER_CORE..=LOAD_CORE))?,
+        Program::NtpdRs => ntpd_rs(&folder, identity)?,
+        Program::ChimedXdp => chimed(&folder, identity, "xdp-driver", &SERVER_CORES)?,
         Program::Chronyd => chronyd(&folder, identity)?,
         Program::Echo => echo(1)?,
         Program::EchoBatch => echo(64)?,
@@ -107,7 +122,7 @@ impl Server {
 
     /// Whether it answers with the time, and not with the question.
     pub(crate) const fn tells_time(&self) -> bool {
-        matches!(self.program, Program::Chimed | Program::ChimedXdp | Program::Chronyd)
+        !matches!(self.program, Program::Echo | Program::EchoBatch)
     }
 
     /// Whether a program in the kernel is to answer such requests.
@@ -150,12 +165,19 @@ impl Drop for Server {
     }
 }
 
-/// With one worker, as there is one core.
-fn chimed(folder: &Path, identity: &Identity, fast_path: &str) -> Result<Command> {
+/// With one worker for each core.
+fn chimed(
+    folder: &Path,
+    identity: &Identity,
+    fast_path: &str,
+    cores: &RangeInclusive<usize>,
+) -> Result<Command> {
     let (chain, key) = (identity.chain.display(), identity.key.display());
     let at = folder.display();
+    let cpus: Vec<String> = cores.clone().map(|cpu| cpu.to_string()).collect();
+    let (workers, cpus) = (cpus.len(), cpus.join(", "));
     let text = format!(
-        "threads = 1\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n\
+        "threads = {workers}\ncpus = [{cpus}]\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n\
          fast-path = \"{fast_path}\"\n[[nts-ke-server]]\n\
          listen = \"0.0.0.0:4460\"\ncertificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n\
          [local-clock]\nstratum = 8\n[state]\ndirectory = \"{at}\"\n[observability]\n\
@@ -169,13 +191,13 @@ fn chimed(folder: &Path, identity: &Identity, fast_path: &str) -> Result<Command
         "{} is missing: build it with the same profile (cargo build --release --bin chimed)",
         program.display()
     );
-    let mut command = on_server(&program);
+    let mut command = on_server(&program, cores);
     command.args(["-x", "-d", "-c"]).arg(configuration);
     Ok(command)
 }
 
 fn echo(at_once: usize) -> Result<Command> {
-    let mut command = on_server(&std::env::current_exe()?);
+    let mut command = on_server(&std::env::current_exe()?, &SERVER_CORES);
     command.args(["--echo", &at_once.to_string()]);
     Ok(command)
 }
@@ -189,15 +211,46 @@ fn chronyd(folder: &Path, identity: &Identity) -> Result<Command> {
     );
     let configuration = folder.join("chrony.conf");
     fs::write(&configuration, text)?;
+    let mut command = of_debian("usr/sbin/chronyd", None)?;
+    command.args(["-x", "-d", "-f"]).arg(configuration);
+    Ok(command)
+}
+
+/// It ends when it may not touch the clock, and so is told that it did, as in the interop tests.
+fn ntpd_rs(folder: &Path, identity: &Identity) -> Result<Command> {
+    let (chain, key) = (identity.chain.display(), identity.key.display());
+    let text = format!(
+        "[[nts-ke-server]]\nlisten = \"0.0.0.0:4460\"\ncertificate-chain-path = \"{chain}\"\n\
+         private-key-path = \"{key}\"\n[keyset]\nkey-storage-path = \"{0}/cookies\"\n[observability]\n\
+         log-level = \"warn\"\nobservation-path = \"{0}/observe\"\n",
+        folder.display()
+    );
+    let configuration = folder.join("ntp.toml");
+    fs::write(&configuration, text)?;
+    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+    fs::write(&source, include_str!("../../tests/interop/src/peers/shim.c"))?;
+    run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-lm"))
+        .context("the C compiler makes what ntpd-rs needs instead of a clock")?;
+    let mut command = of_debian("usr/bin/ntp-daemon", Some(&library))?;
+    command.arg("-c").arg(configuration);
+    Ok(command)
+}
+
+/// A program of Debian 13 with its own libraries, on the server's core.
+fn of_debian(program: &str, preload: Option<&Path>) -> Result<Command> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(".lab").join("trixie/root");
     let loader =
         find(&root.join("usr/lib64"), "ld-linux").or_else(|_| find(&root.join("usr/lib"), "ld-linux"));
-    let loader =
-        loader.context("chronyd is missing: cargo run -p truechimer-interop -- install unpacks it")?;
+    let loader = loader.with_context(|| {
+        format!("{program} is missing: cargo run -p truechimer-interop -- install unpacks it")
+    })?;
     let libraries = find(&root.join("usr/lib"), "-linux-gnu")?;
-    let mut command = on_server(&loader);
-    command.arg("--library-path").arg(libraries).arg(root.join("usr/sbin/chronyd"));
-    command.args(["-x", "-d", "-f"]).arg(configuration);
+    let mut command = on_server(&loader, &SERVER_CORES);
+    command.arg("--library-path").arg(libraries);
+    if let Some(library) = preload {
+        command.arg("--preload").arg(library);
+    }
+    command.arg(root.join(program));
     Ok(command)
 }
 
