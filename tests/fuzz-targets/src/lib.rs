@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("sock_datagram", refclock::sock_datagram),
     ("nmea_line", refclock::nmea_line),
     ("responder", server::responder),
+    ("frame", server::frame),
     ("saved_state", engine::saved_state),
     ("engine", engine::engine),
     ("toml_config", config::toml_config),

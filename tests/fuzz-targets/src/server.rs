@@ -1,6 +1,7 @@
 //! Targets for `chime-server`.
 
 use crate::nts::{is_plain, ring};
+use chime_fast::Datagram;
 use chime_server::{
     Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Subnet,
     TransmitTimes, Verdict,
@@ -56,4 +57,21 @@ pub fn responder(octets: &[u8]) {
     if let Ok(subnet) = String::from_utf8_lossy(octets).parse::<Subnet>() {
         assert_eq!(subnet.to_string().parse(), Ok(subnet));
     }
+}
+
+/// A frame that is handed over past the sockets: what is read of it can be answered, as long as the request and no longer, and
+/// the answer goes back.
+pub fn frame(octets: &[u8]) {
+    let Some(datagram) = Datagram::parse(octets) else { return };
+    let payload = datagram.payload.len();
+    for length in [payload, payload / 2, 0] {
+        let mut answer = vec![0x5c; octets.len()];
+        let end = datagram.write_headers(octets, &mut answer, length).expect("there is room");
+        assert_eq!(end, octets.len() - payload + length);
+        let back = Datagram::parse(&answer[..end]).expect("our headers are good");
+        assert_eq!((back.from, back.to), (datagram.to, datagram.from));
+        assert_eq!(back.payload, datagram.payload.start..end);
+        assert!(answer[back.payload].iter().all(|octet| *octet == 0x5c));
+    }
+    assert_eq!(datagram.write_headers(octets, &mut [0; 4096], payload + 1), None);
 }
