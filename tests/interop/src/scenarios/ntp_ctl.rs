@@ -5,10 +5,67 @@ use crate::install::Suite::Trixie;
 use crate::network::Node;
 use crate::peers::{ClientOf, ServerOf, chimed, chrony, ntpd_rs};
 use crate::stage::Stage;
+use crate::tree::{self, own_program};
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
+use std::process::Command;
 
-pub(super) const SCENARIOS: &[super::Entry] = &[("ntp-ctl/status-shows-what-it-shows-of-ntpd-rs", status)];
+pub(super) const SCENARIOS: &[super::Entry] = &[
+    ("ntp-ctl/status-shows-what-it-shows-of-ntpd-rs", status),
+    ("ntp-ctl/validate-and-config-check-refuse-the-same-files", validate),
+];
+
+/// Files of ntpd-rs, right and wrong.
+const FILES: &str = "crates/config/testdata/ntptoml";
+
+/// What ntp-ctl says of a file that cannot be read as a configuration; it ends with 1 for mere warnings, too.
+const REFUSED: &str = "Could not load configuration";
+
+/// Files that ntp-ctl 1.4 refuses and we read: forms of newer releases of ntpd-rs, two mistakes that are read as meant, with a
+/// warning, and one that names a certificate which is not there, as we look for it at the start only.
+const READ_HERE: &[&str] = &[
+    "alpha2-csptp.toml",
+    "bad-accumulated-inf.toml",
+    "bad-underscore-keys.toml",
+    "client-mixed.toml",
+    "nts-pool.toml",
+    "seed-nts-private-ca.toml",
+    "server-full.toml",
+    "stratum1-gps-pps.toml",
+];
+
+/// What `ntp-ctl validate` refuses is refused by `chime config check`, with exit status 78, but for files that are listed; and
+/// nothing else is.
+fn validate(stage: &mut Stage) -> Result<()> {
+    let node = stage.node(2)?;
+    let mut different = Vec::new();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(tree::root().join(FILES))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.sort();
+    for file in &files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut theirs = Trixie.command("usr/bin/ntp-ctl", None)?;
+        theirs.args(["validate", "-c"]).arg(file);
+        let mut ours = Command::new(own_program("chime")?);
+        ours.args(["config", "check", "--dialect", "ntpd-rs"]).arg(file);
+        let (theirs, ours) = (node.wrap(&theirs).output()?, node.wrap(&ours).output()?);
+        let said = String::from_utf8_lossy(&theirs.stderr).into_owned();
+        let wanted = said.contains(REFUSED) && !READ_HERE.contains(&name.as_str());
+        let status = if wanted { 78 } else { 0 };
+        if ours.status.code() != Some(status)
+            || (READ_HERE.contains(&name.as_str()) && !said.contains(REFUSED))
+        {
+            different.push(format!(
+                "{name}: ours {:?}, ntp-ctl {:?}: {said}",
+                ours.status.code(),
+                theirs.status.code()
+            ));
+        }
+    }
+    ensure!(files.len() > 15, "{} files", files.len());
+    ensure!(different.is_empty(), "{}", different.join("\n"));
+    Ok(())
+}
 
 /// The configuration of the tools, which tells them no more than where the socket is.
 struct Tool {
