@@ -19,7 +19,7 @@ use crate::leap::LeapWatch;
 use crate::manual::Manual;
 use crate::patience::{self, Patience};
 use crate::reference::Reference;
-use crate::source::{Candidate, POLLS_TOLD, Source};
+use crate::source::{POLLS_TOLD, Source};
 use crate::{DisciplineEvent, SavedFrequency, Settings, SourceId, StepEvidence, StepRefusal};
 use chime_time::MonoTime;
 use std::collections::VecDeque;
@@ -67,6 +67,8 @@ pub struct Discipline {
     /// Something changed that the selection depends on.
     dirty: bool,
     patience: Patience,
+    /// Whether several sources were there when all measurements were dropped, and the clock was not updated since.
+    interrupted: bool,
     /// The clock was set by fewer samples than usual, and not all sources have more by now.
     young: bool,
     /// The estimate over several sources, when several are combined.
@@ -140,6 +142,7 @@ impl Discipline {
             adrift_since: now,
             dirty: false,
             patience: Patience::Unasked,
+            interrupted: false,
             young: false,
             joint: None,
             commands: CommandQueue::default(),
@@ -207,7 +210,7 @@ impl Discipline {
         let returning = self.trouble == Trouble::Nobody && self.clock.estimate.is_some();
         let starting = self.clock.estimate.is_none() || returning;
         let samples_min = self.settings.samples_min;
-        let patience = patience::seconds(&self.sources, &self.settings, returning);
+        let patience = patience::seconds(&self.sources, &self.settings, returning, self.interrupted);
         let patience_left = &mut self.patience;
         let waits = |sources: &[Source], selectable: usize| {
             starting
@@ -240,6 +243,7 @@ impl Discipline {
         let summary = conclude(self);
         if self.clock.estimate.is_some() && self.trouble != Trouble::Nobody {
             self.patience = Patience::Unasked;
+            self.interrupted = false;
         }
         for source in &mut self.sources {
             source.fresh = false;
@@ -271,11 +275,8 @@ impl Discipline {
         let voters = self.sources.iter().filter(|source| !source.options.no_select).count();
         let waits = |_: &[Source], selectable: usize| 2 * selectable <= voters;
         let outcome = election::elect(&mut self.sources, self.selected, instant, &settings, waits);
-        let agreeing = self.sources.iter().filter(|source| source.state.is_truechimer()).count();
         match outcome {
-            Outcome::Chosen(choice) if 2 * agreeing > voters && !is_too_vague(&choice.selected) => {
-                Some(choice)
-            }
+            Outcome::Chosen(choice) if 2 * agreeing_at_first_sight(&choice) > voters => Some(choice),
             _ => None,
         }
     }
@@ -477,9 +478,11 @@ impl Discipline {
     }
 }
 
-/// Whether a first measurement says so little that the next ones are worth waiting for.
-fn is_too_vague(candidate: &Candidate) -> bool {
-    candidate.root_distance > FIRST_DISTANCE_MAX.max(FIRST_DISTANCE_SHARE * candidate.estimate.offset.abs())
+/// How many agree on a first correction. One whose measurement says so little that it agrees with almost everybody is no
+/// voice, and the next ones are worth waiting for.
+fn agreeing_at_first_sight(choice: &Choice) -> usize {
+    let vague = FIRST_DISTANCE_MAX.max(FIRST_DISTANCE_SHARE * choice.selected.estimate.offset.abs());
+    choice.truechimers.iter().filter(|candidate| candidate.root_distance <= vague).count()
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) selected: Candidate,
+    /// All that agree.
+    pub(crate) truechimers: Vec<Candidate>,
     /// All that are combined, the selected one among them, with the distances that weigh them.
     pub(crate) combined: Vec<(Candidate, f64)>,
     /// Where true time may lie if most of those that vote are right, whoever of them that is.
@@ -79,7 +81,7 @@ pub(crate) fn elect(
     let ranked = rank(sources, &preferred, settings);
     let selected = select(sources, &ranked, followed, settings);
     let combined = survivors(sources, &ranked, selected, settings);
-    Outcome::Chosen(Choice { selected: ranked[selected].0, combined, possible, leap, smeared })
+    Outcome::Chosen(Choice { selected: ranked[selected].0, truechimers, combined, possible, leap, smeared })
 }
 
 fn set_states(sources: &mut [Source], candidates: &[Candidate], state: SelectionState) {

@@ -39,12 +39,17 @@ impl Patience {
 /// runs on by what is known of its oscillator meanwhile, and says with its dispersion how sure that is.
 const RETURN_SECONDS_MAX: f64 = 2048.0;
 
+/// How long sources are waited for that were there before an interruption, seconds: one whose address has changed meanwhile is
+/// missed for a burst before it is looked for elsewhere.
+const INTERRUPTED_SECONDS: f64 = 64.0;
+
 /// How long the first selectable source waits for others, seconds. When all were gone (`returning`) they come back one by one,
-/// each with its own poll.
-pub(crate) fn seconds(sources: &[Source], settings: &Settings, returning: bool) -> f64 {
+/// each with its own poll. `interrupted`: all measurements were dropped, and others were there before.
+pub(crate) fn seconds(sources: &[Source], settings: &Settings, returning: bool, interrupted: bool) -> f64 {
+    let least = if interrupted { settings.patience.max(INTERRUPTED_SECONDS) } else { settings.patience };
     let missing = sources.iter().filter(|source| returning && source.reach == 0 && !source.options.no_select);
     let polls = missing.filter_map(|source| source.filter.interval()).map(|interval| 2.0 * interval);
-    polls.fold(settings.patience, f64::max).min(RETURN_SECONDS_MAX.max(settings.patience))
+    polls.fold(least, f64::max).min(RETURN_SECONDS_MAX.max(least))
 }
 
 /// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet.

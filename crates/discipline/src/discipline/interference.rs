@@ -72,6 +72,8 @@ impl Discipline {
 
     pub(super) fn reset(&mut self, now: MonoTime) {
         self.now = self.now.max(now);
+        let voters = self.sources.iter().filter(|source| source.reach != 0 && !source.options.no_select);
+        self.interrupted |= voters.count() > 1;
         self.sources.iter_mut().for_each(Source::clear);
         self.clock.reset();
         self.joint = None;

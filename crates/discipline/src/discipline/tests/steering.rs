@@ -277,6 +277,17 @@ fn a_vague_first_measurement_waits_for_the_next_and_a_majority_is_waited_for() {
 }
 
 #[test]
+fn a_vague_measurement_is_no_second_voice_at_first_sight() {
+    // Two that could be right by half a second or more agree with the liar, too.
+    let liar = Server { error: 0.4, ..Server::default() };
+    let far = Server { base: 0.6, ..Server::default() };
+    let mut world = World::new(5, Settings::default(), &[liar, far, Server::default()]);
+    world.delay_polls(2, 3.0);
+    world.run(60.0, |_| {});
+    assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-3, "{:?}", world.steps);
+}
+
+#[test]
 fn without_sources_the_average_frequency_takes_over() {
     let settings = Settings { fallback: Some(FallbackDrift { min: 10, max: 12 }), ..Settings::default() };
     let mut world = World::new(1, settings, &[Server::default()]);

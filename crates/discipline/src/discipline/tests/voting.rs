@@ -2,6 +2,7 @@
 
 use super::world::{Server, World, id};
 use crate::*;
+use chime_time::NtpDuration;
 
 fn servers(errors: &[f64]) -> Vec<Server> {
     errors
@@ -87,6 +88,37 @@ fn who_comes_back_first_after_an_outage_waits_for_the_others() {
     world.servers.truncate(1);
     world.run(1000.0, |_| {});
     assert!((world.clock_error - 1.0).abs() < 1e-3, "{:e}", world.clock_error);
+}
+
+#[test]
+fn who_is_heard_first_after_an_interruption_waits_for_those_who_were_there() {
+    let mut world = world(&[3.0, 0.0, 0.0]);
+    world.run(600.0, |_| {});
+    world.steps.clear();
+    for interrupt in [
+        |world: &mut World| world.discipline.suspended(world.now(), NtpDuration::from_seconds(900)),
+        |world: &mut World| {
+            world.discipline.clock_stepped_externally(world.now(), NtpDuration::from_seconds(0));
+        },
+    ] {
+        interrupt(&mut world);
+        let from = world.time;
+        world.burst();
+        // The honest ones have other addresses now, which takes a while to find out.
+        world.delay_polls(1, from + 40.0);
+        world.run(from + 100.0, |_| {});
+        assert!(world.steps.is_empty() && world.clock_error.abs() < 1e-3, "{:?}", world.steps);
+        assert!(world.discipline.system(world.now()).synchronized);
+    }
+    // When they never come, whoever is there decides.
+    world.discipline.suspended(world.now(), NtpDuration::from_seconds(900));
+    let from = world.time;
+    world.burst();
+    world.delay_polls(1, from + 1e6);
+    world.run(from + 60.0, |_| {});
+    assert!(world.steps.is_empty());
+    world.run(from + 100.0, |_| {});
+    assert_eq!(world.steps.len(), 1);
 }
 
 #[test]
