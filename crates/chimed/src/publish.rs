@@ -6,7 +6,7 @@ use chime_control::{
     LeapTableReport, ProgramReport, RealTimeClockReport, SmearReport, SmoothingReport, Snapshot,
 };
 use chime_discipline::{LeapKnowledge, LeapStatus, SystemState};
-use chime_engine::{Engine, correction_rate, server_time};
+use chime_engine::{Engine, best_time, server_time};
 use chime_server::{
     ServerTime, Smear, SmearSettings, SmearWindow, SmoothedClock, Smoother, SmoothingCourse,
     SmoothingSettings,
@@ -136,13 +136,10 @@ impl Publisher {
         now: ClockReading,
         smears: bool,
     ) -> Option<SmoothingCourse> {
-        let right = Frequency::from_ppm(system.frequency_ppm);
         let smoother = self.smoother.as_mut()?;
         let begun = smoother.follow(SmoothedClock {
-            now,
-            correction: system.system_offset,
-            correction_rate: correction_rate(right, frequency),
-            frequency: right.as_ratio(),
+            best: best_time(system, frequency, now),
+            frequency: system.frequency_ppm * 1e-6,
             skew: system.skew_ppm * 1e-6,
             updates: system.updates,
             steps: system.steps,

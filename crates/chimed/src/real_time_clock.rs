@@ -6,8 +6,9 @@ use crate::chronyd::files::replace;
 use chime_config::RealTimeClock as Wish;
 use chime_control::RealTimeClockReport;
 use chime_discipline::{RealTimeClock, hwclock_keeps_utc};
+use chime_server::BestTime;
 use chime_sys::real_time_clock::RealTimeClockDevice;
-use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
+use chime_time::{MonoTime, NtpDate, NtpDuration};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use std::{fmt, fs, io};
@@ -77,17 +78,19 @@ impl RtcDevice for RealTimeClockDevice {
 /// Our own time, as well as we know it.
 #[derive(Clone, Copy, Debug)]
 pub struct OurTime {
-    /// The clocks.
-    pub now: ClockReading,
-    /// By how much the system clock is behind our best time, seconds.
-    pub behind: f64,
+    /// The clocks, and what is to be added to the system clock.
+    pub best: BestTime,
     /// Whether that is good enough to set another clock by.
     pub is_right: bool,
 }
 
 impl OurTime {
     fn best(&self) -> NtpDate {
-        self.now.system + NtpDuration::from_secs_f64(self.behind)
+        self.best.now.system + NtpDuration::from_secs_f64(self.best.correction)
+    }
+
+    const fn mono(&self) -> MonoTime {
+        self.best.now.mono
     }
 }
 
@@ -122,6 +125,8 @@ pub struct RtcShell {
     wish: Wish,
     clock: RealTimeClock,
     phase: Phase,
+    /// Our time when it was last asked how far it went forward by corrections.
+    last: Option<BestTime>,
     /// Whether the device tells when a second begins.
     tells: bool,
     /// Seconds in a row that it did not tell.
@@ -176,6 +181,7 @@ impl RtcShell {
             wish,
             clock: RealTimeClock::default(),
             phase: Phase::Resting(now),
+            last: None,
             tells: tells.is_ok(),
             untold: 0,
             write_due: now.saturating_add(WRITE_INTERVAL),
@@ -204,7 +210,7 @@ impl RtcShell {
         match self.device.take_update() {
             Ok(false) => None,
             Ok(true) if skip => {
-                self.listen(time.now.mono, false);
+                self.listen(time.mono(), false);
                 None
             }
             Ok(true) => {
@@ -214,7 +220,7 @@ impl RtcShell {
             }
             Err(error) => {
                 warn!("Could not read RTC : {error}");
-                self.rest(time.now.mono);
+                self.rest(time.mono());
                 None
             }
         }
@@ -222,7 +228,7 @@ impl RtcShell {
 
     /// A deadline has come, or not: early calls are harmless.
     pub fn handle_timeout(&mut self, time: OurTime) -> Option<RtcLook> {
-        let now = time.now.mono;
+        let now = time.mono();
         if now < self.poll_timeout() {
             return None;
         }
@@ -248,9 +254,16 @@ impl RtcShell {
         None
     }
 
-    /// Our best time went forward by so many seconds, and the real-time clock did not.
-    pub fn moved(&mut self, forward: f64) {
-        self.clock.moved(forward);
+    /// The machine slept, and its real-time clock did not.
+    pub const fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// What went forward since this was last called is our time, and not the real-time clock. To be called before each look.
+    pub fn follow(&mut self, time: OurTime) {
+        if let Some(last) = self.last.replace(time.best) {
+            self.clock.moved(time.best.gone_forward(&last));
+        }
     }
 
     /// Has the clock set, when it is off by enough for that to make it better.
@@ -321,7 +334,7 @@ impl RtcShell {
 
     /// A second has begun when the clock shows another one than before: in the middle, as nothing better is known.
     fn poll(&mut self, time: OurTime, last: Option<(NtpDate, i64)>, until: MonoTime) -> Option<RtcLook> {
-        let (now, best) = (time.now.mono, time.best());
+        let (now, best) = (time.mono(), time.best());
         match (self.device.read(), last) {
             (Ok(shown), Some((before, last))) if shown != last => {
                 let half = (best - before).as_secs_f64() / 2.0;
@@ -346,7 +359,7 @@ impl RtcShell {
 
     /// A second began at `at`, and the clock shows which.
     fn looked(&mut self, time: OurTime, at: NtpDate, shown: io::Result<i64>) -> Option<RtcLook> {
-        let now = time.now.mono;
+        let now = time.mono();
         let shown = match shown {
             Ok(shown) => shown,
             Err(error) => {
@@ -374,7 +387,7 @@ impl RtcShell {
     }
 
     fn set(&mut self, time: OurTime) {
-        let now = time.now.mono;
+        let now = time.mono();
         let best = time.best();
         let second = (best + NtpDuration::from_nanos(500_000_000)).unix_seconds();
         if let Err(error) = self.device.set(second) {
@@ -398,7 +411,7 @@ impl Drop for RtcShell {
 /// When our best time next shows a whole second.
 fn next_second(time: OurTime) -> MonoTime {
     let rest = 1.0 - f64::from(time.best().subsec_nanos()) * 1e-9;
-    time.now.mono.add_secs_f64(rest)
+    time.mono().add_secs_f64(rest)
 }
 
 #[cfg(test)]

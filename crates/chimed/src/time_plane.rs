@@ -435,7 +435,8 @@ impl TimePlane {
             if changed {
                 chrony.settled(&self.engine, now, sampled);
             }
-            changed |= chrony.tend_real_time_clock(&self.engine, now, false);
+            let frequency = self.clock.commanded();
+            changed |= chrony.tend_real_time_clock(&self.engine, (now, frequency), false);
             if let Some(compensation) = chrony.compensation(now) {
                 self.compensations[0] = compensation;
                 self.compensate();
@@ -641,8 +642,9 @@ impl TimePlane {
             self.cards.forget();
             if matches!(input, Input::Suspended { .. }) {
                 self.publisher.clock_stood_still();
+                self.chrony.iter_mut().for_each(ChronyShell::slept);
             }
-            if let (Some(chrony), Input::ClockStepped { by }) = (&mut self.chrony, &input)
+            if let (Some(chrony), Input::ClockStepped { by }) = (&self.chrony, &input)
                 && !self.clock.is_ordered_leap_second(*by)
             {
                 chrony.jumped(by.as_secs_f64());
@@ -707,7 +709,7 @@ impl TimePlane {
             Token::RealTimeClock => {
                 let now = clock::read();
                 if let Some(chrony) = &mut self.chrony
-                    && chrony.tend_real_time_clock(&self.engine, now, true)
+                    && chrony.tend_real_time_clock(&self.engine, (now, self.clock.commanded()), true)
                 {
                     self.next_publish = MonoTime::ZERO;
                 }
@@ -811,7 +813,7 @@ impl TimePlane {
             }
             PlaneCommand::TrimRealTimeClock => {
                 if let Some(chrony) = &mut self.chrony {
-                    chrony.trim_real_time_clock(&self.engine, clock::read());
+                    chrony.trim_real_time_clock(&self.engine, clock::read(), self.clock.commanded());
                 }
             }
             PlaneCommand::Smooth { begin } => {

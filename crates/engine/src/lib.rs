@@ -70,7 +70,7 @@ pub use report::{
     StatisticsReport, TrackingReport,
 };
 pub use sample_history::SavedSamples;
-pub use serving::{correction_rate, server_time};
+pub use serving::{best_time, server_time};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What servers say of the clock that an engine keeps.
 
 use chime_discipline::{Leap, SystemState};
-use chime_server::{STRATUM_UNSYNCHRONIZED, ServerTime};
+use chime_server::{BestTime, STRATUM_UNSYNCHRONIZED, ServerTime};
 use chime_time::{ClockReading, Frequency, NtpDuration, NtpShort, Precision};
 use chime_wire::{LeapIndicator, ReferenceId};
 
@@ -41,10 +41,19 @@ pub fn server_time(
     }
 }
 
+/// Our best time, whether or not anybody may follow it. `frequency` is what the clock was last told to run at, slew included.
+#[must_use]
+pub fn best_time(system: &SystemState, frequency: Frequency, now: ClockReading) -> BestTime {
+    BestTime {
+        now,
+        correction: system.system_offset,
+        correction_rate: correction_rate(Frequency::from_ppm(system.frequency_ppm), frequency),
+    }
+}
+
 /// How fast the correction of a clock changes that runs at `actual` and would be right at `right`, both against the
 /// oscillator: seconds per second of the monotonic clock, which runs as the system clock does.
-#[must_use]
-pub fn correction_rate(right: Frequency, actual: Frequency) -> f64 {
+fn correction_rate(right: Frequency, actual: Frequency) -> f64 {
     (right.as_ratio() - actual.as_ratio()) / (1.0 + actual.as_ratio())
 }
 

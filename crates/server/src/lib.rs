@@ -29,6 +29,6 @@ pub use responder::{
 };
 pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime};
 pub use smear::{Smear, SmearPlace, SmearSettings, SmearShape, SmearWindow};
-pub use smoothing::{SmoothedClock, Smoother, SmoothingCourse, SmoothingPoint, SmoothingSettings};
+pub use smoothing::{BestTime, SmoothedClock, Smoother, SmoothingCourse, SmoothingPoint, SmoothingSettings};
 pub use subnet::{Subnet, SubnetError};
 pub use transmit_times::{AnswerMark, TransmitTimes};

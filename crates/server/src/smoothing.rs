@@ -114,15 +114,36 @@ fn stages(settings: SmoothingSettings, offset: f64, rate: f64) -> [Stage; 3] {
     ]
 }
 
-/// What a clock is like that is served.
+/// The best time that is known, and how it goes on while nothing new is known.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct SmoothedClock {
+pub struct BestTime {
     /// The clocks.
     pub now: ClockReading,
     /// What is still to be added to the system clock, seconds.
     pub correction: f64,
     /// How fast that changes, seconds per second of the monotonic clock.
     pub correction_rate: f64,
+}
+
+impl BestTime {
+    /// By how much it is ahead of where `last` would be by now, seconds. The monotonic clock makes no steps and runs as the
+    /// system clock does.
+    #[must_use]
+    pub fn gone_forward(&self, last: &Self) -> f64 {
+        let base = |time: &Self| -> NtpDate {
+            let nanos = i64::try_from(time.now.mono.as_nanos()).unwrap_or(i64::MAX);
+            time.now.system - NtpDuration::from_nanos(nanos) + NtpDuration::from_secs_f64(time.correction)
+        };
+        let passed = self.now.mono.seconds_since(last.now.mono);
+        (base(self) - base(last)).as_secs_f64() - last.correction_rate * passed
+    }
+}
+
+/// What a clock is like that is served.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SmoothedClock {
+    /// Its time.
+    pub best: BestTime,
     /// The frequency that is thought to be right, s per s.
     pub frequency: f64,
     /// How sure that is, s per s.
@@ -182,7 +203,7 @@ impl Smoother {
 
     /// Takes up what was done to the clock since this was last called; gives whether the smoothing began by that.
     pub fn follow(&mut self, clock: SmoothedClock) -> bool {
-        let now = clock.now.mono;
+        let now = clock.best.now.mono;
         let last = self.last.replace(clock);
         if self.course.is_none() {
             return clock.synchronized
@@ -191,7 +212,7 @@ impl Smoother {
         }
         let Some(last) = last else { return false };
         if clock.steps == last.steps {
-            let forward = gone_forward(&last, &clock);
+            let forward = clock.best.gone_forward(&last.best);
             // A leap second that is smeared is the smear's to make up for.
             let leap =
                 if clock.smears && (0.5..1.5).contains(&forward.abs()) { forward.signum() } else { 0.0 };
@@ -208,17 +229,6 @@ impl Smoother {
         }
         false
     }
-}
-
-/// By how much our best time is ahead of where it would have been without any change, seconds. The monotonic clock makes
-/// no steps and runs as the system clock does.
-fn gone_forward(last: &SmoothedClock, clock: &SmoothedClock) -> f64 {
-    let base = |clock: &SmoothedClock| -> NtpDate {
-        let nanos = i64::try_from(clock.now.mono.as_nanos()).unwrap_or(i64::MAX);
-        clock.now.system - NtpDuration::from_nanos(nanos) + NtpDuration::from_secs_f64(clock.correction)
-    };
-    let passed = clock.now.mono.seconds_since(last.now.mono);
-    (base(clock) - base(last)).as_secs_f64() - last.correction_rate * passed
 }
 
 #[cfg(test)]
@@ -292,10 +302,9 @@ mod tests {
 
     fn clock(seconds: f64, correction: f64) -> SmoothedClock {
         let system = NtpDate::from_unix(1_795_000_000, 0) + NtpDuration::from_secs_f64(seconds);
+        let now = ClockReading { mono: at(seconds), system };
         SmoothedClock {
-            now: ClockReading { mono: at(seconds), system },
-            correction,
-            correction_rate: 0.0,
+            best: BestTime { now, correction, correction_rate: 0.0 },
             frequency: 0.0,
             skew: 1e-6,
             updates: 1,
@@ -337,13 +346,12 @@ mod tests {
         assert!((point(&smoother, 10.0).offset - 0.1).abs() < 1e-9);
         assert!(point(&smoother, 100.0).offset < 0.09);
         // While the slew goes on nothing is new.
-        let slewing = |seconds: f64| SmoothedClock {
-            updates: 2,
-            correction_rate: 0.01,
-            ..clock(seconds, -0.1 + 0.01 * (seconds - 10.0))
+        let slewing = |seconds: f64| {
+            let clock = clock(seconds, -0.1 + 0.01 * (seconds - 10.0));
+            SmoothedClock { updates: 2, best: BestTime { correction_rate: 0.01, ..clock.best }, ..clock }
         };
         let before = smoother.course();
-        smoother.follow(SmoothedClock { correction_rate: 0.01, updates: 2, ..clock(10.0, -0.1) });
+        smoother.follow(slewing(10.0));
         smoother.follow(slewing(15.0));
         smoother.follow(slewing(18.0));
         let (was, is) = (before.expect("it has begun").at(at(18.0)), point(&smoother, 18.0));

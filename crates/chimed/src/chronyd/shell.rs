@@ -11,7 +11,7 @@ use chime_control::RealTimeClockReport;
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
 use chime_discipline::SavedFrequency;
-use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport};
+use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport, best_time};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime};
 use std::collections::BTreeSet;
@@ -139,9 +139,6 @@ impl ChronyShell {
         let updates = engine.discipline().system(now.mono).updates;
         let updated = updates != self.updates;
         self.updates = updates;
-        if let Some(clock) = self.clock.as_mut().filter(|_| updated) {
-            clock.moved(engine.discipline().system(now.mono).last_offset);
-        }
         if !updated && !selected {
             return;
         }
@@ -185,13 +182,17 @@ impl ChronyShell {
         self.clock.as_ref()?.descriptor()
     }
 
-    /// Looks at the real-time clock when that is due, or when it is `ready`; gives whether there was anything to see.
-    pub fn tend_real_time_clock(&mut self, engine: &Engine, now: ClockReading, ready: bool) -> bool {
+    /// Looks at the real-time clock when that is due, or when it is `ready`; gives whether there was anything to see. Our
+    /// clock was last told to run at `frequency`.
+    pub fn tend_real_time_clock(
+        &mut self,
+        engine: &Engine,
+        (now, frequency): (ClockReading, Frequency),
+        ready: bool,
+    ) -> bool {
         let Some(clock) = &mut self.clock else { return false };
-        if !ready && now.mono < clock.poll_timeout() {
-            return false;
-        }
-        let time = our_time(engine, now);
+        let time = our_time(engine, now, frequency);
+        clock.follow(time);
         let look = if ready { clock.handle_ready(time) } else { clock.handle_timeout(time) };
         if let Some(look) = look.filter(|_| self.logs.wants(ChronyLog::Rtc)) {
             let entry = layout::real_time_clock(look.unix_seconds, look.fast, &clock.report(), look.period);
@@ -207,9 +208,16 @@ impl ChronyShell {
     }
 
     /// Sets the real-time clock, if it is off by enough.
-    pub fn trim_real_time_clock(&mut self, engine: &Engine, now: ClockReading) {
+    pub fn trim_real_time_clock(&mut self, engine: &Engine, now: ClockReading, frequency: Frequency) {
         if let Some(clock) = &mut self.clock {
-            clock.trim(our_time(engine, now));
+            clock.trim(our_time(engine, now, frequency));
+        }
+    }
+
+    /// The machine slept.
+    pub const fn slept(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            clock.forget();
         }
     }
 
@@ -231,10 +239,7 @@ impl ChronyShell {
     }
 
     /// Somebody else stepped the clock; seconds, positive forward.
-    pub fn jumped(&mut self, by: f64) {
-        if let Some(clock) = &mut self.clock {
-            clock.moved(by);
-        }
+    pub fn jumped(&self, by: f64) {
         if let Some(words) = &self.words {
             say(words.jumped(by));
         }
@@ -323,9 +328,10 @@ impl ChronyShell {
     }
 }
 
-fn our_time(engine: &Engine, now: ClockReading) -> OurTime {
+fn our_time(engine: &Engine, now: ClockReading, frequency: Frequency) -> OurTime {
     let system = engine.discipline().system(now.mono);
-    OurTime { now, behind: system.system_offset, is_right: system.synchronized || system.local_active }
+    let is_right = system.synchronized || system.local_active;
+    OurTime { best: best_time(&system, frequency, now), is_right }
 }
 
 /// Whether it has an address, or needs none.

@@ -1,4 +1,5 @@
 use super::*;
+use chime_time::ClockReading;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -70,6 +71,8 @@ struct Bench {
     shell: RtcShell,
     /// By how much the system clock is behind.
     behind: f64,
+    /// By how much our best time is ahead of the true one.
+    error: f64,
     is_right: bool,
     looks: Vec<RtcLook>,
     _folder: tempfile::TempDir,
@@ -85,15 +88,17 @@ fn bench(device: Simulated, trim_threshold: Option<f64>) -> Bench {
     let wish = Wish { file: Some(file.clone()), trim_threshold, ..Wish::default() };
     let shell =
         RtcShell::new(Box::new(Device(device.clone())), wish, MonoTime::ZERO).expect("it can be read");
-    Bench { device, shell, behind: 0.0, is_right: true, looks: Vec::new(), _folder: folder, file }
+    Bench { device, shell, behind: 0.0, error: 0.0, is_right: true, looks: Vec::new(), _folder: folder, file }
 }
 
 impl Bench {
     fn time(&self) -> OurTime {
         let seconds = self.device.now.get();
-        let system = NtpDate::from_unix(START, 0) + NtpDuration::from_secs_f64(seconds - self.behind);
+        let system =
+            NtpDate::from_unix(START, 0) + NtpDuration::from_secs_f64(seconds + self.error - self.behind);
         let now = ClockReading { mono: MonoTime::ZERO.add_secs_f64(seconds), system };
-        OurTime { now, behind: self.behind, is_right: self.is_right }
+        let best = BestTime { now, correction: self.behind, correction_rate: 0.0 };
+        OurTime { best, is_right: self.is_right }
     }
 
     fn pass(&mut self, seconds: f64) {
@@ -101,6 +106,7 @@ impl Bench {
         while self.device.now.get() < end {
             self.device.now.set(self.device.now.get() + STEP);
             let time = self.time();
+            self.shell.follow(time);
             let ready = self.device.told.get() != self.device.second();
             let told = ready.then(|| self.shell.handle_ready(time)).flatten();
             self.looks.extend(told.or_else(|| self.shell.handle_timeout(time)));
@@ -135,8 +141,28 @@ fn what_is_left_to_correct_of_our_clock_counts_as_corrected() {
     bench.behind = 3.0;
     bench.pass(40.0);
     assert!((bench.fast() - 0.5).abs() < 4e-3, "{}", bench.fast());
-    bench.shell.moved(0.25);
-    assert!((bench.fast() - 0.25).abs() < 4e-3, "{}", bench.fast());
+    // A step of ours changes nothing of what is known, whatever the next measurement does.
+    bench.behind = 0.0;
+    bench.pass(1.0);
+    assert!((bench.fast() - 0.5).abs() < 4e-3, "{}", bench.fast());
+}
+
+#[test]
+fn a_time_that_was_wrong_is_put_right_for_earlier_looks_too() {
+    let mut bench = bench(Simulated { fast: Cell::new(0.5), ..Simulated::default() }, None);
+    bench.error = -4.0;
+    bench.pass(40.0);
+    assert!((bench.fast() - 4.5).abs() < 4e-3, "{}", bench.fast());
+    bench.error = 0.0;
+    bench.pass(1.0);
+    assert!((bench.fast() - 0.5).abs() < 4e-3, "{}", bench.fast());
+    let looks = bench.shell.report().samples;
+    bench.pass(20.0);
+    assert!(bench.shell.report().samples > looks, "none is lost");
+    bench.shell.forget();
+    bench.error = -4.0;
+    bench.pass(0.01);
+    assert!((bench.fast() - 0.5).abs() < 4e-3, "the machine slept, and the clock did not");
 }
 
 #[test]
