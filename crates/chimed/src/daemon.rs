@@ -447,6 +447,7 @@ fn ke_listeners(model: &Model) -> Vec<KeListener> {
         KeListener {
             connections_max: server.connections_max,
             connections_per_address_max: KeListener::per_address_default(server.connections_max),
+            rate_limit: server.rate_limit,
             timeout: server.timeout,
             ntp_server: server.ntp_server.clone(),
             ntp_port: server.ntp_port,

@@ -24,14 +24,16 @@ use admission::Admission;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
-use chime_server::AccessList;
+use chime_server::{AccessList, ClientTable, Policy, RateDecision, RateLimitSettings};
 use chime_sys::limits::allow_descriptors;
 use chime_sys::poll::{Waker, waker};
+use chime_sys::random;
 use chime_sys::tcp::TcpListener;
+use chime_time::MonoTime;
 use counters::KeCounters;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::{error, warn};
@@ -64,6 +66,8 @@ pub struct KeListener {
     pub connections_max: usize,
     /// Connections at a time from one IPv4 address or one IPv6 network of 64 bits.
     pub connections_per_address_max: usize,
+    /// How often one address is served; `None`: as often as it comes.
+    pub rate_limit: Option<RateLimitSettings>,
     /// How long a connection may last.
     pub timeout: Duration,
     /// The NTP server that clients are sent to; `None`: this host.
@@ -82,6 +86,7 @@ impl KeListener {
             access: AccessList::uniform(chime_server::Access::Allow),
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: Self::per_address_default(CONNECTIONS_MAX_DEFAULT),
+            rate_limit: None,
             timeout: TIMEOUT_DEFAULT,
             ntp_server: None,
             ntp_port: None,
@@ -111,6 +116,7 @@ struct Desk {
     certificates: Certificates,
     access: ArcSwap<AccessList>,
     admission: Arc<Admission>,
+    clients: Option<Mutex<ClientTable>>,
     /// The kernel deals connections evenly; so each worker looks after its own share and need not ask the others.
     connections_per_worker_max: usize,
     timeout: Duration,
@@ -150,6 +156,7 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
                 .with_context(|| format!("cannot serve NTS-KE at {}", listener.address))?,
             access: ArcSwap::from_pointee(listener.access.clone()),
             admission: Admission::new(listener.connections_per_address_max.max(1)),
+            clients: listener.rate_limit.map(clients_of).transpose()?,
             connections_per_worker_max: connections_max.div_ceil(count),
             timeout: listener.timeout,
             ntp_server: listener.ntp_server.clone(),
@@ -162,6 +169,30 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
         }
     }
     Ok(workers)
+}
+
+/// Who came, for a limit.
+fn clients_of(limit: RateLimitSettings) -> Result<Mutex<ClientTable>> {
+    let mut octets = [0; 16];
+    random::fill(&mut octets).context("no randomness")?;
+    let (one, other) = octets.split_at(8);
+    let half = |octets: &[u8]| octets.iter().fold(0, |half, octet| half << 8 | u64::from(*octet));
+    Ok(Mutex::new(ClientTable::new(Policy::CLIENTS_DEFAULT, Some(limit), [half(one), half(other)])))
+}
+
+impl Desk {
+    /// Whether an address that may come comes too often.
+    fn asks_too_often(&self, address: IpAddr, now: MonoTime) -> bool {
+        let Some(clients) = &self.clients else { return false };
+        let mut random = |octets: &mut [u8]| {
+            if random::fill(octets).is_err() {
+                // Nobody is served beyond the limit.
+                octets.fill(u8::MAX);
+            }
+        };
+        let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.check(address, now, &mut random) != RateDecision::Answer
+    }
 }
 
 /// Each connection takes a descriptor, and what a process gets without asking is often 1024.

@@ -407,6 +407,7 @@ impl Writer {
             &crate::KE_CONNECTIONS_MAX_DEFAULT,
             ToString::to_string,
         );
+        self.some("rate-limit", server.rate_limit.as_ref(), rate_limit);
         self.some("ntp-server", server.ntp_server.as_ref(), |name| quoted(name));
         self.some("ntp-port", server.ntp_port.as_ref(), ToString::to_string);
         self.some("access-rules", server.rules.as_ref(), |rules| access_rules(rules));

@@ -296,6 +296,23 @@ fn one_address_cannot_take_all_connections() {
 }
 
 #[test]
+fn one_address_is_served_as_often_as_the_limit_says() {
+    let limit = chime_server::RateLimitSettings {
+        interval: Duration::from_secs(3600),
+        burst: 2,
+        leak: None,
+        kiss: None,
+    };
+    let lab = Lab::new(|listener| listener.rate_limit = Some(limit));
+    for _ in 0..2 {
+        lab.establish("nts.test").expect("within the limit");
+    }
+    let mut third = lab.connect();
+    assert!(matches!(third.read(&mut [0; 10]), Ok(0) | Err(_)), "closed at once");
+    lab.wait_for(|stats| stats.over_limit == 1);
+}
+
+#[test]
 fn in_a_full_house_a_newcomer_takes_the_place_of_the_oldest_that_has_no_answer() {
     let lab = Lab::new(|listener| {
         listener.connections_max = 8;

@@ -222,6 +222,8 @@ impl KeWorker {
             // Both close the connection at once, without a word.
             if desk.access.load().check(peer.ip()) != Access::Allow {
                 add(&self.counters.denied, 1);
+            } else if desk.asks_too_often(peer.ip(), now) {
+                add(&self.counters.over_limit, 1);
             } else if let Some(ticket) = desk.admission.admit(peer.ip()) {
                 let newcomer = Connection::new(stream, desk.clone(), ticket, now);
                 let is_full = self.is_full(index, desk);

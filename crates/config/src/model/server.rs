@@ -122,6 +122,8 @@ pub struct NtsKeServer {
     pub ntp_server: Option<String>,
     /// Announced NTP port; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// How often one address is served; `None`: as often as it comes.
+    pub rate_limit: Option<RateLimitSettings>,
     /// Who may establish keys, by the longest prefix; `None`: the same as may ask the first NTP server.
     pub rules: Option<Vec<AccessRule>>,
     /// Where the server was configured.

@@ -170,6 +170,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("ntsrotate", nts_rotate),
+    ("ntsratelimit", super::serving::read_nts_rate_limit),
     ("ntsservercert", |reader, line| {
         let place = place(line);
         reader.serving.chains.push((path(line)?, place));
@@ -251,9 +252,6 @@ pub(super) fn apply(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
     if let Some(why) = unsupported::check(line, shape, why)? {
         let word = line.directive;
         reader.no_effect(line, &word, why);
-        if name == "ntsratelimit" {
-            reader.serving.limits.push(place(line));
-        }
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ pub(super) struct Serving {
     pub(super) nts_connections: usize,
     pub(super) nts_processes: usize,
     pub(super) nts_server: Option<String>,
+    pub(super) nts_rate_limit: Option<RateLimitSettings>,
 }
 
 impl Default for Serving {
@@ -51,6 +52,7 @@ impl Default for Serving {
             nts_connections: 100,
             nts_processes: 1,
             nts_server: None,
+            nts_rate_limit: None,
         }
     }
 }
@@ -117,6 +119,14 @@ pub(super) fn read_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> P
     let [interval, burst, leak, kod] = numbers(line, ["interval", "burst", "leak", "kod"], [3, 8, 2, 0])?;
     reader.serving.limits.push(place(line));
     reader.serving.rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, kod));
+    Ok(())
+}
+
+/// `ntsratelimit`.
+pub(super) fn read_nts_rate_limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let [interval, burst, leak] = numbers(line, ["interval", "burst", "leak"], [6, 8, 2])?;
+    reader.serving.limits.push(place(line));
+    reader.serving.nts_rate_limit = Some(RateLimitSettings::from_chrony(interval, burst, leak, 0));
     Ok(())
 }
 
@@ -231,6 +241,7 @@ impl Serving {
             );
         }
         let ke = |address: &IpAddr| NtsKeServer {
+            rate_limit: self.nts_rate_limit,
             listen: SocketAddr::new(*address, self.nts_port),
             certificates: certificates.clone(),
             timeout: Duration::from_secs(2),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::line::{Line, Parsed, unknown};
+use super::line::{Line, Parsed};
 
 /// The arguments of a directive without effect.
 pub(super) enum Shape {
@@ -16,8 +16,6 @@ pub(super) enum Shape {
     Word,
     /// At least so many words.
     Words(usize),
-    /// Optional pairs of one of these words and an integer from -32 to 32.
-    Pairs(&'static [&'static str]),
 }
 
 const INT: i64 = i32::MAX as i64;
@@ -44,11 +42,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
         "certificates are always judged; with a wrong clock as soon as the sources agree on the time",
     ),
     ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
-    (
-        "ntsratelimit",
-        Shape::Pairs(&["interval", "burst", "leak"]),
-        "sessions are limited in number, by address and in all",
-    ),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
     (
@@ -80,15 +73,6 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape, why: &'static str) -> Pa
         Shape::Words(least) => {
             for _ in 0..*least {
                 line.require("more words")?;
-            }
-        }
-        Shape::Pairs(words) => {
-            while let Some(word) = line.next() {
-                let lower = word.folded();
-                if !words.contains(&lower.as_str()) {
-                    return Err(unknown(&word, "option", words));
-                }
-                line.integer(&(-32..=32))?;
             }
         }
     }

@@ -129,6 +129,8 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         "connections of NTS pools are not supported by this version",
     );
     let rules = table.read("access-rules", list(access_rule));
+    let mut rate_limit = None;
+    table.table("rate-limit", "rate-limit", |limit| rate_limit = read_rate_limit(limit));
     let place = table.place();
     let (listen, chain, key) = (listen?, chain?, key?);
     let mut certificates = vec![CertificatePair { chain, key }];
@@ -142,6 +144,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         connections_max: connections.unwrap_or(crate::KE_CONNECTIONS_MAX_DEFAULT),
         ntp_server,
         ntp_port,
+        rate_limit,
         rules,
         origin: Some(Origin { file: place.file, line: place.line }),
     })

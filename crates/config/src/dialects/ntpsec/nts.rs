@@ -141,6 +141,7 @@ impl Nts {
         diagnostics.extend(self.wrong_version.clone());
         let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let server = |address| NtsKeServer {
+            rate_limit: None,
             listen: SocketAddr::new(address, 4460),
             certificates: vec![CertificatePair { chain: self.chain.clone(), key: self.key.clone() }],
             timeout: Duration::from_secs(5),
