@@ -122,6 +122,19 @@ fn wait(socket: &FrameSocket) {
     set.wait(Some(deadline)).expect("a wait");
 }
 
+/// The kernel takes a queue back from a socket some time after that is closed.
+fn open(index: u32, mode: XdpMode) -> io::Result<FrameSocket> {
+    let mut opened = FrameSocket::open(index, 0, mode);
+    for _ in 0..100 {
+        if !opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        opened = FrameSocket::open(index, 0, mode);
+    }
+    opened
+}
+
 /// Answers all frames of the batch: the same octets, shorter by `less`, to nobody.
 fn answer_batch(socket: &mut FrameSocket, less: usize) -> usize {
     let mut lengths = Vec::new();
@@ -200,7 +213,7 @@ fn frames_are_taken_answered_and_bounded() {
     let program = program(&sockets);
     for mode in [XdpMode::Driver, XdpMode::Generic] {
         let link = XdpLink::attach(&program, index, mode).expect("attached");
-        let mut socket = match FrameSocket::open(index, 0, mode) {
+        let mut socket = match open(index, mode) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 eprintln!("not shown: this kernel has no AF_XDP");
                 return;
