@@ -27,17 +27,10 @@ pub(crate) struct Footprint {
 
 /// Starts a client of one server, plain and at poll 64 s, and watches it. Its server is our own on loopback.
 pub(crate) fn measure() -> Result<Footprint> {
-    let text = |more: &str| {
-        format!(
-            "user = false\n{more}\n[observability]\nobservation-path = false\n\
-             metrics-exporter-listen = false\n"
-        )
-    };
-    let served = "[[server]]\nlisten = \"127.0.0.1:123\"\n[local-clock]\nstratum = 8";
     let client = "authentication = \"mixed\"\n[[source]]\nmode = \"server\"\naddress = \"127.0.0.1\"\n\
                   poll-interval-limits = { min = 6, max = 6 }\ninitial-poll-interval = 6";
-    let _server = start("footprint-server", &text(served))?;
-    let client = start("footprint-client", &text(client))?;
+    let _server = serve("127.0.0.1")?;
+    let client = start("footprint-client", client)?;
     sleep(SETTLING);
     let process = client.0.id();
     let before = wake_ups(process)?;
@@ -54,7 +47,7 @@ pub(crate) fn measure() -> Result<Footprint> {
 }
 
 /// A daemon that ends with this value.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -63,7 +56,17 @@ impl Drop for Daemon {
     }
 }
 
+/// Ours, which serves this machine's time at an address of this network.
+pub(crate) fn serve(address: &str) -> Result<Daemon> {
+    let text = format!("[[server]]\nlisten = \"{address}:123\"\n[local-clock]\nstratum = 8");
+    start("footprint-server", &text)
+}
+
 fn start(name: &str, configuration: &str) -> Result<Daemon> {
+    let configuration = format!(
+        "user = false\n{configuration}\n[observability]\nobservation-path = false\n\
+         metrics-exporter-listen = false\n"
+    );
     let folder = folder().join(name);
     fs::create_dir_all(&folder)?;
     let path = folder.join("truechimer.toml");

@@ -6,6 +6,7 @@
 //! the machine. docs/performance.md says how to read them.
 
 mod arithmetic;
+mod clients;
 mod cores;
 mod echo;
 mod flood;
@@ -78,6 +79,8 @@ enum Topic {
     Stamps,
     /// Two cores against one
     Cores,
+    /// How well a daemon keeps time while it is saturated with requests
+    Clients,
     /// What a client takes of a machine: memory and wake-ups
     Footprint,
 }
@@ -88,7 +91,7 @@ impl Topic {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
             Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
-            Self::KeIdle | Self::Stamps | Self::Cores | Self::Footprint => &[],
+            Self::KeIdle | Self::Stamps | Self::Cores | Self::Clients | Self::Footprint => &[],
         }
     }
 }
@@ -214,6 +217,9 @@ fn run(options: &Options) -> Result<()> {
     if options.is_about(Topic::Cores) {
         let time = Duration::from_secs_f64(options.seconds);
         report.cores = cores::measure(&network, &identity, (options.runs, time))?;
+    }
+    if options.is_about(Topic::Clients) {
+        report.clients = clients::measure(&network, &identity, &programs)?;
     }
     if options.is_about(Topic::Footprint) {
         report.footprint = Some(footprint::measure()?);

@@ -1,6 +1,7 @@
 //! Figures for people and for programs.
 
 use crate::arithmetic::Line;
+use crate::clients::Clients;
 use crate::cores::Cores;
 use crate::footprint::Footprint;
 use crate::idle::Idle;
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) stamps: Vec<Stamps>,
     /// Two cores against one.
     pub(crate) cores: Vec<Cores>,
+    /// How well daemons keep time while they are saturated.
+    pub(crate) clients: Vec<Clients>,
     /// Key establishments of ours by those of ntpd-rs, by processor time.
     ke_ratio_vs_ntpd_rs: Option<f64>,
     pub(crate) footprint: Option<Footprint>,
@@ -63,6 +66,7 @@ impl Report {
             idle: Vec::new(),
             stamps: Vec::new(),
             cores: Vec::new(),
+            clients: Vec::new(),
             ke_ratio_vs_ntpd_rs: None,
             footprint: None,
         }
@@ -152,6 +156,12 @@ impl Report {
                 cores.one,
                 cores.one_beside_load,
                 cores.two
+            );
+        }
+        for clients in &self.clients {
+            println!(
+                "{} as a client believes {:.2} µs of a clock that is right (RMS) at rest, {:.2} while saturated",
+                clients.server, clients.error_at_rest, clients.error_saturated
             );
         }
         self.print_stamps();

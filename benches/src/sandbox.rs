@@ -24,6 +24,8 @@ pub(crate) const SERVER_LOAD_ADDRESS: [u8; 4] = [10, 99, 0, 1];
 pub(crate) const SOURCES: [u8; 2] = [10, 98];
 /// The server's address for connections.
 pub(crate) const SERVER_TALK_ADDRESS: [u8; 4] = [10, 97, 0, 1];
+/// Our own address on that cable.
+pub(crate) const LOAD_ADDRESS: &str = "10.97.0.2";
 /// The first two octets of the addresses that a crowd of connections comes from.
 pub(crate) const CROWD: [u8; 2] = [10, 96];
 /// The interface, on this side, that the load leaves by.
@@ -92,7 +94,7 @@ impl Network {
             &format!(
                 "link set lo up\nlink add {LOAD_INTERFACE} type veth peer name load1 netns {NAMESPACE}\n\
                  link add talk0 type veth peer name talk1 netns {NAMESPACE}\nlink set {LOAD_INTERFACE} up\n\
-                 link set talk0 up\naddr add 10.97.0.2/24 dev talk0\n\
+                 link set talk0 up\naddr add {LOAD_ADDRESS}/24 dev talk0\n\
                  route add local {crowd_first}.{crowd_second}.0.0/16 dev lo\n"
             ),
         )?;

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// In the folder of a server that is followed up by chronyc.
+const COMMAND_SOCKET: &str = "chronyd.sock";
+
 /// A daemon to measure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Program {
@@ -91,6 +94,15 @@ pub(crate) struct Server {
 
 /// Starts a server on its core and in its network.
 pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
+    start_following(program, identity, None)
+}
+
+/// The same, which follows the server at this address, asking it every second, and can be asked by chronyc.
+pub(crate) fn start_following(
+    program: Program,
+    identity: &Identity,
+    upstream: Option<&str>,
+) -> Result<Server> {
     let folder = folder().join(program.name().replace(' ', "-"));
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
@@ -104,6 +116,9 @@ pub(crate) fn start(program: Program, identity: &Identity) -> Result<Server> {
         Program::Echo => echo(1)?,
         Program::EchoBatch => echo(64)?,
     };
+    if let Some(upstream) = upstream {
+        follow(program, &folder, upstream)?;
+    }
     let log = folder.join("log");
     let output = File::create(&log)?;
     let child = command
@@ -142,6 +157,18 @@ impl Server {
     /// The process, whose children are the server's, too.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How far it believes the system clock to be off, in seconds, as it tells chronyc. Nobody sets or slews that clock, and
+    /// who is followed serves it as it is, so that all of it is error.
+    pub(crate) fn clock_error(&self) -> Result<f64> {
+        let folder = self.log.parent().context("the log is in a folder")?;
+        let mut command = of_debian("usr/bin/chronyc", None)?;
+        let output = command.arg("-c").arg("-h").arg(folder.join(COMMAND_SOCKET)).arg("tracking").output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let fields: Vec<&str> = text.trim().split(',').collect();
+        ensure!(fields.get(2) == Some(&"9"), "{} follows nobody: {text}{}", self.name(), self.log());
+        fields[4].parse().with_context(|| format!("chronyc says {text}"))
     }
 
     /// What it has printed.
@@ -194,6 +221,28 @@ fn chimed(
     let mut command = on_server(&program, cores);
     command.args(["-x", "-d", "-c"]).arg(configuration);
     Ok(command)
+}
+
+/// Adds a source to the configuration of chimed or chronyd, and a socket for chronyc.
+fn follow(program: Program, folder: &Path, upstream: &str) -> Result<()> {
+    let socket = folder.join(COMMAND_SOCKET);
+    let socket = socket.display();
+    let (file, before, after) = match program {
+        Program::Chronyd => {
+            ("chrony.conf", "", format!("server {upstream} minpoll 0 maxpoll 0\nbindcmdaddress {socket}\n"))
+        }
+        _ => (
+            "truechimer.toml",
+            "authentication = \"mixed\"\n",
+            format!(
+                "chrony-command-path = \"{socket}\"\n[[source]]\nmode = \"server\"\naddress = \"{upstream}\"\n\
+                 poll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n"
+            ),
+        ),
+    };
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path)?;
+    Ok(fs::write(&path, format!("{before}{text}{after}"))?)
 }
 
 fn echo(at_once: usize) -> Result<Command> {
