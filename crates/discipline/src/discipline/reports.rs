@@ -13,10 +13,10 @@ const FREQUENCY_ERROR_MIN: f64 = 1e-7;
 const SAMPLES_ADVICE_MIN: usize = 16;
 /// Intervals grow with this power of (mean queueing delay / wander), and with this factor before the power is taken: where
 /// longer ones save requests but are all wander, and shorter ones gain with the square root of their number at best.
-const INTERVAL_LAW: (f64, f64) = (1.25, 0.6);
+const INTERVAL_LAW: (f64, f64) = (1.4, 0.6);
 /// Long queues excuse long intervals only up to so much of a wander from one sample to the next: seconds, and a share of
 /// the queues.
-const WANDER_TOLERATED: (f64, f64) = (1.8e-4, 0.031);
+const WANDER_TOLERATED: (f64, f64) = (1.8e-4, 0.034);
 /// When the clock's error is this multiple of the mean queueing delay, a single measurement may change all.
 const SWAY_ERROR: f64 = 0.3;
 /// Longest interval that is ever advised, seconds: a little less than the usual limit leaves room for a longer one now and
