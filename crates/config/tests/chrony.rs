@@ -599,6 +599,7 @@ fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
     assert_eq!(smear.place, SmearPlace::After);
     assert!((smear.seconds() - 62_500.0).abs() < 1e-3, "{}", smear.seconds());
     assert_eq!(model.synchronization.smoothing, None, "nothing but leap seconds");
+    assert!(load("smoothtime 2000 1").model.synchronization.smoothing.is_some());
     let smoothed = load("smoothtime 400 0.01").model;
     let limits = smoothed.synchronization.smoothing.expect("everything is smoothed");
     assert!((limits.rate_max - 400e-6).abs() < 1e-12 && (limits.change - 1e-8).abs() < 1e-16);
@@ -611,6 +612,8 @@ fn leap_seconds_are_read_from_where_chrony_reads_them_and_smeared_as_it_does() {
         ("leapsecmode never", "unknown mode `never`"),
         ("smoothtime 400", "is followed by a number"),
         ("smoothtime 0 1", "above 0"),
+        ("smoothtime 200000 1", "at most 100000"),
+        ("smoothtime 1 1001", "at most 1000"),
         ("smoothtime 1 1 leap", "unknown option `leap`"),
         ("leapsectz", "is followed by a time zone"),
     ] {

@@ -335,16 +335,17 @@ fn leap_second_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
 
 /// `smoothtime FREQUENCY WANDER [leaponly]`: ppm and ppm per second.
 fn smooth_time(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const LIMITS: &str = "must be above 0 and at most 1000";
-    let ppm = |line: &mut Line<'_>| {
+    let ppm = |line: &mut Line<'_>, most: f64| {
         let word = line.peek();
         let number = line.real()?;
         match word {
-            Some(word) if !(1e-9..=1000.0).contains(&number) => Err(Fault::new(&word, LIMITS)),
+            Some(word) if !(1e-9..=most).contains(&number) => {
+                Err(Fault::new(&word, format!("must be above 0 and at most {most}")))
+            }
             _ => Ok(number * 1e-6),
         }
     };
-    let (rate_max, change) = (ppm(line)?, ppm(line)?);
+    let (rate_max, change) = (ppm(line, 1e5)?, ppm(line, 1000.0)?);
     match line.next() {
         Some(word) if word.folded() == "leaponly" => {}
         Some(word) => return Err(unknown(&word, "option", &["leaponly"])),

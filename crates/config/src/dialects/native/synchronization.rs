@@ -40,7 +40,7 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
     table.set("steer-clock", boolean, &mut settings.tuning.steer);
     table.set(MARKS_KERNEL, boolean, &mut settings.marks_kernel);
     table.table("smooth-served-time", "smooth-served-time", |limits| {
-        let rate = limits.require("rate", number(1e-9..=1e-3, " seconds per second"));
+        let rate = limits.require("rate", number(1e-9..=0.1, " seconds per second"));
         let change = limits.require("rate-change", number(1e-15..=1e-3, " per second"));
         settings.smoothing =
             rate.zip(change).map(|(rate_max, change)| SmoothingSettings { rate_max, change });
