@@ -97,7 +97,7 @@ struct AtOnce {
 }
 
 impl AtOnce {
-    const MANY: Self = Self { sent: 16, sealed: NTS_REQUESTS_MAX };
+    const MANY: Self = Self { sent: 32, sealed: NTS_REQUESTS_MAX };
 
     const fn of(requests: usize) -> Self {
         match requests {
