@@ -129,8 +129,7 @@ impl ServerBatch {
             Ok(received) => {
                 self.received = usize::try_from(received).unwrap_or(0).min(self.capacity());
                 self.used = self.received;
-                // The answers leave with it as their transmit time.
-                self.now = clock::read_at_last();
+                self.now = clock::read();
                 Ok(self.received)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

@@ -103,12 +103,10 @@ pub fn read_with_tai() -> Option<(u64, ClockReading)> {
         let difference = (tai_date - after).as_secs_f64().round();
         let is_tight = (after - before.system).as_secs_f64().abs() < 1e-3;
         let system = tai_date - NtpDuration::from_secs_f64(difference);
-        let waited = u64::try_from((system - before.system).to_nanos());
-        if let (true, Ok(waited)) = (is_tight, waited) {
-            let mono = MonoTime::from_nanos(before.mono.as_nanos().saturating_add(waited));
+        if let (true, Some(reading)) = (is_tight, moved_to(before, system)) {
             let seconds = u64::try_from(tai.tv_sec).ok()?;
             let nanos = seconds.checked_mul(1_000_000_000)? + u64::from(nanos_of(&tai));
-            return Some((nanos, ClockReading { mono, system }));
+            return Some((nanos, reading));
         }
     }
     None
