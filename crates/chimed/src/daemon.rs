@@ -387,30 +387,39 @@ fn open_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Resul
     if model.servers.is_empty() {
         return Ok(Vec::new());
     }
-    let seed = random_octets()?;
     let listeners = match &options.habits {
         Habits::Ours | Habits::Ntpd(_) => listeners(model)?,
         Habits::Chronyd(_) => serving::bindable(listeners(model)?)?,
     };
-    let process = &model.process;
-    let workers = match process.threads {
-        Threads::PerCore if !process.cpus.is_empty() => process.cpus.len(),
-        threads => workers(threads),
-    };
-    let (cpus, busy_poll_micros) = (process.cpus.clone(), process.busy_poll_micros);
-    let share_ports = shares_ports(model);
-    let fast = fast_path::open(&model.servers, &listeners, (process.threads, workers));
-    let dscp = process.dscp;
-    let settings = ServingSettings { listeners, workers, cpus, busy_poll_micros, dscp, share_ports, seed };
+    let settings = serving_settings(model, listeners)?;
+    let fast =
+        fast_path::open(&model.servers, &settings.listeners, (model.process.threads, settings.workers));
     let mut workers = serving::bind(&settings, shared)?;
     if let Some(fast_path::Opened { fast, desks }) = fast {
-        if let Some(dscp) = dscp {
+        if let Some(dscp) = settings.dscp {
             warn!("what the fast path answers is sent without the DSCP {dscp}");
         }
         let _only_once = shared.fast.set(fast);
         serving::deal(desks, &mut workers);
     }
     Ok(workers)
+}
+
+fn serving_settings(model: &Model, listeners: Vec<Listener>) -> Result<ServingSettings> {
+    let process = &model.process;
+    Ok(ServingSettings {
+        listeners,
+        workers: match process.threads {
+            Threads::PerCore if !process.cpus.is_empty() => process.cpus.len(),
+            threads => workers(threads),
+        },
+        cpus: process.cpus.clone(),
+        busy_poll_micros: process.busy_poll_micros,
+        dscp: process.dscp,
+        // Sockets of peers and broadcasts have the servers' ports, too.
+        share_ports: model.has_peers() || !model.broadcasts.is_empty(),
+        seed: random_octets()?,
+    })
 }
 
 fn listeners(model: &Model) -> Result<Vec<Listener>> {
@@ -836,21 +845,7 @@ fn open_waiting(model: &mut Model, serving: &Serving) {
 
 fn open_later(model: &Model, server: &NtpServer, serving: &Serving) -> Result<()> {
     let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
-    let settings = ServingSettings {
-        listeners: vec![listener(server, &keys)],
-        workers: workers(model.process.threads),
-        cpus: model.process.cpus.clone(),
-        busy_poll_micros: model.process.busy_poll_micros,
-        dscp: model.process.dscp,
-        share_ports: shares_ports(model),
-        seed: random_octets()?,
-    };
-    serving.open(&settings)
-}
-
-/// Whether sockets of peers and broadcasts have the servers' ports, too.
-fn shares_ports(model: &Model) -> bool {
-    model.has_peers() || !model.broadcasts.is_empty()
+    serving.open(&serving_settings(model, vec![listener(server, &keys)])?)
 }
 
 /// Reads the key file again.
