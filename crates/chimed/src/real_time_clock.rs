@@ -218,11 +218,7 @@ impl RtcShell {
                 let shown = self.device.read();
                 self.looked(time, time.best(), shown)
             }
-            Err(error) => {
-                warn!("Could not read RTC : {error}");
-                self.rest(time.mono());
-                None
-            }
+            Err(error) => self.looked(time, time.best(), Err(error)),
         }
     }
 
@@ -332,13 +328,12 @@ impl RtcShell {
         self.phase = Phase::Resting(now.saturating_add(Duration::from_secs(u64::from(self.clock.period()))));
     }
 
-    /// A second has begun when the clock shows another one than before: in the middle, as nothing better is known.
+    /// A second has begun when the clock shows another one than before.
     fn poll(&mut self, time: OurTime, last: Option<(NtpDate, i64)>, until: MonoTime) -> Option<RtcLook> {
         let (now, best) = (time.mono(), time.best());
         match (self.device.read(), last) {
             (Ok(shown), Some((before, last))) if shown != last => {
-                let half = (best - before).as_secs_f64() / 2.0;
-                self.looked(time, before + NtpDuration::from_secs_f64(half), Ok(shown))
+                self.looked(time, middle(before, best), Ok(shown))
             }
             (Ok(shown), _) if now < until => {
                 let next = now.saturating_add(POLL_INTERVAL);
@@ -349,15 +344,11 @@ impl RtcShell {
                 self.rest(now);
                 None
             }
-            (Err(error), _) => {
-                warn!("Could not read RTC : {error}");
-                self.rest(now);
-                None
-            }
+            (Err(error), _) => self.looked(time, best, Err(error)),
         }
     }
 
-    /// A second began at `at`, and the clock shows which.
+    /// A second began at `at`, and the clock shows which, unless it cannot be read.
     fn looked(&mut self, time: OurTime, at: NtpDate, shown: io::Result<i64>) -> Option<RtcLook> {
         let now = time.mono();
         let shown = match shown {
@@ -406,6 +397,11 @@ impl Drop for RtcShell {
     fn drop(&mut self) {
         self.end_listening();
     }
+}
+
+/// When a second began that was not there `before` and is `after`, as nothing better is known.
+pub(crate) fn middle(before: NtpDate, after: NtpDate) -> NtpDate {
+    before + NtpDuration::from_secs_f64((after - before).as_secs_f64() / 2.0)
 }
 
 /// When our best time next shows a whole second.

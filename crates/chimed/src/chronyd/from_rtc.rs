@@ -1,7 +1,7 @@
 //! `-s`: the clock is set from the real-time clock, or from the time when the drift file was written, before anything else
 //! begins.
 
-use crate::real_time_clock::{RtcDevice, open_device};
+use crate::real_time_clock::{RtcDevice, middle, open_device};
 use chime_config::{Model, RealTimeClock};
 use chime_discipline::{FirstLook, FirstSetting, RtcEstimate, first_setting};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock};
@@ -87,8 +87,7 @@ fn next_second(
         sleep(READ_INTERVAL);
         let (shown, after) = (device.read()?, now());
         if shown != first {
-            let half = (after - before).as_secs_f64() / 2.0;
-            return Ok((shown, before + NtpDuration::from_secs_f64(half)));
+            return Ok((shown, middle(before, after)));
         }
         before = after;
     }
