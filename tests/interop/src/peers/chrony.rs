@@ -101,10 +101,7 @@ pub(crate) fn with_real_time_clock(
     (name, text): (&str, &str),
     (clock, ours): (&Path, bool),
 ) -> Result<Chrony> {
-    let library = preloaded("real-time-clock", REAL_TIME_CLOCK)?;
-    let mut program = program(suite, ours, Some(&library))?;
-    program.env("SIMULATED_RTC", clock);
-    start_program(stage, node, suite, (name, text), program)
+    start_program(stage, node, suite, (name, text), simulated(suite, (clock, ours), None)?)
 }
 
 /// A daemon that believes to steer the system clock.
@@ -126,11 +123,18 @@ pub(crate) fn at_boot(
     (name, text): (&str, &str),
     (clock, ours): (&Path, bool),
 ) -> Result<Chrony> {
-    let libraries = [preloaded("real-time-clock", REAL_TIME_CLOCK)?, harmless_clock()?];
-    let libraries = libraries.map(|library| library.display().to_string()).join(":");
-    let mut program = program(suite, ours, Some(Path::new(&libraries)))?;
-    program.env("SIMULATED_RTC", clock).arg("-s");
+    let mut program = simulated(suite, (clock, ours), Some(harmless_clock()?))?;
+    program.arg("-s");
     start_with(stage, node, suite, (name, text), program)
+}
+
+/// A daemon with a simulated real-time clock, and another library preloaded beside it.
+fn simulated(suite: Suite, (clock, ours): (&Path, bool), beside: Option<PathBuf>) -> Result<Command> {
+    let libraries = std::iter::once(preloaded("real-time-clock", REAL_TIME_CLOCK)?).chain(beside);
+    let libraries: Vec<String> = libraries.map(|library| library.display().to_string()).collect();
+    let mut program = program(suite, ours, Some(Path::new(&libraries.join(":"))))?;
+    program.env("SIMULATED_RTC", clock);
+    Ok(program)
 }
 
 /// chronyd, or our daemon in its place.
