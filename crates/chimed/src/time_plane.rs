@@ -218,6 +218,10 @@ enum Token {
 /// slew) is worked out by those who read it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(64);
 
+/// That a request was sent is published with what follows from it, or so long after it. A processor that is busy with
+/// telling when the answer comes takes longer to stamp that, in virtual machines by tens of microseconds.
+const ANSWER_AWAITED: Duration = Duration::from_millis(500);
+
 /// Sources added while running that survive when files with sources are read again; the engine takes no more either.
 const ADDED_MAX: usize = 256;
 
@@ -401,7 +405,7 @@ impl TimePlane {
         if self.engine.poll_timeout().is_some_and(|at| at <= clock::mono_now()) {
             self.engine.handle_timeout(clock::mono_now());
         }
-        let mut changed = false;
+        let (mut changed, mut asked) = (false, false);
         let mut sampled = false;
         loop {
             let mut quiet = true;
@@ -411,7 +415,7 @@ impl TimePlane {
                 self.cards.refresh(clock::mono_now());
                 let sent = self.exchanges.transmit(transmit);
                 self.engine.handle_input(clock::mono_now(), sent);
-                quiet = false;
+                asked = true;
             }
             while let Some(request) = self.engine.poll_request() {
                 self.start(request);
@@ -431,6 +435,9 @@ impl TimePlane {
             }
         }
         let now = clock::read();
+        if asked {
+            self.next_publish = self.next_publish.min(now.mono.saturating_add(ANSWER_AWAITED));
+        }
         if let Some(chrony) = &mut self.chrony {
             if changed {
                 chrony.settled(&self.engine, now, sampled);

@@ -10,8 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-/// What a comparison of clocks is good to on a busy machine, in seconds: a difference below says nothing.
-const COMPARISON_ERROR: f64 = 10e-6;
+/// A difference below says nothing, in seconds: answers take longer to come in than requests to go out (75 µs and 55), by
+/// chance more so in one guest than in the other. chronyd's own medians differ by 5 µs RMS from one run to the next, what
+/// 90 % of its errors are below by 6.
+const COMPARISON_ERROR: f64 = 15e-6;
 
 /// Comparisons that must be there after settling.
 const COMPARISONS_MIN: usize = 60;
