@@ -1,7 +1,7 @@
 //! From the model to the settings of the crates that do the work.
 
 use chime_discipline::{Settings, SourceOptions};
-use chime_server::{AccessList, Policy, RateLimitSettings, Versions};
+use chime_server::{AccessList, Policy, RateLimitSettings, TermsList, Versions};
 
 use crate::{AuthenticationPolicy, Model, NtpServer, Source};
 
@@ -55,6 +55,7 @@ impl NtpServer {
             rate_limit,
             require_nts: self.require_nts,
             versions: Versions::only(&self.versions),
+            terms: (!self.terms.is_empty()).then(|| TermsList::new(&self.terms)),
             ..plain
         }
     }

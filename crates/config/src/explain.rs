@@ -1,7 +1,7 @@
 //! A configuration in sentences: what the daemon will do, source by source, and what is weak about it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::{
@@ -255,14 +255,21 @@ fn ntp_server(server: &NtpServer) -> String {
         RequireNts::No => "",
         RequireNts::Ignore | RequireNts::Deny => ", with NTS only",
     };
-    format!("NTP is served on {} to {whom}, {limit}{nts}.", server.listen)
+    let terms = match server.terms.len() {
+        0 => String::new(),
+        1 => "; other terms hold for one network".to_owned(),
+        count => format!("; other terms hold for {count} networks"),
+    };
+    format!("NTP is served on {} to {whom}, {limit}{nts}{terms}.", server.listen)
 }
+
+/// Addresses of nobody in particular.
+const ANYBODY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 9, 9, 9, 9, 9, 9))];
 
 fn is_open(server: &NtpServer) -> bool {
     let policy = server.policy();
-    let anybody: [IpAddr; 2] =
-        [IpAddr::from([198, 51, 100, 77]), IpAddr::from([0x2001, 0xdb8, 9, 9, 9, 9, 9, 9])];
-    let family = if server.listen.is_ipv4() { &anybody[..1] } else { &anybody[..] };
+    let family = if server.listen.is_ipv4() { &ANYBODY[..1] } else { &ANYBODY[..] };
     family.iter().any(|address| policy.access.check(*address) == chime_server::Access::Allow)
 }
 
@@ -376,7 +383,11 @@ fn clock_weaknesses(model: &Model, weak: &mut Vec<String>) {
 }
 
 fn exposure_weaknesses(model: &Model, weak: &mut Vec<String>) {
-    let unlimited = |server: &NtpServer| is_open(server) && server.policy().rate_limit.is_none();
+    let unlimited = |server: &NtpServer| {
+        let policy = server.policy();
+        let is_exempt = policy.terms.is_some_and(|terms| ANYBODY.iter().any(|it| !terms.find(*it).limited));
+        is_open(server) && (policy.rate_limit.is_none() || is_exempt)
+    };
     if model.servers.iter().any(unlimited) {
         weak.push("Everybody is served, as often as they like: a rate limit keeps single clients from taking it all.".to_owned());
     }

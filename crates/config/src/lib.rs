@@ -20,7 +20,8 @@ mod write;
 
 pub use chime_discipline::{LeapMode, LocalReference, PanicThreshold, StepPolicy};
 pub use chime_server::{
-    AccessRule, RateLimitSettings, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, Subnet,
+    AccessRule, RateLimitSettings, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, Subnet, Terms,
+    TermsRule,
 };
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, Text};
 pub use dialects::{Dialect, recognise};

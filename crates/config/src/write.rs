@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chime_discipline::{CorrectionTime, LeapMode};
-use chime_server::{RateLimitSettings, SmearPlace, SmearSettings, SmearShape};
+use chime_server::{RateLimitSettings, SmearPlace, SmearSettings, SmearShape, TermsRule};
 use chime_time::Frequency;
 
+use crate::model::TERMS_WORDS;
 use crate::{
     AccessNetworks, AccessRule, AddressFamily, Authentication, AuthenticationPolicy, Broadcast, CardWish,
     FastPath, HardwareStamps, KeyFormat, Model, NtpServer, NtpVersion, Ntpq, NtsKeServer, NtsTrust, Origin,
@@ -385,6 +386,7 @@ impl Writer {
         self.set("accept-ntp-versions", &server.versions, &default.versions, |versions| {
             list(versions.iter().map(ToString::to_string))
         });
+        self.set("network-terms", &server.terms, &default.terms, |rules| network_terms(rules));
         self.set("fast-path", &server.fast_path, &default.fast_path, |wish| match wish {
             FastPath::None => quoted("none"),
             FastPath::Xdp => quoted("xdp"),
@@ -730,6 +732,20 @@ fn access_rules(rules: &[AccessRule]) -> String {
         }
         if let Some(subnet) = rule.subnet {
             let _ = write!(text, " {subnet}");
+        }
+        quoted(&text)
+    }))
+}
+
+fn network_terms(rules: &[TermsRule]) -> String {
+    list(rules.iter().map(|TermsRule { subnet, terms }| {
+        let mut text = subnet.to_string();
+        for (word, change) in TERMS_WORDS {
+            let mut changed = *terms;
+            change(&mut changed);
+            if changed == *terms {
+                let _ = write!(text, " {word}");
+            }
         }
         quoted(&text)
     }))

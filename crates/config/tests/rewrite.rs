@@ -110,17 +110,19 @@ fn what_only_ntpd_has_is_converted() {
         "logfile /var/log/ntp.log\nstatsdir /var/log/ntpstats/\nstatistics loopstats peerstats ntsstats\n\
          filegen loopstats file loops type week nolink enable\nfilegen rawstats type pid enable\n\
          filegen peerstats disable\nsetvar site = somewhere default\nsetvar rack = \"r 7\"\n\
-         leapsmearinterval 7200\nrestrict default version\n",
+         leapsmearinterval 7200\nrestrict default version\nrestrict 127.0.0.1\nrestrict 10.0.0.0/8 limited kod\n\
+         restrict 2001:db8::/32 notrust limited version\n",
     );
     let loaded = parse(&text, Dialect::Ntpsec).expect("it loads");
     let files = &loaded.model.ntpd;
     assert!(files.log_file.is_some() && files.statistics_directory.is_some());
     assert_eq!(files.statistics.len(), 3, "{:?}", files.statistics);
     assert_eq!(loaded.model.observability.ntpq.variables.len(), 2);
-    assert!(loaded.model.servers.iter().all(|server| server.versions == [4]));
+    assert!(loaded.model.servers.iter().all(|server| server.terms.len() == 5));
     let rewritten = rewrite(&loaded, std::slice::from_ref(&text), Dialect::Ntpsec);
-    let [lost] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
+    let [lost, required] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
     assert!(lost.starts_with("ntp.conf:9: leap seconds are smeared"), "{lost}");
+    assert!(required.starts_with("ntp.conf:13: requests from there need authentication"), "{required}");
     let model = read_back("ntp.conf", &rewritten.text);
     similar(&shown(&model), &shown(&loaded.model), "ntp.conf");
 }

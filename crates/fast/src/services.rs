@@ -44,6 +44,8 @@ pub enum NotServed {
     NtsRequired,
     /// Nobody is on the access list.
     Nobody,
+    /// For parts of the network other terms hold.
+    NetworkTerms,
     /// The access list is longer than [`SUBNETS_MAX`] ranges.
     AccessListTooLong(usize),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for NotServed {
                 f.write_str("require-nts and accept-ntp-versions leave no request to answer")
             }
             Self::Nobody => f.write_str("its access list lets nobody in"),
+            Self::NetworkTerms => f.write_str("it has network-terms, which only sockets keep"),
             Self::AccessListTooLong(ranges) => {
                 write!(
                     f,
@@ -77,12 +80,16 @@ pub fn judge(policy: &Policy, workers: usize) -> Judgement {
         rate_limit,
         require_nts,
         versions,
+        terms,
         nts_nak_limit: _,
         clients_max: _,
         client_records: _,
         keys: _,
     } = policy;
     let nothing = |why| Judgement { served: None, left: Some(why) };
+    if terms.is_some() {
+        return nothing(NotServed::NetworkTerms);
+    }
     let is_nts = versions.contains(VERSION_NTS);
     let left = (is_nts && rate_limit.is_some() && workers > 1).then_some(NotServed::RateLimit);
     let nts = if is_nts && left.is_none() { 1 << service::NTS } else { 0 };
@@ -222,7 +229,7 @@ fn entry(listener: u32, served: &Served) -> [u8; SERVICE_OCTETS] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chime_server::{AccessRule, Versions};
+    use chime_server::{AccessRule, TermsList, Versions};
     use core::time::Duration;
 
     fn interface(name: &str, number: Option<u16>, addresses: &[&str]) -> Interface {
@@ -311,6 +318,8 @@ mod tests {
         assert_eq!(why(&nts, 2), (only_nts, None));
         let both = Policy { rate_limit: Some(limit), ..nts.clone() };
         assert_eq!((why(&both, 1), why(&both, 2)), ((only_nts, None), (None, Some(NotServed::RateLimit))));
+        let terms = Policy { terms: Some(TermsList::new(&[])), ..Policy::open() };
+        assert_eq!(why(&terms, 1), (None, Some(NotServed::NetworkTerms)));
         let old = Policy { versions: Versions::only(&[3]), ..nts };
         assert_eq!(why(&old, 2), (None, Some(NotServed::NtsRequired)));
         assert_eq!(why(&Policy::closed(), 2), (None, Some(NotServed::Nobody)));

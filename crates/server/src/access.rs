@@ -1,8 +1,8 @@
 //! Who may ask: access lists as chrony and ntpd-rs have them, compiled into one table of address ranges.
 
 use crate::Subnet;
+use crate::ranges::Ranges;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::BTreeMap;
 
 /// What an address is told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,8 +37,8 @@ pub struct AccessRule {
 /// ten thousand, allocates nothing, and does not depend on what the address is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccessList {
-    v4: Ranges,
-    v6: Ranges,
+    v4: Ranges<Access>,
+    v6: Ranges<Access>,
 }
 
 impl AccessList {
@@ -105,8 +105,8 @@ impl AccessList {
     /// The same of the addresses of one family, IPv4 or IPv6.
     #[must_use]
     pub fn allows_any_of(&self, is_ipv4: bool) -> bool {
-        let ranges = if is_ipv4 { self.v4.0.values() } else { self.v6.0.values() };
-        ranges.into_iter().any(|access| *access == Access::Allow)
+        let ranges = if is_ipv4 { &self.v4 } else { &self.v6 };
+        ranges.iter().any(|(_, access)| access == Access::Allow)
     }
 
     /// The addresses that are answered, as the fewest ranges of the kind that prefixes make; none overlap. For tables that
@@ -132,46 +132,22 @@ impl AccessList {
     }
 }
 
-/// Ranges without gaps or overlaps: each begins at its key and ends before the next one's. There is always one at 0.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Ranges(BTreeMap<u128, Access>);
-
-impl Ranges {
-    fn new(access: Access) -> Self {
-        Self(BTreeMap::from([(0, access)]))
-    }
-
-    fn find(&self, address: u128) -> Access {
-        self.0.range(..=address).next_back().map_or(Access::Refuse(Refusal::Ignore), |(_, access)| *access)
-    }
-
+impl Ranges<Access> {
     /// Where ranges of addresses that are let in begin, and how many low bits of the address they leave open; `end` is the
     /// last address there is.
     fn allowed(&self, end: u128) -> Vec<(u128, u8)> {
         let mut ranges = Vec::new();
         // Neighbours that are both let in are one range.
-        let mut starts = self.0.iter().filter(|(start, _)| **start <= end).peekable();
+        let mut starts = self.iter().filter(|(start, _)| *start <= end).peekable();
         while let Some((first, access)) = starts.next() {
-            if *access != Access::Allow {
+            if access != Access::Allow {
                 continue;
             }
-            while starts.next_if(|(_, access)| **access == Access::Allow).is_some() {}
-            let last = starts.peek().map_or(end, |(next, _)| **next - 1);
-            split(*first, last, &mut ranges);
+            while starts.next_if(|(_, access)| *access == Access::Allow).is_some() {}
+            let last = starts.peek().map_or(end, |(next, _)| next - 1);
+            split(first, last, &mut ranges);
         }
         ranges
-    }
-
-    fn paint(&mut self, first: u128, last: u128, access: Access) {
-        let after = last.checked_add(1).map(|next| (next, self.find(next)));
-        let covered: Vec<u128> = self.0.range(first..=last).map(|(start, _)| *start).collect();
-        for start in covered {
-            self.0.remove(&start);
-        }
-        self.0.insert(first, access);
-        if let Some((next, behind)) = after {
-            self.0.entry(next).or_insert(behind);
-        }
     }
 }
 

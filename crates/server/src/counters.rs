@@ -67,7 +67,7 @@ counted! {
         RateLimited => "rate_limited",
         /// It waited for so long that its answer would be too late.
         Late => "late",
-        /// Only NTS is served.
+        /// Only NTS is served, or only what is authenticated.
         NtsRequired => "nts_required",
         /// What follows the header is neither extension fields nor a MAC.
         Malformed => "malformed",

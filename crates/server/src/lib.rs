@@ -10,12 +10,14 @@ mod access;
 mod broadcast;
 mod counters;
 mod policy;
+mod ranges;
 mod rate_limit;
 mod responder;
 mod server_time;
 mod smear;
 mod smoothing;
 mod subnet;
+mod terms;
 mod transmit_times;
 
 pub use access::{Access, AccessList, AccessRule, Refusal};
@@ -31,4 +33,5 @@ pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONI
 pub use smear::{Smear, SmearPlace, SmearSettings, SmearShape, SmearWindow};
 pub use smoothing::{BestTime, SmoothedClock, Smoother, SmoothingCourse, SmoothingPoint, SmoothingSettings};
 pub use subnet::{Subnet, SubnetError};
+pub use terms::{Terms, TermsList, TermsRule};
 pub use transmit_times::{AnswerMark, TransmitTimes};

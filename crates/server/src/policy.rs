@@ -1,6 +1,6 @@
 //! What a server does for whom.
 
-use crate::{Access, AccessList, RateLimitSettings, Refusal};
+use crate::{Access, AccessList, RateLimitSettings, Refusal, TermsList};
 use chime_wire::mac::SymmetricKey;
 use core::fmt;
 use core::time::Duration;
@@ -66,6 +66,8 @@ pub struct Policy {
     pub require_nts: RequireNts,
     /// The versions that are answered.
     pub versions: Versions,
+    /// Parts of the network for which other terms hold; `None`: there are none.
+    pub terms: Option<TermsList>,
     /// The symmetric keys that requests may be authenticated with.
     pub keys: KeyTable,
 }
@@ -90,6 +92,7 @@ impl Policy {
             client_records: true,
             require_nts: RequireNts::No,
             versions: Versions::ALL,
+            terms: None,
             keys: KeyTable::default(),
         }
     }

@@ -188,12 +188,12 @@ impl ClientTable {
         now: MonoTime,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> RateDecision {
-        self.note(address, now, self.settings, random)
+        self.check_against(self.settings, address, now, random)
     }
 
     /// Counts a request from `address` at `now` that is answered whatever the limit says.
     pub fn count(&mut self, address: IpAddr, now: MonoTime) {
-        self.note(address, now, None, &mut |_| ());
+        self.check_against(None, address, now, &mut |_| ());
     }
 
     /// Has the counts of these clients begin again; when they came, and how often, is not forgotten.
@@ -205,11 +205,12 @@ impl ClientTable {
         }
     }
 
-    fn note(
+    /// As [`Self::check`], with another limit for this address; `None`: it has none, and is counted only.
+    pub fn check_against(
         &mut self,
+        settings: Option<RateLimitSettings>,
         address: IpAddr,
         now: MonoTime,
-        settings: Option<RateLimitSettings>,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> RateDecision {
         let record = self.record(address, now);

@@ -3,8 +3,9 @@
 mod nts;
 
 use crate::{
-    Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, Refusal, RequireNts, ResponseKind,
-    SMEARED_REFERENCE_ID, ServerCounters, ServerTime, SilenceReason, TransmitTimes,
+    Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, RateLimitSettings, Refusal,
+    RequireNts, ResponseKind, SMEARED_REFERENCE_ID, ServerCounters, ServerTime, SilenceReason, Terms,
+    TransmitTimes,
 };
 use arrayvec::ArrayVec;
 use chime_nts::{BATCH_REQUESTS_MAX, KeyRing, NtsBatch, NtsRequest, NtsRequestError};
@@ -281,12 +282,19 @@ impl Responder {
     ) -> Result<Prepared<'a>, SilenceReason> {
         check_request(request, &self.policy)?;
         self.counters.old_versions += u64::from(request[0] >> 3 & 7 < 4);
-        let message = self.admit(arrival, environment)?;
+        let terms = self.policy.terms.as_ref().map_or(Terms::USUAL, |list| list.find(arrival.from));
+        if terms.newest_only && request[0] >> 3 & 7 != 4 {
+            return Err(SilenceReason::Version);
+        }
+        let message = self.admit(arrival, terms, environment)?;
         let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
-        if request.len() == HEADER_OCTETS {
+        if request.len() == HEADER_OCTETS && !terms.authenticated {
             return Ok(Prepared::Other(message, packet));
         }
         match NtsRequest::from_packet(&packet) {
+            Err(NtsRequestError::NotNts) if terms.authenticated && packet.mac().is_none() => {
+                Err(SilenceReason::NtsRequired)
+            }
             Err(NtsRequestError::NotNts) => Ok(Prepared::Other(message, packet)),
             _ if published.keys.is_none() => Err(SilenceReason::NtsNotServed),
             Ok(request) => Ok(Prepared::Nts(message, request, packet.header)),
@@ -341,6 +349,7 @@ impl Responder {
     fn admit<E: Environment>(
         &mut self,
         arrival: &Arrival,
+        terms: Terms,
         environment: &mut E,
     ) -> Result<Message, SilenceReason> {
         let access = self.policy.access.check(arrival.from);
@@ -353,7 +362,10 @@ impl Responder {
                 Access::Refuse(_) => Message::Kiss(KissCode::DENY, ResponseKind::KissDeny),
             });
         }
-        match self.clients.check(arrival.from, arrival.mono, &mut |octets| environment.fill_random(octets)) {
+        let limit = self.policy.rate_limit.filter(|_| terms.limited);
+        let limit = limit.map(|it| RateLimitSettings { kiss: it.kiss.filter(|_| terms.kiss), ..it });
+        let mut random = |octets: &mut [u8]| environment.fill_random(octets);
+        match self.clients.check_against(limit, arrival.from, arrival.mono, &mut random) {
             RateDecision::Drop => Err(SilenceReason::RateLimited),
             _ if access != Access::Allow => Ok(Message::Kiss(KissCode::DENY, ResponseKind::KissDeny)),
             RateDecision::Kiss => Ok(Message::Kiss(KissCode::RATE, ResponseKind::KissRate)),

@@ -249,32 +249,34 @@ impl<'f> Reader<'f> {
                 self.push(warning);
             }
             let mut source = draft.finish(&self.nts, count);
-            source.policy = policy;
+            // By name it cannot be known yet; see `restrict::read`.
+            let is_distrusted = source.name.parse().is_ok_and(|address| self.restrictions.distrusts(address));
+            source.policy = if is_distrusted { AuthenticationPolicy::Required } else { policy };
             self.model.sources.push(source);
         }
     }
 
     fn finish_serving(&mut self) {
         let (average, burst) = self.limit;
-        let rate_limit = self.restrictions.limits_all().then(|| {
+        let rate_limit = self.restrictions.limits_any().then(|| {
             let interval = (1.0 / average.max(1e-3)).min(3600.0);
             RateLimitSettings {
                 interval: std::time::Duration::from_secs_f64(interval),
                 burst: burst_of(burst),
                 // Others may write a client's address into their packets: some of its own must still be answered.
                 leak: Some(2),
-                kiss: self.restrictions.kisses_all().then_some(1),
+                kiss: self.restrictions.kisses_any().then_some(1),
             }
         });
         let rules = self.restrictions.rules();
-        let (require_nts, versions) = (self.restrictions.require_nts(), self.restrictions.versions());
+        let (terms, versions) = (self.restrictions.terms(), self.restrictions.versions());
         let mut servers = Vec::new();
         for port in std::iter::once(123).chain(self.extra_port) {
             for mut server in self.interfaces.servers(port) {
                 server.rules = Some(rules.clone());
                 server.rate_limit = rate_limit;
                 server.rate_limit_entries = self.clients;
-                server.require_nts = require_nts;
+                server.terms.clone_from(&terms);
                 server.versions.clone_from(&versions);
                 servers.push(server);
             }

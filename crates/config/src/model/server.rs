@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet};
+use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet, Terms, TermsRule};
 
 use super::Origin;
 
@@ -33,6 +33,8 @@ pub struct NtpServer {
     pub require_nts: RequireNts,
     /// NTP versions that are answered, in ascending order.
     pub versions: Vec<u8>,
+    /// Parts of the network for which other terms hold, by the longest prefix.
+    pub terms: Vec<TermsRule>,
     /// Who else answers plain requests, before they come to the socket.
     pub fast_path: FastPath,
 }
@@ -68,6 +70,7 @@ impl NtpServer {
             client_records: true,
             require_nts: RequireNts::No,
             versions: vec![3, 4],
+            terms: Vec::new(),
             fast_path: FastPath::None,
         }
     }
@@ -97,6 +100,17 @@ impl Broadcast {
         Self { to, interval: Duration::from_secs(64), key: None, ttl: 1, local: None, interface: None }
     }
 }
+
+/// What a word changes in the usual terms.
+type TermsChange = fn(&mut Terms);
+
+/// The words for [`Terms`], each with what it changes.
+pub(crate) const TERMS_WORDS: [(&str, TermsChange); 4] = [
+    ("unlimited", |terms| terms.limited = false),
+    ("no-kiss", |terms| terms.kiss = false),
+    ("authenticated", |terms| terms.authenticated = true),
+    ("newest-version", |terms| terms.newest_only = true),
+];
 
 /// A list of networks and what happens to a request that the list turns away.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,9 +1,11 @@
 use super::*;
-use crate::{AccessList, AccessRule, RateLimitSettings, SMEARED_REFERENCE_ID, SmearSettings, Subnet};
+use crate::{
+    AccessList, AccessRule, KeyTable, SMEARED_REFERENCE_ID, SmearSettings, Subnet, TermsList, TermsRule,
+};
 use arrayvec::ArrayVec;
 use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
 use chime_time::{LeapSecond, NtpDate, NtpDuration};
-use chime_wire::FieldWriter;
+use chime_wire::mac::{MacAlgorithm, SymmetricKey};
 use proptest::prelude::*;
 
 const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -452,6 +454,55 @@ proptest! {
         let plain = matches!(answer.kind(), Some(ResponseKind::Plain | ResponseKind::Keyed));
         prop_assert!(!plain, "{:?}", answer.verdict);
     }
+}
+
+/// What a request becomes with the MAC of a key.
+fn keyed(request: &[u8], key: &SymmetricKey) -> Vec<u8> {
+    let mut octets = [0; 128];
+    octets[..request.len()].copy_from_slice(request);
+    let mut writer = FieldWriter::new(&mut octets, request.len());
+    key.append_mac(&mut writer, 4).expect("there is room");
+    let length = writer.len();
+    octets[..length].to_vec()
+}
+
+#[test]
+fn parts_of_the_network_have_terms_of_their_own() {
+    let rule = |subnet: &str, terms| TermsRule { subnet: subnet.parse().expect("a subnet"), terms };
+    let terms = [
+        rule("192.0.2.0/24", Terms { authenticated: true, ..Terms::USUAL }),
+        rule("192.0.2.1/32", Terms { limited: false, ..Terms::USUAL }),
+        rule("198.51.100.0/24", Terms { kiss: false, ..Terms::USUAL }),
+        rule("203.0.113.0/24", Terms { newest_only: true, ..Terms::USUAL }),
+    ];
+    let limit = RateLimitSettings { leak: None, kiss: Some(0), ..RateLimitSettings::from_chrony(3, 1, 2, 0) };
+    let key = SymmetricKey::new(4, MacAlgorithm::Sha1, b"a secret").expect("a key");
+    let mut responder = responder(Policy {
+        rate_limit: Some(limit),
+        terms: Some(TermsList::new(&terms)),
+        keys: KeyTable::new(vec![key.clone()]),
+        ..Policy::open()
+    });
+    let nts_keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&nts_keys, [5; 16]);
+    let nts = nts_request(&nts_keys, cookie.as_bytes(), 0);
+    let plain = plain_request(0x23);
+    let mut verdicts = |from: [u8; 4], request: &[u8], count| {
+        let arrival = Arrival { from: from.into(), ..at(0.0) };
+        (0..count).map(|_| ask(&mut responder, request, &arrival).verdict).last().expect("one at least")
+    };
+    let kind = |kind| move |verdict| matches!(verdict, Verdict::Respond { kind: it, .. } if it == kind);
+    let silence = Verdict::Silence;
+    assert!(kind(ResponseKind::Plain)(verdicts([192, 0, 2, 1], &plain, 9)), "it is not limited");
+    assert_eq!(verdicts([192, 0, 2, 2], &plain, 1), silence(SilenceReason::NtsRequired));
+    assert!(kind(ResponseKind::Keyed)(verdicts([192, 0, 2, 3], &keyed(&plain, &key), 1)));
+    assert!(kind(ResponseKind::Nts)(verdicts([192, 0, 2, 4], &nts, 1)));
+    let other = SymmetricKey::new(4, MacAlgorithm::Sha1, b"another").expect("a key");
+    assert_eq!(verdicts([192, 0, 2, 5], &keyed(&plain, &other), 1), silence(SilenceReason::WrongMac));
+    assert_eq!(verdicts([198, 51, 100, 1], &plain, 2), silence(SilenceReason::RateLimited));
+    assert_eq!(verdicts([203, 0, 113, 1], &plain_request(0x1b), 1), silence(SilenceReason::Version));
+    assert!(kind(ResponseKind::Plain)(verdicts([203, 0, 113, 1], &plain, 1)));
+    assert!(kind(ResponseKind::KissRate)(verdicts([233, 252, 0, 1], &plain, 2)), "who is not mentioned");
 }
 
 /// An interleaved request: `origin` is our receive timestamp of an earlier answer.

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, boolean, fault, integer, ip_address, list, number, path, socket_address, string, subnet,
-    text, word, wrong_type,
+    access_rule, boolean, fault, integer, ip_address, list, network_terms, number, path, socket_address,
+    string, subnet, text, word, wrong_type,
 };
 use crate::model::parse_address;
 use crate::{
@@ -44,6 +44,7 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
     if let Some(versions) = table.read("accept-ntp-versions", list(integer(1..=5_u8))) {
         server.versions = accepted(table, versions, &[1, 2, 3, 4]);
     }
+    table.set("network-terms", list(network_terms), &mut server.terms);
     table.set("fast-path", word(FAST_PATHS), &mut server.fast_path);
     listen.map(|_| server)
 }

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Fault, Parsed, Value, article, nearest};
-use chime_server::{AccessRule, Subnet};
+use chime_server::{AccessRule, Subnet, Terms, TermsRule};
 
 use crate::AuthenticationPolicy;
+use crate::model::TERMS_WORDS;
 
 /// A string, borrowed.
 pub(in crate::dialects) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
@@ -180,6 +181,22 @@ pub(in crate::dialects) fn access_rule(value: &Value<'_>) -> Parsed<AccessRule> 
             Err(fault(value, message))
         }
     }
+}
+
+/// `NETWORK [unlimited] [no-kiss] [authenticated] [newest-version]`.
+pub(in crate::dialects) fn network_terms(value: &Value<'_>) -> Parsed<TermsRule> {
+    let given = string(value)?;
+    let mut words = given.split_ascii_whitespace();
+    let subnet = words.next().and_then(|network| network.parse::<Subnet>().ok());
+    let mut terms = Terms::USUAL;
+    let known = words.all(|word| {
+        let found = TERMS_WORDS.iter().find(|(name, _)| *name == word);
+        found.map(|(_, change)| change(&mut terms)).is_some()
+    });
+    subnet.filter(|_| known).map(|subnet| TermsRule { subnet, terms }).ok_or_else(|| {
+        let words = TERMS_WORDS.map(|(word, _)| word).join("], [");
+        fault(value, format!("\"{given}\" is not \"NETWORK\" with any of [{words}] behind it"))
+    })
 }
 
 /// SHA-256 of a public key: 64 hexadecimal digits; colons between octets are accepted.

@@ -7,7 +7,7 @@ use chime_server::Subnet;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use crate::{AccessRule, AddressFamily, NtpqRule, RequireNts};
+use crate::{AccessRule, AddressFamily, NtpqRule, Terms, TermsRule};
 
 const FLAGS: &[&str] = &[
     "flake",
@@ -62,9 +62,14 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
                 reader.no_effect(line, &word, "a restriction of the port 123 alone cannot be made");
                 return result;
             }
-            note_differences(reader, line, &word, &networks, &flags);
-            for network in networks {
-                reader.restrictions.networks.entry(network).or_default().extend(&flags);
+            for network in &networks {
+                reader.restrictions.networks.entry(*network).or_default().extend(&flags);
+            }
+            note_useless_kiss(reader, line, &word, &networks);
+            if flags.contains("notrust") && networks.iter().all(|network| network.prefix() > 0) {
+                let message = "requests from there need authentication, and so do answers of servers that are given by \
+                               their address; for those given by name ntpd asks for it, too, and here `nts` or `key` do";
+                reader.warn(line, &word, message);
             }
         }
         Whom::Sources => {}
@@ -174,61 +179,68 @@ fn read_flags(
     Ok(())
 }
 
-/// What a restriction of a part of the network means there and cannot mean here.
-fn note_differences(
-    reader: &mut Reader<'_>,
-    line: &Line<'_>,
-    word: &Word<'_>,
-    networks: &[Subnet],
-    flags: &BTreeSet<&str>,
-) {
-    let is_part = networks.iter().all(|network| network.prefix() > 0 && !network.address().is_loopback());
-    if !is_part || CLOSED.iter().any(|flag| flags.contains(flag)) {
-        return;
-    }
-    if flags.contains("version") {
-        let message = "only everybody can be asked for version 4 (`restrict default version`): here all versions are answered";
-        reader.warn(line, word, message);
-    }
-    if flags.contains("notrust") {
-        reader.warn(
-            line,
-            word,
-            "only everybody can be asked to authenticate (`restrict default notrust`): these addresses get no time",
-        );
-    } else if !flags.contains("limited") {
-        reader.warn(line, word, "the rate limit is for everybody: these addresses are limited, too");
+/// What ntpd says when it is told to announce a limit that there is not.
+fn note_useless_kiss(reader: &mut Reader<'_>, line: &Line<'_>, word: &Word<'_>, networks: &[Subnet]) {
+    let has = |network: &Subnet, flag| {
+        reader.restrictions.networks.get(network).is_some_and(|flags| flags.contains(flag))
+    };
+    if networks.iter().any(|network| has(network, "kod") && !has(network, "limited")) {
+        reader.warn(line, word, "`kod` does nothing without `limited`, as with ntpd");
     }
 }
 
 impl Restrictions {
-    fn defaults(&self) -> impl Iterator<Item = &BTreeSet<&'static str>> {
-        [Subnet::ALL_V4, Subnet::ALL_V6].into_iter().filter_map(|network| self.networks.get(&network))
+    /// The flags of each network that gets the time.
+    fn served(&self) -> impl Iterator<Item = (&Subnet, &BTreeSet<&'static str>)> {
+        self.networks.iter().filter(|(_, flags)| !CLOSED.iter().any(|flag| flags.contains(flag)))
     }
 
-    /// Whether clients are limited in how often they ask.
-    pub(super) fn limits_all(&self) -> bool {
-        self.defaults().any(|flags| flags.contains("limited"))
+    /// Whether anybody is limited in how often they ask.
+    pub(super) fn limits_any(&self) -> bool {
+        self.served().any(|(_, flags)| flags.contains("limited"))
     }
 
-    /// Whether those beyond the limit are told.
-    pub(super) fn kisses_all(&self) -> bool {
-        self.defaults().any(|flags| flags.contains("kod"))
+    /// Whether anybody beyond the limit is told.
+    pub(super) fn kisses_any(&self) -> bool {
+        self.served().any(|(_, flags)| flags.contains("limited") && flags.contains("kod"))
     }
 
-    /// Whether unauthenticated packets are dropped, requests and answers.
+    /// Whether unauthenticated packets from everybody are dropped, requests and answers.
     pub(super) fn distrusts_all(&self) -> bool {
-        self.defaults().any(|flags| flags.contains("notrust"))
+        let defaults = [Subnet::ALL_V4, Subnet::ALL_V6].into_iter();
+        defaults.filter_map(|network| self.networks.get(&network)).any(|flags| flags.contains("notrust"))
     }
 
-    /// The versions that are answered.
+    /// Whether unauthenticated packets from an address are dropped.
+    pub(super) fn distrusts(&self, address: IpAddr) -> bool {
+        let host = Subnet::host(address);
+        let holding = self.networks.iter().filter(|(network, _)| network.covers(&host));
+        holding
+            .max_by_key(|(network, _)| network.prefix())
+            .is_some_and(|(_, flags)| flags.contains("notrust"))
+    }
+
+    /// The versions that anybody is answered in.
     pub(super) fn versions(&self) -> Vec<u8> {
-        let newest_only = self.defaults().all(|flags| flags.contains("version"));
+        let newest_only = self.served().all(|(_, flags)| flags.contains("version"));
         if newest_only { vec![4] } else { vec![1, 2, 3, 4] }
     }
 
-    pub(super) fn require_nts(&self) -> RequireNts {
-        if self.distrusts_all() { RequireNts::Ignore } else { RequireNts::No }
+    /// What holds for each network beside what holds for all: nothing when it is the same everywhere.
+    pub(super) fn terms(&self) -> Vec<TermsRule> {
+        let (limits, kisses, newest_only) = (self.limits_any(), self.kisses_any(), self.versions() == [4]);
+        let rule = |(network, flags): (&Subnet, &BTreeSet<&str>)| {
+            let limited = flags.contains("limited") || !limits;
+            let terms = Terms {
+                limited,
+                kiss: flags.contains("kod") || !kisses || !limited,
+                authenticated: flags.contains("notrust"),
+                newest_only: flags.contains("version") && !newest_only,
+            };
+            TermsRule { subnet: *network, terms }
+        };
+        let rules: Vec<TermsRule> = self.served().map(rule).collect();
+        if rules.iter().all(|rule| rule.terms == Terms::USUAL) { Vec::new() } else { rules }
     }
 
     /// Who may ask with ntpq, by the longest prefix.
@@ -244,10 +256,8 @@ impl Restrictions {
 
     /// Who gets the time, by the longest prefix.
     pub(super) fn rules(&self) -> Vec<AccessRule> {
-        let everybody_distrusted = self.distrusts_all();
         let rule = |(network, flags): (&Subnet, &BTreeSet<&str>)| {
-            let distrusted = flags.contains("notrust") && !everybody_distrusted;
-            let closed = distrusted || CLOSED.iter().any(|flag| flags.contains(flag));
+            let closed = CLOSED.iter().any(|flag| flags.contains(flag));
             AccessRule { allow: !closed, all: false, subnet: Some(*network) }
         };
         self.networks.iter().map(rule).collect()
