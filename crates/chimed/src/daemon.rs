@@ -33,7 +33,7 @@ use crate::time_plane::{
     Inline, InlineDesks, KeptSources, Parts, PlaneCommand, Reload, Reloaded, Stop, TimePlane, Turn, summary,
 };
 use crate::trust::Trusts;
-use crate::{once, restart_only, rivals, wiring};
+use crate::{once, restart_only, rivals, urgency, wiring};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer, Threads};
@@ -195,6 +195,7 @@ impl Daemon {
         let clock = take_clock(options, now, model.synchronization.marks_kernel)?;
         let real_time_clock = RtcShell::open(&model.chrony.real_time_clock, now.mono);
         let inheritance = Inheritance::read(&model);
+        urgency::claim(&model.process);
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, options.config.as_deref());
         let chrony = ChronyShell::new(&model, options, now.mono, real_time_clock);

@@ -47,6 +47,7 @@ pub mod tally;
 pub mod tcp_race;
 pub mod time_plane;
 pub mod trust;
+pub mod urgency;
 pub mod wiring;
 
 pub use daemon::{EXIT_CONFIGURATION, EXIT_FAILURE, EXIT_NO_PERMISSION, run};

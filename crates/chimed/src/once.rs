@@ -11,7 +11,7 @@ use crate::serving::Shared;
 use crate::state::StateKeeper;
 use crate::time_plane::{Inline, InlineDesks, Parts, Stop, TimePlane, Turn};
 use crate::trust::Trusts;
-use crate::wiring;
+use crate::{urgency, wiring};
 use anyhow::{Context, Result, anyhow};
 use chime_config::Model;
 use chime_discipline::ClockCommand;
@@ -70,6 +70,7 @@ pub fn measure_until(
     set: bool,
     (wanted, separation): (u32, f64),
 ) -> Result<Measurement> {
+    urgency::claim(&model.process);
     let trusts = Trusts::load(model)?;
     let now = clock::read();
     let mut config = wiring::engine_config(model, &trusts, false)?;

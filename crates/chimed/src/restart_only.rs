@@ -33,7 +33,10 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
         ("smooth-served-time", running.synchronization.smoothing != read.synchronization.smoothing),
         ("log file and statistics", running.ntpd != read.ntpd),
         ("[observability]", running.observability != read.observability),
-        ("user, threads, cpus, busy-poll or [state]", running.process != read.process),
+        (
+            "user, threads, cpus, busy-poll, real-time-priority, lock-memory or [state]",
+            running.process != read.process,
+        ),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
@@ -80,7 +83,10 @@ mod tests {
         assert_eq!(waiting(&running, &read), [""; 0]);
         read.keyset.rotation_interval = Duration::from_secs(1);
         read.process.user = None;
-        assert_eq!(waiting(&running, &read), ["[keyset]", "user, threads, cpus, busy-poll or [state]"]);
+        assert_eq!(
+            waiting(&running, &read),
+            ["[keyset]", "user, threads, cpus, busy-poll, real-time-priority, lock-memory or [state]"]
+        );
         assert_eq!(waiting(&running, &serving(&["192.0.2.1:123"])).len(), 1);
         let mut limited = running.clone();
         limited.servers[0].rate_limit_entries = 32;

@@ -145,6 +145,8 @@ impl Writer {
             format!("[{}]", cpus.join(", "))
         });
         self.some("busy-poll", model.process.busy_poll_micros.as_ref(), u32::to_string);
+        self.some("real-time-priority", model.process.real_time_priority.as_ref(), u8::to_string);
+        self.flag("lock-memory", model.process.lock_memory, default.lock_memory);
         self.some("dscp", model.process.dscp.as_ref(), u8::to_string);
     }
 

@@ -199,6 +199,8 @@ user = false
 threads = 4
 cpus = [2, 0]
 busy-poll = 50
+real-time-priority = 1
+lock-memory = true
 [[source]]
 mode = "nts"
 address = "192.0.2.1"
@@ -247,6 +249,7 @@ fallback-drift = { min = 16, max = 19 }
     assert_eq!(model.client_sockets.interface.as_deref(), Some("eth0"));
     assert_eq!(model.process.threads, Threads::Count(4));
     assert_eq!((&model.process.cpus[..], model.process.busy_poll_micros), (&[2, 0][..], Some(50)));
+    assert_eq!((model.process.real_time_priority, model.process.lock_memory), (Some(1), true));
     let Authentication::Nts(trust) = &model.sources[0].authentication else {
         panic!("an NTS source");
     };
@@ -292,13 +295,19 @@ fn a_plain_source_under_required_authentication_draws_a_warning() {
 
 #[test]
 fn drop_ins_add_sources_and_change_single_keys() {
-    let main = Text::new("main", "threads = 2\n[[source]]\nmode = \"nts\"\naddress = \"a\"\n");
+    let main = Text::new(
+        "main",
+        "threads = 2\ndscp = 46\nbusy-poll = 9\nreal-time-priority = 3\n[[source]]\nmode = \"nts\"\naddress = \"a\"\n",
+    );
     let drop_ins = [
         Text::new("10", "threads = \"single\"\n[[source]]\nmode = \"nts\"\naddress = \"b\"\n"),
         Text::new("20", "[source-defaults]\npoll-interval-limits = { min = 7, max = 7 }\n"),
     ];
     let model = parse(&main, &drop_ins).expect("all are right").model;
     assert_eq!(model.process.threads, Threads::Single);
+    let process = &model.process;
+    let kept = (process.dscp, process.busy_poll_micros, process.real_time_priority);
+    assert_eq!(kept, (Some(46), Some(9), Some(3)), "what drop-ins do not say");
     assert_eq!(model.sources.len(), 2);
     assert!(model.sources.iter().all(|source| source.poll.min == 7 && source.poll.initial == 7));
     assert_eq!(model.sources[1].origin.as_ref().map(|o| (o.file.as_str(), o.line)), Some(("10", 2)));
@@ -392,6 +401,7 @@ fn wrong_values_say_what_would_be_right() {
     let cases = [
         ("threads = 0", "0 is out of range; give an integer from 1 to 1024"),
         ("cpus = [1024]", "1024 is out of range; give an integer from 0 to 1023"),
+        ("real-time-priority = 0", "0 is out of range; give an integer from 1 to 99"),
         ("busy-poll = 0", "0 is out of range; give an integer from 1 to 1000000"),
         (
             "[[server]]\nlisten = \"0.0.0.0:123\"\nfast-path = \"dpdk\"",

@@ -79,12 +79,6 @@ pub fn has_capability(capability: Capability) -> bool {
     result == 0 && data[0].effective & mask_of(&[capability]) != 0
 }
 
-/// Keeps the process's memory from being paged out, now and later: late answers are wrong answers.
-pub fn lock_memory() -> io::Result<()> {
-    // SAFETY: mlockall takes plain numbers.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
-}
-
 /// Bits of the first capability set; all that we keep are below 32.
 fn mask_of(capabilities: &[Capability]) -> u32 {
     capabilities.iter().fold(0, |mask, capability| mask | 1 << (*capability as u32))

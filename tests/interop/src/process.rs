@@ -61,6 +61,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// What the kernel tells of the process in this file of its.
+    pub(crate) fn of_process(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).with_context(|| format!("cannot read {path} of {}", self.name))
+    }
+
     fn pid(&self) -> Result<Pid> {
         Ok(Pid::from_raw(i32::try_from(self.child.id())?))
     }

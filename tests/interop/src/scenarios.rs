@@ -24,6 +24,7 @@ mod refusals;
 mod smoothing;
 mod takeover;
 mod tools;
+mod urgency;
 
 use crate::stage::Stage;
 use anyhow::Result;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         smoothing::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,
+        urgency::SCENARIOS,
         founding::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,

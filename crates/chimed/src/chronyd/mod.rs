@@ -180,6 +180,10 @@ pub(crate) fn adapt(model: &mut Model, options: &ChronydOptions) {
     if options.user.is_some() {
         model.process.user.clone_from(&options.user);
     }
+    if let Some(priority) = options.priority {
+        model.process.ask_for_priority(priority);
+    }
+    model.process.lock_memory |= options.lock_memory;
     if options.restart {
         let step = &mut model.synchronization.tuning.step;
         if step.updates_limit.is_some() {
@@ -334,6 +338,17 @@ mod tests {
             (again.model.sources.len(), again.model.sources[0].address_family),
             (1, AddressFamily::V6)
         );
+    }
+
+    #[test]
+    fn priority_and_memory_are_asked_for_in_the_file_or_on_the_command_line() {
+        let ordinary = read("server a.example", &ChronydOptions::default()).process;
+        assert_eq!((ordinary.real_time_priority, ordinary.lock_memory), (None, false));
+        let options = ChronydOptions { priority: Some(100), lock_memory: true, ..ChronydOptions::default() };
+        let urgent = read("sched_priority 1", &options).process;
+        assert_eq!((urgent.real_time_priority, urgent.lock_memory), (Some(99), true));
+        let options = ChronydOptions { priority: Some(0), ..ChronydOptions::default() };
+        assert_eq!(read("sched_priority 1", &options).process.real_time_priority, None);
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub struct ChronydOptions {
     pub family: Option<Family>,
     /// `-N`: a descriptor that is written to when the daemon is ready.
     pub ready_descriptor: Option<i32>,
+    /// `-P`: the scheduling priority, 0 to 100, in place of the configured one.
+    pub priority: Option<u8>,
+    /// `-m`: lock memory.
+    pub lock_memory: bool,
     /// Options that are accepted and do nothing here, with why.
     pub without_effect: Vec<&'static str>,
 }
@@ -91,8 +95,8 @@ Options:
   -u USER\tSpecify user
   -U\t\tDon't check for root
   -F LEVEL\tSet system call filter level (no effect)
-  -P PRIORITY\tSet process priority (no effect)
-  -m\t\tLock memory (no effect)
+  -P PRIORITY\tSet process priority (0 to 100)
+  -m\t\tLock memory
   -x\t\tDon't control clock
   -N FD\t\tWrite a newline to the descriptor when ready
   -v, --version\tPrint version and exit
@@ -154,7 +158,7 @@ fn flag(options: &mut ChronydOptions, letter: char) -> Option<Asked> {
         '4' => options.family = Some(Family::V4),
         '6' => options.family = Some(Family::V6),
         'd' => options.debug = options.debug.saturating_add(1),
-        'm' => options.without_effect.push("-m: memory is not locked"),
+        'm' => options.lock_memory = true,
         'n' => options.foreground = true,
         'p' => options.print = true,
         'q' => options.set_once = true,
@@ -182,8 +186,9 @@ fn set(options: &mut ChronydOptions, letter: char, value: &str) -> Result<(), St
         'N' => options.ready_descriptor = Some(number()?),
         't' => options.timeout = Some(seconds(value)?),
         'P' => {
-            number()?;
-            options.without_effect.push("-P: the scheduling priority is the service manager's to set");
+            let priority = number()?;
+            let in_range = u8::try_from(priority).ok().filter(|priority| *priority <= 100);
+            options.priority = Some(in_range.ok_or_else(|| format!("Bad scheduler priority: {priority}"))?);
         }
         _ if number()? == 0 => {}
         _ => options.without_effect.push("-F: system calls are not filtered"),
@@ -228,12 +233,23 @@ mod tests {
         assert_eq!(options.user.as_deref(), Some("_chrony"));
         assert_eq!(options.log_level, -1);
         assert_eq!(options.without_effect.len(), 1, "-F");
+        let options = parsed(&["-mP1"]);
+        assert_eq!((options.priority, options.lock_memory, options.without_effect.len()), (Some(1), true, 0));
         assert_eq!(parsed(&["server a", "-x", "--", "-d"]).directives, ["server a", "-d"]);
     }
 
     #[test]
     fn mistakes_are_told_and_help_is_found_anywhere() {
-        for wrong in [&["-f"][..], &["-Z"], &["-t", "soon"], &["-t", "-1"], &["-L", "x"], &["--verbose"]] {
+        for wrong in [
+            &["-f"][..],
+            &["-Z"],
+            &["-t", "soon"],
+            &["-t", "-1"],
+            &["-L", "x"],
+            &["-P101"],
+            &["-P-1"],
+            &["--verbose"],
+        ] {
             let asked = parse(wrong.iter().map(OsString::from));
             assert!(matches!(asked, Asked::Mistake(_)), "{wrong:?} {asked:?}");
         }

@@ -80,6 +80,9 @@ fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> 
     if options.user.is_some() {
         model.process.user.clone_from(&options.user);
     }
+    if let Some(priority) = options.priority {
+        model.process.ask_for_priority(priority);
+    }
     if options.quit {
         return measure(&daemon_options, &model);
     }

@@ -1,8 +1,11 @@
 //! The command line of NTPsec's ntpd: short options that may be bundled, and their long names.
 
-use chime_config::AddressFamily;
+use chime_config::{AddressFamily, Process};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The highest priority.
+const PRIORITY_MAX: u8 = Process::REAL_TIME_PRIORITY_MAX;
 
 /// What `-h` prints.
 pub const USAGE: &str = "\
@@ -15,7 +18,9 @@ Usage: ntpd [OPTION]... [SERVER]...
   -I, --interface I   listen there only; may be given again
   -k, --keyfile F     file of symmetric keys
   -l, --logfile F     log to a file
+  -N, --nice          the highest real-time priority
   -n, --nofork        stay in the foreground
+  -P, --priority N    this real-time priority
   -p, --pidfile F     write the number of the process
   -q, --quit          set the clock once and exit
   -s, --statsdir D    directory of the statistics files
@@ -24,7 +29,7 @@ Usage: ntpd [OPTION]... [SERVER]...
   -x, --slew          step above 600 s only
   -d, -D N            more messages, in the foreground
   -h, -V              this text; the version
-Accepted without effect: -a -i -L -m -N -P -U -w -z -Z";
+Accepted without effect: -a -i -L -m -U -w -z -Z";
 
 /// Long names and the options that they stand for.
 const LONG: &[(&str, char)] = &[
@@ -91,6 +96,8 @@ pub struct NtpdOptions {
     pub user: Option<String>,
     /// `-d`, `-D`.
     pub debug: u8,
+    /// `-N`, `-P`: a real-time priority, which is brought into those that there are.
+    pub priority: Option<u8>,
     /// Lines of an ntp.conf that stand for options and hold before the file's.
     pub before: String,
     /// The same for those that hold after it.
@@ -177,6 +184,8 @@ impl Reader {
             'k' => options.after.push_str(&format!("keys {}\n", quoted(&value)?)),
             'l' => options.log_file = Some(PathBuf::from(value)),
             'n' => options.foreground = true,
+            'N' => options.priority = options.priority.or(Some(PRIORITY_MAX)),
+            'P' => options.priority = Some(priority(&value)?),
             'p' => options.pid_file = Some(PathBuf::from(value)),
             'q' => options.quit = true,
             's' => options.after.push_str(&format!("statsdir {}\n", quoted(&value)?)),
@@ -235,11 +244,16 @@ const fn without_effect(letter: char) -> Option<&'static str> {
         'a' | 'L' | 'U' => "",
         'i' => "the process is confined by the service manager",
         'm' => "the service is not announced with mDNS",
-        'N' | 'P' => "the scheduling priority is the service manager's to set",
         'w' => "readiness does not wait for the first synchronisation; `chime check` tells when it has come",
         'z' | 'Z' => "there are no variables of one's own",
         _ => return None,
     })
+}
+
+/// As ntpd has it: brought into the priorities that there are.
+fn priority(value: &str) -> Result<u8, String> {
+    let number: i32 = value.parse().map_err(|_| format!("-P {value}: not a priority"))?;
+    Ok(u8::try_from(number.max(1)).unwrap_or(PRIORITY_MAX).min(PRIORITY_MAX))
 }
 
 /// A word that is one word in an ntp.conf.
@@ -274,7 +288,17 @@ mod tests {
         assert_eq!(options.file, Some(PathBuf::from("/etc/ntp.conf")));
         assert_eq!(options.user.as_deref(), Some("ntp"));
         assert!(options.any_first_correction && !options.foreground);
-        assert_eq!(options.without_effect.len(), 1, "{:?}", options.without_effect);
+        assert_eq!(options.priority, Some(99));
+        assert!(options.without_effect.is_empty(), "{:?}", options.without_effect);
+    }
+
+    #[test]
+    fn a_priority_is_brought_into_those_that_there_are() {
+        assert_eq!(run(&["-N", "-P", "10"]).priority, Some(10));
+        for (given, wanted) in [("0", 1), ("-4", 1), ("99", 99), ("100", 99), ("1000", 99)] {
+            assert_eq!(run(&["-P", given]).priority, Some(wanted), "{given}");
+        }
+        assert_eq!(run(&[]).priority, None);
     }
 
     #[test]

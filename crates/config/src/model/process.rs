@@ -17,6 +17,10 @@ pub struct Process {
     pub cpus: Vec<u16>,
     /// Microseconds for which their sockets look for packets before they wait for an interrupt; `None`: not.
     pub busy_poll_micros: Option<u32>,
+    /// The real-time priority of the thread that keeps the time, 1 to 99; `None`: it is a thread like others.
+    pub real_time_priority: Option<u8>,
+    /// Whether the process's memory is never paged out.
+    pub lock_memory: bool,
     /// The DSCP of all NTP packets, 0 to 63; `None`: the kernel's, which is 0.
     pub dscp: Option<u8>,
     /// Where drift, keys and associations are kept.
@@ -32,10 +36,23 @@ impl Default for Process {
             threads: Threads::PerCore,
             cpus: Vec::new(),
             busy_poll_micros: None,
+            real_time_priority: None,
+            lock_memory: false,
             dscp: None,
             state_directory: PathBuf::from("/var/lib/truechimer"),
             sample_history: true,
         }
+    }
+}
+
+impl Process {
+    /// The highest real-time priority of Linux.
+    pub const REAL_TIME_PRIORITY_MAX: u8 = 99;
+
+    /// Asks for a real-time priority as chronyd and ntpd are asked: 0 is none, and what is above the highest is the highest.
+    pub fn ask_for_priority(&mut self, priority: u8) {
+        let priority = priority.min(Self::REAL_TIME_PRIORITY_MAX);
+        self.real_time_priority = Some(priority).filter(|priority| *priority != 0);
     }
 }
 

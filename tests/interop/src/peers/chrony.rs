@@ -93,6 +93,21 @@ pub(crate) fn of_text(
     start_program(stage, node, suite, (name, text), program(suite, ours, None)?)
 }
 
+/// The same without these of its privileges, as setpriv names them.
+pub(crate) fn without(
+    stage: &Stage,
+    node: &Node,
+    suite: Suite,
+    named: (&str, &str),
+    (privileges, ours): (&str, bool),
+) -> Result<Chrony> {
+    let whole = program(suite, ours, None)?;
+    let mut less = Command::new("setpriv");
+    less.args(["--bounding-set", privileges, "--inh-caps", privileges]);
+    less.arg(whole.get_program()).args(whole.get_args());
+    start_program(stage, node, suite, named, less)
+}
+
 /// The same with a real-time clock that is described in the file `clock`; the words that matter are in the source.
 pub(crate) fn with_real_time_clock(
     stage: &Stage,
@@ -237,6 +252,11 @@ impl Chrony {
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    /// What the kernel tells of its process.
+    pub(crate) fn of_process(&self, file: &str) -> Result<String> {
+        self.daemon.of_process(file)
     }
 
     /// An error when it has ended.

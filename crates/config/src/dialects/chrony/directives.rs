@@ -98,6 +98,10 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         Ok(())
     }),
     ("local", read_local),
+    ("lock_all", |reader, line| {
+        reader.model.process.lock_memory = true;
+        line.end()
+    }),
     ("log", files::read_log),
     ("logbanner", |reader, line| {
         reader.model.chrony.logs.banner = line.only_integer(&(0..=INT.unsigned_abs()))?;
@@ -212,6 +216,10 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("rtcsync", |reader, line| {
         reader.model.synchronization.marks_kernel = true;
         line.end()
+    }),
+    ("sched_priority", |reader, line| {
+        reader.model.process.ask_for_priority(line.only_integer(&(0..=100_u8))?);
+        Ok(())
     }),
     ("server", source::read),
     ("smoothtime", smooth_time),

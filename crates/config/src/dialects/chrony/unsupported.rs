@@ -32,7 +32,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
-    ("lock_all", Shape::Flag, "memory is not locked"),
     ("mailonchange", Shape::Words(2), "no mail is sent; each step is logged"),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
     ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
@@ -44,11 +43,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
-    (
-        "sched_priority",
-        Shape::Integer(0..=100, Some(0)),
-        "the scheduling priority is the service manager's to set",
-    ),
 ];
 
 /// Checks how a directive without effect is written; gives what is different, if anything.

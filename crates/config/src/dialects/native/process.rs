@@ -10,7 +10,8 @@ use toml::de::DeValue;
 use super::server::read_rate_limit;
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, fault, integer, list, one_or_list, socket_address, string, subnet, text, word, wrong_type,
+    access_rule, boolean, fault, integer, list, one_or_list, socket_address, string, subnet, text, word,
+    wrong_type,
 };
 use crate::model::ntpq_variable;
 use crate::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
@@ -27,8 +28,13 @@ pub(in crate::dialects) fn read_top(table: &mut TableReader<'_, '_, '_, '_>, pro
         }
         process.cpus = cpus;
     }
-    process.busy_poll_micros = table.read("busy-poll", integer(1..=1_000_000_u32));
-    process.dscp = table.read("dscp", integer(0..=63_u8));
+    // A file that does not say it leaves what another one has said.
+    let busy_poll = table.read("busy-poll", integer(1..=1_000_000_u32));
+    process.busy_poll_micros = busy_poll.or(process.busy_poll_micros);
+    let priority = table.read("real-time-priority", integer(1..=Process::REAL_TIME_PRIORITY_MAX));
+    process.real_time_priority = priority.or(process.real_time_priority);
+    table.set("lock-memory", boolean, &mut process.lock_memory);
+    process.dscp = table.read("dscp", integer(0..=63_u8)).or(process.dscp);
 }
 
 /// `[observability]`.
