@@ -153,17 +153,25 @@ fn clock(model: &Model) -> Vec<String> {
         },
         sources(model.wanted_associations()),
     )];
+    let forward = if tuning.step.backward_threshold.is_some() { " forward" } else { "" };
     text.push(match (tuning.step.threshold, tuning.step.updates_limit) {
         (None, _) | (_, Some(0)) => format!(
-            "It is never stepped, only slewed by up to {} ppm: an hour takes {}.",
+            "It is never stepped{forward}, only slewed by up to {} ppm: an hour takes {}.",
             tuning.max_slew.as_ppm().round(),
             duration(3600.0 / tuning.max_slew.as_ratio())
         ),
-        (Some(threshold), None) => format!("Errors above {threshold} s are stepped, smaller ones slewed."),
+        (Some(threshold), None) => format!("Errors above {threshold} s are stepped{forward}, smaller ones slewed."),
         (Some(threshold), Some(updates)) => format!(
-            "Errors above {threshold} s are stepped in the first {updates} updates; later, and below, the clock is slewed."
+            "Errors above {threshold} s are stepped{forward} in the first {updates} updates; later, and below, the clock is slewed."
         ),
     });
+    match tuning.step.backward_threshold {
+        Some(threshold) if threshold.is_finite() => {
+            text.push(format!("Backward it is stepped by more than {threshold} s."));
+        }
+        Some(_) => text.push("It is never stepped backward.".to_owned()),
+        None => {}
+    }
     let limits = [
         ("The first correction", tuning.step.startup_panic),
         ("A later correction", tuning.step.running_panic),

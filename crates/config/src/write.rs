@@ -510,6 +510,9 @@ impl Writer {
         self.set("step-threshold", &tuning.step.threshold, &usual.step.threshold, |limit| {
             limit_or_inf(*limit)
         });
+        self.some("backward-step-threshold", tuning.step.backward_threshold.as_ref(), |limit| {
+            limit_or_inf(Some(*limit).filter(|limit| limit.is_finite()))
+        });
         self.set("step-updates-limit", &tuning.step.updates_limit, &usual.step.updates_limit, |limit| {
             limit.map_or_else(|| quoted("unlimited"), |limit| limit.to_string())
         });
@@ -523,6 +526,8 @@ impl Writer {
         self.number("stratum-weight", tuning.stratum_weight, usual.stratum_weight);
         self.number("reselect-distance", tuning.reselect_distance, usual.reselect_distance);
         self.number("combine-limit", tuning.combine_limit, usual.combine_limit);
+        self.number("minimum-source-distance", tuning.min_distance, usual.min_distance);
+        self.set("minimum-survivors", &tuning.survivors_min, &usual.survivors_min, ToString::to_string);
         self.set("minimum-samples", &tuning.samples_min, &usual.samples_min, ToString::to_string);
         self.set(
             "first-correction-samples",

@@ -257,6 +257,34 @@ fn limits_of_steps_are_as_tinker_says() {
     let plain = load("").model.synchronization.tuning.step;
     assert_eq!((plain.threshold, plain.startup_panic.forward), (Some(0.128), Some(1000.0)));
     assert_eq!(load("tinker step 0\n").model.synchronization.tuning.step.threshold, None);
+    for (line, forward, backward) in [
+        ("tinker stepback 0.5", Some(0.128), Some(0.5)),
+        ("tinker stepfwd 0.5", Some(0.5), Some(0.128)),
+        ("tinker stepfwd 0", None, Some(0.128)),
+        ("tinker stepback 0", Some(0.128), Some(f64::INFINITY)),
+        ("tinker step 0 stepfwd 2", Some(2.0), Some(f64::INFINITY)),
+        ("tinker stepback 0.5 step 1", Some(1.0), None),
+    ] {
+        let loaded = load(line);
+        let step = loaded.model.synchronization.tuning.step;
+        assert_eq!((step.threshold, step.backward_threshold), (forward, backward), "{line}");
+        assert!(loaded.warnings.is_empty(), "{line}: {}", loaded.warnings);
+    }
+}
+
+#[test]
+fn who_may_be_followed_is_as_tos_says() {
+    let loaded = load("tos floor 1 ceiling 5 minclock 4 mindist 0.02\nserver a.example burst\n");
+    let tuning = loaded.model.synchronization.tuning;
+    assert_eq!((tuning.strata, tuning.survivors_min, tuning.min_distance), ((1, 4), 4, 0.02));
+    assert!(loaded.model.sources[0].burst && loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let orphan = load("tos orphan 6 orphanwait 60\n");
+    let local = orphan.model.synchronization.local_clock.expect("an orphan serves its clock");
+    assert!(local.orphan);
+    assert_eq!((local.stratum, local.wait_synchronized, local.wait_unsynchronized), (6, 60.0, 60.0));
+    assert_eq!(warnings(&orphan).len(), 1, "{}", orphan.warnings);
+    let usual = load("tos orphan 6 orphanwait 0\n").model.synchronization.local_clock;
+    assert_eq!(usual.map(|local| local.wait_unsynchronized), Some(300.0));
 }
 
 #[test]

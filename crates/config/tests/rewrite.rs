@@ -110,7 +110,8 @@ fn what_only_ntpd_has_is_converted() {
         "logfile /var/log/ntp.log\nstatsdir /var/log/ntpstats/\nstatistics loopstats peerstats ntsstats\n\
          filegen loopstats file loops type week nolink enable\nfilegen rawstats type pid enable\n\
          filegen peerstats disable\nsetvar site = somewhere default\nsetvar rack = \"r 7\"\n\
-         leapsmearinterval 7200\nrestrict default version\nrestrict 127.0.0.1\nrestrict 10.0.0.0/8 limited kod\n\
+         leapsmearinterval 7200\nrestrict default version\ntos minclock 5 mindist 0.02 floor 1\n\
+         tinker stepback 0\nrestrict 127.0.0.1\nrestrict 10.0.0.0/8 limited kod\n\
          restrict 2001:db8::/32 notrust limited version\n",
     );
     let loaded = parse(&text, Dialect::Ntpsec).expect("it loads");
@@ -122,7 +123,7 @@ fn what_only_ntpd_has_is_converted() {
     let rewritten = rewrite(&loaded, std::slice::from_ref(&text), Dialect::Ntpsec);
     let [lost, required] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
     assert!(lost.starts_with("ntp.conf:9: leap seconds are smeared"), "{lost}");
-    assert!(required.starts_with("ntp.conf:13: requests from there need authentication"), "{required}");
+    assert!(required.starts_with("ntp.conf:15: requests from there need authentication"), "{required}");
     let model = read_back("ntp.conf", &rewritten.text);
     similar(&shown(&model), &shown(&loaded.model), "ntp.conf");
 }

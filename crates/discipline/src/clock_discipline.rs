@@ -178,7 +178,7 @@ impl ClockDiscipline {
             return Decision::Refuse { by: offset, accumulated: false };
         }
         let may_step = policy.allows_steps_after(self.updates);
-        if !may_step || policy.threshold.is_none_or(|threshold| offset.abs() <= threshold) {
+        if !may_step || !policy.is_step(offset) {
             return Decision::Slew;
         }
         let sum = self.accumulated_steps + offset.abs();
@@ -356,6 +356,13 @@ mod tests {
         assert_eq!(clock.decide(-0.1001, true, &policy), Decision::Slew);
         let never = StepPolicy { threshold: None, ..policy };
         assert_eq!(clock.decide(500.0, true, &never), Decision::Slew);
+        let reluctant = StepPolicy { backward_threshold: Some(0.5), ..StepPolicy::default() };
+        assert_eq!(clock.decide(-0.5, true, &reluctant), Decision::Slew);
+        assert_eq!(clock.decide(-0.6, true, &reluctant), Decision::Step(-0.6));
+        assert_eq!(clock.decide(0.2, true, &reluctant), Decision::Step(0.2));
+        let only_back = StepPolicy { threshold: None, ..reluctant };
+        assert_eq!(clock.decide(500.0, true, &only_back), Decision::Slew);
+        assert_eq!(clock.decide(-0.6, true, &only_back), Decision::Step(-0.6));
     }
 
     #[test]

@@ -11,17 +11,15 @@ pub(crate) struct Survivor {
     pub(crate) distance: f64,
 }
 
-/// Survivors that are never cut off for disagreeing a little. RFC 5905 §7.2 (NMIN).
-const SURVIVORS_MIN: usize = 3;
-
 /// Cuts off, one by one, the survivor that is farthest from all others, until the scatter among them is no greater
-/// than the scatter of their own samples: what is left cannot be improved by leaving out more. `selected` stays.
+/// than the scatter of their own samples: what is left cannot be improved by leaving out more. `selected` stays, and so do
+/// `least` of them. RFC 5905 §7.2 (NMIN).
 /// Returns which of `survivors` remain.
-pub(crate) fn prune(survivors: &[Survivor], selected: usize) -> Vec<bool> {
+pub(crate) fn prune(survivors: &[Survivor], selected: usize, least: usize) -> Vec<bool> {
     let mut kept = vec![true; survivors.len()];
     loop {
         let members: Vec<usize> = (0..survivors.len()).filter(|&index| kept[index]).collect();
-        if members.len() <= SURVIVORS_MIN {
+        if members.len() <= least.max(1) {
             return kept;
         }
         let worst = members
@@ -57,18 +55,20 @@ mod tests {
 
     #[test]
     fn the_outlier_is_cut_off_and_the_rest_stays() {
-        let kept = prune(&survivors(&[0.0, 1e-5, 2e-5, 1e-5, 5e-3], 1e-4), 0);
+        let kept = prune(&survivors(&[0.0, 1e-5, 2e-5, 1e-5, 5e-3], 1e-4), 0, 3);
         assert_eq!(kept, [true, true, true, true, false]);
     }
 
     #[test]
-    fn three_are_never_thinned_out_and_the_selected_one_stays() {
-        assert_eq!(prune(&survivors(&[0.0, 1e-5, 5e-3], 1e-6), 0), [true; 3]);
-        assert!(prune(&survivors(&[0.0, 1e-5, 2e-5, 5e-3], 1e-6), 3)[3]);
+    fn as_few_as_wished_are_never_thinned_out_and_the_selected_one_stays() {
+        assert_eq!(prune(&survivors(&[0.0, 1e-5, 5e-3], 1e-6), 0, 3), [true; 3]);
+        assert_eq!(prune(&survivors(&[0.0, 1e-5, 5e-3], 1e-6), 0, 2), [true, true, false]);
+        assert_eq!(prune(&survivors(&[0.0, 1e-5, 5e-3, 1e-2], 1e-6), 0, 4), [true; 4]);
+        assert!(prune(&survivors(&[0.0, 1e-5, 2e-5, 5e-3], 1e-6), 3, 3)[3]);
     }
 
     #[test]
     fn scatter_below_that_of_the_samples_is_left_alone() {
-        assert_eq!(prune(&survivors(&[0.0, 1e-4, 2e-4, 3e-4], 1e-3), 0), [true; 4]);
+        assert_eq!(prune(&survivors(&[0.0, 1e-4, 2e-4, 3e-4], 1e-3), 0, 3), [true; 4]);
     }
 }

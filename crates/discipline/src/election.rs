@@ -268,7 +268,7 @@ fn survivors(
         })
         .collect();
     let place = near.iter().position(|(c, _)| c.index == selected_index).unwrap_or(0);
-    let kept = cluster::prune(&members, place);
+    let kept = cluster::prune(&members, place, settings.survivors_min);
     for ((candidate, _), kept) in near.iter().zip(&kept) {
         sources[candidate.index].state = match kept {
             _ if candidate.index == selected_index => SelectionState::Selected,

@@ -30,6 +30,9 @@ pub struct Settings {
     pub max_distance: f64,
     /// Our own clock counts as synchronised while its root distance is not greater than this, seconds.
     pub holdover_distance: f64,
+    /// The correctness interval of a source reaches at least so far to both sides, seconds: whoever is less exact than it says
+    /// still agrees with the others. RFC 5905 §11.2 (MINDISP, ntpd's `mindist`).
+    pub min_distance: f64,
     /// A source with a greater standard deviation of its samples (seconds) is not selectable.
     pub max_jitter: f64,
     /// Only sources of these strata are selectable: the lowest and the highest one.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub stratum_weight: f64,
     /// Sources up to this many times as distant as the selected one are combined with it; 0 combines none.
     pub combine_limit: f64,
+    /// So many of those to be combined are never cut off for disagreeing a little; at least 1. RFC 5905 §7.2 (NMIN).
+    pub survivors_min: usize,
     /// Seconds added to the distance of the sources that are not selected, so that equal ones do not take turns.
     pub reselect_distance: f64,
     /// How fast the oscillator may change unnoticed: dispersion grows at least at this rate.
@@ -73,10 +78,12 @@ impl Default for Settings {
             minimum_agreeing_sources: 1,
             max_distance: 3.0,
             holdover_distance: 3.0,
+            min_distance: 0.0,
             max_jitter: 1.0,
             strata: (0, 15),
             stratum_weight: 1e-3,
             combine_limit: 3.0,
+            survivors_min: 3,
             reselect_distance: 1e-4,
             max_clock_error: Frequency::from_ppm(1.0),
             precision: Precision::new(-24),
@@ -120,6 +127,8 @@ pub struct FallbackDrift {
 pub struct StepPolicy {
     /// Step instead of slewing when the offset is greater than this, seconds; `None`: never step.
     pub threshold: Option<f64>,
+    /// The same for steps backward, where it is not `threshold`.
+    pub backward_threshold: Option<f64>,
     /// Step only in that many first clock updates; `None`: at any time.
     pub updates_limit: Option<u32>,
     /// Greatest correction accepted while the clock was never synchronised.
@@ -138,7 +147,15 @@ impl StepPolicy {
     /// Whether a step is allowed at all after so many updates of the clock.
     #[must_use]
     pub fn allows_steps_after(&self, updates: u64) -> bool {
-        self.threshold.is_some() && self.updates_limit.is_none_or(|limit| updates < u64::from(limit))
+        self.threshold.or(self.backward_threshold).is_some()
+            && self.updates_limit.is_none_or(|limit| updates < u64::from(limit))
+    }
+
+    /// Whether a correction by `offset` seconds (positive: forward) is to be a step.
+    #[must_use]
+    pub fn is_step(&self, offset: f64) -> bool {
+        let backward = self.backward_threshold.filter(|_| offset < 0.0);
+        backward.or(self.threshold).is_some_and(|threshold| offset.abs() > threshold)
     }
 }
 
@@ -149,6 +166,7 @@ impl Default for StepPolicy {
     fn default() -> Self {
         Self {
             threshold: Some(0.1),
+            backward_threshold: None,
             updates_limit: None,
             startup_panic: PanicThreshold { forward: None, backward: None },
             running_panic: PanicThreshold { forward: Some(1000.0), backward: Some(1000.0) },

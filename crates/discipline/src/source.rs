@@ -126,7 +126,8 @@ impl Source {
         if estimate.standard_deviation.max(estimate.unrest) > settings.max_jitter {
             return Err(SelectionState::Jittery);
         }
-        let interval = CorrectnessInterval::around(estimate.offset, root_distance + INTERVAL_MARGIN);
+        let reach = root_distance.max(settings.min_distance) + INTERVAL_MARGIN;
+        let interval = CorrectnessInterval::around(estimate.offset, reach);
         Ok(Candidate { index, estimate, interval, root_distance })
     }
 

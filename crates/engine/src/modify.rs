@@ -45,6 +45,7 @@ impl Engine {
         match tuning {
             Tuning::Step { threshold, updates } => {
                 (settings.step.threshold, settings.step.updates_limit) = (*threshold, *updates);
+                settings.step.backward_threshold = None;
             }
             Tuning::Local(local) => settings.local = *local,
             Tuning::MaxUpdateSkew(skew) => settings.max_update_skew = *skew,

@@ -89,10 +89,11 @@ pub fn is_telling(line: &str) -> bool {
 }
 
 /// What `tos` and `tinker` say beyond what has its place in the model.
-#[derive(Default)]
 struct Tuning {
     associations_max: Option<usize>,
     orphan_stratum: Option<u8>,
+    /// How long there is nothing to follow before the local clock is served, seconds.
+    orphan_wait: f64,
 }
 
 /// What the lines have said so far.
@@ -134,7 +135,11 @@ impl<'f> Reader<'f> {
             restrictions: Restrictions::default(),
             interfaces: Interfaces::default(),
             nts: Nts::default(),
-            tuning: Tuning::default(),
+            tuning: Tuning {
+                associations_max: None,
+                orphan_stratum: None,
+                orphan_wait: LocalReference::ORPHAN_WAIT_SECONDS,
+            },
             limit: (1.0, 20.0),
             clients: CLIENTS,
             extra_port: None,
@@ -225,6 +230,11 @@ impl<'f> Reader<'f> {
         self.model.reference_clocks = ClockDraft::finish_all(clocks);
         if let Some(stratum) = self.tuning.orphan_stratum {
             self.serve_local_clock(stratum);
+            if let Some(local) = &mut self.model.synchronization.local_clock {
+                local.orphan = true;
+                local.wait_synchronized = self.tuning.orphan_wait;
+                local.wait_unsynchronized = self.tuning.orphan_wait;
+            }
         }
     }
 

@@ -87,6 +87,9 @@ pub(in crate::dialects) fn read_local_clock(
 fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settings) {
     let step = table.read("step-threshold", limit);
     settings.step.threshold = step.unwrap_or(settings.step.threshold);
+    settings.step.backward_threshold = table
+        .read("backward-step-threshold", limit)
+        .map_or(settings.step.backward_threshold, |limit| Some(limit.unwrap_or(f64::INFINITY)));
     let updates = table.read("step-updates-limit", updates_limit);
     settings.step.updates_limit = updates.unwrap_or(settings.step.updates_limit);
     let ratio = |most| number(1e-9..=most, " seconds per second");
@@ -118,6 +121,8 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     table.set("maximum-stratum", integer(0..=15), &mut settings.strata.1);
     table.set("reselect-distance", from_zero(), &mut settings.reselect_distance);
     table.set("combine-limit", number(0.0..=1e6, ""), &mut settings.combine_limit);
+    table.set("minimum-source-distance", from_zero(), &mut settings.min_distance);
+    table.set("minimum-survivors", integer(1..=64), &mut settings.survivors_min);
     table.set("minimum-samples", integer(1..=64), &mut settings.samples_min);
     table.set("patience", number(0.0..=3600.0, " seconds"), &mut settings.patience);
     if let Some(error) = table.read("maximum-clock-error", ratio(0.1)) {

@@ -101,7 +101,7 @@ fn option(
             source.trust = true;
             reader.warn(line, word, "`true` here means that only other such sources can outvote this one");
         }
-        "burst" => reader.no_effect(line, word, "each poll is one request"),
+        "burst" => source.burst = true,
         "minpoll" => draft.min_poll = Some(poll(reader, line)?),
         "maxpoll" => draft.max_poll = Some(poll(reader, line)?),
         "key" => draft.key = Some(key(line)?),

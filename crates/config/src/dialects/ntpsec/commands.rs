@@ -8,7 +8,7 @@ use chime_time::Frequency;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::{Reader, association, interfaces, nts, reference_clock, restrict, statistics, unsupported};
 use crate::model::ntpq_variable;
-use crate::{DriftFile, KeyFormat, PanicThreshold};
+use crate::{DriftFile, KeyFormat, LocalReference, PanicThreshold};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -248,21 +248,25 @@ fn tos_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, items
             reader.tuning.orphan_stratum =
                 u8::try_from(stratum).ok().filter(|stratum| (1..16).contains(stratum));
             if reader.tuning.orphan_stratum.is_some() {
-                let message = "the local clock is served without agreeing with other servers on one of them";
+                let message = "orphans of this daemon and of chrony agree on the one that they follow; ntpd's choose another \
+                               way, and do not agree with them";
                 reader.warn(line, word, message);
             }
         }
-        "floor" => neutral(reader, line, word, 0.0, "sources of every stratum below 16 are used")?,
-        "ceiling" => neutral(reader, line, word, 15.0, "sources of every stratum below 16 are used")?,
+        "floor" => reader.model.synchronization.tuning.strata.0 = stratum(line)?,
+        // ntpd uses the strata below it.
+        "ceiling" => reader.model.synchronization.tuning.strata.1 = stratum(line)?.saturating_sub(1),
         "orphanwait" => {
-            line.integer()?;
-            reader.no_effect(line, word, "the local clock is served as soon as there is nothing to follow");
+            // ntpd's usual wait in place of one that is none.
+            let seconds = Some(line.integer()? as f64).filter(|seconds| *seconds >= 1.0);
+            reader.tuning.orphan_wait = seconds.unwrap_or(LocalReference::ORPHAN_WAIT_SECONDS);
         }
         "minclock" => {
-            line.number()?;
-            reader.no_effect(line, word, "the survivors that are combined are chosen by their distance");
+            let survivors = count(line.number()?).min(SURVIVORS_MAX);
+            reader.model.synchronization.tuning.survivors_min = survivors;
         }
-        "mindist" | "maxdisp" => {
+        "mindist" => reader.model.synchronization.tuning.min_distance = line.number()?.max(0.0),
+        "maxdisp" => {
             line.number()?;
             reader.no_effect(line, word, "a source is judged by its root distance and its jitter");
         }
@@ -271,18 +275,11 @@ fn tos_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, items
     Ok(())
 }
 
-/// An integer without effect, of which one value asks for nothing that is not done anyway.
-fn neutral(
-    reader: &mut Reader<'_>,
-    line: &mut Line<'_>,
-    word: &Word<'_>,
-    value: f64,
-    why: &str,
-) -> Parsed<()> {
-    if (line.integer()? as f64 - value).abs() > 0.0 {
-        reader.no_effect(line, word, why);
-    }
-    Ok(())
+/// A number of sources that is more than there ever are.
+const SURVIVORS_MAX: usize = 64;
+
+fn stratum(line: &mut Line<'_>) -> Parsed<u8> {
+    Ok(u8::try_from(line.integer_in(&(0..=16))?).unwrap_or(16))
 }
 
 fn tinker(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -306,14 +303,22 @@ fn tinker(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
                 tuning.step.startup_panic = tuning.step.running_panic;
             }
             // 0 is how ntpd writes "never".
-            "step" => tuning.step.threshold = Some(number).filter(|number| *number > 0.0),
-            "dispersion" => tuning.max_clock_error = Frequency::from_ppm(number.clamp(1e-3, 100_000.0)),
-            "stepfwd" | "stepback" => {
-                reader.no_effect(line, &word, "there is one threshold for both directions, `tinker step`");
+            "step" => {
+                tuning.step.threshold = Some(number).filter(|number| *number > 0.0);
+                tuning.step.backward_threshold = None;
             }
+            "stepfwd" => {
+                let both = tuning.step.threshold.unwrap_or(f64::INFINITY);
+                tuning.step.backward_threshold.get_or_insert(both);
+                tuning.step.threshold = Some(number).filter(|number| *number > 0.0);
+            }
+            "stepback" => {
+                tuning.step.backward_threshold = Some(if number > 0.0 { number } else { f64::INFINITY });
+            }
+            "dispersion" => tuning.max_clock_error = Frequency::from_ppm(number.clamp(1e-3, 100_000.0)),
             "freq" => reader.no_effect(line, &word, "the frequency is measured"),
             "stepout" => {
-                reader.no_effect(line, &word, "a step needs the agreement of the sources, and no time")
+                reader.no_effect(line, &word, "a step needs the agreement of the sources, and no time");
             }
             _ => reader.no_effect(line, &word, "the filters adapt themselves"),
         }
