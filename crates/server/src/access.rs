@@ -48,8 +48,9 @@ impl AccessList {
         Self { v4: Ranges::new(access), v6: Ranges::new(access) }
     }
 
-    /// chrony's semantics: the longest prefix that holds the address wins, of equal prefixes the last one; nobody is
-    /// let in without a rule. Who is not let in gets no answer.
+    /// chrony's semantics: the longest prefix that holds the address wins, where prefixes count as equally long that round up
+    /// to the same multiple of four bits, and of those the last one; nobody is let in without a rule. Who is not let in gets
+    /// no answer.
     #[must_use]
     pub fn from_rules(rules: &[AccessRule]) -> Self {
         let mut kept: Vec<(Subnet, bool)> = Vec::new();
@@ -63,7 +64,7 @@ impl AccessList {
             }
         }
         // Painting from the shortest prefix to the longest leaves the longest on top.
-        kept.sort_by_key(|(subnet, _)| subnet.prefix());
+        kept.sort_by_key(|(subnet, _)| level(*subnet));
         let mut list = Self::uniform(Access::Refuse(Refusal::Ignore));
         for (subnet, allow) in kept {
             list.paint(subnet, if allow { Access::Allow } else { Access::Refuse(Refusal::Ignore) });
@@ -130,6 +131,12 @@ impl AccessList {
             IpAddr::V6(_) => self.v6.paint(first, last, access),
         }
     }
+}
+
+/// Rules of one level go by their order: chrony's tables have one for each four bits, and a later rule is written over the
+/// earlier ones in it.
+fn level(subnet: Subnet) -> u8 {
+    subnet.prefix().div_ceil(4)
 }
 
 impl Ranges<Access> {
@@ -215,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn of_prefixes_in_the_same_four_bits_the_last_wins() {
+        let narrow_first = list(&["allow 1.2.3.4", "allow 1.2.3.0/28", "deny 1.2.3.0/27"]);
+        assert!(allowed(&narrow_first, "1.2.3.4") && !allowed(&narrow_first, "1.2.3.5"));
+        assert!(allowed(&list(&["deny 1.2.3.0/27", "allow 1.2.3.0/28"]), "1.2.3.5"));
+        assert!(allowed(&list(&["allow 1.2.3.0/28", "deny 1.2.3.0/24"]), "1.2.3.5"), "longer by a level");
+        let v6 = list(&["allow 2001:db8::/64", "deny 2001:db8::/63"]);
+        assert!(!allowed(&v6, "2001:db8::2"));
+    }
+
+    #[test]
     fn of_equal_prefixes_the_last_wins() {
         assert!(!allowed(&list(&["allow 10.0.0.0/8", "deny 10.0.0.0/8"]), "10.0.0.1"));
         assert!(allowed(&list(&["deny 10.0.0.0/8", "allow 10.0.0.0/8"]), "10.0.0.1"));
@@ -295,7 +312,8 @@ mod tests {
             prop_assert_eq!(holding, usize::from(list.check(address) == Access::Allow));
         }
 
-        /// The table agrees with the definition: among all rules that hold the address, the longest, then the last.
+        /// The table agrees with the definition: among all rules that hold the address, the longest by four bits, then the
+        /// last.
         #[test]
         fn the_table_is_a_longest_prefix_match(
             rules in rules(), address in address()
@@ -303,7 +321,7 @@ mod tests {
             let by_definition = rules
                 .iter()
                 .filter(|rule| rule.subnet.is_some_and(|subnet| subnet.covers(&Subnet::host(address))))
-                .max_by_key(|rule| rule.subnet.map(|subnet| subnet.prefix()))
+                .max_by_key(|rule| rule.subnet.map(level))
                 .is_some_and(|rule| rule.allow);
             prop_assert_eq!(AccessList::from_rules(&rules).check(address) == Access::Allow, by_definition);
         }

@@ -19,7 +19,8 @@ pub struct NtpServer {
     pub allow: Option<AccessNetworks>,
     /// Who is not answered; judged before the allow list.
     pub deny: Option<AccessNetworks>,
-    /// Rules of which the longest prefix decides, and nobody is answered without one; instead of the two lists.
+    /// Rules as [`chime_server::AccessList::from_rules`] takes them, and nobody is answered without one; instead of the two
+    /// lists.
     pub rules: Option<Vec<AccessRule>>,
     /// A rate limit with credit for bursts; instead of the shortest spacing.
     pub rate_limit: Option<RateLimitSettings>,
@@ -138,7 +139,7 @@ pub struct NtsKeServer {
     pub ntp_port: Option<u16>,
     /// How often one address is served; `None`: as often as it comes.
     pub rate_limit: Option<RateLimitSettings>,
-    /// Who may establish keys, by the longest prefix; `None`: the same as may ask the first NTP server.
+    /// Who may establish keys, by rules of the same kind; `None`: the same as may ask the first NTP server.
     pub rules: Option<Vec<AccessRule>>,
     /// Where the server was configured.
     pub origin: Option<Origin>,
