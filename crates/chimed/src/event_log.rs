@@ -149,6 +149,12 @@ impl EventLog {
             | DisciplineEvent::LeapSecondWithdrawn(_)
             | DisciplineEvent::LeapSecondContradicted(_)
             | DisciplineEvent::LeapSecondPassed { .. } => write_leap_second(event),
+            DisciplineEvent::KernelLeapSecond(leap) => {
+                debug!("the kernel was told of leap seconds: {leap:?}")
+            }
+            DisciplineEvent::TaiOffsetSet(seconds) => {
+                info!("the kernel was told that TAI is {seconds} s ahead of UTC");
+            }
             DisciplineEvent::SmearedSource(id) => {
                 info!("{} smears leap seconds: it is not mixed with sources that do not", self.name(*id));
             }

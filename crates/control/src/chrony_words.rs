@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use chime_discipline::{ClockCommand, DisciplineEvent, SourceId, StepEvidence};
+use chime_discipline::{ClockCommand, DisciplineEvent, Leap, LeapOutcome, SourceId, StepEvidence};
 use chime_engine::{
     AuthenticationMode, EngineReport, Event, KeFailure, RemovalReason, SourceKey, SourceKind, SourceRefusal,
     SourceReport,
@@ -65,6 +65,8 @@ pub struct ChronyWords {
     /// Names of the reference clocks.
     clocks: BTreeMap<SourceId, String>,
     stepped: bool,
+    /// A leap second has passed since the kernel was told to make one.
+    leap_passed: bool,
     /// Whether the sources of the start are known: those that come later are worth a line.
     begun: bool,
 }
@@ -87,6 +89,7 @@ impl ChronyWords {
             states: BTreeMap::new(),
             clocks: BTreeMap::new(),
             stepped: false,
+            leap_passed: false,
             begun: false,
         }
     }
@@ -236,6 +239,14 @@ impl ChronyWords {
                 refusal.limit,
                 if refusal.is_last { "exiting" } else { "ignored" }
             ))],
+            DisciplineEvent::TaiOffsetSet(seconds) => {
+                vec![info(format!("System clock TAI offset set to {seconds} seconds"))]
+            }
+            DisciplineEvent::KernelLeapSecond(leap) => vec![info(self.kernel_leap(*leap))],
+            DisciplineEvent::LeapSecondPassed { outcome, .. } => {
+                self.leap_passed = true;
+                leap_passed(*outcome).into_iter().collect()
+            }
             DisciplineEvent::CommandFailed { command: ClockCommand::Step { .. }, .. } => {
                 vec![error("Could not step system clock".to_owned())]
             }
@@ -252,6 +263,17 @@ impl ChronyWords {
         let wrong = (by.abs() > self.settings.log_change)
             .then(|| warning(format!("System clock wrong by {by:.6} seconds")));
         wrong.into_iter().chain([warning(format!("System clock was stepped by {by:.6} seconds"))]).collect()
+    }
+
+    fn kernel_leap(&mut self, leap: Leap) -> String {
+        let passed = std::mem::take(&mut self.leap_passed);
+        let status = match leap {
+            Leap::Insert => "set to insert leap second",
+            Leap::Delete => "set to delete leap second",
+            _ if passed => "reset after leap second",
+            _ => "set to not insert/delete leap second",
+        };
+        format!("System clock status {status}")
     }
 
     /// chronyd has no word for it. It is news only where other sources are authenticated.
@@ -302,6 +324,17 @@ const fn is_for_another(reason: RemovalReason) -> bool {
     )
 }
 
+/// The line about a leap second that the kernel did not make.
+fn leap_passed(outcome: LeapOutcome) -> Option<Line> {
+    let text = match outcome {
+        LeapOutcome::ByKernel => return None,
+        LeapOutcome::NotByKernel | LeapOutcome::Slew => "Adjusting system clock for leap second",
+        LeapOutcome::Step => "System clock was stepped for leap second",
+        LeapOutcome::Ignored => "Ignoring leap second",
+    };
+    Some(warning(text.to_owned()))
+}
+
 fn no_majority(sources: &[SourceReport]) -> String {
     // Those that were voted on are all falsetickers now.
     let voting: Vec<&SourceReport> = sources.iter().filter(|source| source.state == 'x').collect();
@@ -342,9 +375,8 @@ fn cannot(why: &str) -> Line {
 fn refused(name: &str, reason: SourceRefusal) -> String {
     match reason {
         SourceRefusal::UnknownKey(number) => format!("Key {number} is missing"),
-        SourceRefusal::AddressInUse(_) | SourceRefusal::TooMany => {
-            format!("Could not add source {name} : {reason}")
-        }
+        SourceRefusal::AddressInUse(_) => format!("Could not add source {name} : in use by another source"),
+        SourceRefusal::TooMany => format!("Could not add source {name} : {reason}"),
         SourceRefusal::Unauthenticated => format!("Source {name} is not used : {reason}"),
     }
 }
@@ -440,6 +472,39 @@ mod tests {
             "System clock wrong by -100.500000 seconds\nSystem clock was stepped by -100.500000 seconds"
         );
         assert_eq!(said(&mut words, &stepped(0.5), &nothing), "System clock was stepped by 0.500000 seconds");
+    }
+
+    #[test]
+    fn an_address_that_another_source_has_is_told() {
+        let address = "192.0.2.1".parse().expect("an address");
+        let event = Event::SourceRefused {
+            source: SourceKey(1),
+            name: "192.0.2.1".to_owned(),
+            reason: SourceRefusal::AddressInUse(address),
+        };
+        let line = said(&mut words(), &event, &EngineReport::default());
+        assert_eq!(line, "Could not add source 192.0.2.1 : in use by another source");
+    }
+
+    #[test]
+    fn leap_seconds_are_told_as_the_kernel_is_told_of_them() {
+        let mut words = words();
+        let mut line = |event| words.event(&Event::Discipline(event), EngineReport::default).remove(0).text;
+        let kernel = DisciplineEvent::KernelLeapSecond;
+        let passed = |outcome| DisciplineEvent::LeapSecondPassed {
+            leap: chime_time::LeapSecond { midnight: 1_483_228_800, insert: true },
+            outcome,
+        };
+        assert_eq!(line(DisciplineEvent::TaiOffsetSet(37)), "System clock TAI offset set to 37 seconds");
+        assert_eq!(line(kernel(Leap::Insert)), "System clock status set to insert leap second");
+        assert_eq!(line(kernel(Leap::NoWarning)), "System clock status set to not insert/delete leap second");
+        assert_eq!(line(kernel(Leap::Delete)), "System clock status set to delete leap second");
+        assert_eq!(line(passed(LeapOutcome::Slew)), "Adjusting system clock for leap second");
+        assert_eq!(line(passed(LeapOutcome::Step)), "System clock was stepped for leap second");
+        assert_eq!(line(kernel(Leap::NoWarning)), "System clock status reset after leap second");
+        assert_eq!(line(passed(LeapOutcome::Ignored)), "Ignoring leap second");
+        let by_kernel = Event::Discipline(passed(LeapOutcome::ByKernel));
+        assert_eq!(words.event(&by_kernel, EngineReport::default), [], "the kernel has its own word for it");
     }
 
     #[test]

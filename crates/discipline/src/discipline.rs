@@ -90,6 +90,8 @@ pub struct Discipline {
     follows_smeared: bool,
     /// TAI minus UTC as the kernel was last told.
     tai_offset_told: Option<i32>,
+    /// What the kernel was told to make at the end of the day.
+    kernel_leap: crate::Leap,
     /// Latest instant heard of.
     now: MonoTime,
 }
@@ -157,6 +159,7 @@ impl Discipline {
             smear_season: false,
             follows_smeared: false,
             tai_offset_told: None,
+            kernel_leap: crate::Leap::NoWarning,
             now,
         };
         let command = this.clock.coast();

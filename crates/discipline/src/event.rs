@@ -1,6 +1,6 @@
 //! What an operator should know about the discipline.
 
-use crate::{ClockCommand, ClockFailure, KnownLeap, SourceId};
+use crate::{ClockCommand, ClockFailure, KnownLeap, Leap, SourceId};
 use chime_time::LeapSecond;
 
 /// Something that happened to the selection or to the clock. Each is told once per change, not once per sample.
@@ -70,6 +70,10 @@ pub enum DisciplineEvent {
         /// What was done.
         outcome: LeapOutcome,
     },
+    /// The kernel was told what to make at the end of the day: `NoWarning` when nothing any more.
+    KernelLeapSecond(Leap),
+    /// The kernel was told the difference of the two time scales: TAI minus UTC, seconds.
+    TaiOffsetSet(i32),
     /// This source smears leap seconds, as its packets or its drift say.
     SmearedSource(SourceId),
     /// The clock follows sources that smear leap seconds (or, when false, ones that do not, again).

@@ -76,7 +76,18 @@ impl Discipline {
             ClockCommand::SetFrequency { frequency } => {
                 self.clock.correction.set_frequency(self.now, frequency.as_ratio());
             }
-            ClockCommand::SetStatus { .. } | ClockCommand::SetTaiOffset { .. } => {}
+            ClockCommand::SetStatus { leap, .. } => self.note_kernel_leap(leap),
+            ClockCommand::SetTaiOffset { seconds } => {
+                self.push_event(DisciplineEvent::TaiOffsetSet(seconds));
+            }
+        }
+    }
+
+    /// Tells what the kernel will make, when that is something else than before.
+    fn note_kernel_leap(&mut self, leap: Leap) {
+        let leap = if leap == Leap::Unsynchronized { Leap::NoWarning } else { leap };
+        if std::mem::replace(&mut self.kernel_leap, leap) != leap {
+            self.push_event(DisciplineEvent::KernelLeapSecond(leap));
         }
     }
 

@@ -51,7 +51,9 @@ impl Discipline {
             let distance = state.root_distance();
             state.synchronized = distance <= self.settings.holdover_distance;
         }
-        let is_allowed = self.may_be_local && self.local_from().is_none_or(|from| from <= now);
+        // A reading of two clocks together may be a little older than the last event.
+        let latest = now.max(self.now);
+        let is_allowed = self.may_be_local && self.local_from().is_none_or(|from| from <= latest);
         state.finish(self.settings.local.as_ref(), is_allowed);
         state
     }

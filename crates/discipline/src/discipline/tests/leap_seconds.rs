@@ -246,6 +246,19 @@ fn a_table_announces_what_the_sources_do_not_and_the_kernel_is_told_tai() {
     pass(&mut world, COMES);
     assert_eq!(world.tai_offset, Some(37), "at once, though the last second is counted again");
     world.run(COMES + 100.0, |world| assert!((world.clock_error + 1.0).abs() < 1e-4));
+    let is_about_the_kernel = |event: &DisciplineEvent| {
+        matches!(event, DisciplineEvent::KernelLeapSecond(_) | DisciplineEvent::TaiOffsetSet(_))
+    };
+    let told: Vec<DisciplineEvent> = world.events().into_iter().filter(is_about_the_kernel).collect();
+    let [first, second, .., last_but_one, last] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        (first, second),
+        (&DisciplineEvent::TaiOffsetSet(36), &DisciplineEvent::KernelLeapSecond(Leap::Insert))
+    );
+    assert_eq!(
+        (last_but_one, last),
+        (&DisciplineEvent::TaiOffsetSet(37), &DisciplineEvent::KernelLeapSecond(Leap::NoWarning))
+    );
 }
 
 #[test]

@@ -610,6 +610,12 @@ fn the_local_reference_serves_when_there_is_nothing_else() {
     let events = world.events();
     assert!(events.contains(&DisciplineEvent::LocalReference { active: false }));
 
+    let begun = MonoTime::from_nanos(1000);
+    let discipline = Discipline::new(settings, None, begun);
+    assert!(
+        discipline.system(MonoTime::from_nanos(999)).local_active,
+        "a reading a little older than the start"
+    );
     let local = LocalReference { activate: 0.1, ..local };
     let discipline = Discipline::new(Settings { local: Some(local), ..settings }, None, MonoTime::ZERO);
     assert!(!discipline.system(MonoTime::ZERO).local_active, "not before the clock was right once");
