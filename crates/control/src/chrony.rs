@@ -438,7 +438,9 @@ fn find(sources: &[SourceReport], address: Address) -> Option<&SourceReport> {
     sources.iter().find(|source| match address {
         Address::Ip(address) => ip_of(source) == Some(address),
         Address::Id(id) => {
-            source.remote.is_none() && source.kind != SourceKind::ReferenceClock && source.id == id
+            source.remote.is_none()
+                && source.kind != SourceKind::ReferenceClock
+                && source.place_number() == id
         }
         Address::Unspecified => false,
     })

@@ -24,7 +24,7 @@ impl Names {
                 Cow::Borrowed(&source.name)
             }
             (Self::Addresses, Some(remote)) => Cow::Owned(remote.ip().to_string()),
-            (Self::Addresses, None) => Cow::Owned(format!("ID#{:010}", source.id)),
+            (Self::Addresses, None) => Cow::Owned(format!("ID#{:010}", source.place_number())),
         }
     }
 }

@@ -5,14 +5,13 @@
 
 use crate::association::{Association, Credentials};
 use crate::engine::Engine;
-use crate::reporting::unresolved_number;
 use crate::resolution::ADDRESSES_MAX;
 use crate::source::Source;
 use crate::symmetric::Peer;
 use crate::timers::Timer;
 use crate::{
     Authentication, Event, ExchangeId, LookupId, POOL_ASSOCIATIONS_MAX, RemovalReason, Request,
-    ResolveFailure, SourceConfig, SourceKey, SourceMode, SourceRefusal, policy,
+    ResolveFailure, SourceConfig, SourceKey, SourceRefusal, policy,
 };
 use chime_discipline::SourceId;
 use chime_time::MonoTime;
@@ -57,13 +56,14 @@ impl Engine {
             }
             _ => None,
         };
+        let source = Source::new(key, config, effective, &mut self.places);
         self.event(Event::SourceAdded {
             source: key,
-            name: config.name.clone(),
-            is_pool: matches!(config.mode, SourceMode::Pool { .. }),
-            number: unresolved_number(key, 0),
+            name: source.config.name.clone(),
+            is_pool: source.is_pool(),
+            number: source.unresolved_number(0),
         });
-        self.sources.push(Source::new(key, config, effective));
+        self.sources.push(source);
         if let Some(number) = unknown_key {
             self.refuse_source(key, SourceRefusal::UnknownKey(number));
         } else if !admitted {
@@ -158,12 +158,22 @@ impl Engine {
             let remote = SocketAddr::new(*address, port);
             if let Err(reason) = self.add_association(now, index, remote, credentials) {
                 self.sources[index].resolution.avoid(now, *address);
-                self.sources[index].last_error = Some(reason.to_string());
+                self.note_refused(index, reason);
             }
         }
         // All addresses taken by other sources: try again later, with what the name has then.
         if !addresses.is_empty() && self.associations_of(key).next().is_none() {
             self.timers.set(Timer::Resolve(key), now.add_secs_f64(LOOKUP_SECONDS_MAX));
+        }
+    }
+
+    /// An address that was configured and cannot be asked is worth a word, once; of a name's there may be others.
+    fn note_refused(&mut self, index: usize, reason: SourceRefusal) {
+        let source = &mut self.sources[index];
+        let last = source.last_error.replace(reason.to_string());
+        if source.resolution.is_literal() && last != source.last_error {
+            let (key, name) = (source.key, source.config.name.clone());
+            self.event(Event::SourceRefused { source: key, name, reason });
         }
     }
 
@@ -201,6 +211,12 @@ impl Engine {
 
     /// Gives an association up.
     pub(crate) fn remove_association(&mut self, now: MonoTime, id: SourceId, reason: RemovalReason) {
+        self.discard_association(id, reason);
+        self.discipline.update(now);
+    }
+
+    /// The same, before others of which none is to be selected in its place.
+    pub(crate) fn discard_association(&mut self, id: SourceId, reason: RemovalReason) {
         let Some(index) = self.association_index(id) else { return };
         let association = self.associations.remove(index);
         if let Some(exchange) = association.exchange {
@@ -212,7 +228,6 @@ impl Engine {
         self.timers.cancel(Timer::Poll(id));
         self.timers.cancel(Timer::ExchangeDeadline(id));
         self.discipline.remove_source(id);
-        self.discipline.update(now);
         self.event(Event::AssociationRemoved { association: id, remote: association.remote, reason });
     }
 
@@ -340,6 +355,10 @@ impl Engine {
         let Some(index) = self.source_index(key) else { return };
         if let Some(lookup) = self.sources[index].resolution.in_flight() {
             return self.handle_resolved(now, lookup, Err(ResolveFailure::Temporary));
+        }
+        if self.sources[index].resolution.is_literal() {
+            // There is nothing to look up: another source had its address, and may not any more.
+            return self.drive_source(now, key);
         }
         if self.sources[index].is_active() {
             self.sources[index].refreshing = true;

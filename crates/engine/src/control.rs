@@ -2,7 +2,6 @@
 
 use crate::engine::Engine;
 use crate::polling::{Burst, initial_burst};
-use crate::reporting::unresolved_number;
 use crate::source::{EstablishmentState, Source};
 use crate::timers::Timer;
 use crate::{Command, Config, Event, RemovalReason, Request, SourceConfig, SourceKey, SourceMatch, policy};
@@ -184,6 +183,7 @@ impl Engine {
         self.remove_by_key(now, key);
     }
 
+    /// What goes is gone before a selection is made without it, and that before anything new is asked.
     fn exchange_sources(&mut self, now: MonoTime, gone: &[SourceConfig], fresh: Vec<SourceConfig>) {
         let before = self.sources.len();
         for config in gone {
@@ -196,9 +196,10 @@ impl Engine {
             let found = self.sources.iter().find(same).or_else(|| self.sources.iter().find(alike));
             // What was deleted meanwhile stays so.
             if let Some(key) = found.map(|source| source.key) {
-                self.remove_by_key(now, key);
+                self.forget_source(key);
             }
         }
+        self.apply_policy(now);
         let kept = self.sources.len();
         for config in fresh {
             self.handle_command(now, Command::AddSource(Box::new(config)));
@@ -206,16 +207,18 @@ impl Engine {
         self.event(Event::Reconfigured { added: self.sources.len() - kept, removed: before - kept, kept });
     }
 
-    pub(crate) fn remove_source(&mut self, now: MonoTime, key: SourceKey) -> Option<SourceConfig> {
+    /// Removes a source; the selection without it is for the caller to make.
+    pub(crate) fn remove_source(&mut self, key: SourceKey) -> Option<SourceConfig> {
         let index = self.source_index(key)?;
         let remote = self.associations_of(key).next().map(|association| association.remote.ip());
         let ids: Vec<SourceId> = self.associations_of(key).map(|association| association.id).collect();
         for id in ids {
-            self.remove_association(now, id, RemovalReason::Configuration);
+            self.discard_association(id, RemovalReason::Configuration);
         }
         let source = &self.sources[index];
         let (name, is_pool) = (source.config.name.clone(), source.is_pool());
-        self.event(Event::SourceRemoved { name, is_pool, number: unresolved_number(key, 0), remote });
+        let number = source.unresolved_number(0);
+        self.event(Event::SourceRemoved { name, is_pool, number, remote });
         for timer in [Timer::Resolve(key), Timer::Establish(key), Timer::EstablishmentOverdue(key)] {
             self.timers.cancel(timer);
         }
@@ -244,7 +247,7 @@ impl Engine {
         self.config.reference_clocks =
             self.reference_clocks.iter().map(|clock| clock.config.clone()).collect();
         for key in &obsolete {
-            self.remove_source(now, *key);
+            self.remove_source(*key);
         }
         let fresh: Vec<SourceConfig> = wanted.into_iter().flatten().collect();
         let added = fresh.len();

@@ -65,6 +65,8 @@ pub struct Engine {
     /// When the latest request left.
     pub(crate) asked_at: Option<MonoTime>,
     pub(crate) next_source: u32,
+    /// Places of all sources so far, for the numbers of those without an address.
+    pub(crate) places: u32,
     pub(crate) next_association: u32,
     pub(crate) next_number: u64,
 }
@@ -94,6 +96,7 @@ impl Engine {
             not_before: MonoTime::ZERO,
             asked_at: None,
             next_source: 0,
+            places: 0,
             next_association: 0,
             next_number: 0,
             config,

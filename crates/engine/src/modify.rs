@@ -72,13 +72,18 @@ impl Engine {
 
     /// Removes a source that has no address yet, or all of a pool.
     pub(crate) fn remove_by_key(&mut self, now: MonoTime, key: SourceKey) {
-        let config = self.remove_source(now, key);
+        self.forget_source(key);
+        self.apply_policy(now);
+    }
+
+    /// Removes a source, also from the configuration; the selection without it is for the caller to make.
+    pub(crate) fn forget_source(&mut self, key: SourceKey) {
+        let config = self.remove_source(key);
         if let Some(position) =
             config.and_then(|config| self.config.sources.iter().position(|one| *one == config))
         {
             self.config.sources.remove(position);
         }
-        self.apply_policy(now);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Instants are Unix seconds by our system clock; offsets say their sign, because reports differ in it.
 
+use crate::reporting::UNRESOLVED_ID_BASE;
 use crate::{AuthenticationPolicy, SourceKey, TimestampSource};
 use std::net::{IpAddr, SocketAddr};
 
@@ -163,7 +164,7 @@ pub enum SourceKind {
 /// One association, or the place of one that is still wanted.
 #[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct SourceReport {
-    /// The association's number, which is also its `ID#` while it has no address.
+    /// The association's number, or that of a place without one, which is far above.
     pub id: u32,
     /// The configured source.
     pub source: u32,
@@ -461,5 +462,11 @@ impl SourceReport {
     #[must_use]
     pub const fn source_key(&self) -> SourceKey {
         SourceKey(self.source)
+    }
+
+    /// What stands for the address of a place that has none (`ID#`): such places are counted from 1.
+    #[must_use]
+    pub const fn place_number(&self) -> u32 {
+        self.id & !UNRESOLVED_ID_BASE
     }
 }

@@ -9,16 +9,16 @@ use crate::source::{EstablishmentState, Source};
 use crate::{
     ActivityReport, AuthenticationMode, AuthenticationReport, BurstReport, DiscardCounters, DiscardReport,
     EngineReport, EstablishmentReport, LeapReport, LeapSecondReport, LeapSecondsReport, ManualEntryReport,
-    ManualReport, NtpReport, POOL_ASSOCIATIONS_MAX, SelectionOptionsReport, SelectionReport, SourceKey,
-    SourceKind, SourceMode, SourceReport, StatisticsReport, TrackingReport,
+    ManualReport, NtpReport, SelectionOptionsReport, SelectionReport, SourceKind, SourceMode, SourceReport,
+    StatisticsReport, TrackingReport,
 };
 use chime_discipline::{KnownLeap, Leap, LeapKnowledge, LeapMode, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
 use chime_wire::mac::MacAlgorithm;
 use std::net::IpAddr;
 
-/// Where the numbers of unresolved places begin: far above those of associations.
-const UNRESOLVED_ID_BASE: u32 = 0x8000_0000;
+/// Marks the number of a report about an unresolved place, apart from those about associations.
+pub(crate) const UNRESOLVED_ID_BASE: u32 = 0x8000_0000;
 
 impl Engine {
     /// What reports show at `now`. Changes nothing.
@@ -147,15 +147,11 @@ impl Engine {
                 self.associations_of(source.key).map(|one| self.association_report(now, source, one)),
             );
             let (wanted, found) = (source.config.wanted(), reports.len() - before);
-            // chronyd has spare places, which it gives up once it has found what it wants.
-            let places = if self.config.spare_pool_places && source.is_pool() && found < wanted {
-                (2 * wanted).min(POOL_ASSOCIATIONS_MAX)
-            } else {
-                wanted
-            };
+            let has_spares = self.config.spare_pool_places && found < wanted;
+            let places = if has_spares { source.places() } else { wanted };
             for place in 0..places.saturating_sub(found) {
-                let id = unresolved_number(source.key, u32::try_from(place).unwrap_or(0));
-                reports.push(unresolved_report(now.mono, source, id));
+                let number = source.unresolved_number(u32::try_from(place).unwrap_or(0));
+                reports.push(unresolved_report(now.mono, source, UNRESOLVED_ID_BASE | number));
             }
         }
         reports
@@ -287,11 +283,6 @@ fn source_base(source: &Source) -> SourceReport {
         last_error: source.last_error.clone(),
         ..SourceReport::default()
     }
-}
-
-/// The number of a place of a source for which there is no address yet.
-pub(crate) const fn unresolved_number(source: SourceKey, place: u32) -> u32 {
-    UNRESOLVED_ID_BASE | (source.0 << 8) | place
 }
 
 fn unresolved_report(now: MonoTime, source: &Source, id: u32) -> SourceReport {

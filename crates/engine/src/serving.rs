@@ -5,6 +5,9 @@ use chime_server::{BestTime, STRATUM_UNSYNCHRONIZED, ServerTime};
 use chime_time::{ClockReading, Frequency, NtpDuration, NtpShort, Precision};
 use chime_wire::{LeapIndicator, ReferenceId};
 
+/// When a clock that is its own reference says that it was set; seconds ago. Now would be after some of what it stamps.
+const LOCAL_AGE_SECONDS: f64 = 1.0;
+
 /// The state of our clock as answers to clients show it. RFC 5905 §11.1.
 ///
 /// `frequency` is what the clock was last told to run at, slew included.
@@ -21,7 +24,8 @@ pub fn server_time(
     }
     let correction = NtpDuration::from_secs_f64(system.system_offset);
     // The system clock ran with the monotonic clock since the last update; corrected, so that no answer is sent before it.
-    let since_update = system.reference_at.map_or(0.0, |at| now.mono.seconds_since(at).max(0.0));
+    let since_update =
+        system.reference_at.map_or(LOCAL_AGE_SECONDS, |at| now.mono.seconds_since(at).max(0.0));
     ServerTime {
         leap: match system.leap {
             Leap::NoWarning => LeapIndicator::NoWarning,

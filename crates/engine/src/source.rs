@@ -3,7 +3,10 @@
 use crate::back_off::BackOff;
 use crate::policy::Effective;
 use crate::resolution::Resolution;
-use crate::{EstablishmentId, KeOutcome, LookupId, SourceConfig, SourceKey, SourceMode, SourceRefusal};
+use crate::{
+    EstablishmentId, KeOutcome, LookupId, POOL_ASSOCIATIONS_MAX, SourceConfig, SourceKey, SourceMode,
+    SourceRefusal,
+};
 use chime_discipline::SourceId;
 use chime_time::MonoTime;
 use std::collections::BTreeMap;
@@ -13,6 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) key: SourceKey,
+    /// The number of its first place; see [`unresolved_number`](Self::unresolved_number).
+    first_place: u32,
     pub(crate) config: SourceConfig,
     pub(crate) effective: Effective,
     pub(crate) online: bool,
@@ -82,14 +87,18 @@ impl Establishment {
 }
 
 impl Source {
-    pub(crate) fn new(key: SourceKey, config: SourceConfig, effective: Effective) -> Self {
+    /// `places`: how many places all sources have had so far; those of this one are added.
+    pub(crate) fn new(key: SourceKey, config: SourceConfig, effective: Effective, places: &mut u32) -> Self {
         let ignore = match &config.mode {
             SourceMode::Server | SourceMode::Symmetric { .. } => &[][..],
             SourceMode::Pool { ignore, .. } => ignore,
         };
         let resolution = Resolution::new(&config.name, config.address_family, ignore);
+        let first_place = places.wrapping_add(1);
+        *places = places.wrapping_add(u32::try_from(places_of(&config)).unwrap_or(1));
         Self {
             key,
+            first_place,
             effective,
             online: config.online,
             resolution,
@@ -100,6 +109,16 @@ impl Source {
             last_error: None,
             config,
         }
+    }
+
+    /// What stands for a place that has no address yet: the first one of all is 1, as chronyd counts.
+    pub(crate) const fn unresolved_number(&self, place: u32) -> u32 {
+        self.first_place.wrapping_add(place)
+    }
+
+    /// How many places it may have.
+    pub(crate) fn places(&self) -> usize {
+        places_of(&self.config)
     }
 
     pub(crate) const fn is_peer(&self) -> bool {
@@ -117,5 +136,13 @@ impl Source {
     /// Whether anything should happen for this source now.
     pub(crate) const fn is_active(&self) -> bool {
         self.online && self.refusal.is_none()
+    }
+}
+
+/// chronyd has spare places for a pool, which it gives up once it has found what it wants.
+fn places_of(config: &SourceConfig) -> usize {
+    match config.mode {
+        SourceMode::Pool { .. } => (2 * config.wanted()).min(POOL_ASSOCIATIONS_MAX),
+        SourceMode::Server | SourceMode::Symmetric { .. } => config.wanted(),
     }
 }

@@ -159,6 +159,57 @@ fn sources_that_are_exchanged_go_though_they_were_changed_and_leave_the_others_a
 }
 
 #[test]
+fn of_sources_that_go_together_none_is_selected_in_place_of_another() {
+    let names = ["192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let sources = names.map(SourceConfig::server);
+    let mut world = World::new(sources.to_vec());
+    for name in names {
+        world.server(&format!("{name}:123"), good_plain);
+    }
+    world.run_for(100.0);
+    assert!(world.report().tracking.synchronized);
+    let before = world.events.len();
+    world.command(Command::ExchangeSources { gone: sources.to_vec(), fresh: Vec::new() });
+    world.run_for(1.0);
+    let selected =
+        |event: &Event| matches!(event, Event::Discipline(chime_discipline::DisciplineEvent::Selected(_)));
+    assert!(!world.events[before..].iter().any(selected), "{:?}", &world.events[before..]);
+    assert!(world.report().sources.is_empty());
+}
+
+#[test]
+fn an_address_that_another_source_has_is_refused_once_and_taken_when_it_is_free() {
+    let mut world = World::new(vec![SourceConfig::server("192.0.2.2")]);
+    world.server("192.0.2.2:123", good_plain);
+    world.run_for(10.0);
+    let again = SourceConfig { poll_target: 17, ..SourceConfig::server("192.0.2.2") };
+    world.command(Command::AddSource(Box::new(again)));
+    world.run_for(1000.0);
+    let refused = world.events.iter().filter(|event| matches!(event, Event::SourceRefused { .. })).count();
+    assert_eq!(refused, 1);
+    world.command(Command::ExchangeSources {
+        gone: vec![SourceConfig::server("192.0.2.2")],
+        fresh: Vec::new(),
+    });
+    world.run_for(1000.0);
+    assert!(world.report().sources.iter().all(|source| source.reach > 0));
+}
+
+#[test]
+fn places_without_an_address_are_numbered_from_one() {
+    let pool = SourceConfig {
+        mode: crate::SourceMode::Pool { count: 2, ignore: Vec::new() },
+        ..SourceConfig::server("pool.example")
+    };
+    let sources = vec![SourceConfig::server("a.example"), pool, SourceConfig::server("b.example")];
+    let world = World::new(sources);
+    let report = world.report();
+    let numbers: Vec<u32> = report.sources.iter().map(crate::SourceReport::place_number).collect();
+    assert_eq!(numbers, [1, 2, 3, 6], "a pool may come to have twice as many places as it wants");
+    assert!(report.sources.iter().all(|source| source.id > 0x8000_0000), "apart from associations");
+}
+
+#[test]
 fn a_stricter_policy_takes_effect_at_once() {
     let mut world = plain_world();
     assert!(world.report().tracking.synchronized);
