@@ -791,6 +791,10 @@ impl TimePlane {
                 if let Command::RemoveSource(address) = &command {
                     self.added.retain(|config| config.name.parse() != Ok(*address));
                 }
+                let moves = matches!(command, Command::SlewByHand(_) | Command::ChangeFrequencyByHand(_));
+                if moves && !self.engine.discipline().settings().steer {
+                    warn!("the clock is only watched: it is not moved by hand either");
+                }
                 self.engine.handle_input(clock::mono_now(), Input::Control(command));
             }
             PlaneCommand::Reload => self.reload(),

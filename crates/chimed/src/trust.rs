@@ -105,6 +105,11 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         let certificates = entries.filter_map(|entry| read_certificates(&entry.ok()?.path()).ok());
         return Ok(certificates.flatten().collect());
     }
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        // As chronyd: it trusts nobody. What it was meant to have is missed at the first handshake.
+        warn!("{}: there is no certificate in this file", path.display());
+        return Ok(Vec::new());
+    }
     let certificates = read_certificates(path)?;
     let (all, unusable) =
         (certificates.len(), TrustAnchors::from_certificates(certificates.iter().cloned()).1);
@@ -153,5 +158,16 @@ mod tests {
         assert!(read_certificates(&path).expect_err("missing").to_string().contains("ca.pem"));
         std::fs::write(&path, "no certificate here").expect("it can be written");
         assert!(read_certificates(&path).expect_err("empty").to_string().contains("no certificate"));
+        assert!(read_authorities(&path).expect_err("no PEM").to_string().contains("no certificate"));
+    }
+
+    #[test]
+    fn an_empty_file_of_authorities_trusts_nobody() {
+        assert_eq!(read_authorities(Path::new("/dev/null")).expect("it is a warning"), []);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "").expect("it can be written");
+        assert_eq!(read_authorities(&path).expect("it is a warning"), []);
+        assert!(read_certificates(&path).is_err(), "who is pinned must be there");
     }
 }

@@ -318,7 +318,7 @@ fn activity_and_what_we_do_not_have() {
     expect(&snapshot, &request(44, "", 48), 12, "00000001 00000002 00000003 00000004 00000005");
     expect(&snapshot, &request(41, "", 416), 18, &"00".repeat(388));
     for (command, octets, status) in
-        [(35, 56, 13), (51, 52, 6), (30, 28, 13), (52, 28, 6), (64, 372, 3), (71, 28, 1)]
+        [(35, 56, 13), (51, 52, 6), (30, 28, 13), (52, 28, 6), (64, 372, 3), (43, 28, 1)]
     {
         assert_eq!(ask(&snapshot, &request(command, "", octets)), (1, status, vec![]), "{command}");
     }
@@ -686,8 +686,7 @@ fn times_that_were_typed_in_are_listed_and_can_be_forgotten() {
 
 #[test]
 fn offsets_and_frequencies_by_hand_have_chronys_sign() {
-    let mut snapshot = Snapshot::default();
-    snapshot.program.steers_clock = true;
+    let snapshot = Snapshot::default();
     let asked = |command| respond(&request(command, "02800000", 28), &snapshot, Permission::Everything);
     assert!(matches!(asked(71), Verdict::Command { command: Command::SlewByHand(by), .. } if by == -0.5));
     let slower = chime_time::Frequency::from_ppm(-0.5);
@@ -759,7 +758,9 @@ fn a_smear_of_a_leap_second_is_shown_as_smoothing() {
         let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four octets"));
         (word(0), number(word(4)), number(word(8)), number(word(20)))
     };
-    assert_eq!(shown(&snapshot), (2, 0.0, 0.0, 0.0), "leap seconds only, and none is near");
+    assert_eq!(shown(&snapshot), (2, 0.0, 0.0, 0.0), "leap seconds only, and there is no time to serve");
+    snapshot.engine.tracking.synchronized = true;
+    assert_eq!(shown(&snapshot), (3, 0.0, 0.0, 0.0), "ready for one, and none is near");
     snapshot.program.smear = Some(chime_control::SmearReport {
         active: true,
         offset_seconds: -0.25,

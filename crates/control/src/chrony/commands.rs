@@ -77,7 +77,8 @@ pub(super) fn execute(command: u16, payload: &[u8], snapshot: &Snapshot) -> Answ
         code::CYCLELOGS => Answer::Wish(Wish::CycleLogs),
         code::RELOAD_SOURCES => Answer::Wish(Wish::ReloadSources),
         code::SHUTDOWN => Answer::Wish(Wish::Shutdown),
-        code::DFREQ | code::DOFFSET2 if snapshot.program.steers_clock => {
+        // Taken where the clock is only watched too, as by chronyd: that nothing comes of it is said in the log.
+        code::DFREQ | code::DOFFSET2 => {
             let value = float_at(payload, 0);
             // What is added to the error of the clock is taken from its pace.
             Answer::Command(if command == code::DFREQ {
@@ -86,7 +87,7 @@ pub(super) fn execute(command: u16, payload: &[u8], snapshot: &Snapshot) -> Answ
                 Command::SlewByHand(-value)
             })
         }
-        code::MAKESTEP | code::DFREQ | code::DOFFSET2 => Answer::Status(Status::Failed),
+        code::MAKESTEP => Answer::Status(Status::Failed),
         _ => Answer::Status(Status::Invalid),
     }
 }

@@ -339,7 +339,9 @@ pub(super) fn smoothing(snapshot: &Snapshot) -> Answer {
     }
     let Some(smear) = &snapshot.program.smear else { return Answer::Status(Status::NotEnabled) };
     report(13, |out| {
-        out.word(LEAP_SECONDS_ONLY | if smear.active { ACTIVE } else { 0 });
+        // As chronyd: it is ready for one as soon as there is time to serve.
+        let is_ready = smear.active || snapshot.engine.tracking.synchronized;
+        out.word(LEAP_SECONDS_ONLY | if is_ready { ACTIVE } else { 0 });
         // The rate does not change but in steps: no wander. What is shown is of now.
         out.float(smear.offset_seconds).float(smear.rate * 1e6).float(0.0);
         out.float(0.0).float(smear.remaining_seconds);
@@ -362,7 +364,7 @@ fn address_of(source: &SourceReport) -> Address {
     match (super::ip_of(source), source.kind) {
         (_, SourceKind::ReferenceClock) => Address::Unspecified,
         (Some(address), _) => ip(Some(address)),
-        (None, _) => Address::Id(source.id),
+        (None, _) => Address::Id(source.place_number()),
     }
 }
 
