@@ -16,6 +16,7 @@ use crate::leap_table::LeapTables;
 use crate::load::{self, LoadError};
 use crate::logging::{self, Verbosity};
 use crate::mode6_host::{self, Mode6};
+use crate::ntpd::key_log::KeyLog;
 use crate::ntpd::shell::NtpdShell;
 use crate::observation_host::Observation;
 use crate::predecessor::Inheritance;
@@ -438,7 +439,11 @@ fn listener(server: &NtpServer, keys: &chime_server::KeyTable) -> Listener {
 
 fn open_ke_servers(options: &Options, model: &Model, shared: &Arc<Shared>) -> Result<Vec<KeWorker>> {
     let listeners = match &options.habits {
-        Habits::Ours | Habits::Ntpd(_) => ke_listeners(model),
+        Habits::Ours | Habits::Ntpd(_) => {
+            let key_log = KeyLog::new(model, options).map(Arc::new);
+            let told = |listener| KeListener { key_log: key_log.clone(), ..listener };
+            ke_listeners(model).into_iter().map(told).collect()
+        }
         Habits::Chronyd(_) => ke_server::bindable(ke_listeners(model), shared),
     };
     if listeners.is_empty() {

@@ -19,6 +19,7 @@ pub use certificates::{CERTIFICATES_CHECK_INTERVAL, CertificateFiles};
 pub use counters::KeServingStats;
 pub use worker::{KeToken, KeWorker};
 
+use crate::ntpd::key_log::KeyLog;
 use crate::serving::Shared;
 use admission::Admission;
 use anyhow::{Context, Result};
@@ -74,6 +75,8 @@ pub struct KeListener {
     pub ntp_server: Option<String>,
     /// The UDP port that clients are sent to; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// Who is told of each session; `None`: nobody.
+    pub key_log: Option<Arc<KeyLog>>,
 }
 
 impl KeListener {
@@ -90,6 +93,7 @@ impl KeListener {
             timeout: TIMEOUT_DEFAULT,
             ntp_server: None,
             ntp_port: None,
+            key_log: None,
         }
     }
 
@@ -122,6 +126,7 @@ struct Desk {
     timeout: Duration,
     ntp_server: Option<String>,
     ntp_port: Option<u16>,
+    key_log: Option<Arc<KeyLog>>,
 }
 
 /// The listeners whose certificates can be used and whose addresses can be bound. As chronyd does, the others are told and
@@ -161,6 +166,7 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
             timeout: listener.timeout,
             ntp_server: listener.ntp_server.clone(),
             ntp_port: listener.ntp_port,
+            key_log: listener.key_log.clone(),
         });
         let sockets = bind_group(listener.address, count)
             .with_context(|| format!("cannot serve NTS-KE at {} (TCP)", listener.address))?;

@@ -10,6 +10,7 @@ use chime_engine::{SourceReport, TrackingReport};
 
 use crate::Snapshot;
 use crate::mode6::{self, finite};
+use crate::ntpd_words::KeyServing;
 
 /// The modified Julian day of the origin of Unix time.
 const UNIX_ORIGIN_MJD: i64 = 40_587;
@@ -181,6 +182,26 @@ pub fn nts_ke(unix_seconds: f64, uptime: f64, now: &Totals, before: &Totals) -> 
     format!("{} {:.0}{served}{}", when(unix_seconds), finite(uptime), now.columns(before, probes))
 }
 
+/// A line of `ntskelog`: one key establishment.
+#[must_use]
+pub fn key_serving(unix_seconds: f64, served: &KeyServing<'_>) -> String {
+    let tag = match (served.failure, served.cipher_suite) {
+        (None, _) => "OK",
+        (Some(_), Some(_)) => "KE",
+        (Some(_), None) => "TLS",
+    };
+    let cipher = served.cipher().filter(|_| served.failure.is_none());
+    format!(
+        "{} {tag:3} {:.3} {:.3} {:.3} {} {}",
+        when(unix_seconds),
+        served.seconds,
+        served.user_seconds * 1e3,
+        served.system_seconds * 1e3,
+        served.peer,
+        cipher.as_deref().or(served.failure).unwrap_or_default(),
+    )
+}
+
 /// A line of `usestats`: what was used since the last one.
 #[must_use]
 pub fn usage(unix_seconds: f64, uptime: f64, now: &Usage, before: &Usage) -> String {
@@ -269,6 +290,32 @@ mod tests {
         };
         let remote = Some("10.77.0.1:123".parse().expect("an address"));
         SourceReport { ntp, remote, reach: 1, state: '?', ..SourceReport::default() }
+    }
+
+    #[test]
+    fn a_key_establishment_is_a_line_in_the_log_or_in_its_file() {
+        let served = KeyServing {
+            peer: "10.77.0.2:59300".parse().expect("an address"),
+            cipher_suite: Some("TLS13_AES_256_GCM_SHA384"),
+            failure: None,
+            seconds: 0.0083,
+            user_seconds: 0.001_585,
+            system_seconds: 0.0,
+        };
+        assert_eq!(
+            served.line(),
+            "NTSs: NTS-KE from 10.77.0.2:59300, OK, Using TLSv1.3:TLS_AES_256_GCM_SHA384(256), took 0.008 sec, CPU: \
+             1.585+0.000 ms"
+        );
+        let entry =
+            "61364 54206.766 OK  0.008 1.585 0.000 10.77.0.2:59300 TLSv1.3:TLS_AES_256_GCM_SHA384(256)";
+        assert_eq!(key_serving(WHEN, &served), entry);
+        let refused = KeyServing { failure: Some("no aead"), ..served };
+        assert!(refused.line().ends_with("(256), took 0.008 sec, CPU: 1.585+0.000 ms, no aead"));
+        assert!(key_serving(WHEN, &refused).ends_with(" KE  0.008 1.585 0.000 10.77.0.2:59300 no aead"));
+        let garbage = KeyServing { failure: Some("old tls"), cipher_suite: None, ..served };
+        assert!(garbage.line().contains(", Failed, Using old tls, took 0.008 sec"), "{}", garbage.line());
+        assert!(key_serving(WHEN, &garbage).contains(" TLS 0.008 "));
     }
 
     #[test]

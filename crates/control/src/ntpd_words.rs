@@ -70,6 +70,50 @@ pub struct Established {
     pub aead: u16,
 }
 
+/// How a client's key establishment ended.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct KeyServing<'a> {
+    /// The client.
+    pub peer: SocketAddr,
+    /// As rustls calls it, `TLS13_AES_256_GCM_SHA384`; `None`: TLS did not come about.
+    pub cipher_suite: Option<&'a str>,
+    /// Why there were no keys; `None`: there were.
+    pub failure: Option<&'a str>,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Processor time, seconds.
+    pub user_seconds: f64,
+    /// Processor time of the kernel, seconds.
+    pub system_seconds: f64,
+}
+
+impl KeyServing<'_> {
+    /// Protocol, suite and strength in OpenSSL's words.
+    pub(crate) fn cipher(&self) -> Option<String> {
+        let suite = self.cipher_suite?;
+        let bits = if suite.contains("AES_128") { 128 } else { 256 };
+        Some(format!("TLSv1.3:{}({bits})", suite.replace("TLS13_", "TLS_")))
+    }
+
+    /// The line of the log. Where TLS fails ntpd says `OK` and the reason in the place of the cipher; here it says `Failed`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let cipher = self.cipher();
+        let reason = self.failure.filter(|_| cipher.is_some());
+        format!(
+            "NTSs: NTS-KE from {}, {}, Using {}, took {:.3} sec, CPU: {:.3}+{:.3} ms{}{}",
+            self.peer,
+            if self.failure.is_some() { "Failed" } else { "OK" },
+            cipher.as_deref().or(self.failure).unwrap_or("no TLS"),
+            self.seconds,
+            self.user_seconds * 1e3,
+            self.system_seconds * 1e3,
+            if reason.is_some() { ", " } else { "" },
+            reason.unwrap_or_default(),
+        )
+    }
+}
+
 /// Remembers which associations there are.
 #[derive(Clone, Debug, Default)]
 pub struct NtpdWords {

@@ -46,6 +46,38 @@ pub fn of_this_process() -> io::Result<ProcessUsage> {
     })
 }
 
+/// Processor time of one thread, seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct ThreadUsage {
+    /// Its own.
+    pub user_seconds: f64,
+    /// The kernel's for it.
+    pub system_seconds: f64,
+}
+
+impl ThreadUsage {
+    /// What was used since `before`, and `sum` besides.
+    #[must_use]
+    pub fn since(self, before: Self, sum: Self) -> Self {
+        Self {
+            user_seconds: sum.user_seconds + (self.user_seconds - before.user_seconds).max(0.0),
+            system_seconds: sum.system_seconds + (self.system_seconds - before.system_seconds).max(0.0),
+        }
+    }
+}
+
+/// What the calling thread has used since its start.
+///
+/// # Errors
+/// As the system has them: never, on Linux.
+pub fn of_this_thread() -> io::Result<ThreadUsage> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    Ok(ThreadUsage {
+        user_seconds: usage.user_time().num_microseconds() as f64 * 1e-6,
+        system_seconds: usage.system_time().num_microseconds() as f64 * 1e-6,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +88,14 @@ mod tests {
         let second = of_this_process().expect("the system says");
         assert!(first.memory_kilobytes > 100 && first.minor_faults > 0, "{first:?}");
         assert!(second.user_seconds + second.system_seconds >= first.user_seconds + first.system_seconds);
+    }
+
+    #[test]
+    fn what_threads_use_adds_up() {
+        let first = of_this_thread().expect("the system says");
+        let sum = ThreadUsage { user_seconds: 1.0, system_seconds: 2.0 };
+        let later = ThreadUsage { user_seconds: first.user_seconds + 0.5, ..first };
+        let used = later.since(first, sum);
+        assert!((used.user_seconds - 1.5).abs() < 1e-9 && (used.system_seconds - 2.0).abs() < 1e-9);
     }
 }

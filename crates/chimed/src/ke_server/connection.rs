@@ -5,14 +5,17 @@ use super::admission::Ticket;
 use super::counters::{KeCounters, add};
 use crate::serving::Shared;
 use crate::tcp_race::is_not_now;
+use chime_control::ntpd_words::KeyServing;
 use chime_ke::ServerSession;
+use chime_ke::server::KeServerResult;
 use chime_nts::{COOKIES_MAX, Cookie, KeyRing, NtsKeys};
 use chime_sys::poll::{Interest, Readiness};
-use chime_sys::random;
 use chime_sys::tcp::TcpStream;
+use chime_sys::usage::{self, ThreadUsage};
+use chime_sys::{clock, random};
 use chime_time::MonoTime;
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,10 @@ pub(super) struct Connection {
     lingering: Option<usize>,
     counted: bool,
     ticket: Ticket,
+    peer: SocketAddr,
+    begun: MonoTime,
+    /// Processor time, where somebody wants to know.
+    used: ThreadUsage,
 }
 
 /// Whether a connection goes on.
@@ -48,7 +55,12 @@ pub(super) enum Fate {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, desk: Arc<Desk>, ticket: Ticket, now: MonoTime) -> Self {
+    pub(super) fn new(
+        (stream, peer): (TcpStream, SocketAddr),
+        desk: Arc<Desk>,
+        ticket: Ticket,
+        now: MonoTime,
+    ) -> Self {
         let deadline = now.saturating_add(desk.timeout);
         Self {
             stream,
@@ -59,6 +71,9 @@ impl Connection {
             lingering: None,
             counted: false,
             ticket,
+            peer,
+            begun: now,
+            used: ThreadUsage::default(),
         }
     }
 
@@ -80,8 +95,48 @@ impl Connection {
         if self.unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE }
     }
 
-    /// Reads, answers and sends what there is.
+    /// Reads, answers and sends what there is, and tells whoever wants to know how it ended.
     pub(super) fn handle_ready(
+        &mut self,
+        readiness: Readiness,
+        now: MonoTime,
+        shared: &Shared,
+        counters: &KeCounters,
+    ) -> Fate {
+        let was_counted = self.counted;
+        if was_counted || self.desk.key_log.is_none() {
+            return self.advance(readiness, now, shared, counters);
+        }
+        let used = || usage::of_this_thread().unwrap_or_default();
+        let before = used();
+        let fate = self.advance(readiness, now, shared, counters);
+        self.used = used().since(before, self.used);
+        if let Some(session) = self.session.as_ref().filter(|_| self.counted) {
+            self.tell(session.result());
+        }
+        fate
+    }
+
+    /// `result`: `None` when the time was over.
+    fn tell(&self, result: Option<KeServerResult>) {
+        let Some(log) = &self.desk.key_log else { return };
+        let failure = match result {
+            Some(KeServerResult::Accepted) => None,
+            Some(result) => Some(result.kind().replace('_', " ")),
+            None => Some("timed out".to_owned()),
+        };
+        let cipher_suite = self.session.as_ref().and_then(|session| session.cipher_suite());
+        log.tell(&KeyServing {
+            peer: self.peer,
+            cipher_suite: cipher_suite.as_deref(),
+            failure: failure.as_deref(),
+            seconds: clock::mono_now().saturating_since(self.begun).as_secs_f64(),
+            user_seconds: self.used.user_seconds,
+            system_seconds: self.used.system_seconds,
+        });
+    }
+
+    fn advance(
         &mut self,
         readiness: Readiness,
         now: MonoTime,
@@ -127,6 +182,7 @@ impl Connection {
     pub(super) fn count_timeout(&self, counters: &KeCounters) {
         if self.lingering.is_none() && !self.counted {
             add(&counters.timed_out, 1);
+            self.tell(None);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ke_client::{ESTABLISHMENT_TIMEOUT, KeClients};
+use chime_config::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 use chime_engine::{EstablishKeys, EstablishmentId, Input, KeFailure, SourceKey};
 use chime_ke::client::AEADS_OFFERED;
 use chime_ke::server::KeServerResult;
@@ -152,6 +153,35 @@ fn keys_are_established_and_the_cookies_hold_them() {
     assert_eq!(lab.serving.stats().cookies, 16);
     assert!(lab.serving.stats().certificate_not_after.is_some());
     lab.serving.stop();
+}
+
+#[test]
+fn each_key_establishment_is_told_where_that_is_asked_for() {
+    let logs = tempfile::tempdir().expect("a folder");
+    let file = StatisticsFile { every: FileInterval::None, ..StatisticsFile::usual(NtpdStatistic::NtsKeLog) };
+    let files = NtpdFiles {
+        statistics_directory: Some(logs.path().to_owned()),
+        statistics: [(NtpdStatistic::NtsKeLog, file)].into(),
+        ..NtpdFiles::default()
+    };
+    let lab = Lab::new(|listener| listener.key_log = Some(Arc::new(KeyLog::into(files))));
+    lab.establish("nts.test").expect("good");
+    lab.connect().write_all(b"GET / HTTP/1.0\r\n\r\n").expect("sent");
+    let text = || std::fs::read_to_string(logs.path().join("ntskelog")).unwrap_or_default();
+    let deadline = mono_now().saturating_add(Duration::from_secs(5));
+    while text().lines().count() < 2 && mono_now() < deadline {
+        std::thread::yield_now();
+    }
+    let text = text();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let [good, bad] = &lines[..] else { panic!("{text}") };
+    assert_eq!(good[2], "OK");
+    assert!(good[6].starts_with("127.0.0.1:") && good[7].starts_with("TLSv1.3:TLS_"), "{text}");
+    assert!(
+        good[3..6].iter().all(|column| column.parse::<f64>().is_ok_and(|it| (0.0..10_000.0).contains(&it)))
+    );
+    assert!(good[4].parse::<f64>().is_ok_and(|milliseconds| milliseconds > 0.0), "{text}");
+    assert_eq!((bad[2], &bad[7..]), ("TLS", &["tls", "failed"][..]), "{text}");
 }
 
 #[test]
@@ -384,7 +414,7 @@ fn nothing_is_left_of_a_connection_that_ends_in_the_turn_in_which_it_was_answere
     };
     let mut places = places::Places::default();
     let ticket = desk.admission.admit(peer.ip()).expect("there is room");
-    let slot = places.add(0, connection::Connection::new(stream, desk, ticket, mono_now()));
+    let slot = places.add(0, connection::Connection::new((stream, peer), desk, ticket, mono_now()));
     assert!(places.next_deadline().is_some() && places.oldest_unanswered(0) == Some(slot));
     let (readiness, counters) =
         (Readiness { readable: true, writable: false, errors: false }, KeCounters::default());

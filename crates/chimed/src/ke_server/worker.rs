@@ -225,7 +225,7 @@ impl KeWorker {
             } else if desk.asks_too_often(peer.ip(), now) {
                 add(&self.counters.over_limit, 1);
             } else if let Some(ticket) = desk.admission.admit(peer.ip()) {
-                let newcomer = Connection::new(stream, desk.clone(), ticket, now);
+                let newcomer = Connection::new((stream, peer), desk.clone(), ticket, now);
                 let is_full = self.is_full(index, desk);
                 self.take_in(index, newcomer, is_full);
             } else {

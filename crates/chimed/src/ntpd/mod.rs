@@ -3,6 +3,7 @@
 //! [`run`] takes the arguments of a process whose name is `ntpd`, or what follows `--as ntpd`. Everything else is the
 //! daemon as it is: its planes, its control socket; its log has ntpd's words where ntpd has any.
 
+pub mod key_log;
 pub mod options;
 pub mod shell;
 pub mod statistics_files;

@@ -90,11 +90,13 @@ pub enum NtpdStatistic {
     Nts,
     /// Key establishments of an hour.
     NtsKe,
+    /// Each key establishment of the server, which is not in the log then.
+    NtsKeLog,
 }
 
 impl NtpdStatistic {
     /// Each with its word in the configuration.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("loopstats", Self::Loop),
         ("peerstats", Self::Peer),
         ("rawstats", Self::Raw),
@@ -103,6 +105,7 @@ impl NtpdStatistic {
         ("usestats", Self::Use),
         ("ntsstats", Self::Nts),
         ("ntskestats", Self::NtsKe),
+        ("ntskelog", Self::NtsKeLog),
     ];
 
     /// The word in the configuration.

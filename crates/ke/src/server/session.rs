@@ -149,6 +149,14 @@ impl ServerSession {
         }
     }
 
+    /// The cipher suite, such as `TLS13_AES_128_GCM_SHA256`, once the handshake is over.
+    #[must_use]
+    pub fn cipher_suite(&self) -> Option<String> {
+        let Tls::Connected { connection, .. } = &self.tls else { return None };
+        let suite = connection.negotiated_cipher_suite().filter(|_| !connection.is_handshaking());
+        suite.map(|suite| format!("{:?}", suite.suite()))
+    }
+
     const fn is_reading(&self) -> bool {
         matches!(self.stage, Stage::Reading)
     }

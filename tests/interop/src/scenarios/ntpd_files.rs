@@ -178,6 +178,7 @@ fn quick_start(stage: &mut Stage) -> Result<()> {
             "PROTO: fd77::1 ",
         ],
     )?;
+    expect_lines(stage, &server_log, &["NTSs: NTS-KE from "])?;
     billboard(stage, &client)?;
     rotated(stage, &client, &client_log)
 }

@@ -7,10 +7,8 @@ use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{FileInterval, NtpdStatistic, StatisticsFile};
 
 /// Kinds of statistics that have nothing to write here, and why.
-const WITHOUT: [(&str, &str); 2] = [
-    ("clockstats", "reference clocks give no text; their measurements are in peerstats"),
-    ("ntskelog", "each establishment of keys is in the log, and their counts are in ntskestats"),
-];
+const WITHOUT: [(&str, &str); 1] =
+    [("clockstats", "reference clocks give no text; their measurements are in peerstats")];
 
 /// What `filegen` and `statistics` lines say of one kind; only those that are enabled count in the end.
 #[derive(Clone)]
