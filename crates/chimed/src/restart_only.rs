@@ -30,6 +30,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
             running.chrony.real_time_clock != read.chrony.real_time_clock
                 || running.synchronization.marks_kernel != read.synchronization.marks_kernel,
         ),
+        ("clock-precision", running.synchronization.precision != read.synchronization.precision),
         ("smooth-served-time", running.synchronization.smoothing != read.synchronization.smoothing),
         ("log file and statistics", running.ntpd != read.ntpd),
         ("[observability]", running.observability != read.observability),

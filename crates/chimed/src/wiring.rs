@@ -31,7 +31,8 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     let keys = symmetric_keys(model)?;
     let mut discipline = model.discipline_settings();
     discipline.steer = steer;
-    discipline.precision = chime_sys::clock::measure_precision();
+    discipline.precision =
+        model.synchronization.precision.unwrap_or_else(chime_sys::clock::measure_precision);
     Ok(Config {
         sources: {
             let port = peer_port(model);
@@ -49,6 +50,7 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
         known_time: known_time(),
         refresh_seconds: model.refresh.names,
         nts_refresh_seconds: model.refresh.nts_keys,
+        unchecked_dates_updates: model.synchronization.unchecked_certificate_updates,
         ..Config::default()
     })
 }

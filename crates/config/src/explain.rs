@@ -309,6 +309,14 @@ fn authentication_weaknesses(model: &Model, weak: &mut Vec<String>) {
             _ => format!("{} of {} are not authenticated and take part.", plain, sources(believed.len())),
         });
     }
+    let unchecked = model.synchronization.unchecked_certificate_updates;
+    let with_nts = believed.iter().any(|source| source.authentication.nts_trust().is_some());
+    if unchecked > 0 && with_nts {
+        weak.push(format!(
+            "Until the clock was updated {unchecked} times, certificates that have expired are accepted: whoever has an \
+             old key of a server can set this clock. Here nothing of the kind is needed, not even with a wrong clock."
+        ));
+    }
     let keyed = believed.iter().any(|source| matches!(source.authentication, Authentication::Key(_)));
     if keyed && model.key_file.is_none() {
         weak.push(

@@ -458,6 +458,10 @@ impl Writer {
         self.some("smooth-served-time", model.synchronization.smoothing.as_ref(), |limits| {
             format!("{{ rate = {}, rate-change = {} }}", float(limits.rate_max), float(limits.change))
         });
+        let precision = model.synchronization.precision;
+        self.some("clock-precision", precision.as_ref(), |precision| float(precision.seconds()));
+        let unchecked = &model.synchronization.unchecked_certificate_updates;
+        self.set("unchecked-certificate-updates", unchecked, &0, u32::to_string);
         if let Some(local) = model.synchronization.local_clock {
             self.item("[local-clock]");
             self.put("stratum", &local.stratum.to_string());

@@ -323,7 +323,7 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "server a maxsources 3",
         "ntsaeads 15",
         "ntsrotate 0",
-        "nocerttimecheck 1",
+        "mailonchange root@localhost 0.5",
         "commandkey 1",
         "maxsamples 5",
     ] {
@@ -334,6 +334,22 @@ fn what_has_no_effect_is_said_once_with_its_place() {
     model(
         "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n",
     );
+}
+
+#[test]
+fn precision_and_the_exception_for_certificates_have_their_meaning() {
+    let read = |text: &str| model(text).synchronization;
+    let precision = |text: &str| read(text).precision.map(chime_time::Precision::exponent);
+    assert_eq!(precision("minsources 1\n"), None);
+    // What chronyd 4.6.1 serves with each.
+    for (given, exponent) in [("1e-6", -20), ("1.6e-6", -19), ("2.5e-6", -19), ("3e-6", -18)] {
+        assert_eq!(precision(&format!("clockprecision {given}\n")), Some(exponent), "{given}");
+    }
+    assert_eq!((precision("clockprecision 0\n"), precision("clockprecision 5\n")), (None, Some(0)));
+    assert_eq!(read("nocerttimecheck 3\n").unchecked_certificate_updates, 3);
+    let urgent = model("sched_priority 100\nlock_all\n").process;
+    assert_eq!((urgent.real_time_priority, urgent.lock_memory), (Some(99), true));
+    assert_eq!(model("sched_priority 0\n").process.real_time_priority, None);
 }
 
 #[test]

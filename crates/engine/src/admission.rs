@@ -91,6 +91,14 @@ impl Engine {
         NtpDate::from_unix(first.saturating_add(1 << 31), 0)
     }
 
+    /// When the dates of this source's certificates are checked now; `None` without NTS.
+    pub(crate) fn dates_policy(&self, now: MonoTime, index: usize) -> Option<CertificateDatesPolicy> {
+        let configured = self.sources[index].config.nts_source()?.certificate_dates;
+        let is_excepted =
+            self.discipline.system(now).updates < u64::from(self.config.unchecked_dates_updates);
+        Some(if is_excepted { CertificateDatesPolicy::Never } else { configured })
+    }
+
     /// Whether a good measurement may enter the discipline.
     pub(crate) fn admit(
         &mut self,
@@ -154,11 +162,12 @@ impl Engine {
         let first = *self.first_claim_at.get_or_insert(now);
         let claims: Vec<Claim> =
             self.associations.iter().filter_map(|association| association.claim).collect();
-        let judged = |source: &&crate::source::Source| {
-            let policy = source.config.nts_source().map(|nts| nts.certificate_dates);
-            policy == Some(CertificateDatesPolicy::Judged) && source.is_active()
+        let judged = |index: &usize| {
+            let policy = self.dates_policy(now, *index);
+            policy == Some(CertificateDatesPolicy::Judged) && self.sources[*index].is_active()
         };
-        let expected = self.sources.iter().filter(judged).map(|source| source.config.wanted()).sum();
+        let indices = (0..self.sources.len()).filter(judged);
+        let expected = indices.map(|index| self.sources[index].config.wanted()).sum();
         if claims.len() < quorum(expected) && now.seconds_since(first) < QUORUM_SECONDS {
             return;
         }

@@ -34,6 +34,8 @@ pub struct Config {
     pub refresh_seconds: u32,
     /// The greatest age of NTS keys before new ones are established; seconds, 0 = no limit.
     pub nts_refresh_seconds: u32,
+    /// Clock updates before which the dates of certificates are not looked at: the operator's exception for a while.
+    pub unchecked_dates_updates: u32,
     /// Where this daemon itself answers, so that it does not follow itself; an unspecified address stands for all.
     pub own_servers: Vec<SocketAddr>,
     /// Whether requests say how often they come. It tells strangers how long a clock has been running well.
@@ -59,6 +61,7 @@ impl Default for Config {
             known_time: KnownTime::default(),
             refresh_seconds: 1_209_600,
             nts_refresh_seconds: 2_419_200,
+            unchecked_dates_updates: 0,
             own_servers: Vec::new(),
             announce_poll: false,
             spare_pool_places: false,

@@ -103,17 +103,18 @@ impl Engine {
         let choice = self.random.position(usize::MAX);
         let addresses = self.establishment_addresses(now, index, target, choice);
         let best = self.best_time(now);
+        let policy = self.dates_policy(now, index);
         let establishment = EstablishmentId(self.number());
         let source = &mut self.sources[index];
         let key = source.key;
-        let Some(nts) = source.config.nts_source() else { return };
+        let Some((nts, policy)) = source.config.nts_source().zip(policy) else { return };
         if addresses.is_empty() {
             // A pool with fewer addresses than wanted; it may have others later.
             let seconds = source.establishment.back_off.fail(now, Waits::NETWORK, &mut self.random);
             self.timers.set(Timer::Establish(key), now.add_secs_f64(seconds));
             return;
         }
-        let (unix_now_lower_bound, check_dates) = handshake_time(nts.certificate_dates, &best);
+        let (unix_now_lower_bound, check_dates) = handshake_time(policy, &best);
         let request = EstablishKeys {
             establishment,
             source: key,
@@ -198,8 +199,7 @@ impl Engine {
     fn find_ntp_server(&mut self, now: MonoTime, index: usize, negotiated: Negotiated) {
         let dates = certificate_dates(&negotiated.outcome);
         let lower_bound = self.lower_bound(now);
-        let judged = self.sources[index].config.nts_source().map(|nts| nts.certificate_dates);
-        if judged == Some(CertificateDatesPolicy::Judged)
+        if self.dates_policy(now, index) == Some(CertificateDatesPolicy::Judged)
             && let Err(reason) = judge_by_lower_bound(dates, lower_bound)
         {
             let tried = negotiated.ke_address.map(|address| address.ip());
@@ -339,8 +339,8 @@ impl Engine {
         let mut state =
             NtsState::new(outcome.keys.clone(), outcome.alternative_keys.clone(), cookies, established);
         state.established_at = Some(now);
-        let policy = self.sources[index].config.nts_source().map(|nts| nts.certificate_dates);
-        let provisional = policy == Some(CertificateDatesPolicy::Judged) && !self.best_time(now).trusted;
+        let judged = self.dates_policy(now, index) == Some(CertificateDatesPolicy::Judged);
+        let provisional = judged && !self.best_time(now).trusted;
         state.certificate = Some(Certificate { dates: certificate_dates(outcome), provisional });
         state
     }

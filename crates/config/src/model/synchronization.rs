@@ -2,6 +2,8 @@
 
 use chime_discipline::{LocalReference, Settings};
 use chime_server::{SmearSettings, SmoothingSettings};
+use chime_time::Precision;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Selection and steering.
@@ -16,6 +18,10 @@ pub struct Synchronization {
     pub marks_kernel: bool,
     /// How the time that is served is smoothed; `None`: it is ours.
     pub smoothing: Option<SmoothingSettings>,
+    /// The precision of our clock, as the operator knows it; `None`: it is measured at the start.
+    pub precision: Option<Precision>,
+    /// Clock updates before which the dates of certificates are not looked at; 0: none.
+    pub unchecked_certificate_updates: u32,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
     pub tuning: Settings,
 }
@@ -27,8 +33,23 @@ impl Default for Synchronization {
             local_clock: None,
             marks_kernel: true,
             smoothing: None,
+            precision: None,
+            unchecked_certificate_updates: 0,
             tuning: Settings::default(),
         }
+    }
+}
+
+impl Synchronization {
+    /// What a precision can be, seconds.
+    pub const PRECISION_SECONDS: RangeInclusive<f64> = 1e-9..=1.0;
+
+    /// Takes the power of two that is nearest to a precision in seconds, as chronyd does.
+    pub fn set_precision(&mut self, seconds: f64) {
+        let seconds = seconds.clamp(*Self::PRECISION_SECONDS.start(), *Self::PRECISION_SECONDS.end());
+        #[expect(clippy::cast_possible_truncation, reason = "between -30 and 0")]
+        let exponent = seconds.log2().round() as i8;
+        self.precision = Some(Precision::new(exponent));
     }
 }
 

@@ -198,6 +198,27 @@ fn the_operators_exception_checks_no_dates_and_the_strict_policy_checks_them_at_
     assert_eq!(always.establishments[0].1.unix_now_lower_bound, BEGIN);
 }
 
+/// chrony's `nocerttimecheck`: the keys that were established then stay, and the next ones are checked again.
+#[test]
+fn dates_are_not_looked_at_until_the_clock_was_updated_so_often() {
+    let with = |updates| {
+        let mut world = world((BEGIN - YEAR, BEGIN - DAY), 0, 0, |config| {
+            config.unchecked_dates_updates = updates;
+            // New keys every ten minutes.
+            config.nts_refresh_seconds = 600;
+        });
+        world.run_for(3600.0);
+        world
+    };
+    let checked = with(0);
+    assert_eq!(checked.samples(), 0);
+    assert!(refusals(&checked).contains(&DiscardReason::CertificateExpired), "{:?}", refusals(&checked));
+    let excepted = with(1);
+    assert!(excepted.samples() > 3 && !excepted.establishments[0].1.check_dates);
+    let later = &excepted.establishments[1..];
+    assert!(!later.is_empty() && later.iter().all(|(_, asked)| asked.check_dates), "{}", later.len());
+}
+
 #[test]
 fn the_last_good_time_follows_authenticated_synchronisation_only() {
     let mut world = World::with_nts_server();

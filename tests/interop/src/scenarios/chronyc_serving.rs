@@ -13,6 +13,7 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.6-clients-are-counted-from-the-beginning-again", |stage| clients(stage, Trixie)),
     ("chronyc/4.3-allow-begins-to-serve", |stage| allows(stage, Bookworm)),
     ("chronyc/4.6-allow-begins-to-serve", |stage| allows(stage, Trixie)),
+    ("chronyc/4.6-precision-is-what-the-file-says", precision),
     ("chronyc/4.6-udp-permits-what-chronyd-permits", permissions),
     ("chronyc/4.6-no-limits-without-client-records", without_records),
 ];
@@ -137,6 +138,22 @@ fn allows(stage: &mut Stage, suite: Suite) -> Result<()> {
         six_requests(node)?;
         Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
     })?;
+    Ok(())
+}
+
+/// The exponent that clients are told: of a precision between two the nearest, which is the finer one here.
+fn precision(stage: &mut Stage) -> Result<()> {
+    let _both = pair(stage, Trixie, "allow\nlocal\nclockprecision 2.5e-6\n")?;
+    let five = stage.node(5)?;
+    let text = "server 10.77.0.2 iburst\nserver 10.77.0.4 iburst\n";
+    let client = chrony::of_text(stage, &five, Trixie, ("client", text), false)?;
+    for server in ["10.77.0.2", "10.77.0.4"] {
+        stage.until("its answer", PATIENCE, || {
+            let data = client.chronyc(&["-c", "ntpdata", server])?;
+            ensure!(data.split(',').nth(11) == Some("-19"), "{server} tells another precision: {data}");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 

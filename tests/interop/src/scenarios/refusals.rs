@@ -17,6 +17,7 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("refusals/expired", |stage| {
         refused(stage, |pki| &pki.expired, "certificate-expired", "certificate expired")
     }),
+    ("refusals/expired-is-accepted-for-as-long-as-by-chronyd", excepted),
     ("refusals/not-yet-valid", |stage| {
         refused(stage, |pki| &pki.not_yet_valid, "certificate-not-yet-valid", "certificate not yet valid")
     }),
@@ -32,6 +33,29 @@ fn refused(stage: &mut Stage, identity: fn(&Pki) -> &Identity, kind: &str, words
     let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(identity(stage.pki())))?;
     let client = chimed::client(stage, &two, &ClientOf::nts("server.test"))?;
     check_refused(stage, &client, kind, words)
+}
+
+/// `nocerttimecheck 1`: before the first update of the clock an expired certificate is as good as another.
+fn excepted(stage: &mut Stage) -> Result<()> {
+    let (one, two, four) = (stage.node(1)?, stage.node(2)?, stage.node(4)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().expired))?;
+    let ca = stage.pki().ca.display();
+    let text = |updates: u32| {
+        let server = "server server.test nts iburst minpoll 0 maxpoll 0";
+        format!("{server}\nnosystemcert\nntstrustedcerts {ca}\nport 0\nnocerttimecheck {updates}\n")
+    };
+    for (node, name, ours) in [(&two, "ours", true), (&four, "theirs", false)] {
+        let checking = chrony::of_text(stage, node, Trixie, (&format!("{name}-0"), &text(0)), ours)?;
+        stage.until("a refusal", PATIENCE, || {
+            ensure!(checking.log().contains("expired"), "no refusal yet");
+            Ok(())
+        })?;
+        checking.stop()?;
+        let excepting = chrony::of_text(stage, node, Trixie, (&format!("{name}-1"), &text(1)), ours)?;
+        stage.until("reach 377", PATIENCE, || excepting.view()?.expect_selected(0xff))?;
+        excepting.stop()?;
+    }
+    Ok(())
 }
 
 fn no_server(stage: &mut Stage) -> Result<()> {

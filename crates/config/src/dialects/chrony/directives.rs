@@ -48,6 +48,14 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("broadcast", read_broadcast),
     ("clientloglimit", read_client_limit),
+    ("clockprecision", |reader, line| {
+        let seconds = line.real_from_zero()?;
+        reader.model.synchronization.precision = None;
+        if seconds > 0.0 {
+            reader.model.synchronization.set_precision(seconds);
+        }
+        line.end()
+    }),
     ("cmdallow", access::read_rule),
     ("cmddeny", access::read_rule),
     ("cmdport", |reader, line| {
@@ -143,6 +151,11 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     ("nosystemcert", |reader, line| {
         reader.certificates.no_system = true;
         line.end()
+    }),
+    ("nocerttimecheck", |reader, line| {
+        let updates = line.only_integer(&(0..=INT))?;
+        reader.model.synchronization.unchecked_certificate_updates = updates.unsigned_abs();
+        Ok(())
     }),
     ("noclientlog", |reader, line| {
         reader.serving.without_records = true;
@@ -399,7 +412,7 @@ fn max_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
         0 => {}
         _ => {
             let word = line.directive;
-            reader.no_effect(line, &word, "the number of samples adapts itself");
+            reader.no_effect(line, &word, unsupported::SAMPLES);
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! `refclock`.
 
-use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
+use super::{Reader, unsupported};
 use crate::{Diagnostic, Origin, ReferenceClock, Severity};
 
 const DRIVERS: &[&str] = &["PHC", "PPS", "RTC", "SHM", "SOCK"];
@@ -110,7 +110,7 @@ fn read_option(
         "maxlockage" => clock.max_lock_pulses = line.integer(&(0..=INT_MAX))?,
         "maxsamples" | "minsamples" => {
             line.integer(&(0..=INT_MAX))?;
-            reader.no_effect(line, word, "the number of samples adapts itself");
+            reader.no_effect(line, word, unsupported::SAMPLES);
         }
         "maxunreach" => clock.max_unreachable_polls = line.integer(&(0..=INT_MAX))?,
         "noselect" => clock.no_select = true,

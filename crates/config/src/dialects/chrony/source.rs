@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
+use super::unsupported::SAMPLES;
 use crate::model::parse_address;
 use crate::{
     AddressFamily, Authentication, Diagnostic, NtpVersion, NtsTrust, Origin, PollLimits, Severity, Source,
@@ -59,7 +60,7 @@ pub(super) const OPTIONS: &[&str] = &[
 /// Options that take a number and have no effect here, with what is different.
 const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("asymmetry", "the estimator follows both directions of the path, each for itself"),
-    ("minsamples", "the number of samples adapts itself"),
+    ("minsamples", SAMPLES),
 ];
 
 /// The poll exponent from which on no request is ever sent in advance.
@@ -177,7 +178,7 @@ fn option(
         "maxsamples" => {
             draft.one_sample = line.integer(&(0..=i32::MAX))? == 1;
             if !draft.one_sample {
-                reader.no_effect(line, word, "the number of samples adapts itself");
+                reader.no_effect(line, word, SAMPLES);
             }
         }
         "offset" => source.offset_correction = offset(line)?,

@@ -10,8 +10,6 @@ pub(super) enum Shape {
     Flag,
     /// One integer; with the second value the directive asks for nothing that we do not do anyway.
     Integer(RangeInclusive<i64>, Option<i64>),
-    /// That many real numbers.
-    Reals(usize),
     /// One word: a path, a name, an address.
     Word,
     /// At least so many words.
@@ -22,24 +20,23 @@ const INT: i64 = i32::MAX as i64;
 const PORT: RangeInclusive<i64> = 0..=65_535;
 
 const STAMPS: &str = "packets whose stamps come late are followed up without them";
+const MAIL: &str = "no mail is sent, as a daemon that sets clocks starts no other programs; corrections are logged \
+                    (`logchange`), and `chime check` has a verdict for whatever sends mail";
+/// Of `minsamples` and `maxsamples`, wherever they stand.
+pub(super) const SAMPLES: &str = "there is no window of samples; older ones count the less, the more the clock may have \
+                                  wandered since";
 const REMOVED: &str = "chrony has dropped it too";
 
 /// Name, arguments, and what is different without it.
 pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
-    ("clockprecision", Shape::Reals(1), "the clock's precision is measured"),
     ("commandkey", Shape::Words(0), REMOVED),
     ("dumponexit", Shape::Flag, REMOVED),
     ("generatecommandkey", Shape::Words(0), REMOVED),
     ("linux_freq_scale", Shape::Words(0), REMOVED),
     ("linux_hz", Shape::Words(0), REMOVED),
-    ("mailonchange", Shape::Words(2), "no mail is sent; each step is logged"),
+    ("mailonchange", Shape::Words(2), MAIL),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
-    ("minsamples", Shape::Integer(0..=INT, None), "the number of samples adapts itself"),
-    (
-        "nocerttimecheck",
-        Shape::Integer(0..=INT, Some(0)),
-        "certificates are always judged; with a wrong clock as soon as the sources agree on the time",
-    ),
+    ("minsamples", Shape::Integer(0..=INT, None), SAMPLES),
     ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
@@ -54,12 +51,6 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape, why: &'static str) -> Pa
             if Some(number) == *neutral {
                 return Ok(None);
             }
-        }
-        Shape::Reals(count) => {
-            for _ in 0..*count {
-                line.real()?;
-            }
-            line.end()?;
         }
         Shape::Word => {
             line.only("one word")?;

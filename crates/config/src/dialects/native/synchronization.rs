@@ -39,6 +39,16 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
     }
     table.set("steer-clock", boolean, &mut settings.tuning.steer);
     table.set(MARKS_KERNEL, boolean, &mut settings.marks_kernel);
+    if let Some(seconds) =
+        table.read("clock-precision", number(Synchronization::PRECISION_SECONDS, " seconds"))
+    {
+        settings.set_precision(seconds);
+    }
+    table.set(
+        "unchecked-certificate-updates",
+        integer(0..=u32::MAX),
+        &mut settings.unchecked_certificate_updates,
+    );
     table.table("smooth-served-time", "smooth-served-time", |limits| {
         let rate = limits.require("rate", number(1e-9..=0.1, " seconds per second"));
         let change = limits.require("rate-change", number(1e-15..=1e-3, " per second"));
