@@ -37,6 +37,7 @@ mod report;
 mod reporting;
 mod resolution;
 mod sample_history;
+mod sample_noise;
 mod saving;
 mod serving;
 mod source;

@@ -5,6 +5,7 @@
 
 use crate::engine::Engine;
 use crate::pace::Pace;
+use crate::sample_noise::SampleNoise;
 use crate::timers::Timer;
 use crate::{Event, ReferenceClockConfig, ReferenceClockId, Request};
 use chime_discipline::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
@@ -43,9 +44,10 @@ pub(crate) struct ReferenceClock {
     leap: Leap,
     /// Readings of the device since the last sample.
     polled: u32,
-    /// Of one that only runs evenly: how our oscillator keeps pace with it, and its last sample.
+    /// Of one that only runs evenly: how our oscillator keeps pace with it.
     pace: Pace,
     last_sample: Option<(MonoTime, NtpDuration)>,
+    noise: SampleNoise,
     /// Whether it has said anything that counts since then.
     is_alive: bool,
     /// Readings from before are of a clock that was stepped since.
@@ -81,6 +83,7 @@ impl ReferenceClock {
             polled: 0,
             pace: Pace::default(),
             last_sample: None,
+            noise: SampleNoise::default(),
             is_alive: false,
             not_before: now,
             next_poll: now,
@@ -111,6 +114,7 @@ impl ReferenceClock {
     pub(crate) fn forget(&mut self, now: MonoTime) {
         self.filter.clear();
         (self.newest, self.last_sample) = (None, None);
+        self.noise.interrupt();
         self.not_before = now;
     }
 
@@ -354,9 +358,18 @@ impl Engine {
                 offset: filtered.offset,
                 dispersion: filtered.dispersion,
             });
+            let moved = self.free_move(index, &filtered);
             if self.reference_clocks[index].config.local {
-                return self.keep_pace(index, &filtered);
+                return self.keep_pace(index, moved);
             }
+            let noise = &mut self.reference_clocks[index].noise;
+            let learnt = match moved {
+                Some((elapsed, moved)) => noise.note(elapsed, moved, filtered.standard_error),
+                None => {
+                    noise.interrupt();
+                    noise.standard_error()
+                }
+            };
             let stratum = self.reference_stratum(now.mono, index);
             let config = &self.reference_clocks[index].config;
             let sample = Sample {
@@ -369,28 +382,32 @@ impl Engine {
                 stratum,
                 leap,
                 reference_id: config.reference_id,
-                standard_error: filtered.standard_error.max(STANDARD_ERROR_MIN),
+                standard_error: filtered.standard_error.max(learnt).max(STANDARD_ERROR_MIN),
             };
             let _verdict: SampleVerdict = self.discipline.add_sample(now.mono, id, sample);
         }
         self.discipline.update(now.mono);
     }
 
-    /// A sample of a clock that only runs evenly.
-    fn keep_pace(&mut self, index: usize, sample: &Filtered) {
+    /// How long ago the sample before was, and by how much our oscillator has moved away from the clock since then, had
+    /// nobody steered it; seconds. `None`: there was none lately.
+    fn free_move(&mut self, index: usize, sample: &Filtered) -> Option<(f64, f64)> {
         let clock = &mut self.reference_clocks[index];
-        let before = clock.last_sample.replace((sample.at, sample.offset));
-        let Some((from, offset)) = before.filter(|_| self.config.discipline.steer) else { return };
+        let (from, offset) = clock.last_sample.replace((sample.at, sample.offset))?;
         let elapsed = sample.at.seconds_since(from);
         let longest = PACE_POLLS_MAX * 2f64.powi(i32::from(clock.poll()));
         if elapsed <= 0.0 || elapsed > longest {
-            return;
+            return None;
         }
-        // What was commanded in between is no fault of the oscillator.
         let frequency = self.discipline.system(sample.at).frequency_ppm * 1e-6;
         let expected = self.discipline.expected_change(from, sample.at).0;
-        let rate = ((sample.offset - offset).as_secs_f64() - expected) / elapsed + frequency;
-        let compensation = self.reference_clocks[index].pace.note(rate, elapsed);
+        Some((elapsed, (sample.offset - offset).as_secs_f64() - expected + frequency * elapsed))
+    }
+
+    /// A sample of a clock that only runs evenly.
+    fn keep_pace(&mut self, index: usize, moved: Option<(f64, f64)>) {
+        let Some((elapsed, moved)) = moved.filter(|_| self.config.discipline.steer) else { return };
+        let compensation = self.reference_clocks[index].pace.note(moved / elapsed, elapsed);
         self.requests.push_back(Request::Compensate(Frequency::from_ratio(compensation)));
     }
 
