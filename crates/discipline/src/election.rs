@@ -172,12 +172,13 @@ fn lacks_required(sources: &[Source], truechimers: &[Candidate]) -> bool {
         && !truechimers.iter().any(|candidate| sources[candidate.index].options.require)
 }
 
-/// A leap second counts when more than half of the truechimers announce it.
+/// A leap second counts when more than half of the truechimers announce it; of the trusted ones when there are any, as only
+/// these vote: a reference clock may follow them through a leap second of which it cannot tell.
 fn leap(sources: &[Source], truechimers: &[Candidate]) -> Leap {
-    let announced = |leap: Leap| {
-        let votes = truechimers.iter().filter(|candidate| sources[candidate.index].leap == leap).count();
-        2 * votes > truechimers.len()
-    };
+    let all = || truechimers.iter().map(|candidate| &sources[candidate.index]);
+    let any_trusted = all().any(|source| source.options.trust);
+    let voters = || all().filter(|source| !any_trusted || source.options.trust);
+    let announced = |leap: Leap| 2 * voters().filter(|source| source.leap == leap).count() > voters().count();
     [Leap::Insert, Leap::Delete].into_iter().find(|&leap| announced(leap)).unwrap_or(Leap::NoWarning)
 }
 

@@ -79,6 +79,20 @@ fn samples_survive_a_leap_second_that_the_kernel_makes() {
 }
 
 #[test]
+fn of_trusted_sources_more_than_half_announce_it_whatever_the_others_say() {
+    for (trusted, announcing_one) in [(0, 0), (0, 1)] {
+        let mut servers = [Server::default(); 3];
+        servers[announcing_one].leap = Leap::Insert;
+        let mut world = world(LeapMode::System, &servers);
+        let trust = SourceOptions { trust: true, ..SourceOptions::default() };
+        world.discipline.set_source_options(id(trusted), trust);
+        world.run(COMES - 10.0, |_| {});
+        let expected = if trusted == announcing_one { Leap::Insert } else { Leap::NoWarning };
+        assert_eq!(armed(&world), expected);
+    }
+}
+
+#[test]
 fn a_step_of_our_own_passes_it_as_well() {
     for (leap, step, happens) in [(Leap::Insert, -1.0, COMES), (Leap::Delete, 1.0, COMES - 1.0)] {
         let mut world = world(LeapMode::Step, &[announcing(leap); 3]);
