@@ -100,6 +100,7 @@ pub fn source_config(source: &Source, trusts: &Trusts, local_port: u16) -> Sourc
         max_delay_deviation_ratio: source.max_delay_deviation_ratio,
         max_delay_quantile: source.max_delay_quantile,
         min_delay_seconds: source.min_delay,
+        jitter_asymmetry: source.jitter_asymmetry,
         burst: source.burst,
         presend_from: source.presend.map(exponent),
         median_filter: source.median_filter,

@@ -260,6 +260,7 @@ impl Writer {
         );
         self.number("max-delay-quantile", source.max_delay_quantile, default.max_delay_quantile);
         self.number("min-delay", source.min_delay, default.min_delay);
+        self.number("jitter-asymmetry", source.jitter_asymmetry, default.jitter_asymmetry);
         self.flag("burst", source.burst, default.burst);
         self.some("presend", source.presend.as_ref(), ToString::to_string);
         self.set("median-filter", &source.median_filter, &default.median_filter, ToString::to_string);

@@ -155,6 +155,8 @@ fn options_that_seldom_matter_have_their_meaning_too() {
     assert!(a.burst && a.copy_reference && a.offline_on_failure);
     assert_eq!((a.presend, a.median_filter, a.poll_target, a.min_stratum), (Some(7), 5, 20, 3));
     assert_eq!((a.min_delay, a.max_delay_quantile, a.max_unreachable_polls), (1e-4, 0.5, 8));
+    let asymmetry = |text: &str| model(&format!("server a asymmetry {text}\n")).sources[0].jitter_asymmetry;
+    assert_eq!([asymmetry("0.499"), asymmetry("-0.5"), asymmetry("1.0")], [0.499, -0.5, 0.0]);
     assert!(!b.burst && !b.copy_reference && !b.offline_on_failure);
     assert_eq!((b.presend, b.median_filter, b.poll_target), (None, 0, 8));
     assert_eq!((b.max_delay_quantile, b.max_unreachable_polls), (0.95, 100_000));
@@ -319,7 +321,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "cmdallow gateway.example",
         "refclock RTC /dev/rtc:utc",
         "server a extfield F323",
-        "server a asymmetry 0.1",
         "server a maxsources 3",
         "ntsaeads 15",
         "ntsrotate 0",

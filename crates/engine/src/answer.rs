@@ -358,7 +358,14 @@ impl Engine {
     fn make_sample(&self, id: SourceId, header: &Header, measurement: &Measurement) -> Option<Sample> {
         let association = &self.associations[self.association_index(id)?];
         let source = self.source_index(association.source);
-        let copies = source.is_some_and(|source| self.sources[source].config.options.copy_reference);
+        let config = source.map(|source| &self.sources[source].config);
+        let copies = config.is_some_and(|config| config.options.copy_reference);
+        let recent = association.delays.shortest_and_median();
+        let measurement = config.map_or(*measurement, |config| {
+            let shortest = Some(config.min_delay_seconds).filter(|delay| *delay > 0.0);
+            let shortest = shortest.or(recent.map(|(shortest, _)| shortest));
+            shortest.map_or(*measurement, |it| measurement.without_waiting(config.jitter_asymmetry, it))
+        });
         Some(Sample {
             at: measurement.at,
             offset: measurement.offset,

@@ -137,6 +137,9 @@ pub struct SourceConfig {
     pub max_delay_quantile: f64,
     /// The shortest round trip that is possible; seconds, 0 = the shortest that was measured.
     pub min_delay_seconds: f64,
+    /// On which way packets wait, where that is known: +0.5, all of what a round trip is longer than the shortest is on the
+    /// way back; -0.5, on the way there.
+    pub jitter_asymmetry: f64,
     /// Whether each poll is a burst of up to four requests, until one is answered well.
     pub burst: bool,
     /// From this interval on a request goes ahead of the one that counts; `None` = never.
@@ -175,6 +178,7 @@ impl SourceConfig {
             max_delay_deviation_ratio: 10.0,
             max_delay_quantile: 0.0,
             min_delay_seconds: 0.0,
+            jitter_asymmetry: 0.0,
             burst: false,
             presend_from: None,
             median_filter: 0,

@@ -116,6 +116,18 @@ pub(crate) struct Measurement {
     pub(crate) date_offset_seconds: f64,
 }
 
+impl Measurement {
+    /// The same without what was waited on one of the two ways, where it is known which: `asymmetry` is the part of what a
+    /// round trip is longer than the shortest (seconds) that is on the way back, less a half.
+    pub(crate) fn without_waiting(&self, asymmetry: f64, shortest: f64) -> Self {
+        let waited = (self.delay.as_secs_f64() - shortest).max(0.0);
+        // Waiting on the way back makes the source look behind, by half of it.
+        let offset = self.offset + NtpDuration::from_secs_f64(asymmetry * waited);
+        let delay = self.delay - NtpDuration::from_secs_f64(2.0 * asymmetry.abs() * waited);
+        Self { offset, delay, ..*self }
+    }
+}
+
 /// The greatest offset of one measurement: a day less than what a duration can hold. A clock that is more than 68 years
 /// wrong is set in two steps.
 const OFFSET_MAX: NtpDuration = NtpDuration::from_seconds((1 << 31) - 86_400);
@@ -307,6 +319,29 @@ mod tests {
             receive: NtpTimestamp::from_bits(100 << 32),
             transmit: NtpTimestamp::from_bits(100 << 32 | 1 << 22),
         }
+    }
+
+    #[test]
+    fn what_is_known_to_be_waited_on_one_way_is_taken_out() {
+        let measured = |forth: f64, back: f64| Measurement {
+            at: MonoTime::ZERO,
+            offset: NtpDuration::from_secs_f64(1.0 + (forth - back) / 2.0),
+            delay: NtpDuration::from_secs_f64(forth + back),
+            dispersion: NtpDuration::ZERO,
+            response: NtpDuration::ZERO,
+            date_offset_seconds: 0.0,
+        };
+        let close = |one: Measurement, offset: f64, delay: f64| {
+            (one.offset.as_secs_f64() - offset).abs() < 1e-9 && (one.delay.as_secs_f64() - delay).abs() < 1e-9
+        };
+        // Half of a round trip without waiting is 1 ms.
+        assert!(close(measured(1e-3, 9e-3).without_waiting(0.5, 2e-3), 1.0, 2e-3));
+        assert!(close(measured(9e-3, 1e-3).without_waiting(-0.5, 2e-3), 1.0, 2e-3));
+        assert!(close(measured(3e-3, 7e-3).without_waiting(0.25, 2e-3), 1.0, 6e-3));
+        let unknown = measured(3e-3, 7e-3);
+        assert_eq!(unknown.without_waiting(0.0, 2e-3), unknown);
+        let shorter = measured(1e-4, 1e-4);
+        assert_eq!(shorter.without_waiting(0.5, 2e-3), shorter, "nothing was waited");
     }
 
     fn reading(seconds: f64) -> ClockReading {

@@ -44,6 +44,9 @@ pub struct Source {
     pub max_delay_quantile: f64,
     /// The shortest round trip that is possible; seconds, 0: the shortest that was measured.
     pub min_delay: f64,
+    /// On which way packets wait: +0.5, all of what a round trip is longer than the shortest is on the way back; -0.5, on
+    /// the way there; 0: not known.
+    pub jitter_asymmetry: f64,
     /// Up to four requests in quick succession at each poll, until one is answered well.
     pub burst: bool,
     /// At poll intervals from this exponent on a request goes two seconds ahead of the one that counts.
@@ -95,6 +98,7 @@ impl Source {
             max_delay_deviation_ratio: 10.0,
             max_delay_quantile: 0.0,
             min_delay: 0.0,
+            jitter_asymmetry: 0.0,
             burst: false,
             presend: None,
             median_filter: 0,

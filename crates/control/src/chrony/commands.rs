@@ -304,6 +304,7 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
             _ => 0.0,
         },
         min_delay_seconds: float_at(payload, 320).clamp(0.0, 1e3),
+        jitter_asymmetry: Some(float_at(payload, 324)).filter(|it| it.abs() <= 0.5).unwrap_or(0.0),
         burst: has(flag::BURST),
         presend_from: i8::try_from(signed_at(payload, 272))
             .ok()

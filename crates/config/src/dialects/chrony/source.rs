@@ -58,10 +58,7 @@ pub(super) const OPTIONS: &[&str] = &[
 ];
 
 /// Options that take a number and have no effect here, with what is different.
-const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("asymmetry", "the estimator follows both directions of the path, each for itself"),
-    ("minsamples", SAMPLES),
-];
+const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[("minsamples", SAMPLES)];
 
 /// The poll exponent from which on no request is ever sent in advance.
 const PRESEND_OFF: i8 = 25;
@@ -167,6 +164,7 @@ fn option(
         "maxdelaydevratio" => source.max_delay_deviation_ratio = line.real()?.clamp(0.0, 1e6),
         "maxdelayquant" => source.max_delay_quantile = quantile(line)?,
         "mindelay" => source.min_delay = line.real_from_zero()?.min(1000.0),
+        "asymmetry" => source.jitter_asymmetry = asymmetry(line)?,
         "auto_offline" => source.offline_on_failure = true,
         "burst" => source.burst = true,
         "copy" => source.copy_reference = true,
@@ -202,6 +200,12 @@ fn option(
 }
 
 /// 0 is off; chrony brings everything else into 0.05 to 0.95.
+/// Where packets wait; what lies beyond the two ends is chronyd's word for not knowing.
+fn asymmetry(line: &mut Line<'_>) -> Parsed<f64> {
+    let share = line.real()?;
+    Ok(if (-0.5..=0.5).contains(&share) { share } else { 0.0 })
+}
+
 fn quantile(line: &mut Line<'_>) -> Parsed<f64> {
     let share = line.real_from_zero()?;
     Ok(if share > 0.0 { share.clamp(0.05, 0.95) } else { 0.0 })

@@ -304,6 +304,7 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("max-delay-deviation-ratio", ratio(), &mut source.max_delay_deviation_ratio);
     table.set("max-delay-quantile", number(0.0..=0.95, ""), &mut source.max_delay_quantile);
     table.set("min-delay", number(0.0..=DELAY_MAX, " seconds"), &mut source.min_delay);
+    table.set("jitter-asymmetry", number(-0.5..=0.5, ""), &mut source.jitter_asymmetry);
     table.set("burst", boolean, &mut source.burst);
     source.presend = table.read("presend", integer(-7..=24)).or(source.presend);
     table.set("median-filter", integer(0..=1024), &mut source.median_filter);
