@@ -10,11 +10,16 @@ use chime_config::{
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, Diagnostic, Diagnostics, Dialect, Loaded, Model, Severity,
     Text, recognise,
 };
+use chime_sys::clock;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// The largest configuration file that is read: far more than anybody writes by hand.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
@@ -98,7 +103,7 @@ pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), Load
     }
     others.push(Text::new("command line", lines.after.as_str()));
     let files = |request: &ntpsec::Request| ntpd_included(&request.0).map_err(|error| error.to_string());
-    let mut loaded = ntpsec::parse(&first, &others, &files).map_err(LoadError::Mistakes)?;
+    let mut loaded = ntpsec::parse(&first, &others, &files, &lookup()).map_err(LoadError::Mistakes)?;
     loaded.warnings.0.extend(missing.map(|message| Diagnostic {
         severity: Severity::Warning,
         message,
@@ -152,7 +157,7 @@ pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result
             let files = |request: &ntpsec::Request| {
                 noted(ntpd_included(&request.0).map_err(|error| error.to_string()))
             };
-            let loaded = ntpsec::parse(&main, &drop_ins, &files).map_err(LoadError::Mistakes)?;
+            let loaded = ntpsec::parse(&main, &drop_ins, &files, &lookup()).map_err(LoadError::Mistakes)?;
             others.borrow_mut().extend(drop_ins);
             loaded
         }
@@ -236,6 +241,23 @@ fn collect_ntpd(path: &Path, depth: usize, texts: &mut Vec<Text>) -> Result<(), 
         collect_ntpd(&path, depth - 1, texts)?;
     }
     Ok(())
+}
+
+/// Looks up the names in the restrictions of an ntp.conf; all of them together take no longer than some seconds, since keeping
+/// time waits while a configuration is read again.
+fn lookup() -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
+    const TIME_MAX: Duration = Duration::from_secs(3);
+    let deadline = clock::mono_now().saturating_add(TIME_MAX);
+    move |name| {
+        let (sender, receiver) = mpsc::channel();
+        let host = (name.to_owned(), 0_u16);
+        // What comes too late goes nowhere.
+        let ask = move || drop(sender.send(host.to_socket_addrs()));
+        thread::Builder::new().name("lookup".to_owned()).spawn(ask).map_err(|error| error.to_string())?;
+        let left = deadline.saturating_since(clock::mono_now());
+        let found = receiver.recv_timeout(left).map_err(|_| "no answer in time".to_owned())?;
+        found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string())
+    }
 }
 
 /// What a chrony.conf includes.
@@ -345,7 +367,10 @@ mod tests {
             fs::create_dir(at(directory)).expect("it can be made");
         }
         for (name, contents) in [
-            ("ntp.conf", "server a.example\nincludefile extra\nincludefile conf.d\nincludefile absent\n"),
+            (
+                "ntp.conf",
+                "server a.example\nincludefile extra\nincludefile conf.d\nincludefile absent\nrestrict localhost ignore\n",
+            ),
             ("extra", "server b.example\n"),
             ("conf.d/20.conf", "server d.example\n"),
             ("conf.d/10.conf", "server c.example\n"),
@@ -358,7 +383,9 @@ mod tests {
         let (loaded, _) = load(Some(&at("ntp.conf")), None).expect("all files are right");
         let names: Vec<&str> = loaded.model.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"]);
-        assert_eq!(loaded.warnings.0.len(), 1, "{}", loaded.warnings);
+        let local = loaded.model.servers[0].policy().access.check([127, 0, 0, 1].into());
+        assert_eq!(local, chime_server::Access::Refuse(chime_server::Refusal::Ignore));
+        assert_eq!(loaded.warnings.0.len(), 2, "{}", loaded.warnings);
         assert!(loaded.warnings.0[0].message.contains("absent"), "{}", loaded.warnings);
         assert_eq!(loaded.model.servers.len(), 2, "ntpd serves");
     }

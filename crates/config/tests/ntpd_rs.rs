@@ -63,6 +63,7 @@ fn one_source_is_less_than_ntpd_rs_wants_and_the_clock_is_left_alone() {
     assert_eq!(source.name, "nts.netnod.se");
     let trust = source.authentication.nts_trust().expect("NTS");
     assert_eq!((trust.port, trust.system_cas), (4460, true));
+    assert_eq!(source.poll, PollLimits { min: 4, max: 10, initial: 4 });
 }
 
 #[test]

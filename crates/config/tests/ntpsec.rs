@@ -1,5 +1,6 @@
 //! ntp.conf as an operator of NTPsec meets it: what loads, what it means, and what is said about it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use chime_config::dialects::ntpsec::{Request, parse};
@@ -14,12 +15,19 @@ fn nothing(request: &Request) -> Result<Vec<Text>, String> {
     Err(format!("{}: no such file", request.0.display()))
 }
 
+fn named(name: &str) -> Result<Vec<IpAddr>, String> {
+    match name {
+        "two.example" => Ok(vec![[192, 0, 2, 7].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7].into()]),
+        _ => Err("no such name".to_owned()),
+    }
+}
+
 fn load(contents: &str) -> Loaded {
-    parse(&Text::new("ntp.conf", contents), &[], &nothing).unwrap_or_else(|errors| panic!("{errors}"))
+    parse(&Text::new("ntp.conf", contents), &[], &nothing, &named).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn errors(contents: &str) -> String {
-    match parse(&Text::new("ntp.conf", contents), &[], &nothing) {
+    match parse(&Text::new("ntp.conf", contents), &[], &nothing, &named) {
         Ok(loaded) => panic!("it loads: {:?}", loaded.model),
         Err(errors) => errors.to_string(),
     }
@@ -35,7 +43,7 @@ fn fixture(name: &str) -> Text {
 }
 
 fn load_fixture(name: &str) -> Loaded {
-    parse(&fixture(name), &[], &nothing).unwrap_or_else(|errors| panic!("{name}: {errors}"))
+    parse(&fixture(name), &[], &nothing, &named).unwrap_or_else(|errors| panic!("{name}: {errors}"))
 }
 
 /// Line and beginning of each warning.
@@ -296,8 +304,8 @@ fn interfaces_and_includes_are_followed() {
     };
     let text = fixture("interfaces-and-includes");
     let text = Text::new("/etc/ntpsec/ntp.conf", text.contents);
-    let loaded =
-        parse(&text, &[Text::new("ntp.d/a.conf", "server never.example\n")], &files).expect("it loads");
+    let loaded = parse(&text, &[Text::new("ntp.d/a.conf", "server never.example\n")], &files, &named)
+        .expect("it loads");
     assert_eq!(asked.into_inner().expect("no panic"), [PathBuf::from("/etc/ntpsec/servers.conf")]);
     assert_eq!(names(&loaded), ["more.example"], "`end` ends all files");
     let listens: Vec<String> = loaded.model.servers.iter().map(|it| it.listen.to_string()).collect();
@@ -386,8 +394,14 @@ fn restrictions_decide_by_the_longest_prefix_and_add_up() {
     let open = load("restrict 10.0.0.0/8 ignore\nunrestrict 10.0.0.0/8\n");
     assert_eq!(access(&open, "10.0.0.1"), Access::Allow);
     assert!(load("unrestrict default limited\n").model.servers[0].rate_limit.is_none());
-    assert!(errors("restrict evil.example ignore\n").contains("write the address"));
-    assert_eq!(lines(&load("restrict good.example nomodify\n")), [1]);
+    let unknown = load("restrict evil.example ignore\n");
+    assert!(warnings(&unknown)[0].1.contains("not known: no such name"), "{}", unknown.warnings);
+    let named =
+        load("restrict two.example ignore\nrestrict -4 two.example ignore\nunrestrict -6 two.example\n");
+    let refused = ["192.0.2.7", "2001:db8::7", "192.0.2.8"].map(|one| access(&named, one) != Access::Allow);
+    assert_eq!(refused, [true, false, false]);
+    assert_eq!(lines(&named), [1, 2, 3], "{}", named.warnings);
+    assert!(warnings(&named)[0].1.ends_with("is 192.0.2.7, 2001:db8::7 now"), "{}", named.warnings);
     let strange = load("restrict 10.0.0.0 mask 255.0.255.0 ignore\n");
     assert_eq!(access(&strange, "10.0.0.1"), Access::Allow);
     assert_eq!(lines(&strange), [1]);
@@ -493,7 +507,7 @@ fn every_form_of_the_specification_is_understood() {
 proptest! {
     #[test]
     fn no_text_is_too_strange(contents in "(?s).{0,400}") {
-        let _ = parse(&Text::new("ntp.conf", contents), &[], &nothing);
+        let _ = parse(&Text::new("ntp.conf", contents), &[], &nothing, &named);
     }
 
     #[test]
@@ -505,7 +519,7 @@ proptest! {
             "limit", "average", "mru", "maxmem", "iburst", "minpoll", "ca", "enable", "disable", "ntp", "1e99",
         ]), 0..40),
     ) {
-        let _ = parse(&Text::new("ntp.conf", words.join(" ")), &[], &nothing);
+        let _ = parse(&Text::new("ntp.conf", words.join(" ")), &[], &nothing, &named);
     }
 }
 

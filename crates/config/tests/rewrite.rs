@@ -9,7 +9,9 @@ fn parse(text: &Text, dialect: Dialect) -> Result<Loaded, Diagnostics> {
     match dialect {
         Dialect::Native => native::parse(text, &[]),
         Dialect::Chrony => chrony::parse(text, &|_| Ok(Vec::new())),
-        Dialect::Ntpsec => ntpsec::parse(text, &[], &|_| Ok(Vec::new())),
+        Dialect::Ntpsec => {
+            ntpsec::parse(text, &[], &|_| Ok(Vec::new()), &|_| Err("no names here".to_owned()))
+        }
         Dialect::NtpdRs => ntpd_rs::parse(text),
     }
 }

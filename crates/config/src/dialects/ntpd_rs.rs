@@ -13,8 +13,9 @@ use chime_time::Frequency;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::native::source::{self as native_source, SourceDefaults};
 use super::native::table::{Sink, TableReader};
-use super::native::{Draft, read_toml, server, source as native_source, synchronization};
+use super::native::{Draft, read_toml, server, synchronization};
 use crate::{
     CookieKeyFile, CookieKeyFormat, Diagnostic, Diagnostics, Loaded, Model, PanicThreshold, Severity, Text,
 };
@@ -31,7 +32,7 @@ const COPIED: &[(&str, &str)] = &[
 /// All mistakes that were found, when there is at least one that is more than a warning.
 pub fn parse(text: &Text) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Vec::new();
-    let mut draft = Draft { model: defaults(), ..Draft::default() };
+    let mut draft = Draft { model: defaults(), defaults: SourceDefaults::ntpd_rs(), ..Draft::default() };
     let mut sink = Sink::new(text, &mut diagnostics).with_copied_spellings(COPIED);
     read_toml(text, &mut sink, |tree, sink| read_file(tree, sink, &mut draft));
     let mut model = draft.finish(&mut diagnostics);
@@ -84,7 +85,6 @@ fn read_file(tree: &Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut Draft
     let mut top = TableReader::new(tree.get_ref(), tree.span(), "the top level", sink);
     top.each("source", "[[source]]", |table| source::read(table, draft));
     top.table("source-defaults", "[source-defaults]", |table| {
-        source::refuse(table, &["bind-address", "interface"]);
         native_source::read_defaults(table, &mut draft.defaults);
     });
     top.each("server", "[[server]]", |table| draft.model.servers.extend(server::read_server(table)));

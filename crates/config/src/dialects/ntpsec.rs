@@ -15,6 +15,7 @@ mod restrict;
 mod statistics;
 mod unsupported;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use self::association::AssociationDraft;
@@ -39,13 +40,21 @@ pub struct Request(pub PathBuf);
 /// Gives the texts that are asked for, or says why it cannot.
 pub type Files<'f> = &'f dyn Fn(&Request) -> Result<Vec<Text>, String>;
 
+/// Gives the addresses of a name, or says why it cannot.
+pub type Names<'f> = &'f dyn Fn(&str) -> Result<Vec<IpAddr>, String>;
+
 /// Reads a configuration: the main file and then those of the directory `ntp.d` beside it. `files` gives what they
-/// include.
+/// include, and `names` whom restrictions mean that have a name for an address.
 ///
 /// # Errors
 /// All mistakes that were found, when there is at least one that stops ntpd, too.
-pub fn parse(main: &Text, drop_ins: &[Text], files: Files<'_>) -> Result<Loaded, Diagnostics> {
-    let mut reader = Reader::new(files);
+pub fn parse(
+    main: &Text,
+    drop_ins: &[Text],
+    files: Files<'_>,
+    names: Names<'_>,
+) -> Result<Loaded, Diagnostics> {
+    let mut reader = Reader::new(files, names);
     for text in std::iter::once(main).chain(drop_ins) {
         reader.read(text);
     }
@@ -99,6 +108,7 @@ struct Tuning {
 /// What the lines have said so far.
 struct Reader<'f> {
     files: Files<'f>,
+    names: Names<'f>,
     depth: usize,
     /// `end` was read.
     ended: bool,
@@ -121,11 +131,12 @@ struct Reader<'f> {
 }
 
 impl<'f> Reader<'f> {
-    fn new(files: Files<'f>) -> Self {
+    fn new(files: Files<'f>, names: Names<'f>) -> Self {
         /// What fits the megabyte that ntpd sets aside for it.
         const CLIENTS: usize = 10_922;
         Self {
             files,
+            names,
             depth: 0,
             ended: false,
             diagnostics: Vec::new(),

@@ -29,14 +29,15 @@ const FAST_PATHS: &[(&str, FastPath)] = &[
 pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
     const ENTRIES_MAX: usize = 1 << 24;
     const CUTOFF_MAX_MS: u64 = 3_600_000;
+    table.ours(&["access-rules", "client-records", "fast-path", "interface", "network-terms", "rate-limit"]);
     let listen = table.require("listen", socket_address);
     let mut server = NtpServer::new(listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
     server.allow = read_access(table, "allowlist");
     server.deny = read_access(table, "denylist");
     server.interface = table.read("interface", text);
-    let entries = integer(0..=ENTRIES_MAX);
-    table.set("rate-limiting-cache-size", entries, &mut server.rate_limit_entries);
-    let cutoff = table.read("rate-limiting-cutoff-ms", integer(0..=CUTOFF_MAX_MS));
+    let entries = table.within("rate-limiting-cache-size", 0..=ENTRIES_MAX);
+    server.rate_limit_entries = entries.unwrap_or(server.rate_limit_entries);
+    let cutoff = table.within("rate-limiting-cutoff-ms", 0..=CUTOFF_MAX_MS);
     server.rate_limit_cutoff = Duration::from_millis(cutoff.unwrap_or(0));
     table.set("client-records", boolean, &mut server.client_records);
     table.set("require-nts", require_nts, &mut server.require_nts);
@@ -109,6 +110,7 @@ fn broadcast_address(value: &Value<'_>) -> Parsed<SocketAddr> {
 pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtsKeServer> {
     const TIMEOUT_MAX_MS: u64 = 60_000;
     const CONNECTIONS_MAX: usize = 65_536;
+    table.ours(&["access-rules", "certificate", "rate-limit"]);
     let listen = read_ke_listen(table);
     let chain = table.require("certificate-chain-path", path);
     let key = table.require("private-key-path", path);
@@ -118,8 +120,8 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         let key = pair.require("private-key-path", path);
         more.extend(chain.zip(key).map(|(chain, key)| CertificatePair { chain, key }));
     });
-    let timeout = table.read("key-exchange-timeout-ms", integer(1..=TIMEOUT_MAX_MS));
-    let connections = table.read("concurrent-connections", integer(1..=CONNECTIONS_MAX));
+    let timeout = table.within("key-exchange-timeout-ms", 1..=TIMEOUT_MAX_MS);
+    let connections = table.within("concurrent-connections", 1..=CONNECTIONS_MAX);
     let ntp_server = table.read("ntp-server", ntp_server);
     let ntp_port = table.read("ntp-port", integer(1..=u16::MAX));
     if let Some(versions) = table.read("accept-ntp-versions", list(integer(4..=5_u8))) {
@@ -173,8 +175,8 @@ fn read_ke_listen(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SocketAddr>
 pub(in crate::dialects) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, keyset: &mut KeySet) {
     const STALE_MAX: usize = 255;
     const INTERVAL_MAX: u64 = 366 * 86_400;
-    table.set("stale-key-count", integer(0..=STALE_MAX), &mut keyset.stale_keys);
-    if let Some(seconds) = table.read("key-rotation-interval", integer(60..=INTERVAL_MAX)) {
+    keyset.stale_keys = table.within("stale-key-count", 0..=STALE_MAX).unwrap_or(keyset.stale_keys);
+    if let Some(seconds) = table.within("key-rotation-interval", 60..=INTERVAL_MAX) {
         keyset.rotation_interval = Duration::from_secs(seconds);
     }
     let storage = table.read("key-storage-path", path);

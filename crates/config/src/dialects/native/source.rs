@@ -24,6 +24,13 @@ pub(in crate::dialects) struct SourceDefaults {
     pub(in crate::dialects) refresh: Refresh,
 }
 
+impl SourceDefaults {
+    /// Those of ntpd-rs: 16 s to 1024 s.
+    pub(in crate::dialects) fn ntpd_rs() -> Self {
+        Self { poll: PollWish { min: Some(4), max: Some(10), initial: Some(4) }, ..Self::default() }
+    }
+}
+
 /// Poll limits of which any may be left to the defaults.
 #[derive(Clone, Copy, Default)]
 struct PollWish {
@@ -41,6 +48,8 @@ pub(in crate::dialects) struct SourceDraft {
     poll: PollWish,
     policy: Option<AuthenticationPolicy>,
     place: Place,
+    /// The program that the file is of takes limits in any order.
+    any_limits: bool,
 }
 
 impl SourceDraft {
@@ -58,11 +67,17 @@ impl SourceDraft {
         let mut source = self.source;
         source.poll = self.poll.over(defaults.poll);
         if source.poll.min > source.poll.max {
-            let message = format!(
+            let mut message = format!(
                 "the shortest poll interval of {} (2^{} s) is above the longest (2^{} s)",
                 source.name, source.poll.min, source.poll.max
             );
-            diagnostics.push(late(Severity::Error, &self.place, message));
+            let severity = if self.any_limits { Severity::Warning } else { Severity::Error };
+            if self.any_limits {
+                message.push_str("; the shortest is used");
+                source.poll.max = source.poll.min;
+                source.poll.initial = source.poll.min;
+            }
+            diagnostics.push(late(severity, &self.place, message));
         }
         // A source can ask for more authentication than the whole, never for less.
         source.policy = match (policy, self.policy) {
@@ -111,6 +126,7 @@ pub(in crate::dialects) fn read_defaults(
     table: &mut TableReader<'_, '_, '_, '_>,
     defaults: &mut SourceDefaults,
 ) {
+    table.ours(&["bind-address", "client-port", "interface", "name-refresh", "nts-key-refresh"]);
     let poll = read_poll(table);
     defaults.poll.min = poll.min.or(defaults.poll.min);
     defaults.poll.max = poll.max.or(defaults.poll.max);
@@ -128,8 +144,42 @@ pub(in crate::dialects) fn read_defaults(
     defaults.sockets.interface = interface.or(defaults.sockets.interface.take());
 }
 
+/// Keys that ntpd-rs does not have.
+const OURS: &[&str] = &[
+    "address-family",
+    "authentication",
+    "burst",
+    "copy-reference",
+    "iburst",
+    "interleaved",
+    "key",
+    "max-delay",
+    "max-delay-deviation-ratio",
+    "max-delay-quantile",
+    "max-delay-ratio",
+    "max-unreachable-polls",
+    "median-filter",
+    "min-delay",
+    "min-stratum",
+    "noselect",
+    "offline-on-failure",
+    "offset",
+    "online",
+    "pinned-certificates",
+    "pinned-keys",
+    "poll-target",
+    "port",
+    "prefer",
+    "presend",
+    "require",
+    "smeared",
+    "system-cas",
+    "trust",
+];
+
 /// One `[[source]]`; `None` when it lacks what it cannot do without.
 pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<SourceDraft> {
+    table.ours(OURS);
     let mode = table.require("mode", mode);
     let address = table.require("address", address);
     // Unknown keys are judged against every mode when the mode itself is wrong.
@@ -149,6 +199,7 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Opti
         poll: read_poll(table),
         policy: table.read("authentication", authentication_policy),
         place: Place(place),
+        any_limits: table.is_tolerant(),
     };
     mode.and(address).map(|_| draft)
 }
@@ -223,7 +274,7 @@ fn address(value: &Value<'_>) -> Parsed<Address> {
 fn read_kind(table: &mut TableReader<'_, '_, '_, '_>, mode: Mode, source: &mut Source) {
     const COUNT_MAX: usize = 16;
     if mode.pool {
-        let count = table.read("count", integer(1..=COUNT_MAX)).unwrap_or(4);
+        let count = table.within("count", 1..=COUNT_MAX).unwrap_or(4);
         let ignore = table.read("ignore", list(ip_address)).unwrap_or_default();
         source.kind = SourceKind::Pool { count, ignore };
     } else {
@@ -343,7 +394,11 @@ fn read_version(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
             let message = "NTP version 5 is still a draft; version 4 is used".to_owned();
             table.warn_at("ntp-version", message);
         }
-        Some(Wish::V4) | None => source.version = NtpVersion::V4,
+        Some(Wish::Auto) if table.is_tolerant() => {
+            let message = "version 4 is used; the draft of version 5 is never tried".to_owned();
+            table.warn_at("ntp-version", message);
+        }
+        Some(Wish::V4 | Wish::Auto) | None => source.version = NtpVersion::V4,
     }
 }
 
@@ -351,6 +406,7 @@ enum Wish {
     V3,
     V4,
     V5,
+    Auto,
 }
 
 fn version(value: &Value<'_>) -> Parsed<Wish> {
@@ -360,29 +416,34 @@ fn version(value: &Value<'_>) -> Parsed<Wish> {
             5 => Wish::V5,
             _ => Wish::V4,
         }),
-        DeValue::String(word) if word == "auto" => Ok(Wish::V4),
+        DeValue::String(word) if word == "auto" => Ok(Wish::Auto),
         DeValue::String(_) => Err(fault(value, "must be 3, 4 or \"auto\"")),
         _ => Err(wrong_type(value, "3, 4 or \"auto\"")),
     }
 }
 
 fn read_poll(table: &mut TableReader<'_, '_, '_, '_>) -> PollWish {
-    let mut wish = PollWish { initial: table.read("initial-poll-interval", exponent), ..PollWish::default() };
+    let initial = exponent(table, "initial-poll-interval");
+    let mut wish = PollWish { initial, ..PollWish::default() };
     table.table("poll-interval-limits", "poll-interval-limits", |limits| {
-        wish.min = limits.read("min", exponent);
-        wish.max = limits.read("max", exponent);
+        wish.min = exponent(limits, "min");
+        wish.max = exponent(limits, "max");
     });
     wish
 }
 
 /// An exponent of 2: the range that the protocol can express and a program can keep to.
-fn exponent(value: &Value<'_>) -> Parsed<i8> {
-    const LOWEST: i8 = -7;
-    const HIGHEST: i8 = 24;
-    integer(LOWEST..=HIGHEST)(value).map_err(|faults| {
-        let help = Some("poll intervals are powers of 2: 6 means 64 seconds".to_owned());
-        let with_help = |fault| Fault { help: help.clone(), ..fault };
-        faults.into_iter().map(with_help).collect()
+fn exponent(table: &mut TableReader<'_, '_, '_, '_>, key: &'static str) -> Option<i8> {
+    const EXPONENTS: std::ops::RangeInclusive<i8> = -7..=24;
+    if table.is_tolerant() {
+        return table.within(key, EXPONENTS);
+    }
+    table.read(key, |value| {
+        integer(EXPONENTS)(value).map_err(|faults| {
+            let help = Some("poll intervals are powers of 2: 6 means 64 seconds".to_owned());
+            let with_help = |fault| Fault { help: help.clone(), ..fault };
+            faults.into_iter().map(with_help).collect()
+        })
     })
 }
 

@@ -17,7 +17,8 @@ const MARKS_KERNEL: &str = "mark-kernel-synchronized";
 /// `[synchronization]`.
 pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Synchronization) {
     const SOURCES_MAX: usize = 255;
-    if let Some(count) = table.read("minimum-agreeing-sources", integer(1..=SOURCES_MAX)) {
+    table.ours(&[MARKS_KERNEL, "smooth-served-time", "steer-clock"]);
+    if let Some(count) = table.within("minimum-agreeing-sources", 1..=SOURCES_MAX) {
         settings.minimum_agreeing_sources = Some(count);
     }
     table.set("single-step-panic-threshold", threshold, &mut settings.tuning.step.running_panic);
@@ -95,6 +96,7 @@ pub(in crate::dialects) fn read_local_clock(
 
 /// The subset of ntpd-rs's tuning that exists here, and our own.
 fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settings) {
+    table.ours(OUR_TUNING);
     let step = table.read("step-threshold", limit);
     settings.step.threshold = step.unwrap_or(settings.step.threshold);
     settings.step.backward_threshold = table
@@ -158,6 +160,32 @@ fn read_fallback(table: &mut TableReader<'_, '_, '_, '_>, fallback: &mut Option<
         _ => {}
     }
 }
+
+/// What ntpd-rs does not have in this table.
+const OUR_TUNING: &[&str] = &[
+    "backward-step-threshold",
+    "combine-limit",
+    "correction-time-ratio",
+    "exit-after-refusals",
+    "fallback-drift",
+    "first-correction-samples",
+    "holdover-distance",
+    "manual-time",
+    "maximum-clock-error",
+    "maximum-source-distance",
+    "maximum-source-jitter",
+    "maximum-stratum",
+    "maximum-update-skew",
+    "minimum-samples",
+    "minimum-source-distance",
+    "minimum-stratum",
+    "minimum-survivors",
+    "panic-after-updates",
+    "patience",
+    "reselect-distance",
+    "step-updates-limit",
+    "stratum-weight",
+];
 
 /// What ntpd-rs reads in this table and has no meaning here.
 const NTPD_RS_TUNING: &[&str] = &[

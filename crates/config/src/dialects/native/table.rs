@@ -1,10 +1,12 @@
 //! Reading one table: which keys it has, which it should not have, and what is wrong with them.
 
-use std::ops::Range;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::values::integer;
 pub(in crate::dialects) use crate::suggest::nearest;
 use crate::{Diagnostic, Severity, Text};
 
@@ -126,6 +128,38 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
                 }
                 None
             }
+        }
+    }
+
+    /// The value of an integer. What the program takes that the file is of, and what is out of reach here, is brought within
+    /// reach with a warning; in our own files it is a mistake.
+    pub(in crate::dialects) fn within<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: Copy + PartialOrd + Display + TryFrom<i64> + TryInto<i64>,
+    {
+        let bound = |bound: T| bound.try_into().unwrap_or(i64::MAX);
+        if self.is_tolerant()
+            && let Some(DeValue::Integer(digits)) = self.value(key).map(toml::Spanned::get_ref)
+            && let Ok(number) = i64::from_str_radix(digits.as_str(), digits.radix())
+        {
+            let reached = number.clamp(bound(*range.start()), bound(*range.end()));
+            if reached != number {
+                self.warn_at(key, format!("`{key}`: {number} is out of reach here, and {reached} is used"));
+            }
+            return T::try_from(reached).ok();
+        }
+        self.read(key, integer(range))
+    }
+
+    /// Refuses keys of our own in a file of the program that does not have them.
+    pub(in crate::dialects) fn ours(&mut self, keys: &[&'static str]) {
+        if !self.is_tolerant() {
+            return;
+        }
+        for key in keys.iter().filter(|key| self.has(key)).copied().collect::<Vec<_>>() {
+            let message = format!("ntpd-rs has no key `{key}` here");
+            let help = "remove it; or keep it and give `--dialect native`, which has it";
+            self.error_at(key, message, Some(help.to_owned()));
         }
     }
 

@@ -7,24 +7,6 @@ use super::super::native::values::{number, text};
 use super::{mode_of, warning};
 use crate::{Origin, ReferenceClock};
 
-/// Keys of the native dialect that ntpd-rs does not have.
-const OURS_ONLY: &[&str] = &[
-    "address-family",
-    "authentication",
-    "iburst",
-    "key",
-    "max-delay",
-    "noselect",
-    "offset",
-    "pinned-certificates",
-    "pinned-keys",
-    "port",
-    "prefer",
-    "require",
-    "system-cas",
-    "trust",
-];
-
 /// One `[[source]]`.
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, draft: &mut Draft) {
     match mode_of(table) {
@@ -37,19 +19,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, draft: &mut Draft) {
             }
             table.report(warning(table, "CSPTP is not supported: this source is not used".to_owned()));
         }
-        _ => {
-            refuse(table, OURS_ONLY);
-            draft.sources.extend(native::read(table));
-        }
-    }
-}
-
-/// Reports keys that the native dialect has and ntpd-rs refuses.
-pub(super) fn refuse(table: &mut TableReader<'_, '_, '_, '_>, keys: &[&'static str]) {
-    for key in keys.iter().filter(|key| table.has(key)).copied().collect::<Vec<_>>() {
-        let message = format!("ntpd-rs has no key `{key}` here");
-        let help = "remove it; or keep it and give `--dialect native`, which has it";
-        table.error_at(key, message, Some(help.to_owned()));
+        _ => draft.sources.extend(native::read(table)),
     }
 }
 

@@ -47,49 +47,65 @@ enum Whom {
     Networks(Vec<Subnet>),
     /// The template for the addresses of sources.
     Sources,
-    Named,
+    /// Given by a name: its addresses, or why they are not known.
+    Named(Result<Vec<Subnet>, String>),
 }
 
 /// One `restrict` line.
 pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    let (whom, word) = whom(line)?;
+    let (whom, word) = whom(reader, line)?;
     let mut flags = BTreeSet::new();
     let result = read_flags(reader, line, &mut flags);
-    match whom {
-        Whom::Networks(networks) => {
-            // What holds for one port only cannot be told apart here, and must not hold for all.
-            if flags.contains("ntpport") {
-                reader.no_effect(line, &word, "a restriction of the port 123 alone cannot be made");
-                return result;
-            }
-            for network in &networks {
-                reader.restrictions.networks.entry(*network).or_default().extend(&flags);
-            }
-            note_useless_kiss(reader, line, &word, &networks);
-            if flags.contains("notrust") && networks.iter().all(|network| network.prefix() > 0) {
-                let message = "requests from there need authentication, and so do answers of servers that are given by \
-                               their address; for those given by name ntpd asks for it, too, and here `nts` or `key` do";
-                reader.warn(line, &word, message);
-            }
+    if let Some(networks) = known_networks(reader, line, &word, whom) {
+        // What holds for one port only cannot be told apart here, and must not hold for all.
+        if flags.contains("ntpport") {
+            reader.no_effect(line, &word, "a restriction of the port 123 alone cannot be made");
+            return result;
         }
-        Whom::Sources => {}
-        Whom::Named if CLOSED.iter().any(|flag| flags.contains(flag)) => {
-            let fault = Fault::new(&word, "names are not looked up in restrictions");
-            return Err(fault.with_help("write the address or the network").fatal());
+        for network in &networks {
+            reader.restrictions.networks.entry(*network).or_default().extend(&flags);
         }
-        Whom::Named => {
-            reader.no_effect(line, &word, "names are not looked up in restrictions; write the address");
+        note_useless_kiss(reader, line, &word, &networks);
+        if flags.contains("notrust") && networks.iter().all(|network| network.prefix() > 0) {
+            let message = "requests from there need authentication, and so do answers of servers that are given by their \
+                           address; for those given by name ntpd asks for it, too, and here `nts` or `key` do";
+            reader.warn(line, &word, message);
         }
     }
     result
 }
 
+/// The networks of a line, if they are known; that a name stands for them is said.
+fn known_networks(
+    reader: &mut Reader<'_>,
+    line: &Line<'_>,
+    word: &Word<'_>,
+    whom: Whom,
+) -> Option<Vec<Subnet>> {
+    match whom {
+        Whom::Networks(networks) => Some(networks),
+        Whom::Sources => None,
+        Whom::Named(Ok(hosts)) => {
+            let shown: Vec<String> = hosts.iter().map(|host| host.address().to_string()).collect();
+            let shown = shown.join(", ");
+            let message =
+                format!("`{}` is looked up when the configuration is read, and is {shown} now", word.text);
+            reader.warn(line, word, &message);
+            Some(hosts)
+        }
+        Whom::Named(Err(reason)) => {
+            reader.no_effect(line, word, &format!("its addresses are not known: {reason}"));
+            None
+        }
+    }
+}
+
 /// One `unrestrict` line.
 pub(super) fn read_removal(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    let (whom, _) = whom(line)?;
+    let (whom, word) = whom(reader, line)?;
     let mut flags = BTreeSet::new();
     let result = read_flags(reader, line, &mut flags);
-    if let Whom::Networks(networks) = whom {
+    if let Some(networks) = known_networks(reader, line, &word, whom) {
         for network in networks {
             let is_default = network.prefix() == 0;
             if flags.is_empty() && !is_default {
@@ -103,7 +119,7 @@ pub(super) fn read_removal(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Pars
 }
 
 /// Address, mask and family, up to the flags.
-fn whom<'t>(line: &mut Line<'t>) -> Parsed<(Whom, Word<'t>)> {
+fn whom<'t>(reader: &Reader<'_>, line: &mut Line<'t>) -> Parsed<(Whom, Word<'t>)> {
     let family = super::association::family(line);
     let word = line.require("an address, a network, `default` or `source`")?;
     let both = |v4, v6| [(v4, Subnet::ALL_V4), (v6, Subnet::ALL_V6)];
@@ -118,7 +134,7 @@ fn whom<'t>(line: &mut Line<'t>) -> Parsed<(Whom, Word<'t>)> {
     }
     let (address, prefix) = word.text.split_once('/').unwrap_or((word.text, ""));
     let Ok(address) = address.trim_matches(['[', ']']).parse::<IpAddr>() else {
-        return Ok((Whom::Named, word));
+        return Ok((Whom::Named(hosts_of(reader, word.text, family)), word));
     };
     let host = Subnet::host(address);
     let mut network = host;
@@ -135,6 +151,20 @@ fn whom<'t>(line: &mut Line<'t>) -> Parsed<(Whom, Word<'t>)> {
             .ok_or_else(|| Fault::new(&mask, format!("`{}` is no mask of ones before zeros", mask.text)))?;
     }
     Ok((Whom::Networks(vec![network]), word))
+}
+
+/// The addresses of a name, of the families that are meant.
+fn hosts_of(reader: &Reader<'_>, name: &str, family: AddressFamily) -> Result<Vec<Subnet>, String> {
+    const HOSTS_MAX: usize = 64;
+    let is_meant = |address: &IpAddr| match family {
+        AddressFamily::Any => true,
+        AddressFamily::V4 => address.is_ipv4(),
+        AddressFamily::V6 => address.is_ipv6(),
+    };
+    let addresses = (reader.names)(name)?;
+    let hosts: Vec<Subnet> =
+        addresses.into_iter().filter(is_meant).take(HOSTS_MAX).map(Subnet::host).collect();
+    if hosts.is_empty() { Err("it has none of the family that is meant".to_owned()) } else { Ok(hosts) }
 }
 
 /// The length of a mask; `None` when it has holes or belongs to the other family.
