@@ -313,8 +313,8 @@ fn authentication_weaknesses(model: &Model, weak: &mut Vec<String>) {
     let with_nts = believed.iter().any(|source| source.authentication.nts_trust().is_some());
     if unchecked > 0 && with_nts {
         weak.push(format!(
-            "Until the clock was updated {unchecked} times, certificates that have expired are accepted: whoever has an \
-             old key of a server can set this clock. Here nothing of the kind is needed, not even with a wrong clock."
+            "Up to update {unchecked} of the clock, certificates that have expired are accepted: whoever has the key of an \
+             old one can set this clock. A wrong clock does not need that here."
         ));
     }
     let keyed = believed.iter().any(|source| matches!(source.authentication, Authentication::Key(_)));
@@ -427,6 +427,19 @@ mod tests {
 
     fn weak(contents: &str) -> String {
         explained(contents).weaknesses.join("\n")
+    }
+
+    #[test]
+    fn an_exception_for_certificates_is_weak_where_there_are_certificates() {
+        let weak_of = |mode: &str, updates: u32| {
+            weak(&format!(
+                "[[source]]\nmode = \"{mode}\"\naddress = \"a\"\n[synchronization]\n\
+                 unchecked-certificate-updates = {updates}\n"
+            ))
+        };
+        const WORDS: &str = "Up to update 3 of the clock, certificates that have expired are accepted";
+        assert!(weak_of("nts", 3).contains(WORDS), "{}", weak_of("nts", 3));
+        assert!(!weak_of("nts", 0).contains("expired") && !weak_of("server", 3).contains("expired"));
     }
 
     #[test]
