@@ -90,6 +90,8 @@ pub struct Discipline {
     follows_smeared: bool,
     /// TAI minus UTC as the kernel was last told.
     tai_offset_told: Option<i32>,
+    /// What it has by that, and by the leap seconds that it made since.
+    kernel_tai_offset: Option<i32>,
     /// What the kernel was told to make at the end of the day.
     kernel_leap: crate::Leap,
     /// Latest instant heard of.
@@ -159,6 +161,7 @@ impl Discipline {
             smear_season: false,
             follows_smeared: false,
             tai_offset_told: None,
+            kernel_tai_offset: None,
             kernel_leap: crate::Leap::NoWarning,
             now,
         };

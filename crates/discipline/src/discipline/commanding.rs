@@ -78,7 +78,10 @@ impl Discipline {
             }
             ClockCommand::SetStatus { leap, .. } => self.note_kernel_leap(leap),
             ClockCommand::SetTaiOffset { seconds } => {
-                self.push_event(DisciplineEvent::TaiOffsetSet(seconds));
+                // The kernel counts the leap seconds that it makes itself.
+                if self.kernel_tai_offset.replace(seconds) != Some(seconds) {
+                    self.push_event(DisciplineEvent::TaiOffsetSet(seconds));
+                }
             }
         }
     }

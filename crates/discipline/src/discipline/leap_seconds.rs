@@ -50,6 +50,8 @@ impl Discipline {
     pub fn is_leap_second(&mut self, clock: ClockReading, by: f64) -> bool {
         let Some(leap) = self.leap.step_seen(clock.mono, clock.system, by) else { return false };
         self.push_event(DisciplineEvent::LeapSecondPassed { leap, outcome: LeapOutcome::ByKernel });
+        let more = if leap.insert { 1 } else { -1 };
+        self.kernel_tai_offset = self.kernel_tai_offset.map(|seconds| seconds + more);
         self.commands.status_due = self.settings.steer;
         let after = clock.system + NtpDuration::from_secs_f64(by);
         self.tell_tai_offset(after);
