@@ -104,8 +104,12 @@ impl Polling {
         (self.min, self.max)
     }
 
+    /// Other limits of the operator's; an interval that the server asked for stays.
     pub(crate) fn set_limits(&mut self, min: PollExponent, max: PollExponent) {
-        (self.min, self.max) = (min, max);
+        if self.floor == self.min {
+            self.floor = min;
+        }
+        (self.min, self.max) = (min, max.max(min).max(self.floor));
         self.set(self.interval);
     }
 
@@ -472,6 +476,23 @@ mod tests {
             polling.hurry(advice(1e-3));
         });
         assert!(!polling.is_hurried(), "a server that is gone is not pressed");
+    }
+
+    #[test]
+    fn limits_may_be_moved_anywhere_while_it_polls() {
+        let exponent = PollExponent::new;
+        let mut polling = Polling::new(&SourceConfig::server("a"));
+        for (min, max) in [(5, 5), (6, 10), (3, 5), (-2, 0), (10, 4), (6, 10)] {
+            polling.set_limits(exponent(min), exponent(max));
+            let interval = polling.interval_seconds();
+            let (least, most) = (exponent(min).seconds(), exponent(max.max(min)).seconds());
+            assert!((least..=most).contains(&polling.interval), "{min} {max}: {interval}");
+            assert!((min..=max.max(min)).contains(&polling.exponent().exponent()));
+        }
+        polling.rate_limited(0);
+        let asked_for = polling.interval;
+        polling.set_limits(exponent(3), exponent(4));
+        assert!(polling.interval >= asked_for, "what the server asked for stays");
     }
 
     #[test]
