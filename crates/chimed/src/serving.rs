@@ -245,6 +245,8 @@ fn bind_group(
         stamps_on_request: true,
         reuse_port: count > 1,
         free_bind: true,
+        // No answer is longer than its request, which had a way that is wide enough.
+        unfragmented: true,
         receive_buffer: Some(RECEIVE_QUEUE_OCTETS),
         interface: listener.interface.clone(),
         ..wishes

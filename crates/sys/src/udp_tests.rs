@@ -163,6 +163,26 @@ fn an_empty_queue_would_block() {
 }
 
 #[test]
+fn what_the_network_tells_of_the_path_is_not_believed() {
+    for (unfragmented, expected) in [(false, libc::IP_PMTUDISC_DONT), (true, libc::IP_PMTUDISC_PROBE)] {
+        let options = UdpOptions { unfragmented, ..UdpOptions::default() };
+        let socket = UdpSocket::bound_to(loopback(false), &options).unwrap();
+        let (mut discovery, mut octets): (libc::c_int, _) = (-1, 4);
+        // SAFETY: the pointers are to an int and its length, alive during the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                (&raw mut discovery).cast(),
+                &raw mut octets,
+            )
+        };
+        assert_eq!((result, discovery), (0, expected));
+    }
+}
+
+#[test]
 fn two_sockets_share_a_port_when_both_ask() {
     let options = UdpOptions { reuse_port: true, ..UdpOptions::default() };
     let first = UdpSocket::bound_to(loopback(false), &options).unwrap();
