@@ -1,6 +1,6 @@
 //! One worker: requests in, answers out, in batches.
 
-use super::departures::Departures;
+use super::departures::{Departures, Sealing};
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
 use super::stats::{ServingStats, WorkerCounters};
@@ -81,15 +81,19 @@ pub(super) struct Outside {
     at_once: AtOnce,
     /// Whether the answers are sent through a socket, by what was learnt of it.
     is_foretold: bool,
+    /// How many answers wait to be sent with the next ones.
+    queued: usize,
     /// Of those answers that are sealed together: the places among all that are sent, and how many these will be.
     places: ArrayVec<usize, NTS_REQUESTS_MAX>,
     place_count: usize,
     /// When the clock was read for them.
     sealing_since: Option<NtpDate>,
+    /// The sealed ones that wait to be sent, and when the clock was read for each.
+    sealed: ArrayVec<(Sealing, NtpDate), BATCH_REQUESTS>,
 }
 
-/// How many answers are sent and sealed at once. When the last one of many leaves is harder to foretell than when a single
-/// one does; many cost less.
+/// How many answers are sent and sealed at once, sealed ones in several turns before they are sent. When the last one of
+/// many leaves is harder to foretell than when a single one does; many cost less.
 #[derive(Clone, Copy)]
 struct AtOnce {
     sent: usize,
@@ -105,6 +109,11 @@ impl AtOnce {
             _ => Self::MANY,
         }
     }
+
+    /// Whether so many answers that are queued, the sealed ones of another turn among them, are sent before more are sealed.
+    const fn is_enough(self, queued: usize) -> bool {
+        queued + self.sealed > self.sent
+    }
 }
 
 impl Outside {
@@ -115,16 +124,41 @@ impl Outside {
             departures: Departures::default(),
             at_once: AtOnce::MANY,
             is_foretold: false,
+            queued: 0,
             places: ArrayVec::new(),
             place_count: 0,
             sealing_since: None,
+            sealed: ArrayVec::new(),
         }
     }
 
     /// A batch of frames begins, which are sent faster than anything can be foretold.
-    pub(super) const fn begin_frames(&mut self) {
+    pub(super) fn begin_frames(&mut self) {
         self.at_once = AtOnce::MANY;
         self.is_foretold = false;
+        self.sealed.clear();
+    }
+
+    /// Answers to requests with these numbers are sealed next, and sent with others, `before` so many of which are those to
+    /// requests before a number.
+    fn begin_sealing(&mut self, numbers: &[usize], before: impl Fn(usize) -> usize, others: usize) {
+        let place = |(index, number): (usize, &usize)| self.queued + index + before(*number);
+        self.places = numbers.iter().enumerate().map(place).collect();
+        let least = self.queued + others + numbers.len();
+        self.place_count = if self.at_once.is_enough(least) { least } else { self.at_once.sent };
+        self.sealing_since = None;
+    }
+
+    /// Those whose sealing began last.
+    fn sealing(&self) -> Sealing {
+        Sealing { turn: self.sealed.len(), answers: self.places.len() }
+    }
+
+    fn end_sealing(&mut self) {
+        let sealing = self.sealing();
+        if let (Some(since), 1..) = (self.sealing_since.take(), sealing.answers) {
+            let _more_than_are_sent = self.sealed.try_push((sealing, since));
+        }
     }
 
     /// When a request came, by whoever knows best.
@@ -150,7 +184,7 @@ impl Environment for Outside {
             return NtpDuration::ZERO;
         }
         let place = self.places.get(index).copied().unwrap_or(index);
-        self.departures.after_clock(self.places.len(), place, self.place_count)
+        self.departures.after_clock(self.sealing(), place, self.place_count)
     }
 
     fn fill_random(&mut self, octets: &mut [u8]) {
@@ -344,11 +378,11 @@ impl Worker {
         let time = **self.shared.time.load();
         let keys = self.shared.keys.load();
         let published = Published { time: &time, keys: keys.as_deref() };
-        let control = self.shared.control.get().map(|control| (control, desk.number));
         self.outside.at_once = AtOnce::of(received);
         self.outside.is_foretold = true;
         let mut next = 0;
-        while next < received {
+        while let (true, Some(desk)) = (next < received, self.desks.get_mut(index)) {
+            let control = self.shared.control.get().map(|control| (control, desk.number));
             let (now, end) = (self.batch.now(), self.batch.capacity());
             let (answers, end) = answer(
                 (self.batch.exchanges(next), end, now),
@@ -359,26 +393,39 @@ impl Worker {
                 control,
             );
             next = end;
-            // The places of sealed ones were foretold for all of them together.
-            let at_once = match self.outside.places.is_empty() {
-                true => self.outside.at_once.sent,
-                false => BATCH_REQUESTS,
-            };
-            for answers in answers.chunks(at_once) {
-                for answer in answers {
-                    match answer.follow_up {
-                        None => self.batch.answer(answer.number, answer.octets),
-                        Some(mark) => {
-                            desk.follow_ups.answer(&mut self.batch, answer.number, answer.octets, mark);
-                        }
-                    }
-                    self.kinds[answer.number] = answer.kind;
-                }
-                self.stats.send_failures +=
-                    send(&mut self.batch, desk, &self.kinds, &time, &mut self.outside);
+            // One that is sealed by itself has its time already.
+            let is_keyed = answers.last().is_some_and(|answer| answer.kind == ResponseKind::Keyed);
+            self.queue(index, answers, &time);
+            if is_keyed || next >= received || self.outside.at_once.is_enough(self.outside.queued) {
+                self.send(index, &time);
             }
         }
         received
+    }
+
+    /// Queues these answers; sends as many as are sent at once, unless sealed ones are among them: their places were foretold
+    /// for all that wait.
+    fn queue(&mut self, index: usize, answers: ArrayVec<Answer, BATCH_REQUESTS>, time: &ServerTime) {
+        for answer in answers {
+            let Some(desk) = self.desks.get_mut(index) else { return };
+            match answer.follow_up {
+                None => self.batch.answer(answer.number, answer.octets),
+                Some(mark) => {
+                    desk.follow_ups.answer(&mut self.batch, answer.number, answer.octets, mark);
+                }
+            }
+            self.kinds[answer.number] = answer.kind;
+            self.outside.queued = self.batch.queued();
+            if self.outside.sealed.is_empty() && self.outside.queued >= self.outside.at_once.sent {
+                self.send(index, time);
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, time: &ServerTime) {
+        if let Some(desk) = self.desks.get_mut(index) {
+            self.stats.send_failures += send(&mut self.batch, desk, &self.kinds, time, &mut self.outside);
+        }
     }
 }
 
@@ -455,12 +502,10 @@ pub(super) fn answer<'a>(
             }
         }
     }
-    outside.places.clear();
     let before = |number: usize| answers.iter().filter(|answer| answer.number < number).count();
-    outside.places.extend(numbers.iter().enumerate().map(|(index, number)| index + before(*number)));
-    outside.place_count = answers.len() + numbers.len();
-    outside.sealing_since = None;
+    outside.begin_sealing(&numbers, before, answers.len());
     let finished = responder.finish(&mut pending, published, outside);
+    outside.end_sealing();
     for (number, (verdict, follow_up)) in numbers.into_iter().zip(finished) {
         if let Verdict::Respond { octets, kind } = verdict {
             answers.push(Answer { number, octets, kind, follow_up });
@@ -491,14 +536,15 @@ fn send(
     }
     let departures = &mut outside.departures;
     let before = clock::system_now();
-    if let Some(since) = outside.sealing_since.take().filter(|_| !outside.places.is_empty()) {
-        departures.sealed(outside.places.len(), before - since);
+    for (sealed, since) in outside.sealed.drain(..) {
+        departures.sealed(sealed, before - since);
     }
     let now = time.corrected(before.timestamp(), batch.now().mono);
     for (place, (number, answer)) in batch.answers_mut().enumerate() {
         restamp_transmit(answer, kinds[number], now + departures.after_sending_begins(place, count));
     }
     let refused = batch.send(&desk.socket);
+    outside.queued = 0;
     departures.sent(count, clock::system_now() - before);
     if desk.follow_ups.is_due() {
         desk.follow_ups.sent(&desk.socket, before, refused, time);
