@@ -5,6 +5,7 @@
 //! counts, each direction for itself; see [`crate::estimator`].
 
 use crate::correction::{ClockPoint, Correction};
+use crate::estimator::bank::Moments;
 use crate::estimator::{Estimator, Exchange, FrequencyPrior};
 use crate::{Sample, SampleVerdict};
 use chime_time::{MonoTime, NtpDuration};
@@ -19,6 +20,11 @@ pub(crate) const SAMPLES_MIN: usize = 3;
 const CONTRADICTIONS_MAX: usize = SAMPLES_MIN;
 /// By how much the frequency of an oscillator may change from one sample to the next, s per s: a change of temperature.
 const OSCILLATOR_CHANGE: f64 = 2e-6;
+/// By how many standard deviations of the usual samples a sample may differ that no queue explains: delays are not quite
+/// exponential.
+const SCATTER_SIGMAS: f64 = 10.0;
+/// While little is known, the error bound has room for so many times what the estimate differs from the newest sample by.
+const RESIDUALS_POSSIBLE: f64 = 3.0;
 /// Contradictions smaller than this are left to the estimator, seconds.
 const CONTRADICTION_MARGIN: f64 = 5e-5;
 /// Time stamps are uncertain by this share of the clock's precision: the standard deviation of what rounding to it does.
@@ -73,6 +79,8 @@ pub(crate) struct FilterEstimate {
     pub(crate) root_delay: f64,
     /// Error bound without half of that.
     pub(crate) root_dispersion: f64,
+    /// What the error bound lacks if not the estimate is right but the newest samples, which contradict it.
+    pub(crate) doubt: f64,
 }
 
 /// The last sample, for reports; seconds.
@@ -206,8 +214,8 @@ impl ClockFilter {
         self.samples.push_back(sample);
     }
 
-    /// Whether a sample cannot be true if the estimate is: its value lies outside of what the round trip leaves
-    /// possible, half of it to each side, by more than estimate and oscillator are uncertain.
+    /// Whether a sample cannot be true if the estimate is: its value lies outside of what queues and routes leave possible, by
+    /// more than estimate and oscillator are uncertain.
     fn contradicts(&self, sample: &StoredSample) -> bool {
         let Some(tracking) = self.tracking.as_ref().filter(|_| self.samples.len() >= SAMPLES_MIN) else {
             return false;
@@ -216,7 +224,13 @@ impl ClockFilter {
         let uncertainty = ERROR_SIGMAS * tracking.estimator.moments().offset_variance_after(elapsed).sqrt()
             + elapsed.abs() * OSCILLATOR_CHANGE
             + CONTRADICTION_MARGIN;
-        tracking.residual(sample).abs() > sample.delay / 2.0 + sample.dispersion + uncertainty
+        tracking.surprise(sample).abs() > tracking.explicable(sample) + sample.dispersion + uncertainty
+    }
+
+    /// By how much further than the error bound the newest contradiction says that true time may lie, seconds; 0 without one.
+    fn doubt(&self) -> f64 {
+        let (Some(tracking), Some(sample)) = (&self.tracking, self.contradictions.last()) else { return 0.0 };
+        tracking.surprise(sample).abs() + tracking.queued(sample).max(0.0)
     }
 
     /// What is known at `now`; `clock` is the correction at that time. `None` without samples.
@@ -242,8 +256,9 @@ impl ClockFilter {
             root_delay: newest.root_delay + 2.0 * base,
             root_dispersion: newest.root_dispersion
                 + newest.dispersion
-                + error_sigmas(self.samples.len()) * offset_error
+                + tracking.error_bound(newest, &moments, elapsed, self.samples.len())
                 + age * drift,
+            doubt: self.doubt(),
         })
     }
 
@@ -340,9 +355,52 @@ impl Tracking {
         offset + frequency * (clock.free - from.free) - (clock.correction - from.correction)
     }
 
-    /// By how much a sample differs from what was expected, seconds.
+    /// By how much a sample differs from what is expected, seconds.
     fn residual(&self, sample: &StoredSample) -> f64 {
         (sample.measured - self.anchor).as_secs_f64() - self.relative(sample.point)
+    }
+
+    /// How wrong the estimate may be beside half of the shortest round trip, `elapsed` seconds of the oscillator after the last
+    /// exchange, in seconds.
+    fn error_bound(&self, newest: &StoredSample, moments: &Moments, elapsed: f64, samples: usize) -> f64 {
+        let (sigmas, error) = (error_sigmas(samples), moments.offset_variance_after(elapsed).sqrt());
+        // One exchange alone may be the slowest of all: others are worth waiting for.
+        if samples < 2 {
+            return sigmas * error;
+        }
+        let error = error.hypot(self.estimator.tail_error(moments));
+        if self.estimator.is_settled() || newest.softness > 0.0 {
+            return sigmas * error;
+        }
+        // While little is known about queues: whatever they did to it, the newest exchange is not wrong by more than half of its
+        // round trip. An estimate that is far from it is not worth much.
+        let since =
+            Moments { offset_variance: 0.0, covariance: 0.0, ..*moments }.offset_variance_after(elapsed);
+        let possible = RESIDUALS_POSSIBLE * self.residual(newest).abs() + self.queued(newest).max(0.0);
+        (sigmas * error).min(possible + sigmas * since.sqrt())
+    }
+
+    /// By how much a sample differs from what is expected of this path, seconds.
+    fn surprise(&self, sample: &StoredSample) -> f64 {
+        self.residual(sample) - self.estimator.path().asymmetry.0
+    }
+
+    /// By how much half the round trip was longer than the base delay, seconds; negative when it was shorter.
+    fn queued(&self, sample: &StoredSample) -> f64 {
+        sample.delay / 2.0 - self.estimator.path().base.0
+    }
+
+    /// How wrong queues and a change of the route can have made a sample, seconds. Half of the round trip at most; where the
+    /// path is known, not more than the round trip has changed, as nothing makes one way longer and the other one shorter by
+    /// the same.
+    fn explicable(&self, sample: &StoredSample) -> f64 {
+        let half = sample.delay / 2.0;
+        if !self.estimator.is_settled() {
+            return half;
+        }
+        let path = self.estimator.path();
+        let unknown = ERROR_SIGMAS * (path.base.1 + path.asymmetry.1).max(0.0).sqrt();
+        (self.queued(sample).abs() + unknown + SCATTER_SIGMAS * self.estimator.offset_deviation()).min(half)
     }
 
     /// What it knows about the frequency, for one that starts again.

@@ -80,6 +80,7 @@ mod tests {
             span: 100.0,
             root_delay: 1e-3,
             root_dispersion: 1e-3,
+            doubt: 0.0,
         };
         Contribution { estimate, distance }
     }

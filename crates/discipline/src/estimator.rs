@@ -29,6 +29,9 @@ use gaussian::Gaussian;
 const START_EXCHANGES: usize = 8;
 /// Exchanges whose excess delay is more than so many typical ones do not count at the start.
 const START_EXCESS_MAX: f64 = 12.0;
+/// The mean queueing delay is not believed to be less than this share of the shortest delay after so many exchanges, one,
+/// two, …: so few may be alike by chance, and what is known about frequency and offset is sharper the shorter the queues.
+const START_JITTER_MIN: [f64; 4] = [0.1, 0.25, 0.25, 0.25];
 /// The softness of an edge, as a share of the mean queueing delay: from exponential to nearly normal.
 const SOFTNESS: [f64; 4] = [0.0, 0.15, 0.5, 2.0];
 /// Natural logarithm of what is believed of each softness beforehand.
@@ -189,8 +192,8 @@ impl Estimator {
         let floor = start.iter().map(|exchange| exchange.floor).fold(0.0, f64::max);
         let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
-        // The shortest of n is about mean/n above the base; one or two say little about how much that is.
-        let unknown = if start.len() < 3 { shortest / 10.0 / (count * count) } else { 0.0 };
+        // The shortest of n is about mean/n above the base; a few say little about how much that is.
+        let unknown = START_JITTER_MIN.get(start.len() - 1).map_or(0.0, |share| share * shortest);
         let typical = typical_excess(&start, shortest, mean);
         let jitter = (typical * count / (count - 0.6)).max(unknown).max(jitter_min(floor));
         // The base is not far below the shortest delay, and never negative.
@@ -253,8 +256,7 @@ impl Estimator {
         self.last = exchange;
         let share = self.correlation.share();
         self.changed = self.change(exchange);
-        let count = self.count as f64;
-        let weight = (JITTER_HASTE / (count + JITTER_HASTE - 1.0)).max(1.0 / (JITTER_MEMORY + 1.0));
+        let weight = self.jitter_weight();
         let floor = exchange.floor;
         let jitter_min = jitter_min(floor);
         for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
@@ -329,6 +331,25 @@ impl Estimator {
     pub(crate) fn offset_deviation(&self) -> f64 {
         let jitter = self.variants[self.chosen].jitter;
         jitter.forward.hypot(jitter.backward) / 2.0
+    }
+
+    /// Weight of the newest exchange in the mean queueing delays.
+    fn jitter_weight(&self) -> f64 {
+        (JITTER_HASTE / (self.count as f64 + JITTER_HASTE - 1.0)).max(1.0 / (JITTER_MEMORY + 1.0))
+    }
+
+    /// Standard error of the offset because the mean queueing delays are known from so few exchanges, seconds; `moments`
+    /// are those of [`moments`](Self::moments). It matters after a long time without exchanges, when queues decide where in
+    /// between the clock is: an exponential tail of mean *j* shifts what it multiplies by its variance for each 1/*j*.
+    pub(crate) fn tail_error(&self, moments: &Moments) -> f64 {
+        let variant = &self.variants[self.chosen];
+        let with = |state| variant.bank.covariance(bank::OFFSET, state);
+        let (base, asymmetry) = (with(bank::base(0)), with(bank::asymmetry(0)));
+        let forward = (moments.offset_variance + base + asymmetry) / variant.jitter.forward;
+        let backward = (moments.offset_variance - base + asymmetry) / variant.jitter.backward;
+        // One divided by a mean of few varies by more than that mean does.
+        let known = (1.0 / self.jitter_weight() - 2.0).max(1.0);
+        forward.hypot(backward) / known.sqrt()
     }
 
     /// Which softness is believed.

@@ -4,7 +4,7 @@ use crate::clock_discipline::ClockDiscipline;
 use crate::combine::Combined;
 use crate::election::Choice;
 use crate::selection::CorrectnessInterval;
-use crate::source::{INTERVAL_MARGIN, Source};
+use crate::source::{Candidate, INTERVAL_MARGIN, Source};
 use crate::{Leap, LocalReference, Settings, SystemState};
 use chime_time::MonoTime;
 
@@ -62,7 +62,8 @@ impl Reference {
             // majority says, if the selected source is not in it.
             root_dispersion: (selected.estimate.root_dispersion
                 + (combined.offset - selected.estimate.offset).abs())
-            .max(reach - selected.estimate.root_delay / 2.0),
+            .max(reach - selected.estimate.root_delay / 2.0)
+                + doubt(&choice.truechimers),
             last_offset: combined.offset,
             // The first offset is that of a clock which nobody had set yet: it is no measure of how well it is kept.
             mean_square_offset: match before.map(|before| before.mean_square_offset) {
@@ -104,6 +105,14 @@ impl Reference {
         state.estimated_error = clock.estimate.map_or(1.0, |estimate| estimate.error + elapsed * clock.skew);
         state.update_interval = self.update_interval;
     }
+}
+
+/// By how much more our clock may be wrong if those of the truechimers are right whose newest samples contradict what they said
+/// before: our clock may have been moved, or theirs. As long as most of them have nothing to contradict, 0.
+fn doubt(truechimers: &[Candidate]) -> f64 {
+    let mut doubts: Vec<f64> = truechimers.iter().map(|candidate| candidate.estimate.doubt).collect();
+    doubts.sort_by(f64::total_cmp);
+    doubts.get(doubts.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
 impl SystemState {

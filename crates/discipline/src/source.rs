@@ -111,7 +111,7 @@ impl Source {
             return Err(SelectionState::WrongStratum);
         }
         let drift = settings.max_clock_error.as_ratio();
-        let Some(estimate) = self
+        let Some(mut estimate) = self
             .filter
             .estimate(now, clock, drift)
             .filter(|estimate| estimate.samples >= settings.samples_min)
@@ -125,6 +125,10 @@ impl Source {
         }
         if estimate.standard_deviation.max(estimate.unrest) > settings.max_jitter {
             return Err(SelectionState::Jittery);
+        }
+        if root_distance + estimate.doubt > settings.max_distance {
+            // Samples that nobody would follow say nothing about our clock yet.
+            estimate.doubt = 0.0;
         }
         let reach = root_distance.max(settings.min_distance) + INTERVAL_MARGIN;
         let interval = CorrectnessInterval::around(estimate.offset, reach);

@@ -63,6 +63,34 @@ fn the_error_is_as_large_as_it_says() {
 }
 
 #[test]
+fn a_few_delays_that_are_alike_do_not_say_that_there_are_no_queues() {
+    for count in 2..=4 {
+        let outside = (1..=1000)
+            .filter(|&seed| {
+                let moments = estimate(&exchanges(seed, count, (1e-2, 1e-2), (0.0, 4e-5))).moments();
+                (moments.frequency - 4e-5).abs() > 5.0 * moments.frequency_variance.sqrt()
+            })
+            .count();
+        assert!(outside <= 10, "{outside} of 1000 after {count} exchanges");
+    }
+}
+
+#[test]
+fn after_a_long_silence_few_exchanges_do_not_say_how_long_queues_are() {
+    let outside = (1..=500)
+        .filter(|&seed| {
+            let mut all = exchanges(seed, 9, (1e-3, 1e-3), (0.0, 0.0));
+            all[8].point.free += 2000.0;
+            let estimator = estimate(&all);
+            let moments = estimator.moments();
+            let error = moments.offset_variance.sqrt().hypot(estimator.tail_error(&moments));
+            moments.offset.abs() > 4.0 * error
+        })
+        .count();
+    assert!(outside <= 9, "{outside} of 500");
+}
+
+#[test]
 fn a_slow_answer_at_the_start_does_no_harm() {
     for place in 0..4 {
         for there in [true, false] {

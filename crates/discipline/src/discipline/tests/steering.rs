@@ -160,6 +160,25 @@ fn sources_that_go_wrong_together_are_refused_while_the_clock_is_kept_and_served
 }
 
 #[test]
+fn what_contradicts_the_estimate_widens_the_bound_at_once() {
+    let mut world = one_server(2);
+    world.run(600.0, |_| {});
+    let before = world.discipline.system(world.now());
+    // Somebody steps the clock; the next samples are held back, as it may be the server's.
+    world.clock_error += 0.2;
+    let mut contained = 0;
+    world.run(800.0, |world| {
+        let state = world.discipline.system(world.now());
+        if state.updates > before.updates {
+            let (error, bound) = (world.clock_error.abs(), state.root_distance());
+            assert!(error <= bound, "{error:e}, bound {bound:e}");
+            contained += 1;
+        }
+    });
+    assert!(contained > 0 && world.clock_error.abs() < 1e-3, "{:e}", world.clock_error);
+}
+
+#[test]
 fn a_quarantine_ends_as_unsynchronised_when_the_bound_is_worth_nothing_any_more() {
     let mut world = one_server(2);
     world.run(600.0, |_| {});
