@@ -80,7 +80,7 @@ fn vectors() -> Step {
 
 /// Drawn worlds; a failure prints the command that replays it.
 fn simulation() -> Step {
-    Step::xtask("simulation", &["sim", "--seeds", "240"])
+    Step::xtask("simulation", &["sim", "--seeds", "1000"])
 }
 
 /// Real chronyd, NTPsec and ntpd-rs in network namespaces, both directions.
