@@ -315,6 +315,18 @@ impl Engine {
         }
     }
 
+    /// Where no majority agrees, a source counts that told its time long ago and may see things differently by now, as after a
+    /// step of the clock that nobody told of: none is waited for longer than its shortest interval.
+    pub(crate) fn ask_those_not_heard_lately(&mut self, now: MonoTime) {
+        for association in &self.associations {
+            let timer = Timer::Poll(association.id);
+            // Who is not to be asked has no timer.
+            if self.timers.get(timer).is_some() {
+                self.timers.set_no_later(timer, now.add_secs_f64(association.polling.shortest_seconds()));
+            }
+        }
+    }
+
     fn restart_source(&mut self, now: MonoTime, key: SourceKey) {
         let Some(source) = self.source_index(key) else { return };
         if !self.sources[source].is_active() {

@@ -10,7 +10,7 @@ use crate::{
     Config, DiscardCounters, Event, ExchangeId, Input, Request, SavedClock, SourceKey, TimestampSource,
     Timestamped, Transmit,
 };
-use chime_discipline::{ClockCommand, ClockFailure, Discipline, SourceId};
+use chime_discipline::{ClockCommand, ClockFailure, Discipline, DisciplineEvent, SourceId};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 use std::collections::VecDeque;
 
@@ -329,7 +329,11 @@ impl Engine {
     pub(crate) fn after_discipline(&mut self, now: MonoTime) {
         self.discipline.tend_leap_seconds(ClockReading { mono: now, system: self.system_date(now) });
         while let Some(event) = self.discipline.poll_event() {
+            let is_undecided = matches!(event, DisciplineEvent::NoMajority { .. });
             self.event(Event::Discipline(event));
+            if is_undecided {
+                self.ask_those_not_heard_lately(now);
+            }
         }
         self.note_trusted_time(now);
         self.announce_unauthenticated(now);

@@ -267,6 +267,11 @@ impl Polling {
         }
     }
 
+    /// The shortest interval that the operator and the server allow, seconds.
+    pub(crate) fn shortest_seconds(&self) -> f64 {
+        self.bounds().0
+    }
+
     /// Whether the next request is due sooner than after a whole interval.
     pub(crate) fn is_hurried(&self) -> bool {
         self.pace.factor < 1.0
