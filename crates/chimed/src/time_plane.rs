@@ -408,18 +408,17 @@ impl TimePlane {
         let (mut changed, mut asked) = (false, false);
         let mut sampled = false;
         loop {
-            let mut quiet = true;
             // The clock first: what is sent after it carries stamps of the corrected clock.
-            quiet &= !self.steer();
+            let (mut news, mut sent_any) = (self.steer(), false);
             while let Some(transmit) = self.engine.poll_transmit() {
                 self.cards.refresh(clock::mono_now());
                 let sent = self.exchanges.transmit(transmit);
                 self.engine.handle_input(clock::mono_now(), sent);
-                asked = true;
+                sent_any = true;
             }
             while let Some(request) = self.engine.poll_request() {
                 self.start(request);
-                quiet = false;
+                news = true;
             }
             while let Some(event) = self.engine.poll_event() {
                 sampled |= matches!(
@@ -427,10 +426,10 @@ impl TimePlane {
                     Event::Sampled { .. } | Event::ReferenceClockSampled { .. } | Event::Discipline(_)
                 );
                 self.note(&event);
-                quiet = false;
+                news = true;
             }
-            changed |= !quiet;
-            if quiet {
+            (changed, asked) = (changed | news, asked | sent_any);
+            if !news && !sent_any {
                 break;
             }
         }
