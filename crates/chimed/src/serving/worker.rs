@@ -136,7 +136,6 @@ impl Outside {
     pub(super) fn begin_frames(&mut self) {
         self.at_once = AtOnce::MANY;
         self.is_foretold = false;
-        self.sealed.clear();
     }
 
     /// Answers to requests with these numbers are sealed next, and sent with others, `before` so many of which are those to
@@ -156,7 +155,7 @@ impl Outside {
 
     fn end_sealing(&mut self) {
         let sealing = self.sealing();
-        if let (Some(since), 1..) = (self.sealing_since.take(), sealing.answers) {
+        if let (true, Some(since), 1..) = (self.is_foretold, self.sealing_since.take(), sealing.answers) {
             let _more_than_are_sent = self.sealed.try_push((sealing, since));
         }
     }
@@ -384,6 +383,7 @@ impl Worker {
         while let (true, Some(desk)) = (next < received, self.desks.get_mut(index)) {
             let control = self.shared.control.get().map(|control| (control, desk.number));
             let (now, end) = (self.batch.now(), self.batch.capacity());
+            self.outside.queued = self.batch.queued();
             let (answers, end) = answer(
                 (self.batch.exchanges(next), end, now),
                 &mut desk.responder,
@@ -396,7 +396,7 @@ impl Worker {
             // One that is sealed by itself has its time already.
             let is_keyed = answers.last().is_some_and(|answer| answer.kind == ResponseKind::Keyed);
             self.queue(index, answers, &time);
-            if is_keyed || next >= received || self.outside.at_once.is_enough(self.outside.queued) {
+            if is_keyed || next >= received || self.outside.at_once.is_enough(self.batch.queued()) {
                 self.send(index, &time);
             }
         }
@@ -415,8 +415,7 @@ impl Worker {
                 }
             }
             self.kinds[answer.number] = answer.kind;
-            self.outside.queued = self.batch.queued();
-            if self.outside.sealed.is_empty() && self.outside.queued >= self.outside.at_once.sent {
+            if self.outside.sealed.is_empty() && self.batch.queued() >= self.outside.at_once.sent {
                 self.send(index, time);
             }
         }
@@ -532,6 +531,8 @@ fn send(
 ) -> u64 {
     let count = batch.queued();
     if count == 0 {
+        // None of what was sealed came to an answer.
+        outside.sealed.clear();
         return 0;
     }
     let departures = &mut outside.departures;
@@ -544,7 +545,6 @@ fn send(
         restamp_transmit(answer, kinds[number], now + departures.after_sending_begins(place, count));
     }
     let refused = batch.send(&desk.socket);
-    outside.queued = 0;
     departures.sent(count, clock::system_now() - before);
     if desk.follow_ups.is_due() {
         desk.follow_ups.sent(&desk.socket, before, refused, time);
@@ -556,6 +556,20 @@ fn send(
 mod tests {
     use super::*;
     use chime_time::MonoTime;
+
+    #[test]
+    fn what_is_sealed_past_the_sockets_teaches_nothing_about_them() {
+        let mut outside = Outside::new(random([0; 32], 0), Arc::default());
+        let mut seal = |foretold| {
+            outside.begin_frames();
+            outside.is_foretold = foretold;
+            outside.begin_sealing(&[0, 2], |_| 0, 1);
+            let _now = outside.system_time();
+            outside.end_sealing();
+            outside.sealed.len()
+        };
+        assert_eq!((seal(false), seal(true), seal(true)), (0, 1, 2));
+    }
 
     #[test]
     fn requests_are_late_after_a_tenth_of_a_second_by_the_kernels_stamp() {
