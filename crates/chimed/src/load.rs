@@ -11,11 +11,12 @@ use chime_config::{
     Text, recognise,
 };
 use chime_sys::clock;
+use chime_sys::resolver::{Family, look_up};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -250,13 +251,13 @@ fn lookup() -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
     let deadline = clock::mono_now().saturating_add(TIME_MAX);
     move |name| {
         let (sender, receiver) = mpsc::channel();
-        let host = (name.to_owned(), 0_u16);
+        let name = name.to_owned();
         // What comes too late goes nowhere.
-        let ask = move || drop(sender.send(host.to_socket_addrs()));
+        let ask = move || drop(sender.send(look_up(&name, Family::Any)));
         thread::Builder::new().name("lookup".to_owned()).spawn(ask).map_err(|error| error.to_string())?;
         let left = deadline.saturating_since(clock::mono_now());
         let found = receiver.recv_timeout(left).map_err(|_| "no answer in time".to_owned())?;
-        found.map(|found| found.map(|address| address.ip()).collect()).map_err(|error| error.to_string())
+        found.map_err(|error| error.to_string())
     }
 }
 

@@ -81,21 +81,22 @@ pub(crate) fn bind_to_device(fd: &impl AsRawFd, interface: &str) -> io::Result<(
     check(result).map(drop)
 }
 
+/// The value of a socket option that is an int.
+pub(crate) fn int_option(
+    fd: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+) -> io::Result<libc::c_int> {
+    let (mut value, mut octets): (libc::c_int, _) = (0, socklen::<libc::c_int>());
+    // SAFETY: the pointers are to an int and its length, alive during the call.
+    let result =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut octets) };
+    check(result).map(|_| value)
+}
+
 /// The error that waits on a socket (`SO_ERROR`), which reading clears.
 pub(crate) fn take_error(fd: &impl AsRawFd) -> io::Result<Option<io::Error>> {
-    let mut error: libc::c_int = 0;
-    let mut octets = socklen::<libc::c_int>();
-    // SAFETY: the pointers are to an int and its length, alive during the call.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            (&raw mut error).cast(),
-            &raw mut octets,
-        )
-    };
-    check(result)?;
+    let error = int_option(fd, libc::SOL_SOCKET, libc::SO_ERROR)?;
     Ok((error != 0).then(|| io::Error::from_raw_os_error(error)))
 }
 

@@ -1,6 +1,7 @@
 //! Tests of UDP sockets, on loopback.
 
 use super::*;
+use crate::descriptor::int_option;
 use crate::poll::{Interest, PollSet, Wake};
 use chime_time::NtpDuration;
 use std::time::Duration;
@@ -167,18 +168,7 @@ fn what_the_network_tells_of_the_path_is_not_believed() {
     for (unfragmented, expected) in [(false, libc::IP_PMTUDISC_DONT), (true, libc::IP_PMTUDISC_PROBE)] {
         let options = UdpOptions { unfragmented, ..UdpOptions::default() };
         let socket = UdpSocket::bound_to(loopback(false), &options).unwrap();
-        let (mut discovery, mut octets): (libc::c_int, _) = (-1, 4);
-        // SAFETY: the pointers are to an int and its length, alive during the call.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                (&raw mut discovery).cast(),
-                &raw mut octets,
-            )
-        };
-        assert_eq!((result, discovery), (0, expected));
+        assert_eq!(int_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap(), expected);
     }
 }
 
