@@ -199,13 +199,13 @@ fn option(
     Ok(())
 }
 
-/// 0 is off; chrony brings everything else into 0.05 to 0.95.
 /// Where packets wait; what lies beyond the two ends is chronyd's word for not knowing.
 fn asymmetry(line: &mut Line<'_>) -> Parsed<f64> {
     let share = line.real()?;
     Ok(if (-0.5..=0.5).contains(&share) { share } else { 0.0 })
 }
 
+/// 0 is off; chrony brings everything else into 0.05 to 0.95.
 fn quantile(line: &mut Line<'_>) -> Parsed<f64> {
     let share = line.real_from_zero()?;
     Ok(if share > 0.0 { share.clamp(0.05, 0.95) } else { 0.0 })
