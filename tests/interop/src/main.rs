@@ -47,6 +47,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "run" => {
             install::all()?;
             tree::build_own_programs()?;
+            tree::build_ntpd_rs_tools()?;
             sandbox::reenter("inside", rest)
         }
         // Only for ourselves, in the sandbox.

@@ -122,7 +122,7 @@ fn preloaded(name: &str, source: &str) -> Result<PathBuf> {
 }
 
 /// Runs a reporting tool and returns what it prints.
-fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let is_good = output.status.success() && !text.trim().is_empty();

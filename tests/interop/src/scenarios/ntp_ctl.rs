@@ -3,15 +3,17 @@
 use super::PATIENCE;
 use crate::install::Suite::Trixie;
 use crate::network::Node;
-use crate::peers::{ClientOf, ServerOf, chimed, chrony, ntpd_rs};
+use crate::peers::{ClientOf, ServerOf, chimed, chrony, ntpd_rs, output};
+use crate::process::Daemon;
 use crate::stage::Stage;
 use crate::tree::{self, own_program};
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("ntp-ctl/status-shows-what-it-shows-of-ntpd-rs", status),
+    ("ntp-ctl/the-newest-and-metrics-exporter-show-everything", newest),
     ("ntp-ctl/validate-and-config-check-refuse-the-same-files", validate),
 ];
 
@@ -89,14 +91,7 @@ fn status(stage: &mut Stage) -> Result<()> {
     let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
     let theirs = ntpd_rs::client(stage, &four, &ClientOf::nts("server.test"))?;
     let socket = stage.folder().join("observe");
-    let text = format!(
-        "ntpd-rs-observation-path = \"{}\"\n\n[[server]]\nlisten = \"0.0.0.0:123\"\n\n\
-         [[source]]\nmode = \"nts\"\naddress = \"server.test\"\ncertificate-authority = \"{}\"\nsystem-cas = false\n\
-         poll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n",
-        socket.display(),
-        stage.pki().ca.display()
-    );
-    let ours = chimed::client_of_sources(stage, &two, &text)?;
+    let ours = chimed::client_of_sources(stage, &two, &observed_text(stage, &socket))?;
     let text = format!("[observability]\nobservation-path = \"{}\"\n", socket.display());
     let tool = Tool { node: two.clone(), configuration: stage.write("ntp-ctl.toml", &text)? };
     stage.until("both are selected", PATIENCE, || {
@@ -134,6 +129,117 @@ fn status(stage: &mut Stage) -> Result<()> {
         ensure!((least..=most).contains(&value), "{name}: {value}\n{metrics}");
     }
     Ok(())
+}
+
+/// Every metric of ntpd-rs 1.9, with what ours may be, and how far it may move from one look to the next.
+const METRICS: &[(&str, f64, f64)] = &[
+    ("ntp_uptime_seconds", 1.0, 1e4),
+    ("ntp_system_poll_interval_seconds", 0.9, 1.1),
+    ("ntp_system_accumulated_steps_seconds", 0.0, 0.0),
+    ("ntp_system_accumulated_steps_threshold_seconds", -1.0, -1.0),
+    ("ntp_system_leap_indicator", 0.0, 0.0),
+    ("ntp_system_root_delay_seconds", 0.0, 0.1),
+    ("ntp_system_root_dispersion_seconds", 0.0, 0.1),
+    ("ntp_system_stratum", 9.0, 9.0),
+    ("ntp_source_poll_interval_seconds", 0.9, 1.1),
+    ("ntp_source_unanswered_polls", 0.0, 1.0),
+    ("ntp_source_nts_cookies_available", 6.0, 8.0),
+    ("ntp_source_offset_seconds", -0.01, 0.01),
+    ("ntp_source_delay_seconds", 0.0, 0.05),
+    ("ntp_source_uncertainty_seconds", 0.0, 0.05),
+    ("ntp_source_root_delay_seconds", 0.0, 0.05),
+    ("ntp_source_root_dispersion_seconds", 0.0, 0.1),
+    ("ntp_server_received_packets_total", 1.0, 1000.0),
+    ("ntp_server_accepted_packets_total", 1.0, 1000.0),
+    ("ntp_server_denied_packets_total", 0.0, 0.0),
+    ("ntp_server_ignored_packets_total", 0.0, 0.0),
+    ("ntp_server_rate_limited_packets_total", 0.0, 0.0),
+    ("ntp_server_response_send_errors_total", 0.0, 0.0),
+    ("ntp_server_nts_received_packets_total", 0.0, 0.0),
+    ("ntp_server_nts_accepted_packets_total", 0.0, 0.0),
+    ("ntp_server_nts_denied_packets_total", 0.0, 0.0),
+    ("ntp_server_nts_rate_limited_packets_total", 0.0, 0.0),
+    ("ntp_server_nts_nak_packets_total", 0.0, 0.0),
+];
+
+/// A server with NTS upstream and one client of its own, seen by the tools of ntpd-rs's newest release.
+fn newest(stage: &mut Stage) -> Result<()> {
+    let (one, two, three) = (stage.node(1)?, stage.node(2)?, stage.node(3)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::nts(&stage.pki().by_name))?;
+    let socket = stage.folder().join("observe");
+    let ours = chimed::client_of_sources(stage, &two, &observed_text(stage, &socket))?;
+    let _client = chrony::client(stage, &three, Trixie, &ClientOf::plain(&two.v4().to_string()))?;
+    let text = format!(
+        "[observability]\nobservation-path = \"{}\"\nmetrics-exporter-listen = \"127.0.0.1:9975\"\n",
+        socket.display()
+    );
+    let configuration = stage.write("ntpd-rs-tools.toml", &text)?;
+    let tool = |name: &str, arguments: &[&str]| -> Result<Command> {
+        let mut command = tree::ntpd_rs_tool(name)?;
+        command.args(arguments).arg("-c").arg(&configuration);
+        Ok(two.wrap(&command))
+    };
+    let mut exporter =
+        Daemon::spawn("ntp-metrics-exporter", tool("ntp-metrics-exporter", &[])?, stage.folder())?;
+    stage.until("the client is answered", PATIENCE, || {
+        ours.view()?.expect_selected(0x0f)?;
+        let metrics = body(&scrape(&two)?)?;
+        ensure!(value(&metrics, "ntp_server_accepted_packets_total")? > 0.0, "no client yet: {metrics}");
+        Ok(())
+    })?;
+    exporter.check_alive()?;
+    let metrics = body(&scrape(&two)?)?;
+    for (name, least, most) in METRICS {
+        let value = value(&metrics, name)?;
+        ensure!((least..=most).contains(&&value), "{name}: {value}\n{metrics}");
+    }
+    let known: Vec<&str> = METRICS.iter().map(|(name, ..)| *name).collect();
+    let others: Vec<String> =
+        names(&metrics).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
+    ensure!(others.is_empty(), "metrics that are not in the list: {others:?}");
+    ensure!(metrics.ends_with("# EOF\n"), "it does not end: {metrics}");
+    let text = output(&mut tool("ntp-ctl", &["status", "-f", "prometheus"])?)?;
+    ensure!(names(&text) == names(&metrics), "ntp-ctl shows others: {text}\n{metrics}");
+    let plain = output(&mut tool("ntp-ctl", &["status"])?)?;
+    for wanted in [
+        "\tStratum:\t9\n",
+        "server.test:4460 [fd77::1]:123 [NTS] (",
+        "\tPoll interval:\t\t1s\n",
+        "\tNTS cookies:\t\t",
+        "Servers:\n\n0.0.0.0:123\n",
+        "\tNTS NAK\t\t\t0\n",
+    ] {
+        ensure!(plain.contains(wanted), "no {wanted:?} in: {plain}");
+    }
+    drop(ours);
+    let answer = scrape(&two)?;
+    ensure!(answer.contains(" 500 "), "the exporter still shows something: {answer}");
+    Ok(())
+}
+
+fn observed_text(stage: &Stage, socket: &Path) -> String {
+    format!(
+        "ntpd-rs-observation-path = \"{}\"\n\n[[server]]\nlisten = \"0.0.0.0:123\"\n\n\
+         [[source]]\nmode = \"nts\"\naddress = \"server.test\"\ncertificate-authority = \"{}\"\nsystem-cas = false\n\
+         poll-interval-limits = {{ min = 0, max = 0 }}\ninitial-poll-interval = 0\n",
+        socket.display(),
+        stage.pki().ca.display()
+    )
+}
+
+/// What the exporter answers to a monitoring server.
+fn scrape(node: &Node) -> Result<String> {
+    let script = "exec 3<>/dev/tcp/127.0.0.1/9975 && \
+                  printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3 && cat <&3";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]);
+    output(&mut node.wrap(&command))
+}
+
+fn body(answer: &str) -> Result<String> {
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no answer: {answer}"))?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok(body.to_owned())
 }
 
 /// The metrics that have a sample.
