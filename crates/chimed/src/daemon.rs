@@ -19,6 +19,7 @@ use crate::mode6_host::{self, Mode6};
 use crate::ntpd::key_log::KeyLog;
 use crate::ntpd::shell::NtpdShell;
 use crate::observation_host::Observation;
+use crate::oscillator::Oscillator;
 use crate::predecessor::Inheritance;
 use crate::publish::{Dated, Publisher};
 use crate::real_time_clock::RtcShell;
@@ -199,12 +200,14 @@ impl Daemon {
         urgency::claim(&model.process);
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, options.config.as_deref());
-        let chrony = ChronyShell::new(&model, options, now.mono, real_time_clock);
+        let oscillator = Oscillator::of_kernel(options.steers());
+        let chrony = ChronyShell::new(&model, options, (now.mono, oscillator), real_time_clock);
 
-        let mut state = StateKeeper::new(store, shared.clone(), now.mono);
+        let mut state = StateKeeper::new(store, shared.clone(), now.mono).of_oscillator(oscillator);
         let remembered = state.remembered();
         config.known_time = remembered.known_time(config.known_time);
-        config.saved_frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
+        let frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
+        config.saved_frequency = frequency.and_then(|saved| oscillator.from_file(saved));
         state.inherit(inheritance.cookie_keys);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
             state.open_key_ring(rotation(&model), now.system).context("no cookie keys")?;

@@ -27,6 +27,7 @@ pub mod ntp_daemon;
 pub mod ntpd;
 pub mod observation_host;
 pub mod once;
+pub mod oscillator;
 pub mod predecessor;
 pub mod publish;
 pub mod real_time_clock;

@@ -1,5 +1,6 @@
 //! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
 
+use crate::oscillator::Oscillator;
 use crate::sample_history::{self, ClockIdentity};
 use crate::serving::Shared;
 use crate::state_files::{
@@ -53,6 +54,7 @@ pub struct StateKeeper {
     /// What opens the cookies of the program that served here before.
     predecessor: Option<Arc<PredecessorKeys>>,
     shared: Arc<Shared>,
+    oscillator: Oscillator,
     names: BTreeMap<String, Vec<IpAddr>>,
     names_changed: bool,
     /// Whether samples are kept over a restart.
@@ -85,11 +87,19 @@ impl StateKeeper {
             names_changed: false,
             keeps_samples: false,
             shared,
+            oscillator: Oscillator::Steered,
             nts_due: None,
             nts_written: None,
             clock_due: now.saturating_add(CLOCK_FIRST),
             retry_due: Some(now.saturating_add(RETRY_INTERVAL)),
         }
+    }
+
+    /// The same for a clock that may only be watched.
+    #[must_use]
+    pub const fn of_oscillator(mut self, oscillator: Oscillator) -> Self {
+        self.oscillator = oscillator;
+        self
     }
 
     /// Reads what an earlier run learnt about oscillator and time.
@@ -277,7 +287,8 @@ impl StateKeeper {
             let text = encode_server_names(&self.names);
             self.write(StateFile::ServerNames, Zeroizing::new(text.into_bytes()), now);
         }
-        if let Some(saved) = engine.discipline().frequency_to_save() {
+        let found = engine.discipline().frequency_to_save();
+        if let Some(saved) = found.and_then(|found| self.oscillator.to_file(found)) {
             self.write(StateFile::Drift, Zeroizing::new(encode_drift(&saved).into_bytes()), now);
         }
         if let Some(seconds) = engine.clock_state().last_good_unix_seconds {

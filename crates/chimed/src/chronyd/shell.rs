@@ -5,6 +5,7 @@ use super::dumps;
 use super::files::{LogFiles, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
+use crate::oscillator::Oscillator;
 use crate::real_time_clock::{OurTime, RtcShell};
 use chime_config::{ChronyLog, DriftRecord, Model, Source};
 use chime_control::RealTimeClockReport;
@@ -31,7 +32,7 @@ pub struct ChronyShell {
     /// Where samples are kept over a restart; under chronyd's name only.
     dumps: Option<PathBuf>,
     updates: u64,
-    steers: bool,
+    oscillator: Oscillator,
     thermometer: Option<Thermometer>,
     clock: Option<RtcShell>,
 }
@@ -43,7 +44,12 @@ impl ChronyShell {
     /// As `model` and the options ask for; the drift file is next written an interval from `now`. `clock`: the real-time
     /// clock, which was opened with privileges.
     #[must_use]
-    pub fn new(model: &Model, options: &Options, now: MonoTime, clock: Option<RtcShell>) -> Self {
+    pub fn new(
+        model: &Model,
+        options: &Options,
+        (now, oscillator): (MonoTime, Oscillator),
+        clock: Option<RtcShell>,
+    ) -> Self {
         let tuning = &model.synchronization.tuning;
         let words = WordSettings {
             log_change: model.chrony.log_change.0,
@@ -70,7 +76,7 @@ impl ChronyShell {
                 .clone()
                 .filter(|_| matches!(options.habits, Habits::Chronyd(_))),
             updates: 0,
-            steers: options.steers(),
+            oscillator,
             thermometer: model
                 .chrony
                 .temperature
@@ -306,9 +312,10 @@ impl ChronyShell {
     }
 
     fn save_drift(&mut self, engine: &Engine, now: MonoTime) {
-        let Some(drift) = self.drift.as_ref().filter(|_| self.steers) else { return };
+        let Some(drift) = &self.drift else { return };
         self.drift_due = now.saturating_add(drift.interval);
-        let Some(saved) = engine.discipline().frequency_to_save() else { return };
+        let found = engine.discipline().frequency_to_save();
+        let Some(saved) = found.and_then(|found| self.oscillator.to_file(found)) else { return };
         if let Err(error) = replace(&drift.path, &drift_line(&saved)) {
             warn!("Could not write {} : {error}", drift.path.display());
         }
