@@ -15,8 +15,8 @@ pub const RTC_TRIM_SECONDS_MIN: f64 = 1.0;
 
 /// The first looks are so far apart, seconds.
 const PERIOD_MIN: u32 = 15;
-/// The interval doubles that often at most: to eight minutes.
-const PERIOD_DOUBLINGS_MAX: u32 = 5;
+/// Each time that there are so many looks the interval doubles, at last to four minutes; as chronyd's.
+const PERIOD_DOUBLES_AT: [usize; 4] = [4, 6, 10, 14];
 /// Looks in a row after the clock was set.
 const BURST: usize = 8;
 /// A look that misses the line by more is at a clock that somebody else has set, seconds.
@@ -195,8 +195,7 @@ impl RealTimeClock {
     /// How long to wait for the next look, seconds.
     #[must_use]
     pub fn period(&self) -> u32 {
-        let doublings = u32::try_from(self.looks.len().saturating_sub(3) / 2).unwrap_or(u32::MAX);
-        PERIOD_MIN << doublings.min(PERIOD_DOUBLINGS_MAX)
+        PERIOD_MIN << PERIOD_DOUBLES_AT.iter().filter(|count| self.looks.len() >= **count).count()
     }
 
     /// What is known.
@@ -384,8 +383,8 @@ mod tests {
     #[test]
     fn looks_get_rarer_as_more_is_known() {
         let periods: Vec<u32> =
-            [1, 4, 5, 6, 7, 9, 11, 13, 64].map(|count| watched(0.0, 0.0, 15, count).period()).into();
-        assert_eq!(periods, [15, 15, 30, 30, 60, 120, 240, 480, 480]);
+            [1, 3, 4, 5, 6, 9, 10, 13, 14, 64].map(|count| watched(0.0, 0.0, 15, count).period()).into();
+        assert_eq!(periods, [15, 15, 30, 30, 60, 60, 120, 120, 240, 240]);
     }
 
     #[test]
