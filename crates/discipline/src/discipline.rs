@@ -12,7 +12,7 @@ mod saved_frequency;
 use crate::clock_discipline::{ClockDiscipline, Decision};
 use crate::combine::Combined;
 use crate::command_queue::CommandQueue;
-use crate::election::{self, Choice, Outcome};
+use crate::election::{self, Choice, Moment, Outcome};
 use crate::estimator::joint::Joint;
 use crate::fallback::Fallback;
 use crate::leap::LeapWatch;
@@ -47,6 +47,7 @@ pub struct Discipline {
     clock: ClockDiscipline,
     reference: Option<Reference>,
     selected: Option<SourceId>,
+    absent: AbsentSources,
     trouble: Trouble,
     /// Since when corrections are refused.
     quarantined: Option<MonoTime>,
@@ -98,6 +99,16 @@ pub struct Discipline {
     now: MonoTime,
 }
 
+/// Sources that are configured and cannot be measured yet: their names are not looked up, or there are no keys for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AbsentSources {
+    /// How many could vote if they were there: at the start they are waited for like others that were not heard yet.
+    pub voters: usize,
+    /// Whether any of them is required ([`crate::SourceOptions::require`]): then the clock is left alone while no source
+    /// with that option agrees. What keeps a source from being measured may be somebody who wants others to be followed.
+    pub required: bool,
+}
+
 /// What one [`Discipline::update`] did.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct UpdateSummary {
@@ -134,6 +145,7 @@ impl Discipline {
             clock: ClockDiscipline::new(&settings, frequency, skew, now),
             reference: None,
             selected: None,
+            absent: AbsentSources::default(),
             trouble: Trouble::None,
             quarantined: None,
             refusals: 0,
@@ -211,19 +223,19 @@ impl Discipline {
                 return UpdateSummary::default();
             }
         }
-        let instant = (now, self.clock.correction.at(now), self.smear_season);
+        let moment = self.moment(now);
         // Who comes back first after all were gone is no majority either.
         let returning = self.trouble == Trouble::Nobody && self.clock.estimate.is_some();
         let starting = self.clock.estimate.is_none() || returning;
         let samples_min = self.settings.samples_min;
         let patience = patience::seconds(&self.sources, &self.settings, returning, self.interrupted);
-        let patience_left = &mut self.patience;
+        let (patience_left, absent) = (&mut self.patience, self.absent.voters);
         let waits = |sources: &[Source], selectable: usize| {
             starting
                 && patience_left.lasts(now, patience)
-                && patience::would_gain_by_waiting(sources, selectable, samples_min)
+                && patience::would_gain_by_waiting(sources, absent, selectable, samples_min)
         };
-        let outcome = election::elect(&mut self.sources, self.selected, instant, &self.settings, waits);
+        let outcome = election::elect(&mut self.sources, self.selected, moment, &self.settings, waits);
         self.note_falsetickers(&outcome);
         self.note_smeared(None);
         self.finish_election(|this| match outcome {
@@ -243,6 +255,11 @@ impl Discipline {
                 this.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
             }
         })
+    }
+
+    fn moment(&self, now: MonoTime) -> Moment {
+        let (clock, smear_season) = (self.clock.correction.at(now), self.smear_season);
+        Moment { now, clock, smear_season, requires: self.absent.required }
     }
 
     fn finish_election(&mut self, conclude: impl FnOnce(&mut Self) -> UpdateSummary) -> UpdateSummary {
@@ -277,10 +294,11 @@ impl Discipline {
     fn elect_at_first_sight(&mut self, now: MonoTime) -> Option<Choice> {
         let samples_min = self.settings.first_samples_min.max(1);
         let settings = Settings { samples_min, ..self.settings };
-        let instant = (now, self.clock.correction.at(now), self.smear_season);
-        let voters = self.sources.iter().filter(|source| !source.options.no_select).count();
+        let moment = self.moment(now);
+        let present = self.sources.iter().filter(|source| !source.options.no_select).count();
+        let voters = present + self.absent.voters;
         let waits = |_: &[Source], selectable: usize| 2 * selectable <= voters;
-        let outcome = election::elect(&mut self.sources, self.selected, instant, &settings, waits);
+        let outcome = election::elect(&mut self.sources, self.selected, moment, &settings, waits);
         match outcome {
             Outcome::Chosen(choice) if 2 * agreeing_at_first_sight(&choice) > voters => Some(choice),
             _ => None,

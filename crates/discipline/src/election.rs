@@ -28,6 +28,17 @@ pub(crate) enum Outcome {
     Chosen(Choice),
 }
 
+/// What is known at the time of a selection beside the sources.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: MonoTime,
+    pub(crate) clock: ClockPoint,
+    /// Leap seconds may be smeared now.
+    pub(crate) smear_season: bool,
+    /// A source is required that is not there yet.
+    pub(crate) requires: bool,
+}
+
 /// The sources to follow.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
@@ -49,10 +60,11 @@ pub(crate) struct Choice {
 pub(crate) fn elect(
     sources: &mut [Source],
     followed: Option<SourceId>,
-    (now, clock, smear_season): (MonoTime, ClockPoint, bool),
+    moment: Moment,
     settings: &Settings,
     is_waiting: impl FnOnce(&[Source], usize) -> bool,
 ) -> Outcome {
+    let Moment { now, clock, smear_season, requires } = moment;
     let mut candidates = candidates(sources, now, clock, settings);
     if candidates.is_empty() {
         candidates = orphan(sources, now, clock, settings);
@@ -72,7 +84,7 @@ pub(crate) fn elect(
         return Outcome::NoMajority { selectable: candidates.len() };
     };
     let required = settings.minimum_agreeing_sources.max(1);
-    if truechimers.len() < required || lacks_required(sources, &truechimers) {
+    if truechimers.len() < required || lacks_required(sources, &truechimers, requires) {
         set_states(sources, &truechimers, SelectionState::WaitsForSources);
         return Outcome::TooFew { agreeing: truechimers.len(), required };
     }
@@ -166,9 +178,9 @@ fn truechimers(
     Some((truechimers, possible))
 }
 
-/// Whether the operator requires sources of which none is a truechimer.
-fn lacks_required(sources: &[Source], truechimers: &[Candidate]) -> bool {
-    sources.iter().any(|source| source.options.require && !source.options.no_select)
+/// Whether the operator requires sources of which none is a truechimer; `requires`: whether one is required that is not here.
+fn lacks_required(sources: &[Source], truechimers: &[Candidate], requires: bool) -> bool {
+    (requires || sources.iter().any(|source| source.options.require && !source.options.no_select))
         && !truechimers.iter().any(|candidate| sources[candidate.index].options.require)
 }
 

@@ -52,8 +52,14 @@ pub(crate) fn seconds(sources: &[Source], settings: &Settings, returning: bool, 
     polls.fold(least, f64::max).min(RETURN_SECONDS_MAX.max(least))
 }
 
-/// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet.
-pub(crate) fn would_gain_by_waiting(sources: &[Source], selectable: usize, samples_min: usize) -> bool {
-    let voters = sources.iter().filter(|source| !source.options.no_select).count();
+/// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet, the `absent` ones
+/// among them.
+pub(crate) fn would_gain_by_waiting(
+    sources: &[Source],
+    absent: usize,
+    selectable: usize,
+    samples_min: usize,
+) -> bool {
+    let voters = absent + sources.iter().filter(|source| !source.options.no_select).count();
     sources.iter().any(|source| source.is_collecting(samples_min)) || 2 * selectable <= voters
 }

@@ -64,6 +64,7 @@ impl Engine {
             number: source.unresolved_number(0),
         });
         self.sources.push(source);
+        self.note_absent_sources();
         if let Some(number) = unknown_key {
             self.refuse_source(key, SourceRefusal::UnknownKey(number));
         } else if !admitted {
@@ -84,6 +85,7 @@ impl Engine {
             source.last_error = Some(reason.to_string());
             let name = source.config.name.clone();
             self.event(Event::SourceRefused { source: key, name, reason });
+            self.note_absent_sources();
         }
     }
 
@@ -200,6 +202,7 @@ impl Engine {
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
+        self.note_absent_sources();
         self.give_samples(now, self.associations.len() - 1);
         // Not on the heels of whatever made us add it.
         let first = self.config.poll_separation_seconds;
@@ -228,6 +231,7 @@ impl Engine {
         self.timers.cancel(Timer::Poll(id));
         self.timers.cancel(Timer::ExchangeDeadline(id));
         self.discipline.remove_source(id);
+        self.note_absent_sources();
         self.event(Event::AssociationRemoved { association: id, remote: association.remote, reason });
     }
 

@@ -6,7 +6,7 @@ use crate::certificate_dates::{CertificateDates, Claim, judge, majority, quorum}
 use crate::engine::Engine;
 use crate::packet_tests::Measurement;
 use crate::{CertificateDatesPolicy, DiscardReason, Event, RemovalReason};
-use chime_discipline::{SelectionState, SourceId};
+use chime_discipline::{AbsentSources, SelectionState, SourceId};
 use chime_time::{MonoTime, NtpDate};
 use chime_wire::Header;
 use std::net::IpAddr;
@@ -97,6 +97,22 @@ impl Engine {
         let is_excepted =
             self.discipline.system(now).updates < u64::from(self.config.unchecked_dates_updates);
         Some(if is_excepted { CertificateDatesPolicy::Never } else { configured })
+    }
+
+    /// Tells the discipline which sources it cannot know of yet: without an address or keys there is no association. Who
+    /// keeps one of them from being found must not decide by that whom else we follow.
+    pub(crate) fn note_absent_sources(&mut self) {
+        let mut absent = AbsentSources::default();
+        for source in &self.sources {
+            let options = source.effective.options;
+            let missing = source.missing(self.associations_of(source.key).count());
+            if options.no_select || missing == 0 {
+                continue;
+            }
+            absent.required |= options.require;
+            absent.voters += if source.is_active() { missing } else { 0 };
+        }
+        self.discipline.set_absent_sources(absent);
     }
 
     /// Whether a good measurement may enter the discipline.

@@ -109,6 +109,7 @@ impl Engine {
                 self.restart_source(now, key);
             }
         }
+        self.note_absent_sources();
     }
 
     /// Stops polling. What is under way ends by itself; its answer still counts.
@@ -223,6 +224,7 @@ impl Engine {
             self.timers.cancel(timer);
         }
         let source = self.sources.remove(index);
+        self.note_absent_sources();
         if let EstablishmentState::Running { id, .. } = source.establishment.state {
             self.requests.push_back(Request::CancelEstablishment(id));
         }
@@ -289,6 +291,7 @@ impl Engine {
             }
         }
         self.apply_policy_to_reference_clocks();
+        self.note_absent_sources();
         self.discipline.update(now);
     }
 

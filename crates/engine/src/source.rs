@@ -121,6 +121,19 @@ impl Source {
         places_of(&self.config)
     }
 
+    /// How many associations are still to come when there are so many. Those of a pool without NTS come all at once.
+    pub(crate) fn missing(&self, associations: usize) -> usize {
+        let found = match self.resolution.addresses().len() {
+            0 => usize::MAX,
+            found => found,
+        };
+        if associations == 0 || self.is_nts() {
+            self.config.wanted().min(found).saturating_sub(associations)
+        } else {
+            0
+        }
+    }
+
     pub(crate) const fn is_peer(&self) -> bool {
         matches!(self.config.mode, SourceMode::Symmetric { .. })
     }

@@ -1,6 +1,6 @@
 //! The sources and their samples, as the engine brings them.
 
-use super::{Discipline, SKEW_UNKNOWN};
+use super::{AbsentSources, Discipline, SKEW_UNKNOWN};
 use crate::clock_filter::FrequencyBelief;
 use crate::source::{POLLS_TOLD, Source};
 use crate::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
@@ -20,6 +20,12 @@ impl Discipline {
     pub fn remove_source(&mut self, id: SourceId) {
         self.sources.retain(|source| source.id != id);
         self.dirty = true;
+    }
+
+    /// Notes which sources there should be beside those that were added.
+    pub fn set_absent_sources(&mut self, absent: AbsentSources) {
+        self.dirty |= absent != self.absent;
+        self.absent = absent;
     }
 
     /// Changes the options of a source.

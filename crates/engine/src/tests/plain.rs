@@ -425,3 +425,39 @@ fn with_a_quantile_most_answers_are_too_late() {
     let (good, late) = (world.samples(), world.discarded(DiscardReason::DelayRatio));
     assert!(good * 2 > late / 3 && good * 2 < late, "{good} {late}");
 }
+
+/// A server whose time is `seconds` ahead.
+fn ahead_by(seconds: i64) -> impl FnMut(&Asked<'_>) -> Vec<Answer> {
+    move |asked| {
+        vec![plain_answer(asked, |header| {
+            header.receive = header.receive + NtpDuration::from_seconds(seconds);
+            header.transmit = header.transmit + NtpDuration::from_seconds(seconds);
+        })]
+    }
+}
+
+#[test]
+fn an_authenticated_source_without_keys_is_required_all_the_same() {
+    let mut world = World::new(vec![SourceConfig::nts("nts.example"), SourceConfig::server("192.0.2.9")]);
+    world.name("nts.example", &["192.0.2.1"]);
+    world.server("192.0.2.9:123", ahead_by(100));
+    world.run_for(600.0);
+    assert!(!world.report().tracking.synchronized, "whoever blocks the handshake does not set the clock");
+    assert!(world.clock_error.abs() < NtpDuration::from_secs_f64(0.1), "{:?}", world.clock_error);
+}
+
+#[test]
+fn the_first_of_three_servers_to_be_found_does_not_set_the_clock_alone() {
+    let names = ["liar.example", "one.example", "two.example"];
+    let mut world = World::new(names.map(SourceConfig::server).to_vec());
+    world.name("liar.example", &["192.0.2.9"]);
+    world.server("192.0.2.9:123", ahead_by(2000));
+    world.run_for(1.0);
+    for (name, address) in [("one.example", "192.0.2.1"), ("two.example", "192.0.2.2")] {
+        world.name(name, &[address]);
+        world.server(&format!("{address}:123"), good_plain);
+    }
+    world.run_for(600.0);
+    assert!(world.clock_error.abs() < NtpDuration::from_secs_f64(0.1), "{:?}", world.clock_error);
+    assert!(world.report().tracking.synchronized);
+}
