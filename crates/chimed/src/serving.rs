@@ -23,7 +23,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use chime_nts::KeyRing;
 use chime_server::{ClientRecord, PlainCounts, Policy, ServerTime, TransmitTimes};
 use chime_sys::batch::spread_by_sender;
-use chime_sys::poll::{Interest, PollSet, WakeReceiver, Waker, waker};
+use chime_sys::poll::{Interest, PollSet, Readiness, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
 use stats::WorkerCounters;
@@ -348,12 +348,17 @@ impl InlineWorker {
     }
 
     /// A descriptor is ready.
-    pub fn handle_ready(&mut self, token: InlineToken) {
+    pub fn handle_ready(&mut self, token: InlineToken, readiness: Readiness) {
         match token {
-            InlineToken::Listener(index) => self.worker.serve(index),
-            // Whoever drives the worker also decides when it ends.
-            InlineToken::Orders => drop(self.worker.obey(&self.orders)),
+            InlineToken::Listener(index) => self.worker.handle_ready(index, readiness),
+            InlineToken::Orders => self.obey(),
         }
+    }
+
+    /// Carries out what the worker was told.
+    pub fn obey(&mut self) {
+        // Whoever drives the worker also decides when it ends.
+        let _goes_on = self.worker.obey(&self.orders);
     }
 }
 

@@ -664,7 +664,7 @@ impl TimePlane {
         if let Some(ntp) = &mut self.inline.ntp {
             if self.alone {
                 // Told by this thread only, if at all, and so without a wake.
-                ntp.handle_ready(InlineToken::Orders);
+                ntp.obey();
             }
             ntp.register(&mut self.set, Token::Ntp, !self.alone);
         }
@@ -686,7 +686,7 @@ impl TimePlane {
         let InlineDesks { desks, view: Some(view) } = &mut self.desks else { return };
         if let Some(ntp) = &mut self.inline.ntp {
             // What was ordered by the request before is to be seen.
-            ntp.handle_ready(InlineToken::Orders);
+            ntp.obey();
         }
         let ntp = &self.inline.ntp;
         // A worker of this loop cannot be waited for.
@@ -725,7 +725,7 @@ impl TimePlane {
             Token::Ntp(token) => {
                 self.cards.refresh(clock::mono_now());
                 if let Some(ntp) = &mut self.inline.ntp {
-                    ntp.handle_ready(token);
+                    ntp.handle_ready(token, readiness);
                 }
             }
             Token::Ke(token) => {

@@ -77,7 +77,8 @@ impl FollowUps {
         }
     }
 
-    /// Takes what the error queue has; to be called whenever the socket reports errors, or it would do so for ever.
+    /// Takes what the error queue has; to be called whenever the socket reports errors, or it would do so for ever:
+    /// stamps that nobody waits for any more come as well.
     pub(super) fn take_stamps(&mut self, socket: &UdpSocket, time: &ServerTime) {
         for _ in 0..REPORTS_MAX {
             // Simulators answer with a datagram when there is no report.

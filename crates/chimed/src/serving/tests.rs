@@ -2,6 +2,7 @@ use super::*;
 use arrayvec::ArrayVec;
 use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
 use chime_server::{AccessList, ResponseKind, SilenceReason};
+use chime_sys::poll::Readiness;
 use chime_time::{MonoTime, NtpDate, NtpTimestamp};
 use chime_wire::{FieldWriter, HEADER_OCTETS, Header};
 use std::net::UdpSocket as StdSocket;
@@ -143,6 +144,23 @@ fn a_loop_without_threads_can_serve() {
     }
     assert_eq!(client.recv(&mut [0; 64]).expect("an answer"), HEADER_OCTETS);
     assert_eq!((worker.stats().requests.answered(), worker.clients().len()), (1, 1));
+}
+
+#[test]
+fn a_stamp_that_nobody_waits_for_does_not_wake_the_loop_for_ever() {
+    let settings = settings(&["127.0.0.1:0"], 1, Policy::open());
+    let mut worker = bind(&settings, &shared()).expect("it binds").pop().expect("one worker");
+    let (server, client) = (worker.addresses()[0], client("127.0.0.1:0"));
+    // As after an answer that the system refused: stamps of others may come later, and are not told apart any more.
+    let socket = worker.sockets().next().and_then(|socket| socket.try_clone().ok()).expect("a socket");
+    let mut batch = chime_sys::batch::ServerBatch::new(1, 64);
+    client.send_to(&request(), server).expect("sent");
+    assert_eq!(batch.receive(&socket).expect("the request"), 1);
+    batch.answer_stamped(0, HEADER_OCTETS, false);
+    assert_eq!(batch.send(&socket), 0);
+    assert!(socket.has_report(), "the stamp of the answer");
+    worker.handle_ready(0, Readiness { readable: false, writable: false, errors: true });
+    assert!(!socket.has_report());
 }
 
 #[test]

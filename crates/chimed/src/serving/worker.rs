@@ -15,7 +15,7 @@ use chime_server::{
 use chime_sys::affinity::pin_this_thread;
 use chime_sys::batch::{BatchedRequest, ServerBatch};
 use chime_sys::frame_socket::FRAMES_AT_ONCE;
-use chime_sys::poll::{Interest, PollSet, Wake};
+use chime_sys::poll::{Interest, PollSet, Readiness, Wake};
 use chime_sys::udp::UdpSocket;
 use chime_sys::{TimestampSource, Timestamped};
 use chime_sys::{clock, signals};
@@ -269,6 +269,17 @@ impl Worker {
         }
     }
 
+    /// The socket of listener number `index` is ready.
+    pub(super) fn handle_ready(&mut self, index: usize, readiness: Readiness) {
+        if readiness.readable || readiness.errors {
+            self.serve(index);
+        }
+        // What the socket reports is taken whether or not anybody waits for it, or it would wake us for ever.
+        if readiness.errors {
+            self.take_stamps(index);
+        }
+    }
+
     /// Answers what waits on the socket of listener number `index`, at most some hundred requests; never waits.
     pub fn serve(&mut self, index: usize) {
         for _ in 0..BATCHES_AT_ONCE {
@@ -278,10 +289,16 @@ impl Worker {
         }
         // What woke us may be stamps of answers sent before. Only now: in simulators looking takes time, and requests are
         // stamped when they are read.
-        if let Some(desk) = self.desks.get_mut(index).filter(|desk| desk.follow_ups.is_waiting()) {
-            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
+        if self.desks.get(index).is_some_and(|desk| desk.follow_ups.is_waiting()) {
+            self.take_stamps(index);
         }
         self.write_counters();
+    }
+
+    fn take_stamps(&mut self, index: usize) {
+        if let Some(desk) = self.desks.get_mut(index) {
+            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
+        }
     }
 
     /// Answers what has come past the sockets in queue number `index`, at most some hundred requests; never waits.
@@ -341,10 +358,10 @@ impl Worker {
             }
             for (token, readiness) in set.ready() {
                 match token {
-                    Token::Listener(index) if readiness.readable || readiness.errors => self.serve(index),
+                    Token::Listener(index) => self.handle_ready(index, readiness),
                     Token::Frames(index) if readiness.readable => self.serve_frames(index),
                     Token::Orders if !self.obey(orders) => return,
-                    Token::Listener(_) | Token::Frames(_) | Token::Orders => {}
+                    Token::Frames(_) | Token::Orders => {}
                 }
             }
         }
