@@ -327,13 +327,17 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "mailonchange root@localhost 0.5",
         "commandkey 1",
         "maxsamples 5",
+        "minsamples 12",
+        "server a minsamples 2",
+        "refclock SHM 0 maxsamples 8",
     ] {
         let loaded = load(&format!("# a comment\n{text}\n"));
         assert_eq!(loaded.warnings.0.len(), 1, "{text}: {}", loaded.warnings);
         assert_eq!((loaded.warnings.0[0].line, loaded.warnings.0[0].severity), (2, Severity::Warning));
     }
     model(
-        "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n",
+        "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n\
+         maxsamples 64\nminsamples 6\nserver a minsamples 6 maxsamples 0\nrefclock SHM 0 minsamples 6 maxsamples 64\n",
     );
 }
 

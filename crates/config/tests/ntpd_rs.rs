@@ -258,8 +258,8 @@ fn mistakes_have_a_place_and_a_remedy() {
     }
     let typo = errors(&Text::new("t.toml", "[[source]]\nmode = \"sever\"\naddress = \"a\"\n"));
     assert!(typo.contains("t.toml:2:8") && typo.contains("did you mean"), "{typo}");
-    let decimal = errors(&Text::new("t.toml", "[observability]\nobservation-permissions = 666\n"));
-    assert!(decimal.contains("write 0o666"), "{decimal}");
+    let decimal = errors(&Text::new("t.toml", "[observability]\nobservation-permissions = 999\n"));
+    assert!(decimal.contains("permissions are octal, such as 0o666"), "{decimal}");
     let syntax = errors(&Text::new("t.toml", "[[source]\n"));
     assert!(syntax.contains("t.toml:1:"), "{syntax}");
 }

@@ -134,7 +134,7 @@ fn classic_files_load_with_a_warning_for_what_has_gone() {
     assert_eq!(loaded.model.key_file, Some(PathBuf::from("/etc/ntp/keys")));
     let shown = warnings(&loaded);
     for (line, text) in
-        [(2, "`notrap`"), (2, "`nopeer`"), (10, "/etc/ntp/crypto/pw"), (16, "`monitor` has no effect")]
+        [(2, "`notrap`"), (2, "`nopeer`"), (10, "/etc/ntp/crypto/pw"), (16, "`monitor` cannot be disabled")]
     {
         assert!(shown.iter().any(|(at, it)| *at == line && it.contains(text)), "{text}: {shown:?}");
     }
@@ -293,6 +293,56 @@ fn who_may_be_followed_is_as_tos_says() {
     assert_eq!(warnings(&orphan).len(), 1, "{}", orphan.warnings);
     let usual = load("tos orphan 6 orphanwait 0\n").model.synchronization.local_clock;
     assert_eq!(usual.map(|local| local.wait_unsynchronized), Some(300.0));
+}
+
+#[test]
+fn what_unpeer_names_is_taken_away_wherever_it_stands() {
+    let loaded = load(
+        "unpeer b.example\nserver a.example\nserver b.example:4461 nts\npool b.example\nserver [2001:db8::1]\n\
+         server 127.127.28.1\nrefclock shm unit 0\nunpeer 2001:db8::1\nunpeer clock shm unit 1\n",
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(names(&loaded), ["a.example"]);
+    let units: Vec<&str> =
+        loaded.model.reference_clocks.iter().map(|clock| clock.parameter.as_str()).collect();
+    assert_eq!(units, ["0"]);
+    let none =
+        load("server a.example\nunpeer c.example\nunpeer clock shm\nunpeer 127.127.28.0\nunconfig 4711\n");
+    assert_eq!((names(&none), lines(&none)), (vec!["a.example"], vec![5, 2, 3, 4]), "{}", none.warnings);
+}
+
+#[test]
+fn what_asks_for_the_usual_draws_no_warning() {
+    let usual = load(
+        "tos maxdisp 16\ntinker stepout 300 allan 11 huffpuff 0\nlogconfig =syncall +all =allall\nlimit kod 0.5\n\
+         enable monitor\nleapsmearinterval 0\n",
+    );
+    assert!(usual.warnings.is_empty(), "{}", usual.warnings);
+    let other = load(
+        "tos maxdisp 1\ntinker stepout 900 allan 12 huffpuff 7200\nlogconfig =syncall +clockall\nlogconfig =allall -peerall\n\
+         limit kod 1\n",
+    );
+    assert_eq!(lines(&other), [1, 2, 2, 2, 3, 4, 5], "{}", other.warnings);
+}
+
+#[test]
+fn nobody_is_told_of_the_limit_where_no_kisses_are_wanted() {
+    let kiss = |text: &str| load(text).model.servers[0].rate_limit.and_then(|limit| limit.kiss);
+    assert_eq!(kiss("restrict default kod limited\n"), Some(1));
+    assert_eq!(kiss("restrict default kod limited\nlimit kod 0\n"), None);
+}
+
+#[test]
+fn clients_are_forgotten_where_nobody_is_limited() {
+    let open = "unrestrict default limited\n";
+    let remembered = |text: &str| load(text).model.servers[0].client_records;
+    assert!(remembered(open));
+    let loaded = load(&format!("{open}disable monitor\n"));
+    assert!(!loaded.model.servers[0].client_records && loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let limited = load("disable monitor\n");
+    assert!(limited.model.servers[0].client_records);
+    assert!(warnings(&limited)[0].1.contains("cannot be disabled while"), "{}", limited.warnings);
+    assert!(remembered(&format!("{open}disable monitor\nenable monitor\n")));
 }
 
 #[test]

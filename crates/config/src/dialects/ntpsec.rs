@@ -18,7 +18,7 @@ mod unsupported;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use self::association::AssociationDraft;
+use self::association::{AssociationDraft, Removal};
 use self::interfaces::Interfaces;
 use self::line::{Fault, Line, Parsed, Word};
 use self::nts::Nts;
@@ -116,6 +116,8 @@ struct Reader<'f> {
     model: Model,
     associations: Vec<AssociationDraft>,
     clocks: Vec<ClockDraft>,
+    /// What `unpeer` takes away, and where it stands.
+    removals: Vec<(Removal, Diagnostic)>,
     restrictions: Restrictions,
     interfaces: Interfaces,
     nts: Nts,
@@ -125,6 +127,10 @@ struct Reader<'f> {
     clients: usize,
     extra_port: Option<u16>,
     statistics: Vec<statistics::Draft>,
+    /// `limit kod 0` was not said.
+    tells_of_limits: bool,
+    /// Where `disable monitor` stands.
+    unwatched: Option<Diagnostic>,
     /// `disable stats` was not said.
     writes_statistics: bool,
     trusted_keys: Vec<std::ops::RangeInclusive<u32>>,
@@ -143,6 +149,7 @@ impl<'f> Reader<'f> {
             model: defaults(),
             associations: Vec::new(),
             clocks: Vec::new(),
+            removals: Vec::new(),
             restrictions: Restrictions::default(),
             interfaces: Interfaces::default(),
             nts: Nts::default(),
@@ -155,6 +162,8 @@ impl<'f> Reader<'f> {
             clients: CLIENTS,
             extra_port: None,
             statistics: Vec::new(),
+            tells_of_limits: true,
+            unwatched: None,
             writes_statistics: true,
             trusted_keys: Vec::new(),
         }
@@ -222,6 +231,7 @@ impl<'f> Reader<'f> {
 
     /// Fills in what depends on several lines.
     fn finish(mut self) -> (Model, Vec<Diagnostic>) {
+        self.remove_associations();
         self.finish_clocks();
         self.finish_associations();
         self.finish_serving();
@@ -286,9 +296,13 @@ impl<'f> Reader<'f> {
                 burst: burst_of(burst),
                 // Others may write a client's address into their packets: some of its own must still be answered.
                 leak: Some(2),
-                kiss: self.restrictions.kisses_any().then_some(1),
+                kiss: (self.tells_of_limits && self.restrictions.kisses_any()).then_some(1),
             }
         });
+        if let Some(place) = self.unwatched.as_ref().filter(|_| rate_limit.is_some()).cloned() {
+            let message = "`monitor` cannot be disabled while anybody is `limited`, as with ntpd: clients are remembered";
+            self.push(Diagnostic { message: message.to_owned(), ..place });
+        }
         let rules = self.restrictions.rules();
         let (terms, versions) = (self.restrictions.terms(), self.restrictions.versions());
         let mut servers = Vec::new();
@@ -297,6 +311,7 @@ impl<'f> Reader<'f> {
                 server.rules = Some(rules.clone());
                 server.rate_limit = rate_limit;
                 server.rate_limit_entries = self.clients;
+                server.client_records = self.unwatched.is_none() || rate_limit.is_some();
                 server.terms.clone_from(&terms);
                 server.versions.clone_from(&versions);
                 servers.push(server);

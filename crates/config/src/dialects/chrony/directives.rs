@@ -132,13 +132,14 @@ const DIRECTIVES: &[(&str, Handler)] = &[
             usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
         Ok(())
     }),
-    ("maxsamples", max_samples),
+    ("maxsamples", |reader, line| samples(reader, line, "maxsamples")),
     ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
     ("maxupdateskew", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_update_skew)),
     ("maxstratum", |reader, line| {
         reader.model.synchronization.tuning.strata.1 = stratum(line)?;
         Ok(())
     }),
+    ("minsamples", |reader, line| samples(reader, line, "minsamples")),
     ("minstratum", |reader, line| {
         reader.model.synchronization.tuning.strata.0 = stratum(line)?;
         Ok(())
@@ -405,15 +406,14 @@ fn fallback_drift(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     Ok(())
 }
 
-fn max_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    match line.only_integer(&(0..=INT))? {
-        // The one use of it: to believe the first answer.
-        1 => reader.model.synchronization.tuning.samples_min = 1,
-        0 => {}
-        _ => {
-            let word = line.directive;
-            reader.no_effect(line, &word, unsupported::SAMPLES);
-        }
+fn samples(reader: &mut Reader<'_>, line: &mut Line<'_>, option: &str) -> Parsed<()> {
+    let samples = line.only_integer(&(0..=INT))?.unsigned_abs();
+    // The one use of it: to believe the first answer.
+    if option == "maxsamples" && samples == 1 {
+        reader.model.synchronization.tuning.samples_min = 1;
+    } else if !unsupported::is_usual_window(option, samples) {
+        let word = line.directive;
+        reader.no_effect(line, &word, unsupported::SAMPLES);
     }
     Ok(())
 }

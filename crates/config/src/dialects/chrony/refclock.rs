@@ -108,9 +108,11 @@ fn read_option(
         "lock" => clock.lock = Some(reference_id(line)?),
         "maxdispersion" => clock.max_dispersion = line.real_from_zero()?,
         "maxlockage" => clock.max_lock_pulses = line.integer(&(0..=INT_MAX))?,
-        "maxsamples" | "minsamples" => {
-            line.integer(&(0..=INT_MAX))?;
-            reader.no_effect(line, word, unsupported::SAMPLES);
+        name @ ("maxsamples" | "minsamples") => {
+            let samples = line.integer(&(0..=INT_MAX))?;
+            if !unsupported::is_usual_window(name, samples) {
+                reader.no_effect(line, word, unsupported::SAMPLES);
+            }
         }
         "maxunreach" => clock.max_unreachable_polls = line.integer(&(0..=INT_MAX))?,
         "noselect" => clock.no_select = true,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use super::unsupported::SAMPLES;
+use super::unsupported::{SAMPLES, is_usual_window};
 use crate::model::parse_address;
 use crate::{
     AddressFamily, Authentication, Diagnostic, NtpVersion, NtsTrust, Origin, PollLimits, Severity, Source,
@@ -56,9 +56,6 @@ pub(super) const OPTIONS: &[&str] = &[
     "version",
     "xleave",
 ];
-
-/// Options that take a number and have no effect here, with what is different.
-const NUMBERS_WITHOUT_EFFECT: &[(&str, &str)] = &[("minsamples", SAMPLES)];
 
 /// The poll exponent from which on no request is ever sent in advance.
 const PRESEND_OFF: i8 = 25;
@@ -135,12 +132,6 @@ fn option(
     draft: &mut SourceDraft,
 ) -> Parsed<()> {
     let name = word.folded();
-    let without_effect = NUMBERS_WITHOUT_EFFECT.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
-    if let Some(why) = without_effect {
-        line.real()?;
-        reader.no_effect(line, word, why);
-        return Ok(());
-    }
     let source = &mut draft.source;
     match name.as_str() {
         "iburst" => source.iburst = true,
@@ -173,9 +164,11 @@ fn option(
         "minstratum" => source.min_stratum = line.integer(&(0..=16_u8))?,
         "polltarget" => source.poll_target = line.integer(&(1..=i32::MAX))?.unsigned_abs(),
         "presend" => source.presend = Some(line.integer(&(-32..=32_i8))?).filter(|&at| at < PRESEND_OFF),
-        "maxsamples" => {
-            draft.one_sample = line.integer(&(0..=i32::MAX))? == 1;
-            if !draft.one_sample {
+        "maxsamples" | "minsamples" => {
+            let samples = line.integer(&(0..=i32::MAX))?.unsigned_abs();
+            if name == "maxsamples" && samples == 1 {
+                draft.one_sample = true;
+            } else if !is_usual_window(&name, samples) {
                 reader.no_effect(line, word, SAMPLES);
             }
         }

@@ -16,7 +16,6 @@ pub(super) enum Shape {
     Words(usize),
 }
 
-const INT: i64 = i32::MAX as i64;
 const PORT: RangeInclusive<i64> = 0..=65_535;
 
 const STAMPS: &str = "packets whose stamps come late are followed up without them";
@@ -25,6 +24,12 @@ const MAIL: &str = "no mail is sent, as a daemon that sets clocks starts no othe
 /// Of `minsamples` and `maxsamples`, wherever they stand.
 pub(super) const SAMPLES: &str = "there is no window of samples; older ones count the less, the more the clock may have \
                                   wandered since";
+/// Whether `minsamples` or `maxsamples` asks for nothing but what chronyd does unless it is told otherwise.
+pub(super) fn is_usual_window(option: &str, samples: u32) -> bool {
+    // A longest window of 0 is the usual one, and there never are more than 64 samples.
+    if option == "minsamples" { samples == 6 } else { samples == 0 || samples >= 64 }
+}
+
 const REMOVED: &str = "chrony has dropped it too";
 
 /// Name, arguments, and what is different without it.
@@ -36,7 +41,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("linux_hz", Shape::Words(0), REMOVED),
     ("mailonchange", Shape::Words(2), MAIL),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
-    ("minsamples", Shape::Integer(0..=INT, None), SAMPLES),
     ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),

@@ -171,7 +171,10 @@ pub(in crate::dialects) fn permissions(value: &Value<'_>) -> Parsed<u32> {
     let mode = integer(0..=0o777_u32)(value);
     match value.get_ref() {
         DeValue::Integer(digits) if digits.radix() == 10 => {
-            Err(fault(value, format!("permissions are octal: write 0o{}", digits.as_str())))
+            let meant = digits.as_str();
+            let is_octal = meant.bytes().all(|digit| digit < b'8');
+            let message = if is_octal { format!(": write 0o{meant}") } else { ", such as 0o666".to_owned() };
+            Err(fault(value, format!("permissions are octal{message}")))
         }
         _ => mode,
     }

@@ -42,12 +42,14 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
     table.set("client-records", boolean, &mut server.client_records);
     table.set("require-nts", require_nts, &mut server.require_nts);
     read_rules(table, &mut server);
+    let mut is_answered = true;
     if let Some(versions) = table.read("accept-ntp-versions", list(integer(1..=5_u8))) {
         server.versions = accepted(table, versions, &[1, 2, 3, 4]);
+        is_answered = !server.versions.is_empty();
     }
     table.set("network-terms", list(network_terms), &mut server.terms);
     table.set("fast-path", word(FAST_PATHS), &mut server.fast_path);
-    listen.map(|_| server)
+    listen.filter(|_| is_answered).map(|_| server)
 }
 
 /// `access-rules` and `rate-limit`: what chrony has for the two lists and the shortest spacing.
@@ -124,18 +126,17 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
     let connections = table.within("concurrent-connections", 1..=CONNECTIONS_MAX);
     let ntp_server = table.read("ntp-server", ntp_server);
     let ntp_port = table.read("ntp-port", integer(1..=u16::MAX));
-    if let Some(versions) = table.read("accept-ntp-versions", list(integer(4..=5_u8))) {
-        accepted(table, versions, &[4]);
-    }
-    table.ignore(
-        &["longlived-connections", "accepted-pool-authentication-tokens"],
-        "connections of NTS pools are not supported by this version",
-    );
+    let versions = table.read("accept-ntp-versions", list(integer(4..=5_u8)));
+    let is_answered = versions.is_none_or(|versions| !accepted(table, versions, &[4]).is_empty());
+    let pools = "connections of NTS pools are not supported by this version";
+    table.ignore(&["longlived-connections"], pools);
+    let is_nobody = |value: &DeValue<'_>| value.as_array().is_some_and(|tokens| tokens.is_empty());
+    table.ignore_unless("accepted-pool-authentication-tokens", is_nobody, pools);
     let rules = table.read("access-rules", list(access_rule));
     let mut rate_limit = None;
     table.table("rate-limit", "rate-limit", |limit| rate_limit = read_rate_limit(limit));
     let place = table.place();
-    let (listen, chain, key) = (listen?, chain?, key?);
+    let (listen, chain, key) = (listen.filter(|_| is_answered)?, chain?, key?);
     let mut certificates = vec![CertificatePair { chain, key }];
     certificates.append(&mut more);
     Some(NtsKeServer {
@@ -244,17 +245,22 @@ fn ntp_server(value: &Value<'_>) -> Parsed<String> {
     }
 }
 
-/// The versions that are both asked for and known; the others draw a warning.
+/// The versions that are both asked for and known; the others draw a warning. None: ntpd-rs has version 5, for which there
+/// is no server here; who writes our own format asks for nothing.
 fn accepted(table: &mut TableReader<'_, '_, '_, '_>, mut versions: Vec<u8>, known: &[u8]) -> Vec<u8> {
     const KEY: &str = "accept-ntp-versions";
     versions.sort_unstable();
     versions.dedup();
-    if versions.iter().any(|version| !known.contains(version)) {
-        table.warn_at(KEY, "NTP version 5 is still a draft and not answered".to_owned());
-    }
+    let asked = versions.len();
     versions.retain(|version| known.contains(version));
-    if versions.is_empty() {
+    if versions.is_empty() && table.is_tolerant() {
+        let message =
+            "no version is left to answer, as version 5 is still a draft: there is no such server here";
+        table.warn_at(KEY, message.to_owned());
+    } else if versions.is_empty() {
         table.error_at(KEY, format!("`{KEY}` leaves no version to answer"), None);
+    } else if versions.len() < asked {
+        table.warn_at(KEY, "NTP version 5 is still a draft and not answered".to_owned());
     }
     versions
 }

@@ -302,7 +302,8 @@ fn read_authentication(
         table.set("system-cas", boolean, &mut trust.system_cas);
         table.set("pinned-certificates", one_or_list(path), &mut trust.pinned_certificates);
         table.set("pinned-keys", one_or_list(sha256), &mut trust.pinned_keys);
-        table.ignore(&["enable-srv-resolution"], "names are resolved to addresses only");
+        let is_off = |value: &DeValue<'_>| matches!(value, DeValue::Boolean(false));
+        table.ignore_unless("enable-srv-resolution", is_off, "names are resolved to addresses only");
         check_trust(table, &trust);
         source.authentication = Authentication::Nts(trust);
         source.port = port.unwrap_or(source.port);

@@ -56,7 +56,8 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
         settings.smoothing =
             rate.zip(change).map(|(rate_max, change)| SmoothingSettings { rate_max, change });
     });
-    table.ignore(&["warn-on-jump"], "each step of the clock is logged with its evidence");
+    let is_on = |value: &DeValue<'_>| matches!(value, DeValue::Boolean(true));
+    table.ignore_unless("warn-on-jump", is_on, "each step of the clock is logged with its evidence");
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
     });

@@ -254,6 +254,18 @@ impl<'t, 'i, 's, 'a> TableReader<'t, 'i, 's, 'a> {
         }
     }
 
+    /// Accepts a key that has no use here, with one warning unless its value asks for what is done anyway.
+    pub(in crate::dialects) fn ignore_unless(
+        &mut self,
+        key: &'static str,
+        is_usual: impl Fn(&DeValue<'_>) -> bool,
+        why: &str,
+    ) {
+        if self.value(key).is_some_and(|value| !is_usual(value.get_ref())) {
+            self.warn_at(key, format!("`{key}` has no effect: {why}"));
+        }
+    }
+
     /// Accepts a table or an array of tables that has no use here, with one warning.
     pub(in crate::dialects) fn pass_over(&mut self, key: &'static str, why: &str) {
         self.ignore(&[key], why);

@@ -1,7 +1,9 @@
 //! `[observability]`.
 
+use toml::de::DeValue;
+
 use super::super::native::process::permissions;
-use super::super::native::table::TableReader;
+use super::super::native::table::{TableReader, Value};
 use super::super::native::values::{path, socket_address, word};
 use crate::{LogLevel, Observability};
 
@@ -34,5 +36,35 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut 
     if let Some(socket) = table.read("observation-path", path) {
         observability.ntpd_rs_socket = Some(socket);
     }
-    table.set("observation-permissions", permissions, &mut observability.ntpd_rs_socket_mode);
+    read_permissions(table, observability);
+}
+
+/// ntpd-rs takes decimal numbers as they are. What is no mode then, 666 above all, was meant to be octal.
+fn read_permissions(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
+    const KEY: &str = "observation-permissions";
+    let mode = table.read(KEY, |value| match decimal(value) {
+        Some(mode @ 0..=MODE_MAX) => Ok((mode, None)),
+        Some(digits) => match u32::from_str_radix(&digits.to_string(), 8) {
+            Ok(mode @ 0..=MODE_MAX) => Ok((mode, Some(digits))),
+            _ => permissions(value).map(|mode| (mode, None)),
+        },
+        None => permissions(value).map(|mode| (mode, None)),
+    });
+    let Some((mode, misread)) = mode else { return };
+    observability.ntpd_rs_socket_mode = mode;
+    if let Some(digits) = misread {
+        let message =
+            format!("{digits} is read as 0o{digits}; ntpd-rs takes it for a decimal number, 0o{digits:o}");
+        table.warn_at(KEY, message);
+    }
+}
+
+/// All permission bits.
+const MODE_MAX: u32 = 0o777;
+
+fn decimal(value: &Value<'_>) -> Option<u32> {
+    match value.get_ref() {
+        DeValue::Integer(digits) if digits.radix() == 10 => digits.as_str().parse().ok(),
+        _ => None,
+    }
 }

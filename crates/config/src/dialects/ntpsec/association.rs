@@ -68,6 +68,64 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     result
 }
 
+/// What `unpeer` takes away again once all files are read.
+pub(super) enum Removal {
+    /// A source with this host.
+    Host(String),
+    /// A reference clock, by its driver and unit.
+    Clock(String, u8),
+}
+
+/// `unpeer ADDRESS` and `unpeer clock DRIVER [unit N]`.
+pub(super) fn read_removal(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    family(line);
+    let word = line.require("an address, or `clock` and a driver")?;
+    let place = Diagnostic::new(Severity::Warning, line.text, &word.span(), "", None);
+    let clock = reference_clock::pseudo_address(word.text).and_then(|(number, unit)| {
+        reference_clock::driver_of(number).map(|driver| Removal::Clock(driver.to_owned(), unit))
+    });
+    let removal = if let Some(clock) = clock {
+        clock
+    } else if word.text == "clock" {
+        let driver = line.require("the driver of a reference clock")?.text.to_owned();
+        let has_unit = line.peek().is_some_and(|word| word.text == "unit");
+        let unit = if has_unit {
+            line.next();
+            u8::try_from(line.integer_in(&(0..=255))?).unwrap_or(u8::MAX)
+        } else {
+            0
+        };
+        Removal::Clock(driver, unit)
+    } else if word.text.parse::<u16>().is_ok() {
+        reader.no_effect(line, &word, "numbers of associations are not known before they are there");
+        return line.end();
+    } else {
+        let bare = word.text.trim_matches(['[', ']']);
+        let host = parse_address(word.text).ok().filter(|_| bare.parse::<IpAddr>().is_err());
+        Removal::Host(host.map_or_else(|| bare.to_owned(), |(host, _)| host))
+    };
+    line.end()?;
+    reader.removals.push((removal, place));
+    Ok(())
+}
+
+impl Reader<'_> {
+    /// Takes away what `unpeer` says, wherever it stands: ntpd does it after all associations are there.
+    pub(super) fn remove_associations(&mut self) {
+        for (removal, place) in std::mem::take(&mut self.removals) {
+            let before = self.associations.len() + self.clocks.len();
+            match &removal {
+                Removal::Host(host) => self.associations.retain(|draft| draft.source.name != *host),
+                Removal::Clock(driver, unit) => self.clocks.retain(|draft| !draft.is(driver, *unit)),
+            }
+            if self.associations.len() + self.clocks.len() == before {
+                let message = "nothing is taken away: no line has this source".to_owned();
+                self.push(Diagnostic { message, ..place });
+            }
+        }
+    }
+}
+
 /// `-4` or `-6` before an address.
 pub(super) fn family(line: &mut Line<'_>) -> AddressFamily {
     let family = match line.peek().map(|word| word.text) {

@@ -8,7 +8,7 @@ use chime_time::Frequency;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::{Reader, association, interfaces, nts, reference_clock, restrict, statistics, unsupported};
 use crate::model::ntpq_variable;
-use crate::{DriftFile, KeyFormat, LocalReference, PanicThreshold};
+use crate::{Diagnostic, DriftFile, KeyFormat, LocalReference, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -50,6 +50,7 @@ const COMMANDS: &[(&str, Handler)] = &[
     }),
     ("leapsmearinterval", leap_smear),
     ("limit", limit),
+    ("logconfig", log_classes),
     ("logfile", statistics::read_log_file),
     ("mru", mru),
     ("nic", interfaces::read),
@@ -69,6 +70,8 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("tinker", tinker),
     ("tos", tos),
     ("trustedkey", trusted_keys),
+    ("unconfig", association::read_removal),
+    ("unpeer", association::read_removal),
     ("unrestrict", restrict::read_removal),
 ];
 
@@ -162,6 +165,21 @@ fn set_variable(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     Ok(())
 }
 
+/// How many kisses of death ntpd sends in a second unless it is told otherwise.
+const KISSES_DEFAULT: f64 = 0.5;
+
+/// `logconfig [=+-]CLASSEVENT ...`: every event is logged, so that only those who want fewer are told.
+fn log_classes(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let first = line.require("classes of events, such as `=allall`")?;
+    let words: Vec<Word<'_>> = std::iter::once(first).chain(line.rest()).collect();
+    let set = words.iter().rfind(|word| !word.text.starts_with(['+', '-']));
+    let has_all = set.is_some_and(|word| ["all", "allall"].contains(&word.text.trim_start_matches('=')));
+    if !has_all || words.iter().any(|word| word.text.starts_with('-')) {
+        reader.no_effect(line, &first, "every event is logged; `-d` gives more");
+    }
+    Ok(())
+}
+
 /// `limit [average N] [burst N] [kod N]`.
 fn limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     while let Some(word) = line.next() {
@@ -169,12 +187,13 @@ fn limit(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
             "average" => reader.limit.0 = line.number()?.max(0.0),
             "burst" => reader.limit.1 = line.number()?.max(0.0),
             "kod" => {
-                line.number()?;
-                reader.no_effect(
-                    line,
-                    &word,
-                    "every second request beyond the limit is told so, if `kod` is set",
-                );
+                let rate = line.number()?;
+                reader.tells_of_limits = rate > 0.0;
+                if rate > 0.0 && rate != KISSES_DEFAULT {
+                    let why =
+                        "every second request beyond the limit is told so, if `kod` is set; with 0 none is";
+                    reader.no_effect(line, &word, why);
+                }
             }
             _ => return Err(unknown(&word, "item", &["average", "burst", "kod"])),
         }
@@ -267,8 +286,10 @@ fn tos_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, items
         }
         "mindist" => reader.model.synchronization.tuning.min_distance = line.number()?.max(0.0),
         "maxdisp" => {
-            line.number()?;
-            reader.no_effect(line, word, "a source is judged by its root distance and its jitter");
+            // RFC 5905 §7.2 (MAXDISP), which no answer may reach here either.
+            if line.number()? < 16.0 {
+                reader.no_effect(line, word, "a source is judged by its root distance and its jitter");
+            }
         }
         _ => return Err(unknown(word, "item", items)),
     }
@@ -317,9 +338,14 @@ fn tinker(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
             }
             "dispersion" => tuning.max_clock_error = Frequency::from_ppm(number.clamp(1e-3, 100_000.0)),
             "freq" => reader.no_effect(line, &word, "the frequency is measured"),
+            // Which is as long as ntpd waits anyway.
+            "stepout" if number <= 300.0 => {}
             "stepout" => {
                 reader.no_effect(line, &word, "a step needs the agreement of the sources, and no time");
             }
+            // The one is ntpd's own value, the other is off.
+            "allan" if number == 11.0 => {}
+            "huffpuff" if number == 0.0 => {}
             _ => reader.no_effect(line, &word, "the filters adapt themselves"),
         }
     }
@@ -332,12 +358,13 @@ fn switch(reader: &mut Reader<'_>, line: &mut Line<'_>, on: bool) -> Parsed<()> 
     while let Some(flag) = word {
         match (flag.text, on) {
             ("ntp", on) => reader.model.synchronization.tuning.steer = on,
-            ("kernel" | "monitor", true) | ("calibrate", false) => {}
+            ("kernel", true) | ("calibrate", false) => {}
             ("kernel", false) => {
                 reader.no_effect(line, &flag, "the clock is steered without the kernel's loop")
             }
-            ("monitor", false) => {
-                reader.no_effect(line, &flag, "recent clients are remembered, in a table of fixed size");
+            ("monitor", on) => {
+                let place = || Diagnostic::new(Severity::Warning, line.text, &flag.span(), "", None);
+                reader.unwatched = (!on).then(place);
             }
             ("calibrate", true) => reader.no_effect(line, &flag, "reference clocks are not calibrated"),
             ("stats", on) => reader.writes_statistics = on,

@@ -46,6 +46,11 @@ pub(super) struct ClockDraft {
 const MODE_BAUDS: [u32; 6] = [4800, 9600, 19_200, 38_400, 57_600, 115_200];
 
 impl ClockDraft {
+    /// Whether it is this unit of a driver.
+    pub(super) fn is(&self, driver: &str, unit: u8) -> bool {
+        self.clock.driver == driver && self.unit == unit
+    }
+
     /// The stratum to serve at, when this is the clock of the machine itself.
     pub(super) fn local_stratum(&self) -> Option<u8> {
         (self.clock.driver == "local").then(|| self.stratum.unwrap_or(LOCAL_STRATUM))
@@ -174,14 +179,19 @@ fn read_clock(reader: &mut Reader<'_>, line: &mut Line<'_>, driver: &str, unit: 
     result
 }
 
+/// The name of the driver with a number.
+pub(super) fn driver_of(clock_type: u8) -> Option<&'static str> {
+    DRIVERS.iter().find(|(_, number)| *number == clock_type).map(|(name, _)| *name)
+}
+
 /// `fudge 127.127.T.U options`: more options of a clock.
 pub(super) fn read_fudge(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let word = line.require("an address 127.127.TYPE.UNIT")?;
     let (clock_type, unit) = pseudo_address(word.text)
         .ok_or_else(|| Fault::new(&word, format!("`{}` is not 127.127.TYPE.UNIT", word.text)))?;
-    let driver = DRIVERS.iter().find(|(_, number)| *number == clock_type).map(|(name, _)| *name);
+    let driver = driver_of(clock_type);
     let mut clocks = reader.clocks.iter_mut();
-    let found = clocks.find(|draft| Some(draft.clock.driver.as_str()) == driver && draft.unit == unit);
+    let found = clocks.find(|draft| driver.is_some_and(|driver| draft.is(driver, unit)));
     let Some(draft) = found else {
         reader.no_effect(line, &word, "no `server` has this address");
         return Ok(());

@@ -18,7 +18,6 @@ pub(super) enum Shape {
 
 /// Name, arguments, and what is different without it.
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
-    ("logconfig", Shape::Words(1), "every event is logged; `-d` gives more"),
     ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
     ("ntpsigndsocket", Shape::Words(1), "MS-SNTP requests are not signed"),
@@ -35,8 +34,6 @@ pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
         "limits of the process are the service manager's to set",
     ),
     ("tick", Shape::Number, "ntpd does not use it either"),
-    ("unconfig", Shape::Words(1), "sources are left away by leaving their line away"),
-    ("unpeer", Shape::Words(1), "sources are left away by leaving their line away"),
 ];
 
 /// Commands of other programs named ntpd, with what to do instead.
