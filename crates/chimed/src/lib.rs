@@ -11,6 +11,7 @@ pub mod clock_shell;
 mod daemon;
 pub mod desks;
 mod detach;
+mod directory_claim;
 pub mod event_log;
 pub mod exchanges;
 pub mod fast_path;

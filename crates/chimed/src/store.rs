@@ -3,10 +3,12 @@
 //! A file is written to a temporary name, synced and renamed, so that at any moment either the old or the new one is
 //! there, whole. A file that cannot be read or understood is reported, with its path and the reason, and set aside
 //! under the name `….damaged-N`; the daemon goes on as if it had never been. A write that fails leaves the old file
-//! alone, is reported once, and is tried again by [`Store::retry`].
+//! alone, is reported once, and is tried again by [`Store::retry`]. Of several daemons with one directory only the first
+//! writes; the others read, say so, and write once it has ended.
 //!
 //! Start at [`Store::open`], [`Store::load`] and [`Store::save`]; take [`Store::poll_report`] after each for the log.
 
+use crate::directory_claim::DirectoryClaim;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -89,6 +91,13 @@ pub enum Report {
         /// Where it is now.
         set_aside: Option<PathBuf>,
     },
+    /// Another daemon has the directory, or who has it cannot be told: nothing is written for now.
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// Why nothing is written.
+        error: io::Error,
+    },
     /// A file could not be read.
     Unreadable {
         /// The file.
@@ -139,6 +148,11 @@ impl fmt::Display for Report {
             Self::Damaged { path, reason, set_aside: None } => {
                 write!(f, "{}: {reason}; going on without it (it could not be set aside)", path.display())
             }
+            Self::InUse { directory, error } => write!(
+                f,
+                "{}: {error}: nothing is written there until that ends; give each its own (directory in [state])",
+                directory.display()
+            ),
             Self::Unreadable { path, error } => {
                 write!(f, "{}: cannot be read: {error}; going on without it", path.display())
             }
@@ -167,7 +181,10 @@ pub struct Store<M: Medium = Disk> {
     medium: M,
     directory: PathBuf,
     cookie_keys: Option<PathBuf>,
+    claim: DirectoryClaim,
     unwritten: Vec<Unwritten>,
+    /// Files that are there and could not be read: what replaces them must not be the end of what they hold.
+    unread: Vec<StateFile>,
     reports: VecDeque<Report>,
 }
 
@@ -184,13 +201,18 @@ impl Store {
     /// `cookie_keys` is the path of the cookie keys, when they are not to be kept in the directory.
     #[must_use]
     pub fn open(directory: &Path, cookie_keys: Option<&Path>) -> Self {
-        Self::on(Disk, directory, cookie_keys)
+        let mut store = Self::on(Disk, directory, cookie_keys);
+        if let Err(error) = store.claim.hold() {
+            store.report(Report::InUse { directory: directory.to_owned(), error });
+        }
+        store
     }
 
     /// Another value for the same files, to write some of them elsewhere; each file must be written by one of both.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self::on(Disk, &self.directory, self.cookie_keys.as_deref())
+        let claim = self.claim.clone();
+        Self { claim, ..Self::on(Disk, &self.directory, self.cookie_keys.as_deref()) }
     }
 
     /// Hands the directory and our files in it to a user, before privileges are given up; what is not there is not
@@ -215,7 +237,9 @@ impl<M: Medium> Store<M> {
             medium,
             directory: directory.to_owned(),
             cookie_keys: cookie_keys.map(Path::to_owned),
+            claim: DirectoryClaim::on(directory),
             unwritten: Vec::new(),
+            unread: Vec::new(),
             reports: VecDeque::new(),
         }
     }
@@ -245,6 +269,10 @@ impl<M: Medium> Store<M> {
             }
             Err(ReadFailure::Absent) => return None,
             Err(ReadFailure::Unreadable(error)) => {
+                // It may be readable the next time.
+                if !self.unread.contains(&file) {
+                    self.unread.push(file);
+                }
                 self.report(Report::Unreadable { path, error });
                 return None;
             }
@@ -266,7 +294,10 @@ impl<M: Medium> Store<M> {
     /// for [`Store::retry`].
     pub fn save(&mut self, file: StateFile, octets: &[u8]) -> bool {
         let path = self.path(file);
-        let result = replace(&self.medium, &path, octets, file.mode());
+        let result = self.claim.hold().and_then(|()| {
+            self.keep_unread(file, &path);
+            replace(&self.medium, &path, octets, file.mode())
+        });
         let waiting = self.unwritten.iter().position(|unwritten| unwritten.file == file);
         match (result, waiting) {
             (Ok(()), None) => true,
@@ -309,9 +340,11 @@ impl<M: Medium> Store<M> {
     pub fn remove(&mut self, file: StateFile) {
         let path = self.path(file);
         self.unwritten.retain(|unwritten| unwritten.file != file);
-        let removed = fs::remove_file(&path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => OpenOptions::new().write(true).truncate(true).open(&path).map(drop),
+        let removed = self.claim.hold().and_then(|()| {
+            fs::remove_file(&path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => OpenOptions::new().write(true).truncate(true).open(&path).map(drop),
+            })
         });
         if let Err(error) = removed {
             self.report(Report::NotWritten { path, error });
@@ -329,7 +362,20 @@ impl<M: Medium> Store<M> {
         self.reports.pop_front()
     }
 
+    /// A file that could not be read is set aside before another takes its place.
+    fn keep_unread(&mut self, file: StateFile, path: &Path) {
+        if self.unread.contains(&file) {
+            self.unread.retain(|unread| *unread != file);
+            if path.exists() {
+                self.set_aside(path.to_owned(), "could not be read, and is replaced".to_owned());
+            }
+        }
+    }
+
     fn set_aside(&mut self, path: PathBuf, reason: String) {
+        if self.claim.hold().is_err() {
+            return self.report(Report::Damaged { path, reason, set_aside: None });
+        }
         let aside = (1..=DAMAGED_COPIES_MAX)
             .map(|number| with_suffix(&path, &format!(".damaged-{number}")))
             .find(|aside| fs::symlink_metadata(aside).is_err())

@@ -154,6 +154,39 @@ fn a_directory_without_write_permission_is_told_once() {
     assert!(store.save(StateFile::Drift, NEW));
 }
 
+#[test]
+fn of_two_daemons_with_one_directory_the_first_writes() {
+    let (directory, mut first) = store();
+    assert!(first.save(StateFile::CookieKeys, OLD) && first.sibling().save(StateFile::Drift, OLD));
+    let mut second = Store::open(directory.path(), None);
+    let report = second.poll_report().expect("it is told at once").to_string();
+    assert!(report.contains("another daemon"), "{report}");
+    assert_eq!(second.load(StateFile::CookieKeys, understood).as_deref(), Some(OLD));
+    assert!(!second.save(StateFile::CookieKeys, NEW) && !second.retry());
+    second.remove(StateFile::Drift);
+    second.load(StateFile::CookieKeys, |_| Err::<(), _>("not understood"));
+    assert_eq!(names(directory.path()), ["cookie-keys", "drift"]);
+    assert_eq!(first.load(StateFile::CookieKeys, understood).as_deref(), Some(OLD));
+    drop(first);
+    assert!(second.retry(), "the first one has ended");
+    assert_eq!(second.load(StateFile::CookieKeys, understood).as_deref(), Some(NEW));
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_not_lost_by_new_ones() {
+    let (directory, mut store) = store();
+    let path = store.path(StateFile::CookieKeys);
+    // A file that gives an error to whoever reads it, root or not.
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    assert_eq!(store.load(StateFile::CookieKeys, understood), None);
+    assert!(matches!(store.poll_report(), Some(Report::Unreadable { .. })));
+    assert!(path.is_symlink(), "it may be readable again");
+    assert!(store.save(StateFile::CookieKeys, NEW));
+    assert!(matches!(store.poll_report(), Some(Report::Damaged { set_aside: Some(_), .. })));
+    assert_eq!(names(directory.path()), ["cookie-keys", "cookie-keys.damaged-1"]);
+    assert!(store.save(StateFile::CookieKeys, OLD) && store.poll_report().is_none());
+}
+
 /// A disk on which a number of octets fit, over all files.
 #[derive(Clone)]
 struct SmallDisk {
