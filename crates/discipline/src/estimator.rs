@@ -29,6 +29,8 @@ use gaussian::Gaussian;
 const START_EXCHANGES: usize = 8;
 /// Exchanges whose excess delay is more than so many typical ones do not count at the start.
 const START_EXCESS_MAX: f64 = 12.0;
+/// Exchanges whose time stamps are this many times as uncertain as others' say nothing about what these are like.
+const VAGUENESS_MAX: f64 = 12.0;
 /// The mean queueing delay is not believed to be less than this share of the shortest delay after so many exchanges, one,
 /// two, …: so few may be alike by chance, and what is known about frequency and offset is sharper the shorter the queues.
 const START_JITTER_MIN: [f64; 4] = [0.1, 0.25, 0.25, 0.25];
@@ -187,7 +189,10 @@ impl Estimator {
 
     /// Begins with what all exchanges so far say about the delays, and takes them over again.
     fn begin(&mut self) {
-        let start = std::mem::take(&mut self.start);
+        let all = std::mem::take(&mut self.start);
+        let sharpest = all.iter().map(|exchange| exchange.floor).fold(f64::INFINITY, f64::min);
+        let is_sharp = |exchange: &&Exchange| exchange.floor <= VAGUENESS_MAX * sharpest;
+        let start: Vec<Exchange> = all.iter().filter(is_sharp).copied().collect();
         let count = start.len() as f64;
         let floor = start.iter().map(|exchange| exchange.floor).fold(0.0, f64::max);
         let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
@@ -224,7 +229,7 @@ impl Estimator {
         if kept.len() > 1 {
             kept.iter().for_each(|exchange| self.process(*exchange));
         }
-        self.start = start;
+        self.start = all;
     }
 
     /// That of the belief, or more when the first exchanges contradict it.
@@ -262,7 +267,9 @@ impl Estimator {
         for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
             variant.advance(elapsed, corrected, self.changed);
             let outcome = variant.observe(exchange, share, softness, floor);
-            variant.learn(outcome.excess, weight, jitter_min);
+            if jitter_min <= VAGUENESS_MAX * variant.jitter.mean() {
+                variant.learn(outcome.excess, weight, jitter_min);
+            }
         }
         self.choose();
     }

@@ -5,8 +5,8 @@
 
 /// Samples that the scatter is a mean over.
 const SAMPLES: f64 = 32.0;
-/// A sample counts for at most so many times the scatter so far, or what its readings say: one that is off by more tells of
-/// something else.
+/// A sample counts for at most so many times the scatter so far, or what readings usually say: one that is off by more tells
+/// of something else. One whose readings say more than that is vague, and others are not: a clock jumped while it was read.
 const SURPRISE_MAX: f64 = 4.0;
 
 /// The scatter of the samples of one clock.
@@ -17,22 +17,44 @@ pub(crate) struct SampleNoise {
     /// Mean of the squares.
     square: f64,
     count: f64,
+    /// What the readings of a sample usually say that it is uncertain by, seconds.
+    stated: Option<f64>,
+    /// So many of the next second differences have a vague sample in them.
+    vague: u8,
 }
+
+/// Samples in a second difference.
+const DIFFERENCE_SAMPLES: u8 = 3;
 
 impl SampleNoise {
     /// Our free oscillator and the clock have moved apart by `moved` in the last `elapsed` seconds; the readings of the sample
     /// say that it is uncertain by `stated`. The standard error of a sample, seconds; 0 while it is not known.
     pub(crate) fn note(&mut self, elapsed: f64, moved: f64, stated: f64) -> f64 {
-        if let Some((before, was)) = self.last.replace((elapsed, moved)) {
+        self.note_stated(stated);
+        if let Some((before, was)) = self.last.replace((elapsed, moved)).filter(|_| self.vague == 0) {
             // Neither an offset nor an even rate is in the second difference, and three errors of samples are.
             let ratio = elapsed / before;
             let difference = moved - ratio * was;
             let square = difference * difference / (1.0 + (1.0 + ratio).powi(2) + ratio * ratio);
-            let most = SURPRISE_MAX.powi(2) * self.square.max(stated * stated);
+            let most = SURPRISE_MAX.powi(2) * self.usual().powi(2);
             self.count = (self.count + 1.0).min(SAMPLES);
             self.square += (square.min(most) - self.square) / self.count;
         }
         self.standard_error()
+    }
+
+    fn note_stated(&mut self, stated: f64) {
+        let most = SURPRISE_MAX * self.usual();
+        self.vague = self.vague.saturating_sub(1);
+        if self.stated.is_some() && stated > most {
+            self.vague = DIFFERENCE_SAMPLES;
+        }
+        self.stated = Some(self.stated.map_or(stated, |usual| usual + (stated.min(most) - usual) / SAMPLES));
+    }
+
+    /// What a sample is usually uncertain by, seconds.
+    fn usual(&self) -> f64 {
+        self.standard_error().max(self.stated.unwrap_or(0.0))
     }
 
     /// The intervals do not join any more: what is known of the scatter stays.
@@ -79,6 +101,21 @@ mod tests {
                 assert!((0.7e-6..1.4e-6).contains(&learnt), "{learnt}");
             }
         }
+    }
+
+    #[test]
+    fn a_sample_that_says_how_vague_it_is_says_nothing_about_others() {
+        let mut noise = SampleNoise::default();
+        let like = |number: u32| if number.is_multiple_of(2) { 1e-6 } else { -1e-6 };
+        (0..40).for_each(|number| _ = noise.note(1.0, like(number), 1e-7));
+        let before = noise.standard_error();
+        noise.note(1.0, 6.0, 4.0);
+        noise.note(1.0, 4.0, 1e-7);
+        noise.note(1.0, 1e-6, 1e-7);
+        let after = noise.standard_error();
+        assert!((after - before).abs() < 0.1 * before, "{before} {after}");
+        (0..100).for_each(|number| _ = noise.note(1.0, 10.0 * like(number), 3e-6));
+        assert!(noise.standard_error() > 5.0 * before, "all are that vague now");
     }
 
     #[test]

@@ -63,6 +63,27 @@ fn the_error_is_as_large_as_it_says() {
 }
 
 #[test]
+fn an_exchange_that_says_how_vague_it_is_spoils_no_other() {
+    // Measurements of a reference clock: no round trips, and one reading that was made while the clock jumped.
+    let readings = |vague: Option<usize>| -> Vec<Exchange> {
+        let like = |(number, exchange): (usize, Exchange)| {
+            let is_vague = vague == Some(number);
+            let (offset, floor) =
+                if is_vague { (exchange.offset - 3.0, 4.0) } else { (exchange.offset, 1e-4) };
+            Exchange { offset, floor, delay: 0.0, ..exchange }
+        };
+        exchanges(1, 40, (1e-4, 1e-4), (10.0, 2e-5)).into_iter().enumerate().map(like).collect()
+    };
+    let usual = error(&estimate(&readings(None)), (10.0, 2e-5)).abs();
+    for number in [0, 1, 2, 7, 8, 30] {
+        let estimator = estimate(&readings(Some(number)));
+        let error = error(&estimator, (10.0, 2e-5)).abs();
+        assert!(error < usual + 1e-4, "{number}: {error:e}, not {usual:e}");
+        assert!(estimator.offset_deviation() < 2e-4, "{number}: {:e}", estimator.offset_deviation());
+    }
+}
+
+#[test]
 fn a_few_delays_that_are_alike_do_not_say_that_there_are_no_queues() {
     for count in 2..=4 {
         let outside = (1..=1000)
