@@ -28,6 +28,8 @@ pub(crate) struct Estimate {
     offset: f64,
     /// Standard error of it, seconds.
     pub(crate) error: f64,
+    /// Standard deviation of the samples, seconds.
+    standard_deviation: f64,
     /// Frequency that the free oscillator lacks, s per s.
     frequency: f64,
     /// Random walk of that frequency, squared, (s per s)² in each second.
@@ -56,6 +58,12 @@ impl Estimate {
         }
         let wander = (self.wander_square * interval * interval * interval).sqrt();
         (0.25 * self.error / wander).clamp(BALANCED_SHARE.0, BALANCED_SHARE.1)
+    }
+
+    /// What corrections are usually like, seconds: as uncertain as the estimate is, but no more than single samples scatter.
+    /// A young estimate is uncertain because little is known of the frequency, which says nothing of corrections to come.
+    const fn usual_correction(&self) -> f64 {
+        self.error.min(self.standard_deviation)
     }
 
     /// Remote minus local when the clock is at `point`, seconds.
@@ -159,6 +167,7 @@ impl ClockDiscipline {
             point: self.correction.at(now),
             offset: combined.offset,
             error: combined.offset_error,
+            standard_deviation: combined.standard_deviation,
             frequency: self.frequency,
             wander_square: combined.wander_square,
         }
@@ -215,8 +224,8 @@ impl ClockDiscipline {
             }
             CorrectionTime::Share(share) => self.interval * share,
             CorrectionTime::Ratio(ratio) => {
-                let error = self.estimate.map_or(0.0, |estimate| estimate.error);
-                self.interval * ratio * error / remaining.abs()
+                let usual = self.estimate.map_or(0.0, |estimate| estimate.usual_correction());
+                self.interval * ratio * usual / remaining.abs()
             }
         };
         if seconds.is_finite() { seconds.clamp(SLEW_SECONDS.0, SLEW_SECONDS.1) } else { SLEW_SECONDS.0 }
@@ -274,7 +283,8 @@ impl ClockDiscipline {
         self.frequency = frequency.clamp(-limit, limit);
         let point = self.correction.at(now);
         let frequency = self.frequency;
-        self.estimate = Some(Estimate { point, offset, error: 0.0, frequency, wander_square: 0.0 });
+        let (error, standard_deviation, wander_square) = (0.0, 0.0, 0.0);
+        self.estimate = Some(Estimate { point, offset, error, standard_deviation, frequency, wander_square });
         // As fast as the slew may be.
         self.interval = 0.0;
     }
@@ -336,7 +346,14 @@ mod tests {
     }
 
     fn combined(offset: f64, frequency: f64) -> Combined {
-        Combined { offset, offset_error: 1e-6, frequency, skew: 1e-8, wander_square: 1e-18 }
+        Combined {
+            offset,
+            offset_error: 1e-6,
+            frequency,
+            skew: 1e-8,
+            wander_square: 1e-18,
+            standard_deviation: 1e-5,
+        }
     }
 
     fn frequency_of(command: ClockCommand) -> f64 {
@@ -388,6 +405,18 @@ mod tests {
         assert_eq!(clock.decide(9.0, false, &policy), Decision::Step(9.0));
         clock.stepped(NtpDuration::from_seconds(9));
         assert_eq!(clock.decide(2.0, false, &policy), Decision::Refuse { by: 2.0, accumulated: true });
+    }
+
+    #[test]
+    fn the_ratio_counts_usual_corrections_and_not_what_is_unknown_yet() {
+        let settings = Settings { correction_time: CorrectionTime::Ratio(100.0), ..Settings::default() };
+        let slew_seconds = |offset_error: f64| {
+            let (mut clock, _) = discipline();
+            clock.adopt(at(0.0), &Combined { offset_error, ..combined(1e-3, 0.0) }, 64.0, &settings);
+            clock.slew_seconds(1e-3, &settings)
+        };
+        assert!((slew_seconds(1e-6) - 64.0 * 100.0 * 1e-3).abs() < 1e-9);
+        assert!((slew_seconds(1e-3) - 64.0 * 100.0 * 1e-2).abs() < 1e-9, "samples scatter by 10 µs only");
     }
 
     #[test]

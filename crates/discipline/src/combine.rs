@@ -26,6 +26,8 @@ pub(crate) struct Combined {
     pub(crate) skew: f64,
     /// Random walk of the frequency, squared, (s per s)² in each second.
     pub(crate) wander_square: f64,
+    /// Standard deviation of the samples.
+    pub(crate) standard_deviation: f64,
 }
 
 /// Combines offsets weighted by the inverse of the distance, as a near source has less asymmetry to hide, and
@@ -54,6 +56,7 @@ pub(crate) fn combine(contributions: &[Contribution]) -> Option<Combined> {
         frequency,
         skew: if is_young { best } else { 1.0 / precision }.sqrt(),
         wander_square: mean(&|c| c.estimate.wander_square),
+        standard_deviation: mean(&|c| c.estimate.standard_deviation),
     })
 }
 
