@@ -232,7 +232,7 @@ impl Polling {
     /// Adapts the interval to what the discipline advises after a measurement: shorter at once, longer little by little.
     pub(crate) fn adapt(&mut self, advice: PollAdvice) {
         let denser = f64::from(POLL_TARGET) / f64::from(self.target);
-        let longest = self.interval * GROWTH.max(TARGET_GROWTH.powf(denser));
+        let longest = self.interval * GROWTH.powf(denser.min(1.0)).max(TARGET_GROWTH.powf(denser));
         self.pace.factor = 1.0;
         match advice {
             PollAdvice::Shortest => self.set(0.0),
@@ -245,8 +245,9 @@ impl Polling {
                 let wanted = seconds * denser;
                 self.set(wanted.min(longest));
                 let (least, most) = self.pace_bounds();
-                // While the interval still grows it is not stretched as well, or it would open up at once.
-                let most = if wanted > longest { 1.0 } else { most };
+                // While the interval still grows it is not stretched as well, or it would open up at once. Who wants more
+                // measurements than usual wants no long pauses either.
+                let most = if wanted > longest || denser < 1.0 { 1.0 } else { most };
                 self.pace.follow(error, sway, (least, most));
             }
         }
@@ -460,6 +461,26 @@ mod tests {
             last = pause;
         }
         assert!(last > 300.0, "{last}");
+    }
+
+    #[test]
+    fn who_wants_many_measurements_gets_no_long_pauses_and_they_come_slowly() {
+        let mut polling = Polling::new(&SourceConfig {
+            poll_target: 64,
+            poll_max: PollExponent::new(10),
+            iburst: false,
+            ..config()
+        });
+        let mut intervals = Vec::new();
+        for number in 0..100_i32 {
+            // Surer and less sure in turns.
+            let error = if number % 2 == 0 { 1e-6 } else { 1e-5 };
+            polling.adapt(PollAdvice::Interval { seconds: 64.0 * 8.0, error, sway: 1.0 });
+            assert!(polling.interval_seconds() <= polling.interval, "{number}");
+            intervals.push(polling.interval);
+        }
+        assert!(intervals[8] < 23.0, "after as many as usually let it grow tenfold: {}", intervals[8]);
+        assert!((intervals[99] - 64.0).abs() < 1e-9, "an eighth of what is advised: {}", intervals[99]);
     }
 
     #[test]
