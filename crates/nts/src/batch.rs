@@ -10,7 +10,7 @@ use crate::key_ring::{
     COOKIE_HEAD_OCTETS, KEY_ID_OCTETS, PLAINTEXT_OCTETS_MAX, plaintext_keys, plaintext_parts, write_plaintext,
 };
 use crate::request::NtsRequest;
-use crate::vector::siv::SivKey;
+use crate::vector::siv::{Data, SameDataKey, SivKey};
 use crate::vector::{Block, LANES, Schedule, Vector, gcm_siv, siv};
 use crate::{
     AEAD_TAG_OCTETS, AeadAlgorithm, COOKIES_MAX, CookieError, KeyRing, NakReason, NtsKeys, NtsRequestError,
@@ -145,15 +145,10 @@ impl NtsBatch {
         let mut messages = ArrayVec::<_, LANES>::new();
         for (number, (client, request)) in self.clients.iter_mut().zip(requests).enumerate() {
             match client.decrypt_cookie(vector, ring, request.cookie) {
-                Ok((tag, key, head)) => {
+                Ok((tag, key, nonce)) => {
                     let client: &Client = client;
                     tags.push((number, tag));
-                    messages.push(siv::Message {
-                        key,
-                        associated_data: &head[..KEY_ID_OCTETS],
-                        nonce: &head[KEY_ID_OCTETS..],
-                        plaintext: client.plaintext(),
-                    });
+                    messages.push(key.message(nonce, client.plaintext()));
                 }
                 Err(error) => opened[number] = Err(error),
             }
@@ -276,6 +271,7 @@ impl NtsBatch {
                 Cipher::Siv => {
                     siv_numbers.push(number);
                     let key = &client.siv[C2S];
+                    let associated_data = Data::Octets(associated_data);
                     siv_messages.push(siv::Message { key, associated_data, nonce, plaintext: &[] });
                 }
                 Cipher::GcmSiv => {
@@ -350,12 +346,7 @@ impl NtsBatch {
         };
         let mut messages = ArrayVec::<_, LANES>::new();
         for cookie in cookies {
-            messages.push(siv::Message {
-                key,
-                associated_data: &id,
-                nonce: &cookie.nonce,
-                plaintext: client(answers, cookie).plaintext(),
-            });
+            messages.push(key.message(&cookie.nonce, client(answers, cookie).plaintext()));
         }
         let tags = siv::tags(vector, &messages);
         for (cookie, tag) in cookies.iter().zip(tags) {
@@ -397,7 +388,7 @@ impl NtsBatch {
                 numbers.push(number);
                 messages.push(siv::Message {
                     key: &client.siv[S2C],
-                    associated_data: &answer.response[frame.associated_data()],
+                    associated_data: Data::Octets(&answer.response[frame.associated_data()]),
                     nonce: &answer.response[frame.nonce()],
                     plaintext: &answer.response[frame.text()],
                 });
@@ -529,13 +520,13 @@ impl Client {
         Ok(cookies)
     }
 
-    /// Decrypts a cookie, unverified as yet; gives its tag, the key that should have made it, and what that covers.
+    /// Decrypts a cookie, unverified as yet; gives its tag, the key that should have made it, and its nonce.
     fn decrypt_cookie<'r, 'c>(
         &mut self,
         vector: Vector,
         ring: &'r KeyRing,
         cookie: &'c [u8],
-    ) -> Result<(&'c Block, &'r SivKey, &'c [u8; COOKIE_HEAD_OCTETS]), CookieError> {
+    ) -> Result<(&'c Block, &'r SameDataKey, &'c [u8]), CookieError> {
         if !KeyRing::is_cookie_length(cookie.len()) {
             return Err(CookieError::Length);
         }
@@ -547,7 +538,7 @@ impl Client {
         let plaintext = self.plaintext.get_mut(..text.len()).ok_or(CookieError::Length)?;
         plaintext.copy_from_slice(text);
         key.add_key_stream(vector, *tag, plaintext);
-        Ok((tag, key, head))
+        Ok((tag, key, &head[KEY_ID_OCTETS..]))
     }
 
     /// Keys that came in another program's cookie, as if it had been one of ours.

@@ -6,7 +6,7 @@ mod file;
 pub use file::KeyRingError;
 
 use crate::predecessor::PredecessorKeys;
-use crate::vector::siv::SivKey;
+use crate::vector::siv::SameDataKey;
 use crate::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadKey, Arithmetic, Cookie, NtsKeys};
 use arrayvec::ArrayVec;
 use chime_time::NtpDate;
@@ -88,7 +88,7 @@ struct RingKey {
     key: CookieKey,
     aead: Aead,
     /// The same for batches, where the arithmetic has more to offer than `aead`.
-    siv: Option<Box<SivKey>>,
+    siv: Option<Box<SameDataKey>>,
 }
 
 impl RingKey {
@@ -96,11 +96,8 @@ impl RingKey {
         let aead = AeadKey::new(AeadAlgorithm::AesSivCmac256, &key.octets)
             .expect("32 octets are what the algorithm needs")
             .expand();
-        let siv = arithmetic.vector().map(|vector| {
-            let mut siv = Box::new(SivKey::EMPTY);
-            SivKey::expand(vector, &mut [(&key.octets, &mut *siv)]);
-            siv
-        });
+        let id = key.id.to_be_bytes();
+        let siv = arithmetic.vector().map(|vector| Box::new(SameDataKey::new(vector, &key.octets, &id)));
         Self { key, aead, siv }
     }
 }
@@ -195,12 +192,12 @@ impl KeyRing {
     }
 
     /// The key with a number, for batches.
-    pub(crate) fn siv_key(&self, id: u32) -> Option<&SivKey> {
+    pub(crate) fn siv_key(&self, id: u32) -> Option<&SameDataKey> {
         self.keys.iter().find(|key| key.key.id == id)?.siv.as_deref()
     }
 
     /// The key that makes cookies, for batches.
-    pub(crate) fn current_siv_key(&self) -> Option<&SivKey> {
+    pub(crate) fn current_siv_key(&self) -> Option<&SameDataKey> {
         self.keys[0].siv.as_deref()
     }
 

@@ -21,8 +21,7 @@ impl KeyRing {
         let mut room = Zeroizing::new([0; PLAINTEXT_OCTETS_MAX]);
         let octets = write_plaintext(keys, &mut room[..]);
         let plaintext = &room[..octets];
-        let messages: ArrayVec<_, LANES> =
-            nonces.iter().map(|nonce| siv::Message { key, associated_data: &id, nonce, plaintext }).collect();
+        let messages: ArrayVec<_, LANES> = nonces.iter().map(|nonce| key.message(nonce, plaintext)).collect();
         let seal = |(nonce, tag): (&[u8; NONCE_OCTETS], [u8; AEAD_TAG_OCTETS])| {
             let mut octets = [0; COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + PLAINTEXT_OCTETS_MAX];
             let octets = &mut octets[..COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + plaintext.len()];

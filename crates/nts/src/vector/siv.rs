@@ -87,6 +87,12 @@ impl SivKey {
         Chain { schedule: &self.mac, whole, tail, tail_blocks }
     }
 
+    /// S2V up to associated data of this digest. RFC 5297 §2.4.
+    #[inline]
+    const fn pass(&self, digest: Block) -> u128 {
+        double(self.s2v_start) ^ u128::from_be_bytes(digest)
+    }
+
     /// Encrypts or decrypts `text`. RFC 5297 §2.5.
     pub(crate) fn add_key_stream(&self, vector: Vector, tag: Block, text: &mut [u8]) {
         vector.add_key_stream(&self.counter, Counter::siv(tag), text);
@@ -101,13 +107,64 @@ impl Drop for SivKey {
     }
 }
 
+/// A key all of whose messages have the same associated data.
+#[derive(Clone)]
+pub(crate) struct SameDataKey {
+    key: SivKey,
+    passed: u128,
+}
+
+impl SameDataKey {
+    /// Expands a key.
+    pub(crate) fn new(vector: Vector, octets: &[u8; 32], associated_data: &[u8]) -> Self {
+        let mut new = Self { key: SivKey::EMPTY, passed: 0 };
+        SivKey::expand(vector, &mut [(octets, &mut new.key)]);
+        let [digest, ..] = vector.chains(&[new.key.chain(associated_data)]);
+        new.passed = new.key.pass(digest);
+        new
+    }
+
+    /// A message with that data.
+    pub(crate) fn message<'a>(&'a self, nonce: &'a [u8], plaintext: &'a [u8]) -> Message<'a> {
+        Message { key: &self.key, associated_data: Data::Passed(self.passed), nonce, plaintext }
+    }
+
+    /// As [`SivKey::add_key_stream`].
+    pub(crate) fn add_key_stream(&self, vector: Vector, tag: Block, text: &mut [u8]) {
+        self.key.add_key_stream(vector, tag, text);
+    }
+}
+
+impl Drop for SameDataKey {
+    fn drop(&mut self) {
+        self.passed.zeroize();
+    }
+}
+
 /// What a tag is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) key: &'a SivKey,
-    pub(crate) associated_data: &'a [u8],
+    pub(crate) associated_data: Data<'a>,
     pub(crate) nonce: &'a [u8],
     pub(crate) plaintext: &'a [u8],
+}
+
+/// The associated data of a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Data<'a> {
+    Octets(&'a [u8]),
+    /// What S2V has made of them already.
+    Passed(u128),
+}
+
+impl<'a> Data<'a> {
+    const fn octets(self) -> &'a [u8] {
+        match self {
+            Self::Octets(octets) => octets,
+            Self::Passed(_) => &[],
+        }
+    }
 }
 
 /// The tags of up to [`LANES`] messages; what is behind them means nothing. RFC 5297 §2.4.
@@ -115,10 +172,18 @@ pub(crate) fn tags(vector: Vector, messages: &[Message<'_>]) -> [Block; LANES] {
     if messages.is_empty() {
         return [[0; 16]; LANES];
     }
-    let data = all_chains(vector, messages, |message, _| message.key.chain(message.associated_data));
+    let is_passed = messages.iter().all(|message| matches!(message.associated_data, Data::Passed(_)));
+    let data = if is_passed {
+        [[0; 16]; LANES]
+    } else {
+        all_chains(vector, messages, |message, _| message.key.chain(message.associated_data.octets()))
+    };
     let nonces = all_chains(vector, messages, |message, _| message.key.chain(message.nonce));
     all_chains(vector, messages, |message, lane| {
-        let state = double(message.key.s2v_start) ^ u128::from_be_bytes(data[lane]);
+        let state = match message.associated_data {
+            Data::Octets(_) => message.key.pass(data[lane]),
+            Data::Passed(state) => state,
+        };
         let digest = double(state) ^ u128::from_be_bytes(nonces[lane]);
         message.key.chain_of_text(message.plaintext, digest)
     })

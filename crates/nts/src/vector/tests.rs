@@ -37,7 +37,7 @@ fn siv_of_each(vector: Vector, samples: &[Sample]) -> Vec<Vec<u8>> {
         .zip(&keys)
         .map(|(sample, key)| siv::Message {
             key,
-            associated_data: &sample.associated_data,
+            associated_data: siv::Data::Octets(&sample.associated_data),
             nonce: &sample.nonce,
             plaintext: &sample.text,
         })
