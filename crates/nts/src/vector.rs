@@ -89,7 +89,9 @@ fn aes_ni() -> Option<Kind> {
 fn avx512() -> Option<Kind> {
     let here = aes_ni().is_some()
         && std::arch::is_x86_feature_detected!("vpclmulqdq")
-        && std::arch::is_x86_feature_detected!("avx512f");
+        && std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vl");
     here.then_some(Kind::Avx512(Instructions(())))
 }
 
@@ -151,12 +153,51 @@ impl Chain<'_> {
     }
 }
 
-/// A message on its way through POLYVAL (RFC 8452 §3), padded with zeros to whole blocks.
+/// What POLYVAL is made of (RFC 8452 §3 and §4): two parts, each padded with zeros to whole blocks, and a block with their
+/// lengths.
 #[derive(Clone, Copy)]
 pub(crate) struct Polyval<'a> {
-    pub(crate) key: Block,
-    pub(crate) state: Block,
-    pub(crate) octets: &'a [u8],
+    pub(crate) key: &'a Block,
+    pub(crate) parts: [&'a [u8]; 2],
+}
+
+impl Polyval<'_> {
+    /// How many whole blocks each part has, and then how many (one, at most) that are padded.
+    #[inline]
+    fn shape(&self) -> [[usize; 2]; 2] {
+        self.parts.map(|part| [part.len() / 16, usize::from(!part.len().is_multiple_of(16))])
+    }
+
+    /// Blocks of both parts, and the one with their lengths.
+    #[inline]
+    fn blocks(&self) -> usize {
+        self.shape().as_flattened().iter().sum::<usize>() + 1
+    }
+
+    /// The parts' lengths in bits, 64 of them for each, little-endian.
+    #[inline]
+    fn lengths(&self) -> Block {
+        let [first, second] = self.parts.map(|part| part.len() as u128 * 8);
+        (second << 64 | first).to_le_bytes()
+    }
+
+    #[inline]
+    fn block(&self, mut at: usize) -> Option<Block> {
+        for part in self.parts {
+            let (whole, rest) = part.as_chunks::<16>();
+            match (at.checked_sub(whole.len()), rest) {
+                (None, _) => return Some(whole[at]),
+                (Some(behind), []) => at = behind,
+                (Some(0), rest) => {
+                    let mut padded = [0; 16];
+                    padded[..rest.len()].copy_from_slice(rest);
+                    return Some(padded);
+                }
+                (Some(behind), _) => at = behind - 1,
+            }
+        }
+        (at == 0).then(|| self.lengths())
+    }
 }
 
 /// The functions that need special instructions, on a processor that has them.
@@ -206,27 +247,31 @@ impl Vector {
         unsafe { x86::derive(schedules, nonces, keys) }
     }
 
-    /// The first blocks of the key stream from a counter on, at least `blocks` of them ([`LANES`] at most).
-    fn key_stream(self, schedule: &Schedule, counter: &Counter, blocks: usize) -> [Block; LANES] {
-        let mut stream = [[0; 16]; LANES];
-        match stream.first_chunk_mut::<4>().filter(|_| blocks <= 4) {
-            // SAFETY: as in `expand`.
-            Some(four) => unsafe { x86::key_stream(schedule, counter, four) },
-            // SAFETY: as in `expand`.
-            None => unsafe { x86::key_stream(schedule, counter, &mut stream) },
+    /// Adds the key stream from `counter` on to `text`.
+    pub(crate) fn add_key_stream(self, schedule: &Schedule, mut counter: Counter, text: &mut [u8]) {
+        for chunk in text.chunks_mut(LANES * 16) {
+            match chunk.len().div_ceil(16) {
+                // SAFETY: as in `expand`.
+                ..=3 => unsafe { x86::add_key_stream::<3>(schedule, &counter, chunk) },
+                // SAFETY: as in `expand`.
+                4..=5 => unsafe { x86::add_key_stream::<5>(schedule, &counter, chunk) },
+                // SAFETY: as in `expand`.
+                _ => unsafe { x86::add_key_stream::<LANES>(schedule, &counter, chunk) },
+            }
+            counter.advance();
         }
-        stream
     }
 
-    /// Brings each state to the end of its octets.
-    pub(crate) fn polyval(self, lanes: &mut [Polyval<'_>]) {
-        let done = match (self.0, <&mut [Polyval<'_>; LANES]>::try_from(&mut *lanes)) {
+    /// POLYVAL of each of up to [`LANES`] messages; what is behind these is zero.
+    pub(crate) fn polyval(self, messages: &[Polyval<'_>]) -> [Block; LANES] {
+        let mut sums = [[0; 16]; LANES];
+        match self.0 {
             // SAFETY: the variant shows that the processor has VPCLMULQDQ and AVX-512.
-            (Kind::Avx512(_), Ok(lanes)) => unsafe { x86::polyval_vectors(lanes) },
-            _ => 0,
-        };
-        // SAFETY: as in `expand`; carry-less multiplication was asked for, too.
-        unsafe { x86::polyval(lanes, done) }
+            Kind::Avx512(_) => unsafe { x86::polyval_vectors(messages, &mut sums) },
+            // SAFETY: as in `expand`; carry-less multiplication was asked for, too.
+            _ => unsafe { x86::polyval(messages, &mut sums) },
+        }
+        sums
     }
 }
 
@@ -249,79 +294,49 @@ impl Vector {
         unreachable!("no arithmetic gives a Vector here");
     }
 
-    fn key_stream(self, _schedule: &Schedule, _counter: &Counter, _blocks: usize) -> [Block; LANES] {
+    pub(crate) fn add_key_stream(self, _schedule: &Schedule, _counter: Counter, _text: &mut [u8]) {
         unreachable!("no arithmetic gives a Vector here");
     }
 
-    pub(crate) fn polyval(self, _lanes: &mut [Polyval<'_>]) {
+    pub(crate) fn polyval(self, _messages: &[Polyval<'_>]) -> [Block; LANES] {
         unreachable!("no arithmetic gives a Vector here");
     }
 }
 
-impl Vector {
-    /// Adds the key stream from `counter` on to `text`.
-    pub(crate) fn add_key_stream(self, schedule: &Schedule, mut counter: Counter, text: &mut [u8]) {
-        for chunk in text.chunks_mut(LANES * 16) {
-            add(chunk, self.key_stream(schedule, &counter, chunk.len().div_ceil(16)).as_flattened());
-            counter.advance();
-        }
-    }
-}
-
-/// The blocks that a key stream is made from: a tag with two of its four words changed.
-///
-/// The words are kept apart from the tag and put together in registers: a block that was just written to memory in parts
-/// would have to be waited for.
+/// The blocks that a key stream is made from: a tag in which some bits are fixed and a word counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Counter {
     tag: Block,
-    /// The word that counts, as a number.
-    number: u32,
-    /// The other one, as it is in memory.
-    other: u32,
+    /// How far it has counted.
+    ahead: u32,
     place: Place,
 }
 
-/// Which words of the block these are, and how the number is written.
+/// Which word of the block counts.
 #[derive(Clone, Copy)]
 enum Place {
-    /// The number first, little-endian; the other word last.
+    /// The first one, little-endian; the last bit of the block is 1. RFC 8452 §4.
     First,
-    /// The number last, big-endian; the other word before it.
+    /// The last one, big-endian; the bits in front of the last 31 and 63 are 0, so that it never overflows with our lengths.
+    /// RFC 5297 §2.5.
     Last,
 }
 
 impl Counter {
-    /// RFC 5297 §2.5: the bits in front of the last 31 and 63 are 0. The last 31 never overflow with our lengths.
+    /// That of AES-SIV.
     pub(crate) const fn siv(tag: Block) -> Self {
-        let number = u32::from_be_bytes([tag[12], tag[13], tag[14], tag[15]]) & 0x7fff_ffff;
-        let other = u32::from_ne_bytes([tag[8] & 0x7f, tag[9], tag[10], tag[11]]);
-        Self { tag, number, other, place: Place::Last }
+        Self { tag, ahead: 0, place: Place::Last }
     }
 
-    /// RFC 8452 §4: the last bit is 1, and the first 32 wrap.
+    /// That of AES-GCM-SIV.
     pub(crate) const fn gcm_siv(tag: Block) -> Self {
-        let number = u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]]);
-        let other = u32::from_ne_bytes([tag[12], tag[13], tag[14], tag[15] | 0x80]);
-        Self { tag, number, other, place: Place::First }
+        Self { tag, ahead: 0, place: Place::First }
     }
 
     /// By [`LANES`] blocks.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nothing counts"))]
     const fn advance(&mut self) {
-        self.number = self.number.wrapping_add(8);
-    }
-}
-
-/// Adds `key`, which is as long or longer, to `text`.
-#[inline]
-fn add(text: &mut [u8], key: &[u8]) {
-    let (blocks, rest) = text.as_chunks_mut::<16>();
-    let (key_blocks, _) = key.as_chunks::<16>();
-    for (block, key) in blocks.iter_mut().zip(key_blocks) {
-        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
-    }
-    for (octet, key) in rest.iter_mut().zip(&key[blocks.len() * 16..]) {
-        *octet ^= key;
+        self.ahead = self.ahead.wrapping_add(8);
     }
 }
 

@@ -47,13 +47,6 @@ impl Drop for MessageKeys {
     }
 }
 
-fn first_halves(first: &Block, second: &Block) -> Block {
-    let mut halves = [0; 16];
-    halves[..8].copy_from_slice(&first[..8]);
-    halves[8..].copy_from_slice(&second[..8]);
-    halves
-}
-
 /// What a tag is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
@@ -65,52 +58,24 @@ pub(crate) struct Message<'a> {
 
 /// The tags of up to [`LANES`] messages; what is behind them means nothing. RFC 8452 §4.
 pub(crate) fn tags(vector: Vector, messages: &[Message<'_>]) -> [Block; LANES] {
-    let mut tags = [[0; 16]; LANES];
-    let Some(last) = messages.len().checked_sub(1) else { return tags };
-    let mut states = [[0; 16]; LANES];
-    hash(vector, messages, &mut states, |message| message.associated_data);
-    hash(vector, messages, &mut states, |message| message.plaintext);
-    let lengths: [Block; LANES] = core::array::from_fn(|lane| {
-        let message = &messages[lane.min(last)];
-        first_halves(&bits(message.associated_data), &bits(message.plaintext))
-    });
-    let mut number = 0;
-    hash(vector, messages, &mut states, |_| {
-        number += 1;
-        &lengths[number - 1]
-    });
-    for ((tag, state), message) in tags.iter_mut().zip(states).zip(messages) {
-        *tag = state;
-        tag.iter_mut().zip(message.nonce).for_each(|(octet, nonce)| *octet ^= nonce);
-        tag[15] &= 0x7f;
+    let Some(last) = messages.len().checked_sub(1) else { return [[0; 16]; LANES] };
+    let mut parts = ArrayVec::<Polyval<'_>, LANES>::new();
+    for message in messages {
+        let key = &message.keys.authentication;
+        parts.push(Polyval { key, parts: [message.associated_data, message.plaintext] });
+    }
+    let mut tags = vector.polyval(&parts);
+    for (tag, message) in tags.iter_mut().zip(messages) {
+        *tag = ((u128::from_le_bytes(*tag) ^ number(&message.nonce)) << 1 >> 1).to_le_bytes();
     }
     vector.encrypt_each(&core::array::from_fn(|lane| &messages[lane.min(last)].keys.encryption), &mut tags);
     tags
 }
 
-/// Brings the states of POLYVAL to the end of a part of each message.
-fn hash<'a>(
-    vector: Vector,
-    messages: &[Message<'a>],
-    states: &mut [Block; LANES],
-    mut part: impl FnMut(&Message<'a>) -> &'a [u8],
-) {
-    let mut lanes: ArrayVec<Polyval<'_>, LANES> = messages
-        .iter()
-        .zip(states.iter())
-        .map(|(message, state)| Polyval {
-            key: message.keys.authentication,
-            state: *state,
-            octets: part(message),
-        })
-        .collect();
-    vector.polyval(&mut lanes);
-    for (state, lane) in states.iter_mut().zip(lanes) {
-        *state = lane.state;
-    }
-}
-
-/// The length in bits, 64 of them, little-endian.
-fn bits(octets: &[u8]) -> Block {
-    (octets.len() as u128 * 8).to_le_bytes()
+/// A nonce as a little-endian number; put together in registers, as a block that was just written to memory in parts would
+/// have to be waited for.
+fn number(nonce: &[u8; NONCE_OCTETS]) -> u128 {
+    let word =
+        |at: usize| u128::from(u32::from_le_bytes([nonce[at], nonce[at + 1], nonce[at + 2], nonce[at + 3]]));
+    word(8) << 64 | word(4) << 32 | word(0)
 }

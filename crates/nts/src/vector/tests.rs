@@ -25,7 +25,25 @@ fn sample() -> impl Strategy<Value = Sample> {
 }
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
-    prop::collection::vec(sample(), 1..=LANES)
+    let unlike = prop::collection::vec(sample(), 1..=LANES);
+    prop_oneof![unlike, alike(Just(0).boxed()), alike((0..20_usize).boxed())]
+}
+
+/// Of equal lengths, but for one that is shorter by so many octets.
+fn alike(shorter: BoxedStrategy<usize>) -> impl Strategy<Value = Vec<Sample>> {
+    let lane = prop::sample::select((0..LANES).collect::<Vec<_>>());
+    let all = prop::collection::vec(sample(), LANES);
+    (all, 1..=LANES, lane, [shorter.clone(), shorter]).prop_map(|(mut all, count, lane, [data, text])| {
+        let first = all[0].clone();
+        for (number, sample) in all.iter_mut().enumerate() {
+            let less =
+                |octets: &[u8], by: usize| octets.len().saturating_sub(if number == lane { by } else { 0 });
+            sample.associated_data.resize(less(&first.associated_data, data), 7);
+            sample.text.resize(less(&first.text, text), 8);
+        }
+        all.truncate(count);
+        all
+    })
 }
 
 fn siv_of_each(vector: Vector, samples: &[Sample]) -> Vec<Vec<u8>> {

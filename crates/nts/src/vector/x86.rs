@@ -9,12 +9,12 @@
 
 use super::{Block, Chain, Counter, LANES, Place, Polyval, RoundKey, Schedule};
 use core::arch::x86_64::{
-    __m128i, __m512i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128,
-    _mm_clmulepi64_si128, _mm_insert_epi32, _mm_loadu_si128, _mm_set_epi32, _mm_set_epi64x,
-    _mm_setzero_si128, _mm_shuffle_epi32, _mm_slli_si128, _mm_srli_si128, _mm_storeu_si128,
-    _mm_unpacklo_epi64, _mm_xor_si128, _mm512_broadcast_i32x4, _mm512_castsi128_si512,
-    _mm512_clmulepi64_epi128, _mm512_inserti32x4, _mm512_maskz_mov_epi64, _mm512_shuffle_epi32,
-    _mm512_storeu_si512, _mm512_xor_si512,
+    __m128i, __m512i, _mm_add_epi32, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128,
+    _mm_and_si128, _mm_clmulepi64_si128, _mm_loadu_si128, _mm_maskz_loadu_epi8, _mm_or_si128, _mm_set_epi8,
+    _mm_set_epi32, _mm_set_epi64x, _mm_setzero_si128, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_slli_si128,
+    _mm_srli_si128, _mm_storeu_si128, _mm_unpacklo_epi64, _mm_xor_si128, _mm512_broadcast_i32x4,
+    _mm512_castsi128_si512, _mm512_clmulepi64_epi128, _mm512_inserti32x4, _mm512_mask_xor_epi64,
+    _mm512_setzero_si512, _mm512_shuffle_epi32, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
 /// AES-128 has ten rounds; the last is another instruction.
@@ -161,31 +161,29 @@ pub(super) fn chains(chains: &[Chain<'_>], results: &mut [Block; LANES]) {
     }
 }
 
-/// The block of a counter `ahead` of it.
-macro_rules! counter_block {
-    ($counter:expr, $ahead:expr) => {{
-        let number = $counter.number.wrapping_add($ahead);
-        let (block, other) = (load(&$counter.tag), $counter.other.cast_signed());
-        match $counter.place {
-            Place::First => _mm_insert_epi32::<0>(_mm_insert_epi32::<3>(block, other), number.cast_signed()),
-            Place::Last => {
-                _mm_insert_epi32::<3>(_mm_insert_epi32::<2>(block, other), number.swap_bytes().cast_signed())
-            }
-        }
-    }};
-}
-
-/// The first blocks of the stream, as many as `stream` has room for: those of the next messages go on meanwhile, the
-/// sooner the fewer these are.
+/// Adds the stream to up to so many blocks: the fewer these are, the sooner those of the next messages go on meanwhile.
 #[target_feature(enable = "aes,avx")]
-pub(super) fn key_stream<const BLOCKS: usize>(
-    schedule: &Schedule,
-    counter: &Counter,
-    stream: &mut [Block; BLOCKS],
-) {
+pub(super) fn add_key_stream<const BLOCKS: usize>(schedule: &Schedule, counter: &Counter, text: &mut [u8]) {
+    // The word that counts, little-endian, is changed in registers: a block that was just written to memory in parts would
+    // have to be waited for.
+    let turned = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    let (tag, ahead) = (load(&counter.tag), counter.ahead.cast_signed());
+    let first = match counter.place {
+        Place::First => {
+            _mm_add_epi32(_mm_or_si128(tag, _mm_set_epi32(i32::MIN, 0, 0, 0)), _mm_set_epi32(0, 0, 0, ahead))
+        }
+        Place::Last => {
+            let fixed = _mm_set_epi8(-1, -1, -1, 0x7f, -1, -1, -1, 0x7f, -1, -1, -1, -1, -1, -1, -1, -1);
+            _mm_add_epi32(_mm_shuffle_epi8(_mm_and_si128(tag, fixed), turned), _mm_set_epi32(ahead, 0, 0, 0))
+        }
+    };
     let mut states = [_mm_setzero_si128(); BLOCKS];
-    for (ahead, state) in (0..).zip(&mut states) {
-        *state = _mm_xor_si128(counter_block!(counter, ahead), load_key(&schedule.0[0]));
+    for (number, state) in (0..).zip(&mut states) {
+        let block = match counter.place {
+            Place::First => _mm_add_epi32(first, _mm_set_epi32(0, 0, 0, number)),
+            Place::Last => _mm_shuffle_epi8(_mm_add_epi32(first, _mm_set_epi32(number, 0, 0, 0)), turned),
+        };
+        *state = _mm_xor_si128(block, load_key(&schedule.0[0]));
     }
     for round in 1..LAST {
         let key = load_key(&schedule.0[round]);
@@ -194,8 +192,15 @@ pub(super) fn key_stream<const BLOCKS: usize>(
         }
     }
     let last = load_key(&schedule.0[LAST]);
-    for (room, state) in stream.iter_mut().zip(states) {
-        store(room, _mm_aesenclast_si128(state, last));
+    let (blocks, rest) = text.as_chunks_mut::<16>();
+    let whole = blocks.len();
+    for (block, state) in blocks.iter_mut().zip(states) {
+        store(block, _mm_xor_si128(_mm_aesenclast_si128(state, last), load(block)));
+    }
+    if let ([_, ..], Some(state)) = (&rest, states.get(whole)) {
+        let mut stream = [0; 16];
+        store(&mut stream, _mm_aesenclast_si128(*state, last));
+        rest.iter_mut().zip(stream).for_each(|(octet, key)| *octet ^= key);
     }
 }
 
@@ -214,31 +219,79 @@ fn gather(blocks: [&Block; 4]) -> __m512i {
     _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(two, load(blocks[2])), load(blocks[3]))
 }
 
-/// What all lanes have in whole blocks, four lanes to a vector; the rest is for [`polyval`]. Gives how many blocks that was.
-#[target_feature(enable = "avx512f,vpclmulqdq")]
-pub(super) fn polyval_vectors(lanes: &mut [Polyval<'_>; LANES]) -> usize {
-    let mut blocks = [&[][..]; LANES];
-    let mut common = usize::MAX;
-    for (blocks, lane) in blocks.iter_mut().zip(lanes.iter()) {
-        *blocks = lane.octets.as_chunks::<16>().0;
-        common = common.min(blocks.len());
-    }
-    for half in 0..2 {
-        let [a, b, c, d] = [4 * half, 4 * half + 1, 4 * half + 2, 4 * half + 3];
-        let key = gather([&lanes[a].key, &lanes[b].key, &lanes[c].key, &lanes[d].key]);
-        let mut state = gather([&lanes[a].state, &lanes[b].state, &lanes[c].state, &lanes[d].state]);
-        #[expect(clippy::needless_range_loop, reason = "one index for four slices")]
-        for at in 0..common {
-            let block = gather([&blocks[a][at], &blocks[b][at], &blocks[c][at], &blocks[d][at]]);
-            state = multiply_four(_mm512_xor_si512(state, block), key);
+/// Less than a block, and zeros behind.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn load_padded(octets: &[u8]) -> __m128i {
+    let mask = (1 << octets.len().min(16)) - 1;
+    // SAFETY: no octets are read but those for which the mask has a bit, and these the slice has; this load needs no
+    // alignment.
+    unsafe { _mm_maskz_loadu_epi8(mask, octets.as_ptr().cast()) }
+}
+
+/// As [`polyval`], four messages to a vector where they have the same shape, as requests mostly do.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vpclmulqdq")]
+pub(super) fn polyval_vectors(messages: &[Polyval<'_>], sums: &mut [Block; LANES]) {
+    for (messages, sums) in messages.chunks(4).zip(sums.as_chunks_mut().0) {
+        let [first, others @ ..] = messages else { continue };
+        // Spare places go with the first.
+        let mut four = [first; 4];
+        for (place, message) in four[1..].iter_mut().zip(others) {
+            *place = message;
         }
-        let mut states = [[0; 16]; 4];
-        store_four(&mut states, state);
-        for (lane, state) in lanes[4 * half..][..4].iter_mut().zip(states) {
-            lane.state = state;
+        if others.iter().all(|other| other.shape() == first.shape()) {
+            store_four(sums, polyval_of_four(four));
+        } else {
+            polyval(messages, sums);
         }
     }
-    common
+}
+
+/// With one reduction for four blocks of each message.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vpclmulqdq")]
+fn polyval_of_four(messages: [&Polyval<'_>; 4]) -> __m512i {
+    let key = gather([messages[0].key, messages[1].key, messages[2].key, messages[3].key]);
+    let second = multiply_four(key, key);
+    let powers = [key, second, multiply_four(second, key), multiply_four(second, second)];
+    // Of each part whole blocks and one that is padded, then the lengths: of each message as many.
+    let mut pieces = [[&[][..]; 4]; 5];
+    let mut ends = [[[0; 16]; 3]; 4];
+    for (lane, (message, ends)) in messages.iter().zip(&mut ends).enumerate() {
+        for (part, octets) in message.parts.iter().enumerate() {
+            let (whole, rest) = octets.as_chunks();
+            pieces[2 * part][lane] = whole;
+            // Even when it reads nothing, a load from an address that is none takes long.
+            if !rest.is_empty() {
+                store(&mut ends[part], load_padded(rest));
+            }
+        }
+        ends[2] = message.lengths();
+        let ([first, second], lengths) = ends.split_at(2) else { continue };
+        for (part, end) in [first, second].into_iter().enumerate() {
+            pieces[2 * part + 1][lane] = &core::slice::from_ref(end)[..message.shape()[part][1]];
+        }
+        pieces[4][lane] = lengths;
+    }
+    let mut left = messages[0].blocks();
+    let zero = _mm512_setzero_si512();
+    let (mut state, mut low, mut middle, mut high) = (zero, zero, zero, zero);
+    for [a, b, c, d] in pieces {
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            left -= 1;
+            let (sum, power) = (_mm512_xor_si512(state, gather([a, b, c, d])), powers[left % 4]);
+            state = zero;
+            low = _mm512_xor_si512(low, _mm512_clmulepi64_epi128::<0x00>(sum, power));
+            high = _mm512_xor_si512(high, _mm512_clmulepi64_epi128::<0x11>(sum, power));
+            middle = _mm512_xor_si512(middle, _mm512_clmulepi64_epi128::<0x01>(sum, power));
+            middle = _mm512_xor_si512(middle, _mm512_clmulepi64_epi128::<0x10>(sum, power));
+            if left.is_multiple_of(4) {
+                state = reduce_four(low, middle, high);
+                (low, middle, high) = (zero, zero, zero);
+            }
+        }
+    }
+    state
 }
 
 /// As [`multiply`], four times.
@@ -249,10 +302,17 @@ fn multiply_four(a: __m512i, b: __m512i) -> __m512i {
     let high = _mm512_clmulepi64_epi128::<0x11>(a, b);
     let middle =
         _mm512_xor_si512(_mm512_clmulepi64_epi128::<0x01>(a, b), _mm512_clmulepi64_epi128::<0x10>(a, b));
-    // Each half of the middle goes to the other place, where a zero is in its stead.
+    reduce_four(low, middle, high)
+}
+
+/// As [`reduce`], four times.
+#[inline]
+#[target_feature(enable = "avx512f,vpclmulqdq")]
+fn reduce_four(low: __m512i, middle: __m512i, high: __m512i) -> __m512i {
+    // Each half of the middle goes to the other place.
     let swapped = _mm512_shuffle_epi32::<0x4e>(middle);
-    let low = _mm512_xor_si512(low, _mm512_maskz_mov_epi64(0b1010_1010, swapped));
-    let high = _mm512_xor_si512(high, _mm512_maskz_mov_epi64(0b0101_0101, swapped));
+    let low = _mm512_mask_xor_epi64(low, 0b1010_1010, low, swapped);
+    let high = _mm512_mask_xor_epi64(high, 0b0101_0101, high, swapped);
     _mm512_xor_si512(high, reduce_half_four(reduce_half_four(low)))
 }
 
@@ -299,24 +359,15 @@ pub(super) fn derive(schedules: [&Schedule; 2], nonces: [&[u8; 12]; 2], keys: &m
     }
 }
 
-/// Each lane from its block number `first` to its end.
+/// POLYVAL of each message, side by side.
 #[target_feature(enable = "avx,pclmulqdq")]
-pub(super) fn polyval(lanes: &mut [Polyval<'_>], first: usize) {
-    let blocks = lanes.iter().map(|lane| lane.octets.len().div_ceil(16)).max().unwrap_or(0);
-    for at in first..blocks {
-        for lane in lanes.iter_mut() {
-            let (whole, rest) = lane.octets.as_chunks::<16>();
-            let mut padded = [0; 16];
-            let block = match whole.get(at) {
-                Some(block) => block,
-                None if at == whole.len() && !rest.is_empty() => {
-                    padded[..rest.len()].copy_from_slice(rest);
-                    &padded
-                }
-                None => continue,
-            };
-            let sum = _mm_xor_si128(load(&lane.state), load(block));
-            store(&mut lane.state, multiply(sum, load(&lane.key)));
+pub(super) fn polyval(messages: &[Polyval<'_>], sums: &mut [Block]) {
+    let blocks = messages.iter().map(Polyval::blocks).max().unwrap_or(0);
+    for at in 0..blocks {
+        for (message, sum) in messages.iter().zip(sums.iter_mut()) {
+            if let Some(block) = message.block(at) {
+                store(sum, multiply(_mm_xor_si128(load(sum), load(&block)), load(message.key)));
+            }
         }
     }
 }
@@ -328,6 +379,13 @@ fn multiply(a: __m128i, b: __m128i) -> __m128i {
     let low = _mm_clmulepi64_si128::<0x00>(a, b);
     let high = _mm_clmulepi64_si128::<0x11>(a, b);
     let middle = _mm_xor_si128(_mm_clmulepi64_si128::<0x01>(a, b), _mm_clmulepi64_si128::<0x10>(a, b));
+    reduce(low, middle, high)
+}
+
+/// The parts of a product, of which those in the middle overlap with both others.
+#[inline]
+#[target_feature(enable = "avx,pclmulqdq")]
+fn reduce(low: __m128i, middle: __m128i, high: __m128i) -> __m128i {
     let low = _mm_xor_si128(low, _mm_slli_si128::<8>(middle));
     let high = _mm_xor_si128(high, _mm_srli_si128::<8>(middle));
     _mm_xor_si128(high, reduce_half(reduce_half(low)))
