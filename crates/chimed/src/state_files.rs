@@ -147,7 +147,7 @@ pub(crate) fn checked_body_of<'a>(octets: &'a [u8], head: &str) -> Result<&'a st
 }
 
 /// FNV-1a with 64 bits: against accidents, not against people, who could edit the line as well.
-fn check_of(octets: &[u8]) -> u64 {
+pub(crate) fn check_of(octets: &[u8]) -> u64 {
     octets
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))

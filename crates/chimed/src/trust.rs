@@ -1,5 +1,6 @@
 //! Whom the sources trust: certificates from the system's store and from files, read once and again on SIGHUP.
 
+use crate::state_files::check_of;
 use anyhow::{Context, Result, bail};
 use chime_config::{Model, NtsTrust};
 use chime_ke::{ClientConfig, ClientTrust, PublicKeyPin, TrustAnchors};
@@ -10,10 +11,17 @@ use std::sync::Arc;
 use tracing::warn;
 
 /// One configuration for each different way of trusting; the engine names them by number.
+///
+/// The number stands for whom a wish trusts, and is the same in each run: keys that were established while others were trusted
+/// are not kept, neither when the configuration is read again nor over a restart.
 #[derive(Clone, Debug, Default)]
-pub struct Trusts {
-    wishes: Vec<NtsTrust>,
-    configs: Vec<ClientConfig>,
+pub struct Trusts(Vec<Trust>);
+
+#[derive(Clone, Debug)]
+struct Trust {
+    wish: NtsTrust,
+    number: u32,
+    config: ClientConfig,
 }
 
 impl Trusts {
@@ -26,9 +34,7 @@ impl Trusts {
         let mut system = None;
         for wish in model.sources.iter().filter_map(|source| source.authentication.nts_trust()) {
             if trusts.number_of(wish).is_none() {
-                let trust = read_trust(wish, &mut system)?;
-                trusts.configs.push(ClientConfig::new(&provider(), trust));
-                trusts.wishes.push(wish.clone());
+                trusts.0.push(Trust::read(wish, &mut system)?);
             }
         }
         Ok(trusts)
@@ -40,8 +46,7 @@ impl Trusts {
     /// When a file cannot be read.
     pub fn add(&mut self, wish: &NtsTrust) -> Result<()> {
         if self.number_of(wish).is_none() {
-            self.configs.push(ClientConfig::new(&provider(), read_trust(wish, &mut None)?));
-            self.wishes.push(wish.clone());
+            self.0.push(Trust::read(wish, &mut None)?);
         }
         Ok(())
     }
@@ -49,16 +54,51 @@ impl Trusts {
     /// The number by which the engine names this way of trusting.
     #[must_use]
     pub fn number_of(&self, wish: &NtsTrust) -> Option<u32> {
-        let position = self.wishes.iter().position(|known| same_trust(known, wish))?;
-        u32::try_from(position).ok()
+        self.0.iter().find(|known| same_trust(&known.wish, wish)).map(|known| known.number)
     }
 
     /// The configuration of that number; one that trusts nobody when there is none.
     #[must_use]
     pub fn client_config(&self, number: u32) -> ClientConfig {
-        let known = usize::try_from(number).ok().and_then(|number| self.configs.get(number));
-        known.cloned().unwrap_or_else(|| ClientConfig::new(&provider(), ClientTrust::default()))
+        let known = self.0.iter().find(|known| known.number == number);
+        known
+            .map(|known| known.config.clone())
+            .unwrap_or_else(|| ClientConfig::new(&provider(), ClientTrust::default()))
     }
+}
+
+impl Trust {
+    fn read(wish: &NtsTrust, system: &mut Option<Arc<TrustAnchors>>) -> Result<Self> {
+        let authorities = wish.certificate_authorities.iter().map(|path| read_authorities(path));
+        let authorities = authorities.collect::<Result<Vec<_>>>()?.concat();
+        let pinned = wish.pinned_certificates.iter().map(|path| read_certificates(path));
+        let pinned = pinned.collect::<Result<Vec<_>>>()?.concat();
+        let number = number(wish, &authorities, &pinned);
+        let config = ClientConfig::new(&provider(), trust_of(wish, (authorities, pinned), system));
+        Ok(Self { wish: wish.clone(), number, config })
+    }
+}
+
+/// Of whom a wish trusts. The system's authorities count as one whatever they are: others look after them.
+fn number(
+    wish: &NtsTrust,
+    authorities: &[CertificateDer<'_>],
+    pinned_certificates: &[CertificateDer<'_>],
+) -> u32 {
+    let mut trusted: Vec<(u8, &[u8])> = authorities.iter().map(|one| (1, &one[..])).collect();
+    trusted.extend(pinned_certificates.iter().map(|one| (2, &one[..])));
+    trusted.extend(wish.pinned_keys.iter().map(|one| (3, &one[..])));
+    // The files of a directory come in any order.
+    trusted.sort_unstable();
+    let mut octets = vec![u8::from(wish.system_cas)];
+    for (kind, one) in trusted {
+        octets.push(kind);
+        octets.extend((one.len() as u64).to_be_bytes());
+        octets.extend(one);
+    }
+    let check = check_of(&octets);
+    // The last number is nobody's.
+    u32::try_from((check ^ check >> 32) & u64::from(u32::MAX)).unwrap_or(0).min(u32::MAX - 1)
 }
 
 /// The cryptography of every TLS session.
@@ -72,16 +112,12 @@ fn same_trust(one: &NtsTrust, other: &NtsTrust) -> bool {
     *one == NtsTrust { port: one.port, ..other.clone() }
 }
 
-fn read_trust(wish: &NtsTrust, system: &mut Option<Arc<TrustAnchors>>) -> Result<ClientTrust> {
-    let mut extra = Vec::new();
-    for path in &wish.certificate_authorities {
-        extra.extend(read_authorities(path)?);
-    }
-    let (extra_roots, _) = TrustAnchors::from_certificates(extra);
-    let mut pinned_certificates = Vec::new();
-    for path in &wish.pinned_certificates {
-        pinned_certificates.extend(read_certificates(path)?);
-    }
+fn trust_of(
+    wish: &NtsTrust,
+    (authorities, pinned_certificates): (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>),
+    system: &mut Option<Arc<TrustAnchors>>,
+) -> ClientTrust {
+    let (extra_roots, _) = TrustAnchors::from_certificates(authorities);
     let trust = ClientTrust {
         system_roots: wish.system_cas.then(|| system.get_or_insert_with(system_anchors).clone()),
         extra_roots: Arc::new(extra_roots),
@@ -94,7 +130,7 @@ fn read_trust(wish: &NtsTrust, system: &mut Option<Arc<TrustAnchors>>) -> Result
             "no certificate authority is trusted: NTS with these settings cannot work (install ca-certificates?)"
         );
     }
-    Ok(trust)
+    trust
 }
 
 /// The certificates of a PEM file, or of all PEM files of a directory. Some that cannot be used are not their user's
@@ -159,6 +195,39 @@ mod tests {
         std::fs::write(&path, "no certificate here").expect("it can be written");
         assert!(read_certificates(&path).expect_err("empty").to_string().contains("no certificate"));
         assert!(read_authorities(&path).expect_err("no PEM").to_string().contains("no certificate"));
+    }
+
+    #[test]
+    fn who_trusts_others_has_another_number() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str| {
+            let certified = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+            let path = folder.path().join(name);
+            std::fs::write(&path, certified.cert.pem()).expect("it can be written");
+            path
+        };
+        let source = |trust: &NtsTrust| {
+            let mut source = chime_config::Source::new("nts.example");
+            source.authentication = chime_config::Authentication::Nts(trust.clone());
+            let model = Model { sources: vec![source.clone()], ..Model::default() };
+            let trusts = Trusts::load(&model).expect("the files can be read");
+            crate::wiring::source_config(&source, &trusts, 123)
+        };
+        let (one, other) = (file("one"), file("other"));
+        let own = |path: &Path| NtsTrust {
+            system_cas: false,
+            certificate_authorities: vec![path.to_owned()],
+            ..NtsTrust::default()
+        };
+        let pinned = |key| NtsTrust { pinned_keys: vec![[key; 32]], ..NtsTrust::default() };
+        let all = [own(&one), own(&other), pinned(1), pinned(2), NtsTrust::default()];
+        for (number, trust) in all.iter().enumerate() {
+            let same = all.iter().filter(|known| source(known) == source(trust)).count();
+            assert_eq!(same, 1, "{number}: what changes is noticed when the configuration is read again");
+        }
+        let before = source(&own(&one));
+        std::fs::copy(&other, &one).expect("it can be replaced");
+        assert_ne!(source(&own(&one)), before, "the file is another one");
     }
 
     #[test]

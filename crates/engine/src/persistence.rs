@@ -18,9 +18,12 @@ use zeroize::Zeroizing;
 const MAGIC: &[u8; 7] = b"CHIMEST";
 const KIND_NTS: u8 = b'N';
 const KIND_CLOCK: u8 = b'C';
-const VERSION: u16 = 1;
 const HEADER_OCTETS: usize = 14;
 const CHECKSUM_OCTETS: usize = 32;
+/// Of each kind; since 2 an association says which trust judged its certificate.
+const fn version_of(kind: u8) -> u16 {
+    if kind == KIND_NTS { 2 } else { 1 }
+}
 /// The most associations in one file; more than any configuration has.
 const ASSOCIATIONS_MAX: usize = 1024;
 /// The longest name in a file: DNS allows 255 octets.
@@ -33,6 +36,8 @@ pub struct SavedAssociation {
     pub name: String,
     /// The key establishment server's TCP port.
     pub ke_port: u16,
+    /// Which trust judged the certificate, as [`crate::NtsSource::trust`].
+    pub trust: u32,
     /// The key establishment server's address, if known.
     pub ke_address: Option<IpAddr>,
     /// Where NTP requests go.
@@ -184,6 +189,7 @@ impl Payload {
     fn association(&mut self, saved: &SavedAssociation) {
         self.string(saved.name.as_bytes());
         self.octets(&saved.ke_port.to_be_bytes());
+        self.octets(&saved.trust.to_be_bytes());
         self.address(saved.ke_address);
         self.address(Some(saved.remote.ip()));
         self.octets(&saved.remote.port().to_be_bytes());
@@ -209,7 +215,7 @@ impl Payload {
         let mut file = Zeroizing::new(Vec::with_capacity(HEADER_OCTETS + self.0.len() + CHECKSUM_OCTETS));
         file.extend_from_slice(MAGIC);
         file.push(kind);
-        file.extend_from_slice(&VERSION.to_be_bytes());
+        file.extend_from_slice(&version_of(kind).to_be_bytes());
         file.extend_from_slice(&u32::try_from(self.0.len()).unwrap_or(u32::MAX).to_be_bytes());
         file.extend_from_slice(&self.0);
         let checksum = Sha256::digest(&*file);
@@ -228,7 +234,7 @@ impl<'a> Reader<'a> {
             return Err(StateError::Foreign);
         }
         let version = u16::from_be_bytes([header[8], header[9]]);
-        if version != VERSION {
+        if version != version_of(kind) {
             return Err(StateError::Version(version));
         }
         let length = u32::from_be_bytes([header[10], header[11], header[12], header[13]]);
@@ -287,6 +293,7 @@ impl<'a> Reader<'a> {
         let name =
             String::from_utf8(self.take(name_length)?.to_vec()).map_err(|_| StateError::Value("name"))?;
         let ke_port = self.number()?;
+        let trust = u32::from_be_bytes(self.array()?);
         let ke_address = self.address()?;
         let address = self.address()?.ok_or(StateError::Value("address"))?;
         let remote = SocketAddr::new(address, self.number()?);
@@ -298,6 +305,7 @@ impl<'a> Reader<'a> {
         Ok(SavedAssociation {
             name,
             ke_port,
+            trust,
             ke_address,
             remote,
             keys,
@@ -345,6 +353,7 @@ mod tests {
         SavedAssociation {
             name: "ntp.example".to_owned(),
             ke_port: 4460,
+            trust: 7,
             ke_address: Some("192.0.2.1".parse().expect("an address")),
             remote: "[2001:db8::1]:123".parse().expect("an address"),
             keys: NtsKeys { c2s: key(1), s2c: key(2) },

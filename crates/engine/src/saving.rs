@@ -15,9 +15,11 @@ impl Engine {
         let saved = self.associations.iter().filter_map(|association| {
             let nts = association.nts().filter(|nts| !nts.cookies().is_empty())?;
             let source = &self.sources[self.source_index(association.source)?];
+            let wish = source.config.nts_source()?;
             Some(SavedAssociation {
                 name: source.config.name.clone(),
-                ke_port: source.config.nts_source()?.port,
+                ke_port: wish.port,
+                trust: wish.trust,
                 ke_address: nts.ke_address,
                 remote: association.remote,
                 keys: nts.keys().clone(),
@@ -43,8 +45,9 @@ impl Engine {
 
     fn restore(&mut self, now: MonoTime, saved: &SavedAssociation) -> bool {
         let fits = |source: &crate::source::Source| {
-            let port = source.config.nts_source().map(|nts| nts.port);
-            source.config.name.eq_ignore_ascii_case(&saved.name) && port == Some(saved.ke_port)
+            let wish = source.config.nts_source().map(|nts| (nts.port, nts.trust));
+            // Who trusts others now does not believe what was established with these.
+            source.config.name.eq_ignore_ascii_case(&saved.name) && wish == Some((saved.ke_port, saved.trust))
         };
         let room = |source: &crate::source::Source| {
             self.associations_of(source.key).count() < source.config.wanted()

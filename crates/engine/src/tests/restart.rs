@@ -58,6 +58,8 @@ fn state_that_fits_no_source_is_left_out() {
     assert_eq!(restored(SourceConfig::nts("nts.example"), &spent), 0);
     let foreign = SavedAssociation { ke_port: 4461, ..saved[0].clone() };
     assert_eq!(restored(SourceConfig::nts("nts.example"), &foreign), 0);
+    let distrusted = SavedAssociation { trust: saved[0].trust + 1, ..saved[0].clone() };
+    assert_eq!(restored(SourceConfig::nts("nts.example"), &distrusted), 0, "the operator trusts others now");
     let mut other_aead = SourceConfig::nts("nts.example");
     if let crate::Authentication::Nts(nts) = &mut other_aead.authentication {
         nts.aeads = vec![AeadAlgorithm::Aes128GcmSiv];
