@@ -1,13 +1,17 @@
 //! File names by pattern, as in glob(7): `*`, `?` and `[...]`, none of which stands for a slash or for a leading dot.
 
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Paths that a pattern may stand for.
 const PATHS_MAX: usize = 1000;
 
 /// The paths that match, in the order of their names. A pattern without wildcards is the path itself, there or not.
-pub(crate) fn paths(pattern: &str) -> Vec<PathBuf> {
+///
+/// # Errors
+/// When it cannot be told what matches, as in a folder that may not be read.
+pub(crate) fn paths(pattern: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];
     for component in Path::new(pattern).components() {
         let name = component.as_os_str();
@@ -15,28 +19,46 @@ pub(crate) fn paths(pattern: &str) -> Vec<PathBuf> {
         found = match (component, wild) {
             (Component::Normal(_), Some(wild)) => {
                 let wild: Vec<char> = wild.chars().collect();
-                found.iter().flat_map(|folder| entries(folder, &wild)).take(PATHS_MAX).collect()
+                let mut matching = Vec::new();
+                for folder in &found {
+                    matching.extend(entries(folder, &wild)?);
+                }
+                matching.truncate(PATHS_MAX);
+                matching
             }
             _ => found.into_iter().map(|path| path.join(name)).collect(),
         };
     }
-    if pattern.contains(['*', '?', '[']) {
-        found.retain(|path| path.exists());
+    if !pattern.contains(['*', '?', '[']) {
+        return Ok(found);
     }
-    found
+    let mut there = Vec::with_capacity(found.len());
+    for path in found {
+        if path.try_exists()? {
+            there.push(path);
+        }
+    }
+    Ok(there)
 }
 
 /// What matches in one folder, by name.
-fn entries(folder: &Path, pattern: &[char]) -> Vec<PathBuf> {
+fn entries(folder: &Path, pattern: &[char]) -> io::Result<Vec<PathBuf>> {
     let place = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let entries = match fs::read_dir(place) {
+        Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
     names.retain(|name| {
         let hidden = name.starts_with('.') && pattern.first() != Some(&'.');
         !hidden && matches(pattern, &name.chars().collect::<Vec<_>>())
     });
     names.sort();
-    names.into_iter().map(|name| folder.join(name)).collect()
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// Whether the whole of `name` matches. Of several `*` only the last is ever taken back, which is enough.
@@ -128,6 +150,7 @@ mod tests {
             fs::write(folder.path().join(name), "").expect("it can be written");
         }
         let pattern = folder.path().join("*.conf");
+        let paths = |pattern: &str| paths(pattern).expect("it can be read");
         let found = paths(pattern.to_str().expect("a name in UTF-8"));
         assert_eq!(found, [folder.path().join("a.conf"), folder.path().join("b.conf")]);
         assert_eq!(paths("/nonexistent/x"), [PathBuf::from("/nonexistent/x")]);

@@ -238,7 +238,7 @@ fn collect_ntpd(path: &Path, depth: usize, texts: &mut Vec<Text>) -> Result<(), 
     if depth == 0 || texts.len() > DROP_INS_MAX {
         return Ok(());
     }
-    for path in by_file_name(&[path.to_owned()], "conf") {
+    for path in by_file_name(&[path.to_owned()], "conf")? {
         collect_ntpd(&path, depth - 1, texts)?;
     }
     Ok(())
@@ -264,23 +264,37 @@ fn lookup() -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
 /// What a chrony.conf includes.
 pub(crate) fn included(request: &Request) -> Result<Vec<Text>, String> {
     let paths = match request {
-        Request::Include(pattern) => glob::paths(pattern),
-        Request::ConfigurationDirectories(directories) => by_file_name(directories, "conf"),
-        Request::SourceDirectories(directories) => by_file_name(directories, "sources"),
+        Request::Include(pattern) => glob::paths(pattern).map_err(|error| format!("{pattern}: {error}")),
+        Request::ConfigurationDirectories(directories) => {
+            by_file_name(directories, "conf").map_err(|error| error.to_string())
+        }
+        Request::SourceDirectories(directories) => {
+            by_file_name(directories, "sources").map_err(|error| error.to_string())
+        }
     };
-    paths.iter().map(|path| read(path).map_err(|error| error.to_string())).collect()
+    paths?.iter().map(|path| read(path).map_err(|error| error.to_string())).collect()
 }
 
-/// The files with that extension in any of the directories, by file name; of equal names the one in the first directory.
-fn by_file_name(directories: &[PathBuf], extension: &str) -> Vec<PathBuf> {
+/// The files with that extension in any of the directories, by file name; of equal names the one in the first directory. A
+/// directory need not be there; one that is there and cannot be read is no empty one.
+fn by_file_name(directories: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>, LoadError> {
     let mut found = BTreeMap::new();
-    for entry in directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|it| it == extension) && found.len() < DROP_INS_MAX {
-            found.entry(entry.file_name()).or_insert(path);
+    for directory in directories {
+        let unreadable = |error| LoadError::Unreadable { path: directory.clone(), error };
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
+            if path.extension().is_some_and(|it| it == extension) && found.len() < DROP_INS_MAX {
+                found.entry(entry.file_name()).or_insert(path);
+            }
         }
     }
-    found.into_values().collect()
+    Ok(found.into_values().collect())
 }
 
 fn read(path: &Path) -> Result<Text, LoadError> {
@@ -296,6 +310,29 @@ fn read(path: &Path) -> Result<Text, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_no_empty_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // What even root cannot read: a link to itself.
+        let closed = folder.path().join("closed");
+        std::os::unix::fs::symlink(&closed, &closed).expect("a link");
+        let missing = folder.path().join("missing");
+        let main = folder.path().join("chrony.conf");
+        for directive in ["confdir X", "sourcedir X", "include X/*.conf", "include X/*/a.conf"] {
+            let loads = |directory: &Path| {
+                let line = directive.replace('X', &directory.display().to_string());
+                fs::write(&main, format!("{line}\n")).expect("it can be written");
+                load(Some(&main), Some(Dialect::Chrony)).map(|(loaded, _)| loaded.warnings.0.len())
+            };
+            assert!(
+                matches!(loads(&missing), Ok(0)),
+                "{directive}: distributions name folders that need not be"
+            );
+            assert!(!matches!(loads(&closed), Ok(0)), "{directive}: what is in there is not known");
+        }
+        assert!(ntpd_included(&closed).is_err());
+    }
 
     #[test]
     fn drop_ins_are_read_after_the_main_file_in_the_order_of_their_names() {
