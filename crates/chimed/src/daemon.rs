@@ -469,6 +469,7 @@ fn ke_listeners(model: &Model) -> Vec<KeListener> {
             timeout: server.timeout,
             ntp_server: server.ntp_server.clone(),
             ntp_port: server.ntp_port,
+            aeads: server.aeads.clone(),
             access: ke_access(model, server),
             ..KeListener::new(server.listen, server.certificates.iter().map(files).collect())
         }

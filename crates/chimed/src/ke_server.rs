@@ -25,6 +25,8 @@ use admission::Admission;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
+use chime_ke::client::AEADS_OFFERED;
+use chime_nts::AeadAlgorithm;
 use chime_server::{AccessList, ClientTable, Policy, RateDecision, RateLimitSettings};
 use chime_sys::limits::allow_descriptors;
 use chime_sys::poll::{Waker, waker};
@@ -75,6 +77,8 @@ pub struct KeListener {
     pub ntp_server: Option<String>,
     /// The UDP port that clients are sent to; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// The algorithms that are given keys for.
+    pub aeads: Vec<AeadAlgorithm>,
     /// Who is told of each session; `None`: nobody.
     pub key_log: Option<Arc<KeyLog>>,
 }
@@ -93,6 +97,7 @@ impl KeListener {
             timeout: TIMEOUT_DEFAULT,
             ntp_server: None,
             ntp_port: None,
+            aeads: AEADS_OFFERED.to_vec(),
             key_log: None,
         }
     }
@@ -126,6 +131,7 @@ struct Desk {
     timeout: Duration,
     ntp_server: Option<String>,
     ntp_port: Option<u16>,
+    aeads: Arc<[AeadAlgorithm]>,
     key_log: Option<Arc<KeyLog>>,
 }
 
@@ -166,6 +172,7 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
             timeout: listener.timeout,
             ntp_server: listener.ntp_server.clone(),
             ntp_port: listener.ntp_port,
+            aeads: listener.aeads.as_slice().into(),
             key_log: listener.key_log.clone(),
         });
         let sockets = bind_group(listener.address, count)

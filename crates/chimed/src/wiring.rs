@@ -81,6 +81,7 @@ pub fn source_config(source: &Source, trusts: &Trusts, local_port: u16) -> Sourc
                 port: trust.port,
                 // A number that nobody has trusts nobody.
                 trust: trusts.number_of(trust).unwrap_or(u32::MAX),
+                aeads: trust.aeads.clone(),
                 ..NtsSource::default()
             }),
         },

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chime_discipline::{CorrectionTime, LeapMode};
+use chime_nts::AeadAlgorithm;
 use chime_server::{RateLimitSettings, SmearPlace, SmearSettings, SmearShape, TermsRule};
 use chime_time::Frequency;
 
@@ -215,6 +216,7 @@ impl Writer {
         let paths = |paths: &Vec<std::path::PathBuf>| list(paths.iter().map(|it| path(it)));
         self.set("certificate-authority", &trust.certificate_authorities, &Vec::new(), paths);
         self.flag("system-cas", trust.system_cas, true);
+        self.aeads(&trust.aeads);
         self.set("pinned-certificates", &trust.pinned_certificates, &Vec::new(), paths);
         self.set("pinned-keys", &trust.pinned_keys, &Vec::new(), |keys| {
             list(
@@ -222,6 +224,11 @@ impl Writer {
                     .map(|key| quoted(&key.iter().map(|octet| format!("{octet:02x}")).collect::<String>())),
             )
         });
+    }
+
+    fn aeads(&mut self, aeads: &[AeadAlgorithm]) {
+        let numbers = |aeads: &Vec<AeadAlgorithm>| list(aeads.iter().map(|aead| aead.id().to_string()));
+        self.set("aeads", &aeads.to_vec(), &NtsTrust::AEADS.to_vec(), numbers);
     }
 
     fn polls(&mut self, poll: PollLimits) {
@@ -412,6 +419,7 @@ impl Writer {
             &crate::KE_CONNECTIONS_MAX_DEFAULT,
             ToString::to_string,
         );
+        self.aeads(&server.aeads);
         self.some("rate-limit", server.rate_limit.as_ref(), rate_limit);
         self.some("ntp-server", server.ntp_server.as_ref(), |name| quoted(name));
         self.some("ntp-port", server.ntp_port.as_ref(), ToString::to_string);

@@ -322,7 +322,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "refclock RTC /dev/rtc:utc",
         "server a extfield F323",
         "server a maxsources 3",
-        "ntsaeads 15",
         "ntsrotate 0",
         "mailonchange root@localhost 0.5",
         "commandkey 1",
@@ -339,6 +338,23 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n\
          maxsamples 64\nminsamples 6\nserver a minsamples 6 maxsamples 0\nrefclock SHM 0 minsamples 6 maxsamples 64\n",
     );
+}
+
+#[test]
+fn the_aeads_of_both_roles_are_as_ntsaeads_says() {
+    let served = "server a.example nts\nallow\nntsservercert /c\nntsserverkey /k\n";
+    let ids = |lines: &str| {
+        let model = model(&format!("{served}{lines}\n"));
+        let of_server: Vec<u16> = model.nts_ke_servers[0].aeads.iter().map(|aead| aead.id()).collect();
+        let trust = model.sources[0].authentication.nts_trust().expect("NTS");
+        assert_eq!(trust.aeads.iter().map(|aead| aead.id()).collect::<Vec<_>>(), of_server);
+        of_server
+    };
+    assert_eq!(ids(""), [30, 15]);
+    assert_eq!(ids("ntsaeads 15"), [15]);
+    assert_eq!(ids("ntsaeads 15 30\nntsaeads 99 30"), [30]);
+    assert_eq!(ids("ntsaeads 15 30 15"), [15, 30]);
+    assert!(errors("ntsaeads 99\n").contains("none of these AEADs is known"));
 }
 
 #[test]

@@ -274,6 +274,25 @@ fallback-drift = { min = 16, max = 19 }
 }
 
 #[test]
+fn the_aeads_of_nts_can_be_said() {
+    let source = "[[source]]\nmode = \"nts\"\naddress = \"a\"\n";
+    let offered = |line: &str| -> Vec<u16> {
+        let model = load(&format!("{source}{line}\n")).model;
+        let trust = model.sources[0].authentication.nts_trust().expect("NTS");
+        trust.aeads.iter().map(|aead| aead.id()).collect()
+    };
+    assert_eq!(
+        (offered(""), offered("aeads = 15"), offered("aeads = [15, 30]")),
+        (vec![30, 15], vec![15], vec![15, 30])
+    );
+    let wrong = |line: &str| {
+        parse(&Text::new("t.toml", format!("{source}{line}\n")), &[]).expect_err(line).to_string()
+    };
+    assert!(wrong("aeads = 17").contains("there are 30 and 15"));
+    assert!(wrong("aeads = []").contains("at least one AEAD"));
+}
+
+#[test]
 fn authentication_is_required_where_every_source_has_it() {
     let nts = "[[source]]\nmode = \"nts\"\naddress = \"a\"\n";
     let plain = "[[source]]\nmode = \"server\"\naddress = \"b\"\n";

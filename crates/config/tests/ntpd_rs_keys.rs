@@ -207,6 +207,8 @@ fn keys_that_ntpd_rs_does_not_have_are_refused() {
         (SERVER, "interleaved = true"),
         (SERVER, "min-delay = 0.1"),
         (NTS, "pinned-keys = []"),
+        (NTS, "aeads = 15"),
+        (KE, "aeads = [30]"),
         (DEFAULTS, "bind-address = \"192.0.2.1\""),
         (DEFAULTS, "name-refresh = 1"),
         (LISTEN, "network-terms = [\"10.0.0.0/8 unlimited\"]"),

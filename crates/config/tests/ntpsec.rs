@@ -171,6 +171,20 @@ fn options_of_nts_clients_have_their_meaning() {
 }
 
 #[test]
+fn the_aead_of_a_client_is_the_only_one_offered() {
+    let loaded =
+        load("nts aead AES_SIV_CMAC_256\nserver a.example nts\nserver b.example nts aead AES_SIV_CMAC_512\n");
+    let offered = |loaded: &Loaded, at: usize| -> Vec<u16> {
+        let trust = loaded.model.sources[at].authentication.nts_trust().expect("NTS");
+        trust.aeads.iter().map(|aead| aead.id()).collect()
+    };
+    assert_eq!((offered(&loaded, 0), offered(&loaded, 1)), (vec![15], vec![15]));
+    assert_eq!(lines(&loaded), [3], "{}", loaded.warnings);
+    assert_eq!(offered(&load("server a.example nts\n"), 0), [30, 15]);
+    assert_eq!(offered(&load("server a.example nts aead AES_SIV_CMAC_256\n"), 0), [15]);
+}
+
+#[test]
 fn a_server_file_means_what_it_says() {
     let loaded = load_fixture("nts-server-full");
     let listens: Vec<String> = loaded.model.servers.iter().map(|it| it.listen.to_string()).collect();

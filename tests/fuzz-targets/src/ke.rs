@@ -17,7 +17,7 @@ const KEY: &[u8] = include_bytes!("../../vectors/pki/server.key.pem");
 
 /// The records of a request: what is accepted can be answered, and our client reads the answer.
 pub fn ke_request(octets: &[u8]) {
-    let decision = decide(octets);
+    let decision = decide(octets, &AEADS_OFFERED);
     let KeDecision::Accept(accepted) = decision else {
         if let Some(refusal) = write_refusal(decision) {
             assert!(read_response(&refusal, &AeadAlgorithm::ALL).is_err());

@@ -150,8 +150,9 @@ impl Connection {
             return Fate::Continue;
         }
         let desk = &self.desk;
-        let session =
-            self.session.get_or_insert_with(|| Box::new(ServerSession::new(&desk.certificates.config())));
+        let session = self.session.get_or_insert_with(|| {
+            Box::new(ServerSession::new(&desk.certificates.config()).serving(desk.aeads.clone()))
+        });
         if readiness.readable && receive(&mut self.stream, session) == Fate::Close {
             session.read_eof();
         }

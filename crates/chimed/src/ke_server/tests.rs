@@ -195,6 +195,25 @@ fn another_server_and_port_are_announced() {
 }
 
 #[test]
+fn keys_are_given_for_the_algorithms_that_are_served() {
+    for (served, chosen) in [
+        (&[AeadAlgorithm::Aes128GcmSiv, AeadAlgorithm::AesSivCmac256][..], AeadAlgorithm::Aes128GcmSiv),
+        (&[AeadAlgorithm::AesSivCmac256], AeadAlgorithm::AesSivCmac256),
+    ] {
+        let lab = Lab::new(|listener| listener.aeads = served.to_vec());
+        let outcome = lab.establish("nts.test").expect("keys");
+        assert_eq!(outcome.keys.algorithm(), chosen);
+    }
+    let lab = Lab::new(|listener| listener.aeads = vec![AeadAlgorithm::AesSivCmac256]);
+    let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let one = EstablishKeys {
+        aeads: vec![AeadAlgorithm::Aes128GcmSiv],
+        ..wish(1, "nts.test", &addresses, lab.port())
+    };
+    establish(one, &lab.trust).1.expect_err("the only one that it knows is not served");
+}
+
+#[test]
 fn without_keys_the_server_says_that_it_is_its_own_fault() {
     let lab = Lab::new(|_| {});
     lab.shared.keys.store(None);

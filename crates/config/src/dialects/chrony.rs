@@ -241,7 +241,7 @@ impl<'f> Reader<'f> {
             self.model.synchronization.tuning.samples_min = 1;
         }
         for draft in self.sources {
-            let mut source = draft.finish(&self.certificates, &mut self.diagnostics);
+            let mut source = draft.finish(&self.certificates, &self.serving.aeads, &mut self.diagnostics);
             source.policy = policy;
             self.model.sources.push(source);
         }

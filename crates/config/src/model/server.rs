@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chime_nts::AeadAlgorithm;
 use chime_server::{AccessRule, RateLimitSettings, Refusal, RequireNts, Subnet, Terms, TermsRule};
 
 use super::Origin;
@@ -137,6 +138,8 @@ pub struct NtsKeServer {
     pub ntp_server: Option<String>,
     /// Announced NTP port; `None`: 123.
     pub ntp_port: Option<u16>,
+    /// AEADs that keys are given for; the client's preference decides.
+    pub aeads: Vec<AeadAlgorithm>,
     /// How often one address is served; `None`: as often as it comes.
     pub rate_limit: Option<RateLimitSettings>,
     /// Who may establish keys, by rules of the same kind; `None`: the same as may ask the first NTP server.

@@ -45,7 +45,7 @@ pub enum CloseReason {
     TooLong,
 }
 
-/// Decides what a client's whole request deserves.
+/// Decides what a client's whole request deserves, of a server that has these algorithms; of them 15 and 30 are served.
 ///
 /// - A request that is not framed as one message of at most 16 KiB gets no answer.
 /// - An unknown critical record is answered with error 0, whatever else is wrong.
@@ -53,8 +53,8 @@ pub enum CloseReason {
 /// - AEAD 30 is chosen when it is the first known algorithm of the list and the client sent record 1024, so that both
 ///   sides are sure to export the same keys; else 15; else 30 with the keys that RFC 8915 §5.1 describes.
 #[must_use]
-pub fn decide(request: &[u8]) -> KeDecision {
-    match read_request(request) {
+pub fn decide(request: &[u8], served: &[AeadAlgorithm]) -> KeDecision {
+    match read_request(request, served) {
         Ok(request) => request.decide(),
         Err(reason) => KeDecision::Close(reason),
     }
@@ -104,7 +104,8 @@ pub fn write_response(
 
 /// What a request says, as far as it matters.
 #[derive(Default)]
-struct Request {
+struct Request<'s> {
+    served: &'s [AeadAlgorithm],
     protocol_records: usize,
     ntpv4_offered: bool,
     aead_records: usize,
@@ -122,11 +123,11 @@ struct Aeads {
     has_30: bool,
 }
 
-fn read_request(octets: &[u8]) -> Result<Request, CloseReason> {
+fn read_request<'s>(octets: &[u8], served: &'s [AeadAlgorithm]) -> Result<Request<'s>, CloseReason> {
     if octets.len() > chime_nts::record::REQUEST_OCTETS_MAX {
         return Err(CloseReason::TooLong);
     }
-    let mut request = Request::default();
+    let mut request = Request { served, ..Request::default() };
     let mut records = Records::new(octets);
     while let Some(record) = records.next() {
         let record = record.map_err(|RecordTruncated| CloseReason::Truncated)?;
@@ -143,7 +144,7 @@ fn read_request(octets: &[u8]) -> Result<Request, CloseReason> {
     Err(if octets.is_empty() { CloseReason::Empty } else { CloseReason::Truncated })
 }
 
-impl Request {
+impl Request<'_> {
     fn take(&mut self, record: &Record<'_>) {
         match record.record_type {
             record_type::NEXT_PROTOCOL => {
@@ -158,7 +159,10 @@ impl Request {
             record_type::AEAD_ALGORITHM => {
                 self.aead_records += 1;
                 match record.numbers() {
-                    Some(ids) => ids.for_each(|id| self.aeads.take(id)),
+                    Some(ids) => {
+                        let ids = ids.filter_map(AeadAlgorithm::from_id);
+                        ids.filter(|aead| self.served.contains(aead)).for_each(|aead| self.aeads.take(aead));
+                    }
                     None => self.bad = true,
                 }
             }
@@ -193,18 +197,13 @@ impl Request {
 }
 
 impl Aeads {
-    fn take(&mut self, id: u16) {
-        match AeadAlgorithm::from_id(id) {
-            Some(aead @ AeadAlgorithm::AesSivCmac256) => {
-                self.has_15 = true;
-                self.first.get_or_insert(aead);
-            }
-            Some(aead @ AeadAlgorithm::Aes128GcmSiv) => {
-                self.has_30 = true;
-                self.first.get_or_insert(aead);
-            }
-            _ => {}
+    fn take(&mut self, aead: AeadAlgorithm) {
+        match aead {
+            AeadAlgorithm::AesSivCmac256 => self.has_15 = true,
+            AeadAlgorithm::Aes128GcmSiv => self.has_30 = true,
+            _ => return,
         }
+        self.first.get_or_insert(aead);
     }
 
     fn choose(&self, compliant_export: bool) -> Option<AeadAlgorithm> {
@@ -228,6 +227,10 @@ mod tests {
     const AEAD: &str = "8004 0002 000f";
     const END: &str = "8000 0000";
 
+    fn decide_all(request: &[u8]) -> KeDecision {
+        decide(request, &crate::client::AEADS_OFFERED)
+    }
+
     fn octets(hex: &str) -> Vec<u8> {
         let hex = hex.replace(' ', "");
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
@@ -235,12 +238,30 @@ mod tests {
 
     /// The decision about records, given in hexadecimal, and End of Message.
     fn decision(records: &[&str]) -> KeDecision {
-        decide(&octets(&(records.concat() + END)))
+        decide_all(&octets(&(records.concat() + END)))
     }
 
     fn accept(id: u16, echo_compliant_export: bool) -> KeDecision {
         let aead = AeadAlgorithm::from_id(id).expect("known");
         KeDecision::Accept(KeAccepted { aead, echo_compliant_export })
+    }
+
+    #[test]
+    fn an_algorithm_that_is_not_served_is_as_good_as_none() {
+        let both = octets(&[PROTOCOL, "8004 0004 001e 000f", "0400 0000", END].concat());
+        let alone = octets(&[PROTOCOL, "8004 0002 001e", END].concat());
+        let chosen = |request: &[u8], served: &[AeadAlgorithm]| match decide(request, served) {
+            KeDecision::Accept(accepted) => Some(accepted.aead),
+            other => {
+                assert_eq!(other, KeDecision::NoAead);
+                None
+            }
+        };
+        let (siv, gcm_siv) = (AeadAlgorithm::AesSivCmac256, AeadAlgorithm::Aes128GcmSiv);
+        assert_eq!(chosen(&both, &[gcm_siv, siv]), Some(gcm_siv));
+        assert_eq!(chosen(&both, &[siv]), Some(siv));
+        assert_eq!(chosen(&both, &[gcm_siv]), Some(gcm_siv));
+        assert_eq!((chosen(&alone, &[siv]), chosen(&alone, &[])), (None, None));
     }
 
     #[test]
@@ -313,22 +334,22 @@ mod tests {
     #[test]
     fn what_is_not_one_message_gets_no_answer() {
         let close = KeDecision::Close;
-        assert_eq!(decide(&[]), close(CloseReason::Empty));
+        assert_eq!(decide_all(&[]), close(CloseReason::Empty));
         let good = octets(&[PROTOCOL, AEAD, END].concat());
         for length in 1..good.len() {
-            assert_eq!(decide(&good[..length]), close(CloseReason::Truncated), "cut at {length}");
+            assert_eq!(decide_all(&good[..length]), close(CloseReason::Truncated), "cut at {length}");
         }
-        assert_eq!(decide(&[&good[..], &good].concat()), close(CloseReason::DataAfterEnd));
-        assert_eq!(decide(&[&octets(END)[..], &good].concat()), close(CloseReason::DataAfterEnd));
+        assert_eq!(decide_all(&[&good[..], &good].concat()), close(CloseReason::DataAfterEnd));
+        assert_eq!(decide_all(&[&octets(END)[..], &good].concat()), close(CloseReason::DataAfterEnd));
         assert_eq!(
-            decide(&octets(&[PROTOCOL, AEAD, "0000 0000"].concat())),
+            decide_all(&octets(&[PROTOCOL, AEAD, "0000 0000"].concat())),
             close(CloseReason::MalformedEnd)
         );
         assert_eq!(
-            decide(&octets(&[PROTOCOL, AEAD, "8000 0001 ff"].concat())),
+            decide_all(&octets(&[PROTOCOL, AEAD, "8000 0001 ff"].concat())),
             close(CloseReason::MalformedEnd)
         );
-        assert_eq!(decide(b"GET / HTTP/1.1\r\nHost: nts.test\r\n\r\n"), close(CloseReason::Truncated));
+        assert_eq!(decide_all(b"GET / HTTP/1.1\r\nHost: nts.test\r\n\r\n"), close(CloseReason::Truncated));
         assert_eq!(write_refusal(close(CloseReason::Empty)), None);
     }
 
@@ -356,7 +377,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = decide(&octets);
+            let _ = decide_all(&octets);
         }
     }
 }

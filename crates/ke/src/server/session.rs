@@ -2,12 +2,14 @@
 
 use super::{CloseReason, KeAccepted, KeDecision, KeServerResult, ServerConfig};
 use super::{decide, write_refusal, write_response};
+use crate::client::AEADS_OFFERED;
 use crate::tls::export_keys;
 use chime_nts::record::{ALPN_PROTOCOL, MessageReader, REQUEST_OCTETS_MAX, error_code};
 use chime_nts::{AeadAlgorithm, Cookie, NtsKeys};
 use rustls::server::{AcceptedAlert, Acceptor};
 use rustls::{Error as TlsError, ServerConnection};
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 /// An accepted request: what cookies are to be made of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +29,7 @@ pub struct ServerSession {
     tls: Tls,
     request: MessageReader,
     stage: Stage,
+    aeads: Arc<[AeadAlgorithm]>,
 }
 
 enum Tls {
@@ -57,7 +60,14 @@ impl ServerSession {
             tls: Tls::Hello { acceptor: Acceptor::default(), config: config.clone() },
             request: MessageReader::new(REQUEST_OCTETS_MAX),
             stage: Stage::Reading,
+            aeads: Arc::new(AEADS_OFFERED),
         }
+    }
+
+    /// Of the algorithms that are served by default only these: AEADs 15 and 30.
+    #[must_use]
+    pub fn serving(self, aeads: Arc<[AeadAlgorithm]>) -> Self {
+        Self { aeads, ..self }
     }
 
     /// Takes octets that came over TCP, any number of them.
@@ -215,7 +225,7 @@ impl ServerSession {
     }
 
     fn decide(&mut self) {
-        self.apply(decide(self.request.octets()));
+        self.apply(decide(self.request.octets(), &self.aeads));
     }
 
     fn apply(&mut self, decision: KeDecision) {

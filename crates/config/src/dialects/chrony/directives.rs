@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chime_discipline::{CorrectionTime, FallbackDrift, LeapMode};
+use chime_nts::AeadAlgorithm;
 use chime_server::{SmearPlace, SmearSettings, SmearShape, SmoothingSettings};
 use chime_time::Frequency;
 
@@ -12,7 +13,7 @@ use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, r
 use super::{
     AuthenticationMode, Reader, Request, access, files, hardware_stamps, refclock, source, unsupported,
 };
-use crate::{Diagnostic, PanicThreshold, Severity};
+use crate::{Diagnostic, NtsTrust, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -418,16 +419,30 @@ fn samples(reader: &mut Reader<'_>, line: &mut Line<'_>, option: &str) -> Parsed
     Ok(())
 }
 
+/// `ntsaeads`, of both roles: what is not known is passed over, as by chronyd, as long as something is left.
 fn aeads(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    let mut given = vec![line.integer(&(0..=INT))?];
-    while line.peek().is_some() {
+    let first = line.peek();
+    let mut given = Vec::new();
+    while given.is_empty() || line.peek().is_some() {
         given.push(line.integer(&(0..=INT))?);
     }
-    if given != [30, 15] {
-        let word = line.directive;
-        reader.no_effect(line, &word, "AEADs 30 and 15 are offered and accepted, in that order");
+    let known = |id: i32| NtsTrust::AEADS.into_iter().find(|aead| i32::from(aead.id()) == id);
+    let mut used: Vec<AeadAlgorithm> = Vec::new();
+    for aead in given.into_iter().filter_map(known) {
+        if !used.contains(&aead) {
+            used.push(aead);
+        }
     }
-    Ok(())
+    match first {
+        Some(word) if used.is_empty() => {
+            Err(Fault::new(&word, "none of these AEADs is known, and NTS needs one")
+                .with_help("30 and 15 are"))
+        }
+        _ => {
+            reader.serving.aeads = used;
+            Ok(())
+        }
+    }
 }
 
 /// A name for the server record: ASCII without blanks. RFC 8915 §4.1.7.

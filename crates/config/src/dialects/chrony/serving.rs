@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chime_nts::AeadAlgorithm;
 use chime_server::{AccessList, AccessRule, CLIENTS_MAX, Policy, RateLimitSettings, Subnet};
 
 use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, Origin, Severity,
+    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, NtsTrust, Origin,
+    Severity,
 };
 
 /// What the directives about serving say.
@@ -32,6 +34,8 @@ pub(super) struct Serving {
     pub(super) nts_processes: usize,
     pub(super) nts_server: Option<String>,
     pub(super) nts_rate_limit: Option<RateLimitSettings>,
+    /// Of both roles.
+    pub(super) aeads: Vec<AeadAlgorithm>,
 }
 
 impl Default for Serving {
@@ -53,6 +57,7 @@ impl Default for Serving {
             nts_processes: 1,
             nts_server: None,
             nts_rate_limit: None,
+            aeads: NtsTrust::AEADS.to_vec(),
         }
     }
 }
@@ -241,6 +246,7 @@ impl Serving {
             );
         }
         let ke = |address: &IpAddr| NtsKeServer {
+            aeads: self.aeads.clone(),
             rate_limit: self.nts_rate_limit,
             listen: SocketAddr::new(*address, self.nts_port),
             certificates: certificates.clone(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use chime_nts::AeadAlgorithm;
+
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::unsupported::{SAMPLES, is_usual_window};
@@ -231,7 +233,12 @@ impl SourceDraft {
     }
 
     /// Fills in what depends on other lines.
-    pub(super) fn finish(mut self, sets: &CertificateSets, diagnostics: &mut Vec<Diagnostic>) -> Source {
+    pub(super) fn finish(
+        mut self,
+        sets: &CertificateSets,
+        aeads: &[AeadAlgorithm],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Source {
         self.source.poll = poll_limits(self.min_poll, self.max_poll);
         let mut warn = |message: String| {
             diagnostics.push(Diagnostic { message, ..self.place.clone() });
@@ -241,6 +248,7 @@ impl SourceDraft {
                 port: self.nts_port,
                 certificate_authorities: sets.files.get(&self.certificate_set).cloned().unwrap_or_default(),
                 system_cas: self.certificate_set == 0 && !sets.no_system,
+                aeads: aeads.to_vec(),
                 ..NtsTrust::default()
             };
             if !trust.system_cas && trust.certificate_authorities.is_empty() {

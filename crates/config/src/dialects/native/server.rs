@@ -9,13 +9,13 @@ use toml::de::DeValue;
 
 use super::table::{Parsed, TableReader, Value};
 use super::values::{
-    access_rule, boolean, fault, integer, ip_address, list, network_terms, number, path, socket_address,
-    string, subnet, text, word, wrong_type,
+    access_rule, aeads, boolean, fault, integer, ip_address, list, network_terms, number, path,
+    socket_address, string, subnet, text, word, wrong_type,
 };
 use crate::model::parse_address;
 use crate::{
     AccessNetworks, Broadcast, CertificatePair, Diagnostic, FastPath, KeySet, Model, NtpServer, NtsKeServer,
-    Origin, RateLimitSettings, Refusal, RequireNts, Severity,
+    NtsTrust, Origin, RateLimitSettings, Refusal, RequireNts, Severity,
 };
 
 const FAST_PATHS: &[(&str, FastPath)] = &[
@@ -112,7 +112,7 @@ fn broadcast_address(value: &Value<'_>) -> Parsed<SocketAddr> {
 pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtsKeServer> {
     const TIMEOUT_MAX_MS: u64 = 60_000;
     const CONNECTIONS_MAX: usize = 65_536;
-    table.ours(&["access-rules", "certificate", "rate-limit"]);
+    table.ours(&["access-rules", "aeads", "certificate", "rate-limit"]);
     let listen = read_ke_listen(table);
     let chain = table.require("certificate-chain-path", path);
     let key = table.require("private-key-path", path);
@@ -133,6 +133,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
     let is_nobody = |value: &DeValue<'_>| value.as_array().is_some_and(|tokens| tokens.is_empty());
     table.ignore_unless("accepted-pool-authentication-tokens", is_nobody, pools);
     let rules = table.read("access-rules", list(access_rule));
+    let aeads = table.read("aeads", aeads).unwrap_or_else(|| NtsTrust::AEADS.to_vec());
     let mut rate_limit = None;
     table.table("rate-limit", "rate-limit", |limit| rate_limit = read_rate_limit(limit));
     let place = table.place();
@@ -148,6 +149,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
         connections_max: connections.unwrap_or(crate::KE_CONNECTIONS_MAX_DEFAULT),
         ntp_server,
         ntp_port,
+        aeads,
         rate_limit,
         rules,
         origin: Some(Origin { file: place.file, line: place.line }),

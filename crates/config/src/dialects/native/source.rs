@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::late;
 use super::table::{Fault, Parsed, TableReader, Value};
 use super::values::{
-    authentication_policy, boolean, fault, integer, ip_address, list, number, one_or_list, path, sha256,
-    string, text, word, wrong_type,
+    aeads, authentication_policy, boolean, fault, integer, ip_address, list, number, one_or_list, path,
+    sha256, string, text, word, wrong_type,
 };
 use crate::model::parse_address;
 use crate::{
@@ -146,6 +146,7 @@ pub(in crate::dialects) fn read_defaults(
 
 /// Keys that ntpd-rs does not have.
 const OURS: &[&str] = &[
+    "aeads",
     "address-family",
     "authentication",
     "burst",
@@ -302,6 +303,7 @@ fn read_authentication(
         table.set("system-cas", boolean, &mut trust.system_cas);
         table.set("pinned-certificates", one_or_list(path), &mut trust.pinned_certificates);
         table.set("pinned-keys", one_or_list(sha256), &mut trust.pinned_keys);
+        table.set("aeads", aeads, &mut trust.aeads);
         let is_off = |value: &DeValue<'_>| matches!(value, DeValue::Boolean(false));
         table.ignore_unless("enable-srv-resolution", is_off, "names are resolved to addresses only");
         check_trust(table, &trust);
@@ -310,7 +312,7 @@ fn read_authentication(
     } else {
         belongs(
             table,
-            &["certificate-authority", "system-cas", "pinned-certificates", "pinned-keys"],
+            &["certificate-authority", "system-cas", "pinned-certificates", "pinned-keys", "aeads"],
             "a source with mode \"nts\" or \"nts-pool\"",
         );
         if port.is_some() && address_port.is_some() {

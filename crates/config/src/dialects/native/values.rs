@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::table::{Fault, Parsed, Value, article, nearest};
+use chime_nts::AeadAlgorithm;
 use chime_server::{AccessRule, Subnet, Terms, TermsRule};
 
-use crate::AuthenticationPolicy;
 use crate::model::TERMS_WORDS;
+use crate::{AuthenticationPolicy, NtsTrust};
 
 /// A string, borrowed.
 pub(in crate::dialects) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
@@ -212,6 +213,21 @@ pub(in crate::dialects) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
         *octet = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| wrong())?;
     }
     Ok(octets)
+}
+
+/// One number or several of AEADs that NTS has here, best first. RFC 8915 §4.1.5.
+pub(in crate::dialects) fn aeads(value: &Value<'_>) -> Parsed<Vec<AeadAlgorithm>> {
+    let one = |value: &Value<'_>| {
+        let id = integer(0..=u16::MAX)(value)?;
+        let known = NtsTrust::AEADS.into_iter().find(|aead| aead.id() == id);
+        known.ok_or_else(|| fault(value, format!("AEAD {id} is not known here: there are 30 and 15")))
+    };
+    let given = one_or_list(one)(value)?;
+    if given.is_empty() {
+        Err(fault(value, "must have at least one AEAD: 30, 15 or both"))
+    } else {
+        Ok(given)
+    }
 }
 
 /// `required`, `mixed` or `ignored`.

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use chime_nts::AeadAlgorithm;
+
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use super::nts::{Nts, check_aead};
+use super::nts::{Nts, read_aead};
 use super::reference_clock;
 use crate::model::parse_address;
 use crate::{
@@ -35,6 +37,7 @@ pub(super) struct AssociationDraft {
     nts: bool,
     nts_port: u16,
     authority: Option<PathBuf>,
+    aead: Option<AeadAlgorithm>,
     key: Option<u32>,
     place: Diagnostic,
 }
@@ -177,7 +180,7 @@ fn option(
              `pinned-certificates` in Truechimer's own configuration",
         ),
         "ca" => draft.authority = Some(PathBuf::from(line.string("a path")?.text)),
-        "aead" => check_aead(reader, line)?,
+        "aead" => draft.aead = read_aead(reader, line)?.or(draft.aead),
         "cert" => {
             let fault = Fault::new(word, "`cert` does not belong here: there are no client certificates");
             return Err(fault.with_help("for a certificate authority write `ca`").fatal());
@@ -293,6 +296,7 @@ impl AssociationDraft {
             nts: false,
             nts_port: 4460,
             authority: None,
+            aead: None,
             key: None,
             place,
         }
@@ -321,6 +325,7 @@ impl AssociationDraft {
             self.source.authentication = Authentication::Nts(NtsTrust {
                 port: self.nts_port,
                 system_cas: authority.is_none(),
+                aeads: self.aead.or(site.aead).map_or_else(|| NtsTrust::AEADS.to_vec(), |aead| vec![aead]),
                 certificate_authorities: authority.into_iter().collect(),
                 ..NtsTrust::default()
             });

@@ -4,10 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chime_nts::AeadAlgorithm;
+
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    AccessRule, CertificatePair, CookieKeyFile, CookieKeyFormat, Diagnostic, NtsKeServer, Origin, Severity,
+    AccessRule, CertificatePair, CookieKeyFile, CookieKeyFormat, Diagnostic, NtsKeServer, NtsTrust, Origin,
+    Severity,
 };
 
 const ITEMS: &[&str] = &[
@@ -34,6 +37,8 @@ pub(super) struct Nts {
     key: PathBuf,
     cookie: Option<PathBuf>,
     pub(super) authority: Option<PathBuf>,
+    /// The only AEAD that clients offer.
+    pub(super) aead: Option<AeadAlgorithm>,
     /// A TLS version that ntpd does not know: it stops a server.
     wrong_version: Option<Diagnostic>,
 }
@@ -46,6 +51,7 @@ impl Default for Nts {
             key: PathBuf::from("/etc/ntp/key.pem"),
             cookie: None,
             authority: None,
+            aead: None,
             wrong_version: None,
         }
     }
@@ -78,7 +84,7 @@ fn read_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>) -> P
             reader.no_effect(line, word, TLS);
         }
         "tlscipherserverpreference" => reader.no_effect(line, word, TLS),
-        "aead" => check_aead(reader, line)?,
+        "aead" => reader.nts.aead = read_aead(reader, line)?,
         "port" => reader.extra_port = Some(port(line)?),
         "tlsciphers" => {
             let fault = Fault::new(word, "`tlsciphers` is for TLS 1.2, which NTS does not allow");
@@ -119,19 +125,20 @@ fn tls_version(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>) ->
     Ok(())
 }
 
-/// `aead NAME`.
-pub(super) fn check_aead(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+/// `aead NAME`; the only one that is offered, if it is there.
+pub(super) fn read_aead(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<Option<AeadAlgorithm>> {
     const KNOWN: &[&str] = &["AES_SIV_CMAC_256", "AES_SIV_CMAC_384", "AES_SIV_CMAC_512"];
     let word = line.string("the name of an AEAD")?;
     if !KNOWN.contains(&word.text) {
         let help = unknown(&word, "AEAD", KNOWN).help.map(|help| format!("; {help}")).unwrap_or_default();
         reader.no_effect(line, &word, &format!("there is no AEAD of that name{help}"));
-    } else if word.text != KNOWN[0] {
-        let why =
-            "AES-128-GCM-SIV and AES-SIV-CMAC-256 are offered, in that order; a server answers all of them";
+    } else if word.text == KNOWN[0] {
+        return Ok(Some(AeadAlgorithm::AesSivCmac256));
+    } else {
+        let why = "AES-128-GCM-SIV and AES-SIV-CMAC-256 are offered, in that order; a server answers both";
         reader.no_effect(line, &word, why);
     }
-    Ok(())
+    Ok(None)
 }
 
 impl Nts {
@@ -141,6 +148,7 @@ impl Nts {
         diagnostics.extend(self.wrong_version.clone());
         let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let server = |address| NtsKeServer {
+            aeads: NtsTrust::AEADS.to_vec(),
             rate_limit: None,
             listen: SocketAddr::new(address, 4460),
             certificates: vec![CertificatePair { chain: self.chain.clone(), key: self.key.clone() }],
