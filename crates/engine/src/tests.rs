@@ -5,6 +5,7 @@ mod control;
 mod establishing;
 mod interleaved;
 mod ladder;
+mod malformed;
 mod nts;
 mod plain;
 mod pools;
