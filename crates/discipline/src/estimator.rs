@@ -34,6 +34,9 @@ const VAGUENESS_MAX: f64 = 12.0;
 /// The mean queueing delay is not believed to be less than this share of the shortest delay after so many exchanges, one,
 /// two, …: so few may be alike by chance, and what is known about frequency and offset is sharper the shorter the queues.
 const START_JITTER_MIN: [f64; 4] = [0.1, 0.25, 0.25, 0.25];
+/// But the longer the path, the less it says about queues: it does not count where it would take less than this probability
+/// for the delays to be so much alike.
+const ALIKE_BY_CHANCE: f64 = 1e-3;
 /// The softness of an edge, as a share of the mean queueing delay: from exponential to nearly normal.
 const SOFTNESS: [f64; 4] = [0.0, 0.15, 0.5, 2.0];
 /// Natural logarithm of what is believed of each softness beforehand.
@@ -199,6 +202,7 @@ impl Estimator {
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
         // The shortest of n is about mean/n above the base; a few say little about how much that is.
         let unknown = START_JITTER_MIN.get(start.len() - 1).map_or(0.0, |share| share * shortest);
+        let unknown = unknown.min(largest_mean(&start, shortest));
         let typical = typical_excess(&start, shortest, mean);
         let jitter = (typical * count / (count - 0.6)).max(unknown).max(jitter_min(floor));
         // The base is not far below the shortest delay, and never negative.
@@ -398,6 +402,16 @@ fn typical_excess(start: &[Exchange], shortest: f64, mean: f64) -> f64 {
     let middle = delays.len() / 2;
     let median = *delays.select_nth_unstable_by(middle, f64::total_cmp).1;
     mean.min(MEDIANS_MAX * MEAN_BY_MEDIAN * median)
+}
+
+/// The largest mean queueing delay of which delays that are so much alike are still possible, seconds. Of *n* exponential ones
+/// the range is at most *r* with a probability of about (*r* / mean)^(*n* - 1).
+fn largest_mean(start: &[Exchange], shortest: f64) -> f64 {
+    if start.len() < 2 {
+        return f64::INFINITY;
+    }
+    let range = start.iter().map(|exchange| exchange.delay / 2.0 - shortest).fold(0.0, f64::max);
+    range * ALIKE_BY_CHANCE.powf(-1.0 / (start.len() - 1) as f64)
 }
 
 /// A mean queueing delay is not believed to be less than this where time stamps are uncertain by `floor`, seconds.

@@ -97,6 +97,21 @@ fn a_few_delays_that_are_alike_do_not_say_that_there_are_no_queues() {
 }
 
 #[test]
+fn a_long_way_does_not_make_queues_long() {
+    for seed in 1..=100 {
+        let mut all = exchanges(seed, 4, (1e-4, 1e-4), (0.0, 0.0));
+        all.iter_mut().for_each(|exchange| exchange.delay += 10.0);
+        let moments = estimate(&all).moments();
+        let error = moments.offset_variance.sqrt();
+        assert!(
+            error < 1e-2 && moments.offset.abs() < 5.0 * error,
+            "seed {seed}: {:e} of {error:e}",
+            moments.offset
+        );
+    }
+}
+
+#[test]
 fn after_a_long_silence_few_exchanges_do_not_say_how_long_queues_are() {
     let outside = (1..=500)
         .filter(|&seed| {
