@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
-use tracing::warn;
 use tracing::{Event, Level, Subscriber};
+use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -160,6 +160,10 @@ pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
         (_, Words::Chrony) => Prefix::Time,
         (_, Words::Ntpd) => Prefix::LocalTimeAndProcess,
     };
+    // On standard error it is told anyway.
+    if !matches!(destination, Destination::StandardError) {
+        log_panics();
+    }
     let writer = match destination {
         Destination::StandardError => BoxMakeWriter::new(io::stderr),
         Destination::File(file) => {
@@ -177,6 +181,17 @@ pub fn init_to(destination: Destination, words: Words, verbosity: Verbosity) {
         .with_writer(writer)
         .finish();
     let _already_set_up = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Has a thread that panics say so in the log as well: standard error leads nowhere when the log goes elsewhere.
+fn log_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let what = panic.to_string().replace('\n', " ");
+        error!("the thread {}: {what}", thread.name().unwrap_or("without a name"));
+        usual(panic);
+    }));
 }
 
 /// Takes lines that begin with their level, as `<4>`.
@@ -375,19 +390,35 @@ mod tests {
         }
     }
 
-    fn lines(prefix: Prefix) -> String {
+    fn lines_of(prefix: Prefix, what: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()
             .event_format(LineFormat { prefix })
             .with_writer(move || writer.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!("Selected source {}", "192.0.2.1");
-            tracing::warn!(name = "evil\n<0>forged", "a \u{1b}[31mred name");
-        });
+        tracing::subscriber::with_default(subscriber, what);
         let octets = captured.0.lock().unwrap().clone();
         String::from_utf8(octets).unwrap()
+    }
+
+    fn lines(prefix: Prefix) -> String {
+        lines_of(prefix, || {
+            tracing::info!("Selected source {}", "192.0.2.1");
+            tracing::warn!(name = "evil\n<0>forged", "a \u{1b}[31mred name");
+        })
+    }
+
+    #[test]
+    fn a_thread_that_panics_tells_the_log() {
+        log_panics();
+        let lines = lines_of(Prefix::Level, || {
+            let caught = std::panic::catch_unwind(|| [1, 2, 3][std::hint::black_box(3)]);
+            assert!(caught.is_err());
+        });
+        assert!(lines.starts_with("<3>") && lines.lines().count() == 1, "{lines}");
+        assert!(lines.contains("a_thread_that_panics_tells_the_log"), "the name of the thread: {lines}");
+        assert!(lines.contains("logging.rs:") && lines.contains("index out of bounds"), "{lines}");
     }
 
     #[test]
