@@ -145,7 +145,7 @@ impl ChronyDesk {
     /// A desk at these sockets.
     #[must_use]
     pub fn new(sockets: Sockets, mut ways: Ways) -> Self {
-        let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| ()));
+        let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| true));
         let access = RefCell::new(Lists { ntp: ways.ntp_access.take(), command });
         Self { sockets, ways, access }
     }
@@ -320,8 +320,9 @@ impl ChronyDesk {
             chrony::Wish::Dump => tell(PlaneCommand::Save),
             chrony::Wish::Rekey => match (self.ways.read_keys)() {
                 Some(keys) => {
-                    self.access.borrow().ntp.iter().for_each(RuntimeAccess::refresh);
-                    tell(PlaneCommand::Engine(Command::SetKeys(Arc::new(keys))))
+                    let serves_with_them = self.access.borrow().ntp.iter().all(RuntimeAccess::refresh);
+                    let asks_with_them = tell(PlaneCommand::Engine(Command::SetKeys(Arc::new(keys))));
+                    if serves_with_them { asks_with_them } else { Outcome::Failed }
                 }
                 None => Outcome::Failed,
             },

@@ -816,21 +816,27 @@ fn ntp_access(model: &Model, servers: Servers) -> Option<RuntimeAccess> {
     let model = RefCell::new(model.clone());
     let apply = move |rules: &[AccessRule]| {
         let mut model = model.borrow_mut();
-        let Model { servers: open, servers_in_waiting: waiting, .. } = &mut *model;
+        let mut wanted = model.clone();
+        let Model { servers: open, servers_in_waiting: waiting, .. } = &mut wanted;
         open.iter_mut().chain(waiting).for_each(|server| server.rules = Some(rules.to_vec()));
         if let Some(ntp) = &servers.ntp {
-            match listeners(&model) {
+            match listeners(&wanted) {
                 Ok(listeners) => {
                     let policies: Vec<_> = listeners.into_iter().map(|one| one.policy).collect();
                     ntp.set_policies(&policies);
-                    open_waiting(&mut model, ntp);
+                    open_waiting(&mut wanted, ntp);
                 }
-                Err(error) => error!("the access list stays as it was: {error:#}"),
+                Err(error) => {
+                    error!("the access list stays as it was: {error:#}");
+                    return false;
+                }
             }
         }
+        *model = wanted;
         if let (Some(ke), Some(server)) = (&servers.ke, model.nts_ke_servers.first()) {
             ke.set_access(std::iter::repeat(ke_access(&model, server)));
         }
+        true
     };
     Some(RuntimeAccess::new(rules, Box::new(apply)))
 }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 /// Rules that one command after the other can make; far more than anybody types.
 const RULES_MAX: usize = 4096;
 
-/// Carries out what the rules say now.
-pub(crate) type Apply = Box<dyn Fn(&[AccessRule]) + Send>;
+/// Carries out what the rules say now; false when it cannot, and what was in force stays so.
+pub(crate) type Apply = Box<dyn Fn(&[AccessRule]) -> bool + Send>;
 
 /// An access list with what was added to it.
 pub struct RuntimeAccess {
@@ -24,22 +24,27 @@ impl RuntimeAccess {
         Self { list: AccessList::from_rules(&rules), rules, apply }
     }
 
-    /// Adds a rule and puts it in force; false when there are too many.
+    /// Adds a rule and puts it in force; false when there are too many, or when it cannot be carried out.
     pub fn add(&mut self, rule: AccessRule) -> bool {
+        let mut rules = self.rules.clone();
         // What it replaces need not be kept; a command that is repeated for ever fills nothing.
-        self.rules.retain(|known| (known.subnet, known.all) != (rule.subnet, rule.all) || rule.all);
-        if self.rules.len() >= RULES_MAX {
+        rules.retain(|known| (known.subnet, known.all) != (rule.subnet, rule.all) || rule.all);
+        if rules.len() >= RULES_MAX {
             return false;
         }
-        self.rules.push(rule);
-        self.list = AccessList::from_rules(&self.rules);
-        (self.apply)(&self.rules);
+        rules.push(rule);
+        if !(self.apply)(&rules) {
+            return false;
+        }
+        self.list = AccessList::from_rules(&rules);
+        self.rules = rules;
         true
     }
 
-    /// Carries the rules out once more, since what stands beside them has changed.
-    pub fn refresh(&self) {
-        (self.apply)(&self.rules);
+    /// Carries the rules out once more, since what stands beside them has changed; false when that cannot be done.
+    #[must_use]
+    pub fn refresh(&self) -> bool {
+        (self.apply)(&self.rules)
     }
 
     /// Whether an address is let in.
@@ -95,7 +100,10 @@ mod tests {
     fn rules_are_in_force_as_they_come() {
         let seen = Arc::new(Mutex::new(0));
         let counted = seen.clone();
-        let apply: Apply = Box::new(move |rules| *counted.lock().expect("unpoisoned") = rules.len());
+        let apply: Apply = Box::new(move |rules| {
+            *counted.lock().expect("unpoisoned") = rules.len();
+            true
+        });
         let mut access = RuntimeAccess::new(vec![rule(true, false, Some(subnet("10.0.0.0", 8)))], apply);
         assert!(admits(&access, "10.1.2.3") && !admits(&access, "192.0.2.1"));
         assert!(access.add(rule(false, false, Some(subnet("10.1.0.0", 16)))));
@@ -110,10 +118,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_cannot_be_carried_out_is_not_said_to_be_in_force() {
+        let works = Arc::new(Mutex::new(true));
+        let switch = works.clone();
+        let apply: Apply = Box::new(move |_| *switch.lock().expect("unpoisoned"));
+        let mut access = RuntimeAccess::new(vec![rule(true, false, Some(subnet("10.0.0.0", 8)))], apply);
+        *works.lock().expect("unpoisoned") = false;
+        assert!(!access.add(rule(false, true, Some(subnet("10.0.0.0", 8)))));
+        assert!(admits(&access, "10.1.2.3"), "`accheck` tells what holds");
+        *works.lock().expect("unpoisoned") = true;
+        assert!(access.add(rule(false, false, Some(subnet("10.1.0.0", 16)))));
+        assert!(
+            !admits(&access, "10.1.2.3") && admits(&access, "10.2.2.3"),
+            "what failed is not made up for"
+        );
+    }
+
+    #[test]
     fn two_lists_become_rules_with_the_same_meaning() {
         let networks = |one: Subnet| Some(AccessNetworks { subnets: vec![one], refusal: Refusal::Ignore });
         let mut server = NtpServer::new("0.0.0.0:123".parse().expect("an address"));
-        let list = |server: &NtpServer| RuntimeAccess::new(rules_of_server(server), Box::new(|_| ()));
+        let list = |server: &NtpServer| RuntimeAccess::new(rules_of_server(server), Box::new(|_| true));
         assert!(admits(&list(&server), "192.0.2.1"));
         server.deny = networks(subnet("10.0.0.0", 8));
         assert!(!admits(&list(&server), "10.1.2.3") && admits(&list(&server), "192.0.2.1"));
