@@ -104,7 +104,7 @@ pub fn selectdata(snapshot: &Snapshot, layout: Layout) -> String {
         let options = [selection.configured, selection.effective].map(option_letters);
         fields.extend(options.as_flattened().iter().map(char::to_string));
         fields.extend([
-            age(Some(source.last_sample_age_seconds.unwrap_or(0.0))),
+            age(Some(selection.last_sample_age_seconds)),
             format!("{:.1}", selection.score),
             nine(selection.low_seconds),
             nine(selection.high_seconds),

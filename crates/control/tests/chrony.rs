@@ -157,6 +157,7 @@ fn reference_clocks() {
             effective,
             leap: LeapReport::Normal,
             score: 1.0,
+            last_sample_age_seconds: 2.0,
             low_seconds: number(0xef5c_e8c0),
             high_seconds: number(0xecc6_1de9),
             ..SelectionReport::default()
@@ -167,7 +168,7 @@ fn reference_clocks() {
     let payload = "47505300 00000000 00000000 00000000 0001 0000
         0002 0000 0005 0002 0000 00ff 00000005 e90090cc e9007699 ee83131a";
     expect(&snapshot, &request(15, "00000000", 76), 3, payload);
-    let snapshot = of_source(SourceReport { last_sample_age_seconds: Some(2.0), ..gps });
+    let snapshot = of_source(gps);
     let payload = "47505300 00000000 00000000 00000000 00000000 00000000
         50 00 00 00 0000 000c 00000002 04800000 ef5ce8c0 ecc61de9";
     expect(&snapshot, &request(69, "00000000", 76), 23, payload);
@@ -225,11 +226,12 @@ fn authentication() {
 fn selection() {
     let trusted = SelectionOptionsReport { prefer: true, trust: true, require: true, no_select: false };
     let snapshot = of_source(SourceReport {
-        last_sample_age_seconds: Some(5.0),
+        last_sample_age_seconds: Some(37.0),
         selection: SelectionReport {
             configured: SelectionOptionsReport { prefer: true, ..SelectionOptionsReport::default() },
             effective: trusted,
             leap: LeapReport::Normal,
+            last_sample_age_seconds: 5.0,
             score: 1.0,
             low_seconds: number(0xdf00_9b69),
             high_seconds: number(0xe0a5_7fe1),
@@ -294,7 +296,7 @@ fn the_last_answer_for_old_and_new_clients() {
 fn counts_of_the_server_for_each_release() {
     let mut snapshot = Snapshot::default();
     snapshot.control.chrony =
-        [(Handling::Answered, 0x29d), (Handling::Refused, 1), (Handling::Malformed, 9)].into_iter().collect();
+        [(Handling::Answered, 0x29c), (Handling::Refused, 1), (Handling::Malformed, 9)].into_iter().collect();
     snapshot.server.received = 4;
     snapshot.server.dropped = 1;
     snapshot.server.authenticated = 3;

@@ -65,17 +65,14 @@ fn selectdata_is_as_in_chronyc() {
     let mut snapshot = Snapshot::default();
     for row in rows("selectdata.txt", 2) {
         let fields: Vec<&str> = row.split_whitespace().collect();
-        let mut source = SourceReport {
-            state: letter(fields[0]),
-            name: fields[1].to_owned(),
-            last_sample_age_seconds: fields[5].parse().ok(),
-            ..SourceReport::default()
-        };
+        let mut source =
+            SourceReport { state: letter(fields[0]), name: fields[1].to_owned(), ..SourceReport::default() };
         if fields[2] == "Y" {
             source.authentication.mode = AuthenticationMode::Nts;
         }
         source.selection.configured = options(fields[3]);
         source.selection.effective = options(fields[4]);
+        source.selection.last_sample_age_seconds = number(fields[5]);
         source.selection.score = number(fields[6]);
         source.selection.low_seconds = with_unit(fields[7]);
         source.selection.high_seconds = with_unit(fields[8]);
@@ -187,17 +184,14 @@ fn ntpdata_selectdata_and_tracking_separated_by_commas_are_as_in_chronyc() {
     snapshot.engine.sources.clear();
     for row in rows("selectdata.csv", 0) {
         let fields: Vec<&str> = row.split(',').collect();
-        let mut source = SourceReport {
-            state: letter(fields[0]),
-            name: fields[1].to_owned(),
-            last_sample_age_seconds: age(fields[13]),
-            ..SourceReport::default()
-        };
+        let mut source =
+            SourceReport { state: letter(fields[0]), name: fields[1].to_owned(), ..SourceReport::default() };
         if fields[2] == "Y" {
             source.authentication.mode = AuthenticationMode::Key;
         }
         source.selection.configured = options(&fields[3..8].concat());
         source.selection.effective = options(&fields[8..13].concat());
+        source.selection.last_sample_age_seconds = number(fields[13]);
         source.selection.score = number(fields[14]);
         source.selection.low_seconds = number(fields[15]);
         source.selection.high_seconds = number(fields[16]);

@@ -211,6 +211,10 @@ impl Discipline {
     }
 
     fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
+        for source in &mut self.sources {
+            let newest = source.filter.newest_at();
+            source.age_when_selected = newest.map_or(0.0, |at| now.seconds_since(at));
+        }
         if self.may_judge_at_first_sight() {
             let choice = self.elect_at_first_sight(now);
             if let Some(choice) = choice {

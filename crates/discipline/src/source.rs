@@ -39,6 +39,8 @@ pub(crate) struct Source {
     pub(crate) drifts_as_smeared: bool,
     pub(crate) is_told_smeared: bool,
     pub(crate) state: SelectionState,
+    /// How old its last sample was when the last selection was made, seconds.
+    pub(crate) age_when_selected: f64,
     /// Whether an event called it a falseticker.
     pub(crate) is_falseticker: bool,
     /// How much better than the selected source it has been; at least 1.
@@ -76,6 +78,7 @@ impl Source {
             drifts_as_smeared: false,
             is_told_smeared: false,
             state: SelectionState::MissingSamples,
+            age_when_selected: 0.0,
             is_falseticker: false,
             score: 1.0,
             fresh: false,
@@ -177,6 +180,7 @@ impl Source {
             reach: self.reach,
             stratum: self.stratum,
             leap: self.leap,
+            sample_age_when_selected: self.age_when_selected,
             score: self.score,
             skew_ppm: UNKNOWN.0,
             standard_deviation: UNKNOWN.1,

@@ -124,6 +124,8 @@ pub struct SourceStatistics {
     pub leap: Leap,
     /// Time since the last sample.
     pub last_sample_age: Option<f64>,
+    /// How old the last sample was when the last selection was made; 0 while there was none.
+    pub sample_age_when_selected: f64,
     /// Offset of the last sample as measured.
     pub measured_offset: f64,
     /// Offset of the last sample, adjusted for what was done to the clock since.

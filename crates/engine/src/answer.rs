@@ -555,7 +555,7 @@ fn says_smeared(header: &Header, is_season: bool) -> bool {
     id == [127, 127, 1, 255] || (is_season && id[0] == 254)
 }
 
-const fn leap(indicator: LeapIndicator) -> Leap {
+pub(crate) const fn leap(indicator: LeapIndicator) -> Leap {
     match indicator {
         LeapIndicator::NoWarning => Leap::NoWarning,
         LeapIndicator::Insert => Leap::Insert,

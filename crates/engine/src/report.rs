@@ -263,6 +263,9 @@ pub struct SelectionReport {
     pub effective: SelectionOptionsReport,
     /// Leap status of the source.
     pub leap: LeapReport,
+    /// How old its last sample was when the selection was made; seconds, 0 while there is none.
+    #[serde(default)]
+    pub last_sample_age_seconds: f64,
     /// Score against the selected source; 1 when it is as good.
     pub score: f64,
     /// Lower end of the interval in which the source's time lies; seconds, positive = our clock is ahead (fast).

@@ -14,6 +14,7 @@ use crate::{
 };
 use chime_discipline::{KnownLeap, Leap, LeapKnowledge, LeapMode, SourceOptions, SourceStatistics};
 use chime_time::{ClockReading, MonoTime, NtpDate};
+use chime_wire::LeapIndicator;
 use chime_wire::mac::MacAlgorithm;
 use std::net::IpAddr;
 
@@ -151,7 +152,8 @@ impl Engine {
             let places = if has_spares { source.places() } else { wanted };
             for place in 0..places.saturating_sub(found) {
                 let number = source.unresolved_number(u32::try_from(place).unwrap_or(0));
-                reports.push(unresolved_report(now.mono, source, UNRESOLVED_ID_BASE | number));
+                let base = self.source_base(source);
+                reports.push(unresolved_report(now.mono, source, UNRESOLVED_ID_BASE | number, base));
             }
         }
         reports
@@ -173,7 +175,7 @@ impl Engine {
             poll_min: clock.config.poll,
             poll_max: clock.config.poll,
             reach: clock.reach,
-            state: if clock.effective.no_select { 'N' } else { 'M' },
+            state: self.state_without_samples(clock.effective.no_select),
             statistics: unknown_statistics(),
             selection: SelectionReport { score: 1.0, ..selection(options) },
             ..SourceReport::default()
@@ -213,13 +215,58 @@ impl Engine {
             ntp: ntp_report(now.system, association),
             discards: discards(&association.discards),
             last_error: association.last_error.clone().or_else(|| source.last_error.clone()),
-            ..source_base(source)
+            ..self.source_base(source)
         };
-        match statistics {
+        let mut report = match statistics {
             Some(statistics) => {
                 with_statistics(base, &statistics, (&source.config.options, &source.effective.options))
             }
             None => base,
+        };
+        // An answer that made no sample is one of a synchronised server all the same.
+        let announced = association.last.as_ref().map(|last| last.header.leap);
+        if !self.has_choice() {
+            report.state = 'M';
+        }
+        if let Some(announced) = announced.filter(|leap| *leap != LeapIndicator::Unsynchronized) {
+            report.selection.leap = leap(crate::answer::leap(announced));
+        }
+        report
+    }
+
+    /// Whether anybody has answered, so that there is something to select from: until then all sources miss samples, and those
+    /// that the operator excluded are not told apart, as with chronyd.
+    fn has_choice(&self) -> bool {
+        let is_good = |association: &Association| {
+            let last = association.last.as_ref();
+            association.confirmed || last.is_some_and(|last| last.tests.failure().is_none())
+        };
+        self.associations.iter().any(is_good) || self.reference_clocks.iter().any(|clock| clock.reach != 0)
+    }
+
+    fn state_without_samples(&self, is_excluded: bool) -> char {
+        if is_excluded && self.has_choice() { 'N' } else { 'M' }
+    }
+
+    /// What all reports of one source have in common.
+    fn source_base(&self, source: &Source) -> SourceReport {
+        SourceReport {
+            source: source.key.0,
+            name: source.config.name.clone(),
+            kind: match &source.config.mode {
+                SourceMode::Server => SourceKind::Server,
+                SourceMode::Symmetric { .. } => SourceKind::Peer,
+                SourceMode::Pool { .. } => SourceKind::Pool,
+            },
+            online: source.online,
+            state: self.state_without_samples(source.effective.options.no_select),
+            statistics: unknown_statistics(),
+            selection: SelectionReport {
+                score: 1.0,
+                ..selection((&source.config.options, &source.effective.options))
+            },
+            last_error: source.last_error.clone(),
+            ..SourceReport::default()
         }
     }
 
@@ -263,29 +310,7 @@ impl Engine {
     }
 }
 
-/// What all reports of one source have in common.
-fn source_base(source: &Source) -> SourceReport {
-    SourceReport {
-        source: source.key.0,
-        name: source.config.name.clone(),
-        kind: match &source.config.mode {
-            SourceMode::Server => SourceKind::Server,
-            SourceMode::Symmetric { .. } => SourceKind::Peer,
-            SourceMode::Pool { .. } => SourceKind::Pool,
-        },
-        online: source.online,
-        state: if source.effective.options.no_select { 'N' } else { 'M' },
-        statistics: unknown_statistics(),
-        selection: SelectionReport {
-            score: 1.0,
-            ..selection((&source.config.options, &source.effective.options))
-        },
-        last_error: source.last_error.clone(),
-        ..SourceReport::default()
-    }
-}
-
-fn unresolved_report(now: MonoTime, source: &Source, id: u32) -> SourceReport {
+fn unresolved_report(now: MonoTime, source: &Source, id: u32, base: SourceReport) -> SourceReport {
     let (mode, key_id) = match &source.config.authentication {
         crate::Authentication::None => (AuthenticationMode::None, 0),
         crate::Authentication::Key(number) => (AuthenticationMode::Key, *number),
@@ -305,7 +330,7 @@ fn unresolved_report(now: MonoTime, source: &Source, id: u32) -> SourceReport {
             last_establishment_age_seconds: last,
             ..AuthenticationReport::default()
         },
-        ..source_base(source)
+        ..base
     }
 }
 
@@ -346,6 +371,7 @@ fn with_statistics(base: SourceReport, statistics: &SourceStatistics, options: O
         },
         selection: SelectionReport {
             leap: leap(statistics.leap),
+            last_sample_age_seconds: statistics.sample_age_when_selected,
             score: statistics.score,
             // The sign changes, so the ends change places.
             low_seconds: -statistics.high,

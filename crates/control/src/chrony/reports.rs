@@ -126,7 +126,7 @@ pub(super) fn selection_data(source: &SourceReport) -> Answer {
             ])
             .half(options(selection.configured))
             .half(options(selection.effective))
-            .age(Some(source.last_sample_age_seconds.unwrap_or(0.0)))
+            .age(Some(selection.last_sample_age_seconds))
             .float(selection.score)
             .float(selection.low_seconds)
             .float(selection.high_seconds);
@@ -216,6 +216,8 @@ pub(super) fn server_statistics(snapshot: &Snapshot, request_octets: usize) -> A
         span,
         stamps @ ..,
     ] = server_counts(snapshot);
+    // The one that asks has been received as well.
+    let commands = commands + 1;
     let eleven = [
         received,
         ke,

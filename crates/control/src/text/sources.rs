@@ -95,7 +95,7 @@ pub fn selectdata(snapshot: &Snapshot, layout: Layout) -> String {
             authenticated_letter(source),
             option_letters(selection.configured).iter().collect::<String>(),
             option_letters(selection.effective).iter().collect::<String>(),
-            interval(Some(source.last_sample_age_seconds.unwrap_or(0.0))),
+            interval(Some(selection.last_sample_age_seconds)),
             selection.score,
             offset(selection.low_seconds),
             offset(selection.high_seconds),
