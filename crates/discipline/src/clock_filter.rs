@@ -445,13 +445,14 @@ impl StoredSample {
         }
     }
 
-    /// As the estimator sees it, relative to `anchor`. `floor`: precision of the clock, seconds.
+    /// As the estimator sees it, relative to `anchor`. `floor`: precision of the clock, seconds; samples that bring their
+    /// standard error along were found to be better or worse than that.
     fn exchange(&self, anchor: NtpDuration, floor: f64) -> Exchange {
         Exchange {
             point: self.point,
             offset: (self.measured - anchor).as_secs_f64(),
             delay: self.delay,
-            floor: (floor * PRECISION_SHARE).max(self.softness),
+            floor: if self.softness > 0.0 { self.softness } else { floor * PRECISION_SHARE },
         }
     }
 }

@@ -15,7 +15,7 @@ use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration};
 /// How far ahead of our clock a reading may be, seconds: rounding only.
 const LEAD_SECONDS_MAX: f64 = 1e-5;
 /// A standard error that is certainly none, seconds: what marks the samples of reference clocks is that they have one.
-const STANDARD_ERROR_MIN: f64 = 1e-12;
+pub(crate) const STANDARD_ERROR_MIN: f64 = 1e-12;
 /// The shortest time between two readings of a device, log2 seconds.
 const DRIVER_POLL_MIN: i8 = -6;
 /// The longest, log2 seconds: a day and a half, as for servers.
@@ -363,11 +363,12 @@ impl Engine {
                 return self.keep_pace(index, moved);
             }
             let noise = &mut self.reference_clocks[index].noise;
-            let learnt = match moved {
-                Some((elapsed, moved)) => noise.note(elapsed, moved, filtered.standard_error),
+            let stated = filtered.standard_error;
+            let standard_error = match moved {
+                Some((elapsed, moved)) => noise.note(elapsed, moved, stated),
                 None => {
                     noise.interrupt();
-                    noise.standard_error()
+                    noise.standard_error(stated)
                 }
             };
             let stratum = self.reference_stratum(now.mono, index);
@@ -382,7 +383,7 @@ impl Engine {
                 stratum,
                 leap,
                 reference_id: config.reference_id,
-                standard_error: filtered.standard_error.max(learnt).max(STANDARD_ERROR_MIN),
+                standard_error: standard_error.max(STANDARD_ERROR_MIN),
             };
             let _verdict: SampleVerdict = self.discipline.add_sample(now.mono, id, sample);
         }

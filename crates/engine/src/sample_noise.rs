@@ -8,6 +8,12 @@ const SAMPLES: f64 = 32.0;
 /// A sample counts for at most so many times the scatter so far, or what readings usually say: one that is off by more tells
 /// of something else. One whose readings say more than that is vague, and others are not: a clock jumped while it was read.
 const SURPRISE_MAX: f64 = 4.0;
+/// From so many samples on their scatter is known better than what readings say of themselves, which is the precision of our
+/// clock at least: an average of some may be much better.
+const SAMPLES_KNOWN: f64 = 16.0;
+/// But what comes in steps may not scatter at all until a step is passed: no sample is better than this share of what its
+/// readings say.
+const STATED_SHARE: f64 = 1.0 / 32.0;
 
 /// The scatter of the samples of one clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +34,7 @@ const DIFFERENCE_SAMPLES: u8 = 3;
 
 impl SampleNoise {
     /// Our free oscillator and the clock have moved apart by `moved` in the last `elapsed` seconds; the readings of the sample
-    /// say that it is uncertain by `stated`. The standard error of a sample, seconds; 0 while it is not known.
+    /// say that it is uncertain by `stated`. The standard error of that sample, seconds.
     pub(crate) fn note(&mut self, elapsed: f64, moved: f64, stated: f64) -> f64 {
         self.note_stated(stated);
         if let Some((before, was)) = self.last.replace((elapsed, moved)).filter(|_| self.vague == 0) {
@@ -40,7 +46,7 @@ impl SampleNoise {
             self.count = (self.count + 1.0).min(SAMPLES);
             self.square += (square.min(most) - self.square) / self.count;
         }
-        self.standard_error()
+        self.standard_error(stated)
     }
 
     fn note_stated(&mut self, stated: f64) {
@@ -54,7 +60,7 @@ impl SampleNoise {
 
     /// What a sample is usually uncertain by, seconds.
     fn usual(&self) -> f64 {
-        self.standard_error().max(self.stated.unwrap_or(0.0))
+        self.square.sqrt().max(self.stated.unwrap_or(0.0))
     }
 
     /// The intervals do not join any more: what is known of the scatter stays.
@@ -62,8 +68,11 @@ impl SampleNoise {
         self.last = None;
     }
 
-    pub(crate) fn standard_error(&self) -> f64 {
-        if self.count >= 1.0 { self.square.sqrt() } else { 0.0 }
+    /// The standard error of a sample of which its readings say that it is uncertain by `stated`: at first the greater of what
+    /// they say and how samples scatter, then how they scatter, but for one that says that it is vague.
+    pub(crate) fn standard_error(&self, stated: f64) -> f64 {
+        let is_known = self.count >= SAMPLES_KNOWN && stated <= SURPRISE_MAX * self.usual();
+        self.square.sqrt().max(if is_known { stated * STATED_SHARE } else { stated })
     }
 }
 
@@ -90,7 +99,7 @@ mod tests {
             noise.note(elapsed, rate * elapsed + sigma * (error - last), sigma / 10.0);
             last = error;
         }
-        noise.standard_error()
+        noise.standard_error(0.0)
     }
 
     #[test]
@@ -108,14 +117,28 @@ mod tests {
         let mut noise = SampleNoise::default();
         let like = |number: u32| if number.is_multiple_of(2) { 1e-6 } else { -1e-6 };
         (0..40).for_each(|number| _ = noise.note(1.0, like(number), 1e-7));
-        let before = noise.standard_error();
+        let before = noise.standard_error(0.0);
         noise.note(1.0, 6.0, 4.0);
         noise.note(1.0, 4.0, 1e-7);
         noise.note(1.0, 1e-6, 1e-7);
-        let after = noise.standard_error();
+        let after = noise.standard_error(0.0);
         assert!((after - before).abs() < 0.1 * before, "{before} {after}");
         (0..100).for_each(|number| _ = noise.note(1.0, 10.0 * like(number), 3e-6));
-        assert!(noise.standard_error() > 5.0 * before, "all are that vague now");
+        assert!(noise.standard_error(0.0) > 5.0 * before, "all are that vague now");
+    }
+
+    #[test]
+    fn samples_are_better_than_their_readings_say_once_many_were_and_never_perfect() {
+        let mut noise = SampleNoise::default();
+        for number in 0..40 {
+            let known = number >= 16;
+            let error = noise.note(1.0, if number % 2 == 0 { 1e-9 } else { -1e-9 }, 1e-7);
+            assert_eq!(error < 1e-7, known, "{number} {error}");
+        }
+        (0..400).for_each(|_| _ = noise.note(1.0, 0.0, 1e-7));
+        let least = noise.note(1.0, 0.0, 1e-7);
+        assert!((3e-9..4e-9).contains(&least), "{least}");
+        assert_eq!(noise.note(1.0, 0.0, 1e-3), 1e-3, "it says so");
     }
 
     #[test]
@@ -124,16 +147,16 @@ mod tests {
         (0..3).for_each(|_| _ = young.note(1.0, 0.0, 1e-7));
         assert!(young.note(1.0, 1e5, 1e-7) <= 1e-6, "not even at the start");
         let mut noise = SampleNoise::default();
-        assert_eq!(noise.note(1.0, 0.0, 1e-7), 0.0);
-        assert!(noise.note(1.0, 1e-6, 1e-7) > 0.0);
+        assert_eq!(noise.note(1.0, 0.0, 1e-7), 1e-7);
+        assert!(noise.note(1.0, 1e-6, 1e-7) > 1e-7);
         (0..40).for_each(|number| {
             noise.note(1.0, if number % 2 == 0 { 1e-6 } else { -1e-6 }, 1e-7);
         });
-        let before = noise.standard_error();
+        let before = noise.standard_error(0.0);
         noise.note(1.0, 1.0, 1e-7);
         noise.interrupt();
         noise.note(1.0, 0.0, 1e-7);
-        let after = noise.standard_error();
+        let after = noise.standard_error(0.0);
         assert!(after < 1.5 * before, "{before} {after}");
     }
 }
