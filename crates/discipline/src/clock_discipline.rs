@@ -38,9 +38,9 @@ pub(crate) struct Estimate {
 
 /// Corrections of more than so many standard errors are urgent.
 const URGENT_SIGMAS: f64 = 10.0;
-/// How long an urgent correction of more than [`URGENT_OFFSET`] takes at most, seconds, unless the fastest slew is too slow for it: a clock that is known to
-/// be wrong is not left so because it is seldom looked at.
-const URGENT_SECONDS_MAX: f64 = 3.0;
+/// How long an urgent correction of more than [`URGENT_OFFSET`] takes at most, seconds, unless the fastest slew is too slow
+/// for it: a clock that is known to be wrong is not left so because it is seldom looked at.
+const URGENT_SECONDS_MAX: f64 = 1.5;
 /// Smaller corrections are not worth the disturbance of the frequency; seconds.
 const URGENT_OFFSET: f64 = 0.01;
 
