@@ -42,12 +42,12 @@ impl Discipline {
     }
 
     /// Takes the time from an operator, who says that the clock is `fast` by so many seconds; positive = our clock is ahead.
-    /// The clock is slewed by that, and from the second entry on its frequency is corrected as well. `None` when the last
-    /// entry was just before, or the clock is not steered.
+    /// The clock is slewed by that, and from the second entry on its frequency is corrected as well; one that is not steered is
+    /// known to be off by it. `None` when the last entry was just before.
     pub fn enter_time(&mut self, now: MonoTime, fast: f64) -> Option<ManualCorrection> {
         self.now = self.now.max(now);
         let point = self.clock.correction.at(self.now);
-        if !self.settings.steer || !self.manual.enter(self.now, point, fast) {
+        if !self.manual.enter(self.now, point, fast) {
             return None;
         }
         Some(self.follow_manual(fast))
@@ -115,9 +115,12 @@ impl Discipline {
 
     fn set_by_hand(&mut self, offset: f64, frequency: f64) {
         self.clock.set_by_hand(self.now, offset, frequency, &self.settings);
+        if !self.settings.steer {
+            return;
+        }
         let command = self.clock.plan(self.now, &self.settings);
         self.command(command);
-        self.commands.status_due = self.settings.steer;
+        self.commands.status_due = true;
     }
 
     /// Forgets which source is selected, and selects again at once, without favour for the one that was.

@@ -812,5 +812,8 @@ fn a_clock_can_be_pushed_by_hand() {
     assert!((world.clock_error - 0.26).abs() < 1e-3, "{}", world.clock_error);
     let mut watched = World::new(1, Settings { steer: false, ..Settings::default() }, &[Server::default()]);
     assert!(!watched.discipline.slew_by_hand(watched.now(), 0.25));
-    assert!(watched.discipline.enter_time(watched.now(), 0.25).is_none());
+    let entered = watched.discipline.enter_time(watched.now(), 0.25).expect("it is taken");
+    assert_eq!((entered.fast, watched.discipline.entered_count()), (0.25, 1));
+    assert!((watched.discipline.system(watched.now()).system_offset + 0.25).abs() < 1e-9, "it is known");
+    assert!(watched.discipline.poll_command().is_none(), "and left as it is");
 }
