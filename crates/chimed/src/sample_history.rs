@@ -5,7 +5,7 @@
 
 use crate::state_files::{TextError, checked, checked_body_of};
 use chime_discipline::{Leap, Sample};
-use chime_engine::SavedSamples;
+use chime_engine::{SampleOwner, SavedSamples};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
 use std::fmt::Write;
@@ -85,7 +85,9 @@ pub fn encode(clock: &ClockIdentity, sources: &[SavedSamples]) -> String {
         clock.frequency.as_ppm(),
     );
     for source in sources.iter().take(SOURCES_MAX) {
-        let _infallible = writeln!(text, "source {} {}", source.remote, u8::from(source.authenticated));
+        // Reference clocks tell the time anew within seconds.
+        let SampleOwner::Remote(remote) = source.owner else { continue };
+        let _infallible = writeln!(text, "source {remote} {}", u8::from(source.authenticated));
         for sample in &source.samples {
             let _infallible = writeln!(
                 text,
@@ -152,7 +154,8 @@ fn decode_source(words: &str) -> Option<SavedSamples> {
         "1" => true,
         _ => return None,
     };
-    Some(SavedSamples { remote: remote.parse().ok()?, authenticated, reach: 0, samples: Vec::new() })
+    let owner = SampleOwner::Remote(remote.parse().ok()?);
+    Some(SavedSamples { owner, authenticated, reach: 0, samples: Vec::new() })
 }
 
 fn decode_sample(line: &str) -> Option<Sample> {
@@ -219,7 +222,7 @@ mod tests {
             standard_error: 0.0,
         };
         let source = |remote: &str, authenticated, count| SavedSamples {
-            remote: remote.parse().expect("an address"),
+            owner: SampleOwner::Remote(remote.parse().expect("an address")),
             authenticated,
             reach: 0,
             samples: vec![sample; count],
@@ -229,7 +232,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let text = encode(&clock(), &sources());
+        let clocks = SavedSamples { owner: SampleOwner::ReferenceClock(*b"PPS0"), ..sources()[0].clone() };
+        let text = encode(&clock(), &[sources(), vec![clocks]].concat());
         let (read, samples) = decode(text.as_bytes()).expect("it is ours");
         assert_eq!((read.differs_from(&clock()), &samples), (None, &sources()));
         assert!(((read.now.system - clock().now.system).as_secs_f64()).abs() < 1e-9);

@@ -906,10 +906,8 @@ impl TimePlane {
         let config =
             |source: &Source| wiring::source_config(source, &self.trusts, self.exchanges.peer_port());
         let [old, new] = [&before, &after].map(|sources| sources.iter().map(config).collect::<Vec<_>>());
-        let without = |these: &[SourceConfig], those: &[SourceConfig]| {
-            these.iter().filter(|one| !those.contains(one)).cloned().collect()
-        };
-        let command = Command::ExchangeSources { gone: without(&old, &new), fresh: without(&new, &old) };
+        let gone = old.iter().filter(|one| !new.contains(one)).cloned().collect();
+        let command = Command::ExchangeSources { gone, fresh: surplus(&new, &old) };
         self.engine.handle_input(clock::mono_now(), Input::Control(command));
         KeptSources { files, sources: after }
     }
@@ -925,6 +923,19 @@ impl TimePlane {
             self.engine.handle_input(clock::mono_now(), Input::Control(command));
         }
     }
+}
+
+/// What is in `these` more often than in `those`: a line that is there twice is a mistake to be told.
+fn surplus<T: Clone + PartialEq>(these: &[T], those: &[T]) -> Vec<T> {
+    let mut those: Vec<&T> = those.iter().collect();
+    let is_more = |one: &&T| match those.iter().position(|other| other == one) {
+        Some(place) => {
+            those.remove(place);
+            false
+        }
+        None => true,
+    };
+    these.iter().filter(is_more).cloned().collect()
 }
 
 /// One line about the clock, for the log.
@@ -955,4 +966,15 @@ pub fn summary(report: &EngineReport) -> String {
         tracking.system_offset_seconds,
         tracking.frequency_ppm,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::surplus;
+
+    #[test]
+    fn a_surplus_is_counted() {
+        assert_eq!(surplus(&[1, 2, 2, 3], &[2, 4]), [1, 2, 3]);
+        assert_eq!(surplus(&[2], &[2, 2]), [0; 0]);
+    }
 }

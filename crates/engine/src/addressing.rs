@@ -102,6 +102,17 @@ impl Engine {
         }
     }
 
+    /// Gives a source that is offline its association when it is configured by its address: there is nothing to ask for, and
+    /// nothing to wait for.
+    pub(crate) fn take_place_by_address(&mut self, now: MonoTime, index: usize) {
+        let source = &self.sources[index];
+        let is_ready = source.resolution.is_literal() && !source.is_nts() && source.refusal.is_none();
+        if is_ready && self.associations_of(source.key).next().is_none() {
+            let addresses = self.candidate_addresses(now, index, 1);
+            self.add_candidates(now, index, &addresses);
+        }
+    }
+
     fn drive_plain(&mut self, now: MonoTime, index: usize) {
         let (key, wanted) = (self.sources[index].key, self.sources[index].config.wanted());
         let have = self.associations_of(key).count();
@@ -199,15 +210,22 @@ impl Engine {
         let source = &self.sources[index];
         let mut association = Association::new(id, source.key, &source.config, remote, credentials);
         association.peer = source.is_peer().then(|| Peer::new(socket));
+        let is_active = source.is_active();
+        if !is_active {
+            // The first burst is for when it goes online.
+            association.polling.end_burst();
+        }
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
         self.note_absent_sources();
         self.give_samples(now, self.associations.len() - 1);
-        // Not on the heels of whatever made us add it.
-        let first = self.config.poll_separation_seconds;
-        let start = now.add_secs_f64(first + self.random.jitter(0.0, START_SPREAD_SECONDS));
-        self.timers.set(Timer::Poll(id), start);
+        if is_active {
+            // Not on the heels of whatever made us add it.
+            let first = self.config.poll_separation_seconds;
+            let start = now.add_secs_f64(first + self.random.jitter(0.0, START_SPREAD_SECONDS));
+            self.timers.set(Timer::Poll(id), start);
+        }
         self.event(Event::AssociationAdded { association: id, source: key, name, remote });
         Ok(id)
     }

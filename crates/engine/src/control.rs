@@ -2,9 +2,13 @@
 
 use crate::engine::Engine;
 use crate::polling::{Burst, initial_burst};
+use crate::resolution::parse_literal;
 use crate::source::{EstablishmentState, Source};
 use crate::timers::Timer;
-use crate::{Command, Config, Event, RemovalReason, Request, SourceConfig, SourceKey, SourceMatch, policy};
+use crate::{
+    Command, Config, Event, RemovalReason, Request, SourceConfig, SourceKey, SourceMatch, SourceRefusal,
+    policy,
+};
 use chime_discipline::{Discipline, SourceId};
 use chime_time::MonoTime;
 use std::net::IpAddr;
@@ -142,6 +146,7 @@ impl Engine {
     fn burst(&mut self, now: MonoTime, matching: &SourceMatch, burst: Burst) {
         for key in self.matching_sources(matching) {
             let Some(source) = self.source_index(key) else { continue };
+            self.take_place_by_address(now, source);
             if self.associations_of(key).next().is_none() {
                 // Nobody to ask: it stays online or offline as it was.
                 continue;
@@ -156,7 +161,9 @@ impl Engine {
                 association.polling.offline_after_burst = !was_online;
                 let id = association.id;
                 if !association.is_denied(now) {
-                    self.timers.set_no_later(Timer::Poll(id), now);
+                    // Not on the heels of the command, as that may have been one of several.
+                    let at = now.add_secs_f64(self.config.poll_separation_seconds);
+                    self.timers.set_no_later(Timer::Poll(id), at);
                 }
             }
             self.drive_source(now, key);
@@ -203,9 +210,27 @@ impl Engine {
         self.apply_policy(now);
         let kept = self.sources.len();
         for config in fresh {
+            if let Some(address) = self.configured_already(&config) {
+                let reason = SourceRefusal::AddressInUse(address);
+                self.event(Event::SourceRefused {
+                    source: SourceKey(self.next_source),
+                    name: config.name,
+                    reason,
+                });
+                continue;
+            }
             self.handle_command(now, Command::AddSource(Box::new(config)));
         }
         self.event(Event::Reconfigured { added: self.sources.len() - kept, removed: before - kept, kept });
+    }
+
+    /// The address that a source is configured with, if another one is configured with it as well.
+    fn configured_already(&self, config: &SourceConfig) -> Option<IpAddr> {
+        let address = parse_literal(&config.name)?;
+        let has_it = |source: &Source| {
+            source.config.port == config.port && parse_literal(&source.config.name) == Some(address)
+        };
+        self.sources.iter().any(has_it).then_some(address)
     }
 
     /// Removes a source; the selection without it is for the caller to make.

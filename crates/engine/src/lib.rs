@@ -70,7 +70,7 @@ pub use report::{
     NtpReport, RecentReport, SelectionOptionsReport, SelectionReport, SourceKind, SourceReport,
     StatisticsReport, TrackingReport,
 };
-pub use sample_history::SavedSamples;
+pub use sample_history::{SampleOwner, SavedSamples};
 pub use serving::{best_time, server_time};
 
 #[cfg(test)]

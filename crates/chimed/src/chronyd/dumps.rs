@@ -13,7 +13,9 @@ use super::files::replace;
 use chime_config::{Model, Source};
 use chime_control::chrony_logs::exponent;
 use chime_discipline::{Leap, Sample};
-use chime_engine::{Engine, LeapReport, SavedSamples, SourceReport};
+use chime_engine::{
+    Engine, LeapReport, ReferenceClockConfig, SampleOwner, SavedSamples, SourceKind, SourceReport,
+};
 use chime_time::{ClockReading, NtpDuration};
 use std::fmt::Write;
 use std::fs;
@@ -28,8 +30,10 @@ const SAMPLES_MAX: usize = 64;
 /// Files that are read, and octets of each: more than chronyd ever writes.
 const FILES_MAX: usize = 256;
 const FILE_OCTETS_MAX: u64 = 65_536;
-/// Where the addresses of servers come from does not matter here.
+/// Reference clocks have no name, and where the addresses of servers come from does not matter here.
 const UNNAMED: &str = ".";
+/// What the names of the files of reference clocks begin with.
+const CLOCK_PREFIX: &str = "refid:";
 
 /// The samples in one file.
 #[derive(Clone, PartialEq, Debug)]
@@ -58,9 +62,14 @@ struct Line {
 pub fn save(directory: &Path, engine: &Engine, now: ClockReading) {
     let report = engine.report(now);
     for saved in engine.samples(now.mono) {
-        let source = report.sources.iter().find(|source| source.remote == Some(saved.remote));
-        let Some(source) = source else { continue };
-        let path = path_of(directory, saved.remote.ip());
+        let is_owner = |source: &&SourceReport| match saved.owner {
+            SampleOwner::Remote(remote) => source.remote == Some(remote),
+            SampleOwner::ReferenceClock(id) => {
+                source.kind == SourceKind::ReferenceClock && source.reference_id == id
+            }
+        };
+        let Some(source) = report.sources.iter().find(is_owner) else { continue };
+        let path = Stem::of(saved.owner).path(directory);
         if let Err(error) = replace(&path, &encode(source, &saved, now)) {
             warn!("Could not write {} : {error}", path.display());
         }
@@ -69,18 +78,37 @@ pub fn save(directory: &Path, engine: &Engine, now: ClockReading) {
 
 /// Reads the files of the last run when `wanted`, and removes them: what they say is true once.
 #[must_use]
-pub fn load(directory: &Path, wanted: bool, model: &Model, now: ClockReading) -> Vec<SavedSamples> {
+pub fn load(
+    directory: &Path,
+    wanted: bool,
+    model: &Model,
+    clocks: &[ReferenceClockConfig],
+    now: ClockReading,
+) -> Vec<SavedSamples> {
     let Ok(files) = fs::read_dir(directory) else { return Vec::new() };
     let mut loaded = Vec::new();
     for path in files.filter_map(|file| Some(file.ok()?.path())).take(FILES_MAX) {
-        let Some(address) = address_of(&path) else { continue };
+        let Some(stem) = Stem::in_path(&path) else { continue };
         if wanted {
-            match read(&path).and_then(|dump| samples_of(&dump, address, model, now)) {
+            let dump = read(&path);
+            let (name, saved) = match stem {
+                Stem::Address(address) => {
+                    (address.to_string(), dump.and_then(|dump| samples_of(&dump, address, model, now)))
+                }
+                Stem::ReferenceId(id) => {
+                    let clock = clocks.iter().find(|clock| clock.reference_id == id);
+                    let name =
+                        clock.map_or_else(|| format!("{:08X}", u32::from_be_bytes(id)), |it| it.name());
+                    let dump = dump.filter(|_| clock.is_some());
+                    (name, dump.and_then(|dump| dump.saved(SampleOwner::ReferenceClock(id), now)))
+                }
+            };
+            match saved {
                 Some(saved) => {
-                    info!("Loaded dump file for {address}");
+                    info!("Loaded dump file for {name}");
                     loaded.push(saved);
                 }
-                None => warn!("Could not load dump file for {address}"),
+                None => warn!("Could not load dump file for {name}"),
             }
         }
         // One that stays is read again after the next start, and found too old.
@@ -89,14 +117,39 @@ pub fn load(directory: &Path, wanted: bool, model: &Model, now: ClockReading) ->
     loaded
 }
 
-fn path_of(directory: &Path, address: IpAddr) -> PathBuf {
-    directory.join(format!("{address}.{EXTENSION}"))
+/// How a file says in its name whose samples it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stem {
+    /// `192.0.2.1.dat`
+    Address(IpAddr),
+    /// `refid:50505330.dat`: a reference clock by its identifier, here `PPS0`.
+    ReferenceId([u8; 4]),
 }
 
-/// Whose samples a file has; `None`: it is none of these files.
-fn address_of(path: &Path) -> Option<IpAddr> {
-    let is_dump = path.extension().is_some_and(|extension| extension == EXTENSION);
-    path.file_stem().filter(|_| is_dump)?.to_str()?.parse().ok()
+impl Stem {
+    const fn of(owner: SampleOwner) -> Self {
+        match owner {
+            SampleOwner::Remote(remote) => Self::Address(remote.ip()),
+            SampleOwner::ReferenceClock(id) => Self::ReferenceId(id),
+        }
+    }
+
+    fn path(self, directory: &Path) -> PathBuf {
+        directory.join(match self {
+            Self::Address(address) => format!("{address}.{EXTENSION}"),
+            Self::ReferenceId(id) => format!("{CLOCK_PREFIX}{:08x}.{EXTENSION}", u32::from_be_bytes(id)),
+        })
+    }
+
+    /// `None`: it is none of these files.
+    fn in_path(path: &Path) -> Option<Self> {
+        let is_dump = path.extension().is_some_and(|extension| extension == EXTENSION);
+        let stem = path.file_stem().filter(|_| is_dump)?.to_str()?;
+        match stem.strip_prefix(CLOCK_PREFIX) {
+            Some(id) => u32::from_str_radix(id, 16).ok().map(|id| Self::ReferenceId(id.to_be_bytes())),
+            None => stem.parse().ok().map(Self::Address),
+        }
+    }
 }
 
 fn read(path: &Path) -> Option<Dump> {
@@ -112,13 +165,7 @@ fn samples_of(dump: &Dump, address: IpAddr, model: &Model, now: ClockReading) ->
             && (dump.authenticated || !source.is_authenticated())
     };
     let source = model.sources.iter().find(is_meant)?;
-    let sample = |line: &Line| line.sample(dump, now);
-    Some(SavedSamples {
-        remote: SocketAddr::new(address, source.port),
-        authenticated: dump.authenticated,
-        reach: dump.reach,
-        samples: dump.lines.iter().map(sample).collect::<Option<Vec<Sample>>>()?,
-    })
+    dump.saved(SampleOwner::Remote(SocketAddr::new(address, source.port)), now)
 }
 
 fn encode(source: &SourceReport, saved: &SavedSamples, now: ClockReading) -> String {
@@ -132,7 +179,7 @@ fn encode(source: &SourceReport, saved: &SavedSamples, now: ClockReading) -> Str
     let (reach, polls) = (source.reach, u8::BITS - source.reach.leading_zeros());
     let mut text = format!(
         "{HEAD}\n{}\n{} {reach:o} {polls} {} {leap}\n{} 0\n",
-        source.name,
+        if source.kind == SourceKind::ReferenceClock { UNNAMED } else { &source.name },
         u8::from(saved.authenticated),
         source.stratum,
         newest.len(),
@@ -180,6 +227,18 @@ fn decode(text: &str) -> Option<Dump> {
             .copied()?,
         lines,
     })
+}
+
+impl Dump {
+    fn saved(&self, owner: SampleOwner, now: ClockReading) -> Option<SavedSamples> {
+        let samples = self.lines.iter().map(|line| line.sample(self, now));
+        Some(SavedSamples {
+            owner,
+            authenticated: self.authenticated,
+            reach: self.reach,
+            samples: samples.collect::<Option<Vec<Sample>>>()?,
+        })
+    }
 }
 
 impl Line {
@@ -251,7 +310,8 @@ mod tests {
         let dump = decode(RECORDED).expect("it is whole");
         let saved =
             samples_of(&dump, address(), &model("server ntp1.example.net nts"), now()).expect("it is right");
-        assert_eq!((saved.remote.port(), saved.authenticated, saved.reach), (123, true, 0o377));
+        let owner = SampleOwner::Remote(SocketAddr::new(address(), 123));
+        assert_eq!((saved.owner, saved.authenticated, saved.reach), (owner, true, 0o377));
         let [first, second] = &saved.samples[..] else { panic!("two samples") };
         assert!((first.offset.as_secs_f64() + 2.444_927e-6).abs() < 1e-9, "we were fast");
         assert!((now().mono.seconds_since(second.at) - 11.5).abs() < 1e-6);
@@ -297,12 +357,34 @@ mod tests {
         assert!(
             words[0] == "1795186980.403838462" && words[1].starts_with("2.444") && words[1].ends_with("e-06")
         );
-        let path = path_of(folder.path(), address());
+        let path = Stem::Address(address()).path(folder.path());
         fs::write(folder.path().join("other.txt"), "x").expect("it can be written");
         for (wanted, count) in [(true, 1), (false, 0)] {
             fs::write(&path, &text).expect("it can be written");
-            assert_eq!(load(folder.path(), wanted, &model, now()).len(), count);
+            assert_eq!(load(folder.path(), wanted, &model, &[], now()).len(), count);
             assert!(!path.exists() && folder.path().join("other.txt").exists());
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_reference_clock_is_read_when_there_is_that_clock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = ReferenceClockConfig::new(*b"SHM0");
+        let report = SourceReport {
+            kind: SourceKind::ReferenceClock,
+            name: clock.name(),
+            reach: 0o3,
+            ..SourceReport::default()
+        };
+        let dump = Dump { authenticated: false, ..decode(RECORDED).expect("it is whole") };
+        let owner = SampleOwner::ReferenceClock(clock.reference_id);
+        let saved = dump.saved(owner, now()).expect("of the past");
+        let text = encode(&report, &saved, now());
+        assert!(text.starts_with("SRC0\n.\n0 3 2 "), "{text}");
+        for (clocks, read) in [(vec![clock], vec![owner]), (vec![], vec![])] {
+            fs::write(folder.path().join("refid:53484d30.dat"), &text).expect("it can be written");
+            let loaded = load(folder.path(), true, &model(""), &clocks, now());
+            assert_eq!(loaded.iter().map(|saved| saved.owner).collect::<Vec<_>>(), read);
         }
     }
 }

@@ -255,7 +255,8 @@ impl ChronyShell {
     pub fn restore_dumps(&self, engine: &mut Engine, model: &Model) {
         let Some(directory) = self.dumps.as_ref() else { return };
         let now = clock::read();
-        let saved = dumps::load(directory, model.chrony.read_dumps, model, now);
+        let clocks = &engine.config().reference_clocks;
+        let saved = dumps::load(directory, model.chrony.read_dumps, model, clocks, now);
         if !saved.is_empty() {
             engine.restore_samples(now.mono, saved);
         }

@@ -3,7 +3,7 @@
 use super::world::{World, at, config, good_ke, good_nts, good_plain, ip};
 use crate::{
     AuthenticationPolicy, Command, Config, Event, RemovalReason, Request, SourceConfig, SourceMatch,
-    SourceMode,
+    SourceMode, SourceRefusal,
 };
 use chime_discipline::ClockCommand;
 
@@ -293,4 +293,65 @@ fn sources_that_are_configured_offline_wait() {
     world.command(Command::Online(SourceMatch::All));
     world.run_for(10.0);
     assert!(world.samples() >= 3);
+}
+
+/// A server that is asked only when somebody wants to.
+fn offline(name: &str) -> SourceConfig {
+    SourceConfig { online: false, ..SourceConfig::server(name) }
+}
+
+#[test]
+fn an_offline_source_with_an_address_is_asked_in_a_burst_and_no_more() {
+    let mut world = World::new(vec![offline("192.0.2.1"), offline("name.example")]);
+    world.server("192.0.2.1:123", good_plain);
+    world.run_for(100.0);
+    assert!(world.sent.is_empty() && world.lookups.is_empty());
+    world.command(Command::Burst { matching: SourceMatch::All, good: 2, total: 4 });
+    world.run_for(100.0);
+    assert_eq!(world.sent.len(), 2);
+    let activity = world.report().activity;
+    assert_eq!((activity.offline, activity.unresolved), (1, 1));
+}
+
+#[test]
+fn an_excluded_source_is_called_so_from_the_first_selection_on() {
+    let options = chime_discipline::SourceOptions { no_select: true, ..Default::default() };
+    let excluded = SourceConfig { options, ..SourceConfig::server("192.0.2.1") };
+    let mut world = World::new(vec![excluded, SourceConfig::server("192.0.2.2")]);
+    let states = |world: &World| -> String { world.report().sources.iter().map(|one| one.state).collect() };
+    world.run_for(30.0);
+    assert_eq!(states(&world), "MM", "nobody has answered");
+    world.server("192.0.2.2:123", good_plain);
+    world.run_for(200.0);
+    assert_eq!(states(&world), "N*");
+}
+
+#[test]
+fn the_selection_says_how_old_the_samples_were_when_it_was_made() {
+    let mut world = plain_world();
+    world.run_for(30.0);
+    let sources = world.report().sources;
+    let ages = sources.iter().map(|one| (one.last_sample_age_seconds, one.selection.last_sample_age_seconds));
+    let (now, then): (Vec<_>, Vec<_>) = ages.unzip();
+    assert!(now.iter().all(|age| age.is_some_and(|age| age > 1.0)), "{now:?}");
+    // It was made because one of them had answered.
+    assert!(then.iter().any(|age| *age < 0.1), "{then:?}");
+    assert!(then.iter().zip(&now).all(|(then, now)| Some(*then) < *now), "{then:?} {now:?}");
+}
+
+#[test]
+fn of_two_lines_with_one_address_the_second_is_told_and_not_taken() {
+    let mut world = World::new(vec![SourceConfig::server("192.0.2.1")]);
+    world.server("192.0.2.1:123", good_plain);
+    world.run_for(30.0);
+    let twice = SourceConfig { iburst: false, ..SourceConfig::server("192.0.2.1") };
+    let other_port = SourceConfig { port: 124, ..SourceConfig::server("192.0.2.1") };
+    world.command(Command::ExchangeSources { gone: vec![], fresh: vec![twice, other_port] });
+    world.run_for(30.0);
+    let refused = |event: &&Event| {
+        matches!(event, Event::SourceRefused { reason: SourceRefusal::AddressInUse(address), .. }
+            if *address == ip("192.0.2.1"))
+    };
+    assert_eq!(world.events.iter().filter(refused).count(), 1);
+    assert_eq!(world.report().sources.len(), 2);
 }

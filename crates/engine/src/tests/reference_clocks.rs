@@ -3,7 +3,7 @@
 
 use crate::{
     Config, Engine, EngineReport, Event, Input, Pulses, Reading, ReadingKind, ReadingRefusal,
-    ReferenceClockConfig, ReferenceClockId, Request, SourceKind,
+    ReferenceClockConfig, ReferenceClockId, Request, SampleOwner, SavedSamples, SourceKind,
 };
 use chime_discipline::{ClockCommand, Leap, Settings, SourceOptions};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
@@ -278,4 +278,30 @@ fn an_even_clock_keeps_the_pace_and_sets_nothing() {
     watched.run(60.0, device(5e-6, 0.0));
     watched.run(20.0, device(8e-6, 60.0));
     assert_eq!(watched.compensation, 0.0, "a clock that is only watched is left alone");
+}
+
+#[test]
+fn samples_of_the_last_run_count_with_the_first_new_one() {
+    let patient = |clock| {
+        let mut bench = Bench::new(vec![clock], false);
+        let settings = Settings { first_samples_min: 3, ..*bench.engine.discipline().settings() };
+        bench.engine.discipline_mut().set_settings(settings);
+        bench
+    };
+    let saved = {
+        let mut bench = patient(gps());
+        bench.run(40.0, |_, now| time(now, 0.25));
+        assert!(!bench.report().tracking.synchronized, "two samples are not enough");
+        bench.engine.samples(mono(bench.now))
+    };
+    let [saved] = &saved[..] else { panic!("one clock") };
+    assert_eq!((saved.owner, saved.samples.len()), (SampleOwner::ReferenceClock(*b"GPS\0"), 2));
+    for (reference_id, synchronized) in [(*b"GPS\0", true), (*b"PPS\0", false)] {
+        let mut bench = patient(ReferenceClockConfig::new(reference_id));
+        bench.now = 40.0;
+        let saved = SavedSamples { reach: 0o3, ..saved.clone() };
+        bench.engine.restore_samples(mono(40.0), vec![saved]);
+        bench.run(20.0, |_, now| time(now, 0.25));
+        assert_eq!(bench.report().tracking.synchronized, synchronized);
+    }
 }

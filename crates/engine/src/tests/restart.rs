@@ -1,7 +1,7 @@
 //! Restarts: NTS state is saved and taken back.
 
 use super::world::{World, good_ke, good_nts};
-use crate::{SavedAssociation, SourceConfig, decode_nts_state, encode_nts_state};
+use crate::{SavedAssociation, SavedSamples, SourceConfig, decode_nts_state, encode_nts_state};
 use chime_nts::AeadAlgorithm;
 
 fn saved() -> (Vec<SavedAssociation>, Vec<Vec<u8>>) {
@@ -75,4 +75,27 @@ fn a_server_is_restored_once() {
     world.ke("nts.example", good_ke);
     let twice = vec![saved[0].clone(), saved[0].clone()];
     assert_eq!(world.engine.restore_nts_state(world.now, twice), 1);
+}
+
+#[test]
+fn an_offline_source_is_followed_by_the_samples_of_the_last_run() {
+    let saved = {
+        let mut world = World::new(vec![SourceConfig::server("192.0.2.1")]);
+        world.server("192.0.2.1:123", super::world::good_plain);
+        world.run_for(300.0);
+        world.engine.samples(world.now)
+    };
+    assert!(saved[0].samples.len() >= 3);
+    let restored = |reach: u8, name: &str| {
+        let offline = SourceConfig { online: false, ..SourceConfig::server(name) };
+        let mut world = World::new(vec![offline]);
+        world.run_for(301.0);
+        let taken = world.engine.restore_samples(world.now, vec![SavedSamples { reach, ..saved[0].clone() }]);
+        world.run_for(300.0);
+        assert!(world.sent.is_empty(), "it is offline");
+        (taken, world.report().tracking.synchronized)
+    };
+    assert_eq!(restored(0o17, "192.0.2.1"), (1, true));
+    assert_eq!(restored(0, "192.0.2.1"), (1, false), "nobody says that it can be reached");
+    assert_eq!(restored(0o17, "192.0.2.2"), (0, false), "of another server");
 }
