@@ -3,6 +3,8 @@
 //! Decides nothing about time: what was read goes through `chime_refclock` to the engine. The same trouble with a device is
 //! told now and then, not each second.
 
+mod second_teller;
+
 use crate::log_limit::LogLimits;
 use anyhow::{Context, Result, bail};
 use chime_config::{Model, ReferenceClock};
@@ -14,9 +16,11 @@ use chime_sys::network_card;
 use chime_sys::poll::{Interest, PollSet};
 use chime_sys::pps::PulseDevice;
 use chime_sys::ptp_clock::{PtpClock, PtpReading};
+use chime_sys::real_time_clock::RealTimeClockDevice;
 use chime_sys::serial::SerialLine;
 use chime_sys::shared_memory::SharedSegment;
 use chime_sys::unix_datagram::UnixDatagram;
+use second_teller::SecondTeller;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -65,7 +69,8 @@ enum Driver {
         line: SerialLine,
         receiver: nmea::Receiver,
     },
-    /// A line whose other end is gone: it is not asked any more.
+    RealTime(SecondTeller),
+    /// A device that cannot be read any more, such as a line whose other end is gone: it is not asked.
     Gone,
 }
 
@@ -100,6 +105,11 @@ impl ReferenceClocks {
             match &device.driver {
                 Driver::Socket { socket, .. } => set.add(&socket.as_fd(), Interest::READ, token),
                 Driver::Line { line, .. } => set.add(&line.as_fd(), Interest::READ, token),
+                Driver::RealTime(clock) => {
+                    if let Some(descriptor) = clock.descriptor() {
+                        set.add(&descriptor, Interest::READ, token);
+                    }
+                }
                 _ => {}
             }
         }
@@ -116,6 +126,11 @@ impl ReferenceClocks {
                 Err(error) => Err(Trouble::Device(error)),
             },
             Driver::Hardware { clock, usual } => read_hardware(clock, usual),
+            Driver::RealTime(clock) => match clock.poll(clock::system_now) {
+                Ok(Some(reading)) => Ok(reading),
+                Ok(None) => return Vec::new(),
+                Err(error) => Err(Trouble::Device(error)),
+            },
             Driver::Socket { .. } | Driver::Line { .. } | Driver::Gone => return Vec::new(),
         };
         match result {
@@ -135,6 +150,7 @@ impl ReferenceClocks {
             let results = match &mut device.driver {
                 Driver::Socket { socket, .. } => receive_datagram(socket),
                 Driver::Line { line, receiver } => receive_octets(line, receiver),
+                Driver::RealTime(_) => return self.receive_second(clock),
                 _ => break,
             };
             match results {
@@ -157,6 +173,19 @@ impl ReferenceClocks {
             }
         }
         readings
+    }
+
+    fn receive_second(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
+        let Some(device) = self.devices.get_mut(clock.0) else { return Vec::new() };
+        let Driver::RealTime(teller) = &mut device.driver else { return Vec::new() };
+        match teller.receive(clock::system_now) {
+            Ok(reading) => reading.into_iter().collect(),
+            Err(error) => {
+                device.driver = Driver::Gone;
+                self.tell(clock.0, &Trouble::Device(error));
+                Vec::new()
+            }
+        }
     }
 
     fn tell(&mut self, index: usize, trouble: &Trouble) {
@@ -211,6 +240,16 @@ impl Driver {
             "nmea" => {
                 let line = SerialLine::open(Path::new(device), clock.baud)?;
                 Self::Line { line, receiver: nmea::Receiver::default() }
+            }
+            "rtc" => {
+                let opened = RealTimeClockDevice::open(Path::new(device), option("utc").is_some())?;
+                let teller = SecondTeller::new(Box::new(opened));
+                if !teller.tells() {
+                    info!(
+                        "reference clock {name}: {device} does not tell when a second begins, and is read to the second"
+                    );
+                }
+                Self::RealTime(teller)
             }
             other => bail!("there is no driver {other}"),
         })

@@ -462,7 +462,7 @@ impl Writer {
         self.set("startup-step-panic-threshold", &step.startup_panic, &usual.startup_panic, threshold);
         self.some("accumulated-step-panic-threshold", step.accumulated_panic.as_ref(), |limit| float(*limit));
         self.flag("steer-clock", model.synchronization.tuning.steer, true);
-        let usual = model.chrony.real_time_clock.file.is_none();
+        let usual = !model.uses_real_time_clock();
         self.flag("mark-kernel-synchronized", model.synchronization.marks_kernel, usual);
         self.some("smooth-served-time", model.synchronization.smoothing.as_ref(), |limits| {
             format!("{{ rate = {}, rate-change = {} }}", float(limits.rate_max), float(limits.change))

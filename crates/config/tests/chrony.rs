@@ -319,7 +319,7 @@ fn mistakes_are_shown_with_their_place_and_what_was_meant() {
 fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
         "cmdallow gateway.example",
-        "refclock RTC /dev/rtc:utc",
+        "refclock PHC /dev/ptp0:extpps",
         "server a extfield F323",
         "server a maxsources 3",
         "ntsrotate 0",
@@ -676,6 +676,16 @@ fn the_real_time_clock_is_looked_at_as_chrony_is_told_to() {
     let said = errors("rtcfile /var/lib/chrony/rtc\nserver a\nrtcsync\n");
     assert!(said.contains("rtcfile directive cannot be used with rtcsync"), "{said}");
     assert!(said.contains("chrony.conf:1:1"), "{said}");
+}
+
+#[test]
+fn a_real_time_clock_that_is_followed_is_not_set() {
+    let read = model("refclock RTC /dev/rtc0:utc\n");
+    assert!(read.reference_clocks[0].votes() && read.reference_clocks[0].name(0) == "RTC0");
+    for other in ["rtcsync", "rtcfile /var/lib/chrony/rtc"] {
+        let said = errors(&format!("refclock RTC /dev/rtc0\n{other}\n"));
+        assert!(said.contains("chrony.conf:1:1") && said.contains("rtcsync or rtcfile"), "{said}");
+    }
 }
 
 #[test]

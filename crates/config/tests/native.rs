@@ -533,6 +533,10 @@ fn a_real_time_clock_is_looked_at_by_us_or_set_by_the_kernel() {
     let both = format!("{table}\n[synchronization]\nmark-kernel-synchronized = true\n");
     assert!(errors(&both).contains("every eleven minutes"), "{}", errors(&both));
     assert!(errors("[chrony.real-time-clock]\ndevice = \"/dev/rtc1\"\n").contains("`file`"));
+    let followed = "[[reference-clock]]\ndriver = \"rtc\"\nparameter = \"/dev/rtc0:utc\"\n";
+    assert!(!load(followed).model.synchronization.marks_kernel);
+    let both = format!("{followed}[synchronization]\nmark-kernel-synchronized = true\n");
+    assert!(errors(&both).contains("every eleven minutes"), "{}", errors(&both));
     let never = load("[synchronization]\nmark-kernel-synchronized = false\n").model;
     assert!(!never.synchronization.marks_kernel);
 }

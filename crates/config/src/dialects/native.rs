@@ -82,7 +82,7 @@ impl Draft {
         self.model.authentication = policy;
         self.model.client_sockets.clone_from(&self.defaults.sockets);
         self.model.refresh = self.defaults.refresh;
-        self.model.synchronization.marks_kernel &= self.model.chrony.real_time_clock.file.is_none();
+        self.model.synchronization.marks_kernel &= !self.model.uses_real_time_clock();
         for draft in self.sources {
             let source = draft.finish(&self.defaults, policy, diagnostics);
             self.model.sources.push(source);

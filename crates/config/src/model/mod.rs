@@ -115,6 +115,13 @@ impl Model {
         self.servers.iter().chain(&self.servers_in_waiting)
     }
 
+    /// Whether a real-time clock is looked at or followed: the kernel is not to set it then.
+    #[must_use]
+    pub fn uses_real_time_clock(&self) -> bool {
+        self.chrony.real_time_clock.file.is_some()
+            || self.reference_clocks.iter().any(ReferenceClock::is_real_time_clock)
+    }
+
     /// What the daemon does without a file: five NTS servers of five operators, nothing served.
     ///
     /// Five operators, so that two of them may lie or fail and the clock still follows the truth.

@@ -60,7 +60,7 @@ pub struct ReferenceClock {
 
 impl ReferenceClock {
     /// The drivers that there are.
-    pub const DRIVERS: &[&str] = &["nmea", "phc", "pps", "shm", "sock"];
+    pub const DRIVERS: &[&str] = &["nmea", "phc", "pps", "rtc", "shm", "sock"];
 
     /// A reference clock with every default.
     #[must_use]
@@ -105,6 +105,12 @@ impl ReferenceClock {
     #[must_use]
     pub fn tells_pulses(&self) -> bool {
         self.pps || self.driver == "pps"
+    }
+
+    /// Whether it is the machine's battery-backed clock, which must not be set by ours then.
+    #[must_use]
+    pub fn is_real_time_clock(&self) -> bool {
+        self.driver == "rtc"
     }
 
     /// Whether it can be followed without another source.

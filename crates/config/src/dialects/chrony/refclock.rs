@@ -158,6 +158,13 @@ impl Reader<'_> {
                 let help = Some("give `leapseclist FILE` or `leapsectz right/UTC`".to_owned());
                 found.push(Diagnostic { severity: Severity::Error, message, help, ..place.clone() });
             }
+            let sets_it = self.model.synchronization.marks_kernel || self.rtc_file_place.is_some();
+            if clock.is_real_time_clock() && sets_it {
+                let message = "a refclock RTC cannot be used together with rtcsync or rtcfile".to_owned();
+                let help =
+                    Some("what is followed must not be set by our own clock: remove one of them".to_owned());
+                found.push(Diagnostic { severity: Severity::Error, message, help, ..place.clone() });
+            }
         }
         found.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }

@@ -66,13 +66,10 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
 
 /// Nobody but us sets a real-time clock that we look at. `table` is `[synchronization]`.
 pub(in crate::dialects) fn check_real_time_clock(table: &mut TableReader<'_, '_, '_, '_>, model: &Model) {
-    if model.chrony.real_time_clock.file.is_some()
-        && table.has(MARKS_KERNEL)
-        && model.synchronization.marks_kernel
-    {
+    if model.uses_real_time_clock() && table.has(MARKS_KERNEL) && model.synchronization.marks_kernel {
         let message = format!(
             "`{MARKS_KERNEL}` has the kernel set the real-time clock every eleven minutes, which `real-time-clock` of \
-             [chrony] looks at: one of them only"
+             [chrony] looks at, or a reference clock is: one of them only"
         );
         table.error_at(MARKS_KERNEL, message, None);
     }
