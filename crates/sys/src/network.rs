@@ -140,20 +140,49 @@ impl AsFd for NetworkMonitor {
 /// Whether one of the messages tells of an address, link or route that came or went.
 fn has_change(mut octets: &[u8]) -> bool {
     while let Some((length, kind)) = header(octets) {
-        let changes = [
-            libc::RTM_NEWADDR,
-            libc::RTM_DELADDR,
-            libc::RTM_NEWLINK,
-            libc::RTM_DELLINK,
-            libc::RTM_NEWROUTE,
-            libc::RTM_DELROUTE,
-        ];
-        if changes.contains(&kind) {
+        let body = octets.get(size_of::<libc::nlmsghdr>()..length).unwrap_or_default();
+        let changes = match kind {
+            libc::RTM_NEWADDR => !lives_on(body),
+            libc::RTM_NEWLINK => attribute(body, LINK_HEADER_OCTETS, IFLA_WIRELESS).is_none(),
+            libc::RTM_DELADDR | libc::RTM_DELLINK | libc::RTM_NEWROUTE | libc::RTM_DELROUTE => true,
+            _ => false,
+        };
+        if changes {
             return true;
         }
         octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     false
+}
+
+/// `struct ifinfomsg`.
+const LINK_HEADER_OCTETS: usize = 16;
+/// `struct ifaddrmsg`.
+const ADDRESS_HEADER_OCTETS: usize = 8;
+/// What a radio has to say, as that it looked around: nothing of the link itself.
+const IFLA_WIRELESS: u16 = 11;
+/// `struct ifa_cacheinfo`: two lifetimes, and when the address was made and last touched.
+const IFA_CACHEINFO: u16 = 6;
+
+/// Whether an address was touched after it was made: its lifetime is another one, as whenever a router advertises its network
+/// again (every few minutes or seconds) or a lease is renewed.
+fn lives_on(body: &[u8]) -> bool {
+    let lifetimes = attribute(body, ADDRESS_HEADER_OCTETS, IFA_CACHEINFO);
+    lifetimes.is_some_and(|value| matches!((value.get(8..12), value.get(12..16)), (Some(made), Some(touched)) if made != touched))
+}
+
+/// The value of an attribute that follows the header of a message.
+fn attribute(body: &[u8], header_octets: usize, wanted: u16) -> Option<&[u8]> {
+    let mut rest = body.get(header_octets..)?;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
+        let value = rest.get(4..length)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 /// Length and type of the first message: the start of `nlmsghdr`.
@@ -193,6 +222,48 @@ mod tests {
             assert!(!has_change(&message(libc::NLMSG_NOOP, length)), "{length}");
         }
         assert!(!has_change(&other[..5]));
+    }
+
+    /// An attribute: its length, its kind, its value.
+    fn encoded(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap_or(0);
+        [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat()
+    }
+
+    fn with(kind: u16, body: &[u8]) -> Vec<u8> {
+        [message(kind, u32::try_from(16 + body.len()).unwrap_or(0)), body.to_vec()].concat()
+    }
+
+    /// An address of IPv6 as the kernel tells it, with the times at which it was made and last touched.
+    fn address_made_and_touched(kind: u16, made: u32, touched: u32) -> Vec<u8> {
+        let lifetimes: Vec<u8> = [500, 1000, made, touched].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let head = [10, 64, 0, 0, 3, 0, 0, 0];
+        with(kind, &[&head[..], &encoded(1, &[0; 16]), &encoded(6, &lifetimes)].concat())
+    }
+
+    #[test]
+    fn a_router_that_repeats_itself_changes_nothing() {
+        // As seen of Linux 6: made, free of duplicates, then advertised again, and again.
+        assert!(has_change(&address_made_and_touched(libc::RTM_NEWADDR, 7_108_311, 7_108_311)));
+        let again = address_made_and_touched(libc::RTM_NEWADDR, 7_108_311, 7_108_555);
+        assert!(!has_change(&again), "an address that lives on is no new one");
+        assert!(has_change(&address_made_and_touched(libc::RTM_DELADDR, 7_108_311, 7_108_555)));
+        assert!(has_change(&[again.clone(), message(libc::RTM_DELROUTE, 16)].concat()));
+        for length in 16..again.len() {
+            let mut cut = again[..length].to_vec();
+            cut[..4].copy_from_slice(&u32::try_from(length).unwrap_or(0).to_ne_bytes());
+            assert!(has_change(&cut), "what is not understood counts: {length}");
+        }
+    }
+
+    #[test]
+    fn what_a_radio_says_of_itself_changes_nothing() {
+        let link = |attributes: &[u8]| with(libc::RTM_NEWLINK, &[&[0; 16][..], attributes].concat());
+        let name = encoded(3, b"eth\0");
+        assert!(has_change(&link(&name)));
+        assert!(!has_change(&link(&[name.clone(), encoded(11, &[0; 8])].concat())), "a scan");
+        assert!(has_change(&link(&name[..3])), "cut short");
+        assert!(has_change(&link(&[0, 0, 11, 0])), "an attribute without end");
     }
 
     #[test]
