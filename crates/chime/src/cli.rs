@@ -67,6 +67,12 @@ pub(crate) enum Command {
     Serverstats(ReportOptions),
     /// Clients of the NTP server
     Clients(ReportOptions),
+    /// NTS sources that hold cookies, and how many; nothing where none does
+    Ntsdatastats(ReportOptions),
+    /// Smoothing of the time that is served
+    Smoothing(ReportOptions),
+    /// The battery-backed clock
+    Rtcdata(ReportOptions),
     /// Monitoring plug-in: is the time synchronised, authenticated, near, and from enough sources?
     Check(CheckOptions),
     /// Establish keys with an NTS server once, step by step, without a daemon
@@ -239,6 +245,9 @@ impl Command {
             Self::Activity(options) => (Report::Activity, options),
             Self::Serverstats(options) => (Report::Serverstats, options),
             Self::Clients(options) => (Report::Clients, options),
+            Self::Ntsdatastats(options) => (Report::Ntsdatastats, options),
+            Self::Smoothing(options) => (Report::Smoothing, options),
+            Self::Rtcdata(options) => (Report::Rtcdata, options),
             _ => return None,
         };
         Some((report, options, None))

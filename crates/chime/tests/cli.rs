@@ -165,6 +165,9 @@ fn every_report_is_json_when_asked_for() {
         "activity",
         "serverstats",
         "clients",
+        "ntsdatastats",
+        "smoothing",
+        "rtcdata",
         "check",
     ] {
         let output = chime(&daemon.socket, &[report, "--json"]);

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use chime_engine::SourceReport;
 
+use crate::snapshot::SmoothingView;
 use crate::text::number::{positive_zero, whole_seconds};
 use crate::text::{
-    Layout, authenticated_letter, kind_letter, leap_of, leap_words, local_reference_id, mode_letters,
-    mode_words, option_letters, poll_seconds, reference_id_hex, reference_letters, reference_name,
-    server_counts, sign, test_groups, timestamping_words,
+    Layout, authenticated_letter, has_cookies, kind_letter, leap_of, leap_words, local_reference_id,
+    mode_letters, mode_words, option_letters, poll_seconds, reference_id_hex, reference_letters,
+    reference_name, server_counts, sign, test_groups, timestamping_words,
 };
 use crate::{Snapshot, visible};
 
@@ -89,6 +90,57 @@ pub fn authdata(snapshot: &Snapshot, layout: Layout) -> String {
             authentication.cookie_octets.to_string(),
         ]
     })
+}
+
+/// Name, cookies, octets of one, age of the keys, attempts since, NAK: of the NTS sources that hold cookies.
+#[must_use]
+pub fn ntsdatastats(snapshot: &Snapshot, layout: Layout) -> String {
+    let listed =
+        visible(&snapshot.engine.sources, layout.all).into_iter().filter(|source| has_cookies(source));
+    let fields = |source: &SourceReport| {
+        let authentication = &source.authentication;
+        line(&[
+            layout.names.of(source).into_owned(),
+            authentication.cookies.to_string(),
+            authentication.cookie_octets.to_string(),
+            age(authentication.last_establishment_age_seconds),
+            authentication.attempts.to_string(),
+            u8::from(authentication.nak).to_string(),
+        ])
+    };
+    listed.map(fields).collect()
+}
+
+/// `chronyc -c smoothing`; nothing where nothing is smoothed.
+#[must_use]
+pub fn smoothing(snapshot: &Snapshot) -> String {
+    let six = |value: f64| format!("{:.6}", positive_zero(value));
+    let fields = |view: SmoothingView| {
+        line(&[
+            view.active_word().to_owned(),
+            view.kind_words().to_owned(),
+            nine(view.offset_seconds),
+            six(view.rate_ppm),
+            six(view.change_ppm),
+            format!("{:.1}", view.since_update_seconds),
+            format!("{:.1}", view.remaining_seconds),
+        ])
+    };
+    SmoothingView::of(snapshot).map(fields).unwrap_or_default()
+}
+
+/// `chronyc -c rtcdata`; nothing where that clock is not looked at.
+#[must_use]
+pub fn rtcdata(snapshot: &Snapshot) -> String {
+    let Some(clock) = &snapshot.program.real_time_clock else { return String::new() };
+    line(&[
+        nine(clock.reference_unix_seconds as f64),
+        clock.samples.to_string(),
+        clock.runs.to_string(),
+        clock.span_seconds.to_string(),
+        format!("{:.6}", positive_zero(clock.fast_seconds)),
+        three(clock.rate_ppm),
+    ])
 }
 
 /// `chronyc -c selectdata`.

@@ -24,6 +24,7 @@ pub fn openmetrics(snapshot: &Snapshot) -> String {
     establishments(&mut out, snapshot);
     server(&mut out, snapshot);
     control(&mut out, snapshot);
+    names_of_guides(&mut out, snapshot);
     out.text.push_str("# EOF\n");
     out.text
 }
@@ -222,20 +223,61 @@ fn source_labels<'a>(source: &'a SourceReport, address: &'a str) -> [(&'static s
 }
 
 fn establishments(out: &mut Exposition, snapshot: &Snapshot) {
-    // Two sources may share one server.
-    let mut counts = BTreeMap::<(String, &str), u64>::new();
-    for establishment in &snapshot.engine.establishments {
-        let server = format!("{}:{}", establishment.name, establishment.port);
-        *counts.entry((server.clone(), "success")).or_default() += establishment.succeeded;
-        for (kind, number) in &establishment.failed {
-            *counts.entry((server.clone(), kind)).or_default() += number;
-        }
-    }
     out.family("key_establishments", "counter", "NTS key establishments by server and result.");
-    for ((server, result), number) in &counts {
+    for ((server, result), number) in &establishment_counts(snapshot) {
         let labels = [("server", server.as_str()), ("result", *result)];
         out.sample("key_establishments_total", &labels, number);
     }
+}
+
+/// How a key establishment ends that gives keys.
+const SUCCESS: &str = "success";
+
+/// Key establishments by server and result; two sources may share one server.
+fn establishment_counts(snapshot: &Snapshot) -> BTreeMap<(String, &str), u64> {
+    let mut counts = BTreeMap::new();
+    for establishment in &snapshot.engine.establishments {
+        let server = format!("{}:{}", establishment.name, establishment.port);
+        *counts.entry((server.clone(), SUCCESS)).or_default() += establishment.succeeded;
+        for (kind, number) in &establishment.failed {
+            *counts.entry((server.clone(), kind.as_str())).or_default() += number;
+        }
+    }
+    counts
+}
+
+/// The names that a guide to NTS with chrony has its readers alert on; chrony has no metrics.
+fn names_of_guides(out: &mut Exposition, snapshot: &Snapshot) {
+    let tracking = &snapshot.engine.tracking;
+    out.prefix = "";
+    // Without its sign: the alert is on what is greater than a limit.
+    let offset = tracking.system_offset_seconds.abs();
+    out.gauge("chrony_offset_seconds", "How far the clock is off, as far as it is known.", offset);
+    let synchronized = f64::from(u8::from(tracking.synchronized));
+    out.gauge("chrony_sync_status", "Whether the clock is synchronised.", synchronized);
+    out.gauge("ntp_stratum", "Stratum; 0 when not synchronised.", f64::from(tracking.stratum));
+    let unauthenticated = count(snapshot.engine.unauthenticated_in_use.len());
+    out.gauge(
+        "chrony_unauthenticated_sources",
+        "Unauthenticated sources that move the clock.",
+        unauthenticated,
+    );
+    let (good, bad): (Vec<_>, Vec<_>) =
+        establishment_counts(snapshot).into_iter().partition(|((_, result), _)| *result == SUCCESS);
+    out.family("chrony_nts_ke_success", "counter", "NTS key establishments that succeeded.");
+    for ((server, _), number) in &good {
+        out.sample("chrony_nts_ke_success_total", &[("server", server)], number);
+    }
+    out.family("chrony_nts_ke_failure", "counter", "NTS key establishments that failed.");
+    for ((server, reason), number) in &bad {
+        out.sample("chrony_nts_ke_failure_total", &[("server", server), ("reason", reason)], number);
+    }
+    for (name, counts) in [("chrony_nts_ke_session_success", &good), ("chrony_nts_ke_session_failure", &bad)]
+    {
+        out.family(name, "counter", "NTS key establishments by result.");
+        out.sample(&format!("{name}_total"), &[], counts.iter().map(|(_, number)| number).sum::<u64>());
+    }
+    out.prefix = PREFIX;
 }
 
 fn server(out: &mut Exposition, snapshot: &Snapshot) {
@@ -336,18 +378,29 @@ impl Display for Number {
     }
 }
 
-#[derive(Default)]
 struct Exposition {
     text: String,
+    /// What all names begin with.
+    prefix: &'static str,
+}
+
+/// What the names of our own metrics begin with.
+const PREFIX: &str = "truechimer_";
+
+impl Default for Exposition {
+    fn default() -> Self {
+        Self { text: String::new(), prefix: PREFIX }
+    }
 }
 
 impl Exposition {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# TYPE truechimer_{name} {kind}");
+        let prefix = self.prefix;
+        let _ = writeln!(self.text, "# TYPE {prefix}{name} {kind}");
         if let Some(unit) = ["seconds", "ppm"].into_iter().find(|unit| name.ends_with(unit)) {
-            let _ = writeln!(self.text, "# UNIT truechimer_{name} {unit}");
+            let _ = writeln!(self.text, "# UNIT {prefix}{name} {unit}");
         }
-        let _ = writeln!(self.text, "# HELP truechimer_{name} {help}");
+        let _ = writeln!(self.text, "# HELP {prefix}{name} {help}");
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {
@@ -356,7 +409,7 @@ impl Exposition {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.text, "truechimer_{name}");
+        let _ = write!(self.text, "{}{name}", self.prefix);
         for (index, (label, text)) in labels.iter().enumerate() {
             let open = if index == 0 { '{' } else { ',' };
             let _ = write!(self.text, "{open}{label}=\"{}\"", escape(text));
@@ -393,6 +446,7 @@ mod tests {
             ..SourceReport::default()
         };
         let mut snapshot = Snapshot::default();
+        snapshot.engine.tracking.system_offset_seconds = -0.25;
         snapshot.engine.sources = vec![source.clone(), source];
         snapshot.engine.establishments = vec![EstablishmentReport {
             name: "ke".to_owned(),
@@ -432,6 +486,18 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+        for line in [
+            "chrony_offset_seconds 0.25",
+            "chrony_sync_status 0.0",
+            "ntp_stratum 0.0",
+            "chrony_unauthenticated_sources 0.0",
+            r#"chrony_nts_ke_success_total{server="ke:4460"} 2"#,
+            r#"chrony_nts_ke_failure_total{server="ke:4460",reason="expired"} 3"#,
+            "chrony_nts_ke_session_success_total 2",
+            "chrony_nts_ke_session_failure_total 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
+        }
         assert!(!text.contains("error_bound"), "there is none while not synchronised");
     }
 

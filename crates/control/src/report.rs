@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use chime_engine::SourceReport;
 
-use crate::text::{self, Layout};
+use crate::text::{self, Layout, has_cookies};
 use crate::{Snapshot, csv, visible};
 
 /// A report that chronyc's users know.
@@ -29,6 +29,12 @@ pub enum Report {
     Serverstats,
     /// Clients of the NTP server.
     Clients,
+    /// The cookies of the NTS sources.
+    Ntsdatastats,
+    /// The smoothing of the time that is served.
+    Smoothing,
+    /// The battery-backed clock.
+    Rtcdata,
 }
 
 /// The forms in which a report is shown.
@@ -45,7 +51,7 @@ pub enum Form {
 
 impl Report {
     /// All reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Tracking,
         Self::Sources,
         Self::Sourcestats,
@@ -55,6 +61,9 @@ impl Report {
         Self::Activity,
         Self::Serverstats,
         Self::Clients,
+        Self::Ntsdatastats,
+        Self::Smoothing,
+        Self::Rtcdata,
     ];
 
     /// The name, as in chronyc.
@@ -70,6 +79,9 @@ impl Report {
             Self::Activity => "activity",
             Self::Serverstats => "serverstats",
             Self::Clients => "clients",
+            Self::Ntsdatastats => "ntsdatastats",
+            Self::Smoothing => "smoothing",
+            Self::Rtcdata => "rtcdata",
         }
     }
 
@@ -104,6 +116,9 @@ impl Report {
             Self::Activity => text::activity(snapshot, layout),
             Self::Serverstats => text::serverstats(snapshot, layout),
             Self::Clients => text::clients(snapshot, layout),
+            Self::Ntsdatastats => text::ntsdatastats(snapshot, layout),
+            Self::Smoothing => text::smoothing(snapshot),
+            Self::Rtcdata => text::rtcdata(snapshot),
         }
     }
 
@@ -118,6 +133,9 @@ impl Report {
             Self::Activity => csv::activity(snapshot, layout),
             Self::Serverstats => csv::serverstats(snapshot, layout),
             Self::Clients => csv::clients(snapshot, layout),
+            Self::Ntsdatastats => csv::ntsdatastats(snapshot, layout),
+            Self::Smoothing => csv::smoothing(snapshot),
+            Self::Rtcdata => csv::rtcdata(snapshot),
         }
     }
 
@@ -148,6 +166,15 @@ impl Report {
                 "ke_server": value(&snapshot.ke_server),
             }),
             Self::Clients => value(&snapshot.clients),
+            Self::Ntsdatastats => {
+                let listed = visible(&engine.sources, layout.all).into_iter().filter(|it| has_cookies(it));
+                listed.map(|source| with_source(source, value(&source.authentication))).collect()
+            }
+            Self::Smoothing => json!({
+                "smoothing": value(snapshot.program.smoothing),
+                "smear": value(&snapshot.program.smear),
+            }),
+            Self::Rtcdata => json!({ "real_time_clock": value(snapshot.program.real_time_clock) }),
         }
     }
 }
@@ -197,6 +224,8 @@ fn value(plain: impl Serialize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{RealTimeClockReport, SmearReport, SmoothingReport};
+    use chime_engine::AuthenticationMode;
 
     #[test]
     fn every_report_has_a_name_and_every_form_works_on_an_empty_snapshot() {
@@ -208,7 +237,78 @@ mod tests {
                 assert!(form != Form::Json || serde_json::from_str::<Value>(&shown).is_ok());
             }
         }
-        assert_eq!(Report::from_name("smoothing"), None);
+        assert_eq!(Report::from_name("manual"), None);
+    }
+
+    #[test]
+    fn smoothing_is_as_in_chronyc() {
+        let mut snapshot = Snapshot::default();
+        let show =
+            |snapshot: &Snapshot, form| Report::Smoothing.show(snapshot, form, Layout::default(), None);
+        assert_eq!(show(&snapshot, Form::Text), "The time that is served is not smoothed.\n");
+        assert_eq!(show(&snapshot, Form::Csv), "");
+        snapshot.program.smoothing = Some(SmoothingReport {
+            active: true,
+            offset_seconds: 2e-9,
+            rate: -6.574e-9,
+            change: 1e-8,
+            since_update_seconds: 7.61,
+            remaining_seconds: 0.69,
+        });
+        let text = "Active         : Yes \nOffset         : +0.000000002 seconds\nFrequency      : -0.006574 ppm\n\
+                    Wander         : +0.010000 ppm per second\nLast update    : 7.6 seconds ago\n\
+                    Remaining time : 0.7 seconds\n";
+        assert_eq!(show(&snapshot, Form::Text), text);
+        assert_eq!(show(&snapshot, Form::Csv), "Yes,,0.000000002,-0.006574,0.010000,7.6,0.7\n");
+        snapshot.program.smoothing = None;
+        snapshot.program.smear = Some(SmearReport::default());
+        assert!(show(&snapshot, Form::Text).starts_with("Active         : No (leap second only)\n"));
+    }
+
+    #[test]
+    fn the_real_time_clock_is_as_in_chronyc() {
+        let mut snapshot = Snapshot::default();
+        let show = |snapshot: &Snapshot, form| Report::Rtcdata.show(snapshot, form, Layout::default(), None);
+        assert_eq!(show(&snapshot, Form::Text), "The real-time clock is not looked at.\n");
+        assert_eq!(show(&snapshot, Form::Csv), "");
+        snapshot.program.real_time_clock = Some(RealTimeClockReport {
+            known: true,
+            reference_unix_seconds: 1_795_187_044,
+            samples: 10,
+            runs: 5,
+            span_seconds: 549,
+            fast_seconds: -1.632736,
+            rate_ppm: -107.623,
+        });
+        let text = "RTC ref time (UTC) : Fri Nov 20 15:04:04 2026\nNumber of samples  : 10\nNumber of runs     : 5\n\
+                    Sample span period :  549\nRTC is fast by     :    -1.632736 seconds\n\
+                    RTC gains time at  :  -107.623 ppm\n";
+        assert_eq!(show(&snapshot, Form::Text), text);
+        assert_eq!(show(&snapshot, Form::Csv), "1795187044.000000000,10,5,549,-1.632736,-107.623\n");
+    }
+
+    #[test]
+    fn who_has_no_cookies_is_not_among_those_who_have() {
+        let mut snapshot = Snapshot::default();
+        let show =
+            |snapshot: &Snapshot, form| Report::Ntsdatastats.show(snapshot, form, Layout::default(), None);
+        let mut source = SourceReport {
+            name: "nts.example.net".to_owned(),
+            remote: "192.0.2.1:123".parse().ok(),
+            ..SourceReport::default()
+        };
+        source.authentication.mode = AuthenticationMode::Nts;
+        snapshot.engine.sources.push(source.clone());
+        assert_eq!((show(&snapshot, Form::Text), show(&snapshot, Form::Csv)), (String::new(), String::new()));
+        source.authentication.cookies = 7;
+        source.authentication.cookie_octets = 100;
+        source.authentication.last_establishment_age_seconds = Some(2000.0);
+        snapshot.engine.sources.push(source);
+        let text = "Name/IP address             Cookies CLen Last Atmp  NAK\n\
+                    =======================================================\n\
+                    nts.example.net                   7  100  33m    0    0\n";
+        assert_eq!(show(&snapshot, Form::Text), text);
+        assert_eq!(show(&snapshot, Form::Csv), "nts.example.net,7,100,2000,0,0\n");
     }
 
     #[test]

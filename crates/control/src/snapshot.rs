@@ -105,6 +105,56 @@ impl SmoothingReport {
     }
 }
 
+/// What `smoothing` shows: the smoothing of everything, or that of leap seconds alone.
+pub(crate) struct SmoothingView {
+    pub(crate) active: bool,
+    pub(crate) leap_seconds_only: bool,
+    pub(crate) offset_seconds: f64,
+    pub(crate) rate_ppm: f64,
+    /// ppm per second.
+    pub(crate) change_ppm: f64,
+    pub(crate) since_update_seconds: f64,
+    pub(crate) remaining_seconds: f64,
+}
+
+impl SmoothingView {
+    /// `None`: nothing is smoothed.
+    pub(crate) fn of(snapshot: &Snapshot) -> Option<Self> {
+        const PPM: f64 = 1e6;
+        if let Some(smoothing) = &snapshot.program.smoothing {
+            return Some(Self {
+                active: smoothing.active,
+                leap_seconds_only: false,
+                offset_seconds: smoothing.offset_seconds,
+                rate_ppm: smoothing.rate * PPM,
+                change_ppm: smoothing.change * PPM,
+                since_update_seconds: smoothing.since_update_seconds,
+                remaining_seconds: smoothing.remaining_seconds,
+            });
+        }
+        let smear = snapshot.program.smear.as_ref()?;
+        Some(Self {
+            // As chronyd: it is ready for one as soon as there is time to serve.
+            active: smear.active || snapshot.engine.tracking.synchronized,
+            leap_seconds_only: true,
+            offset_seconds: smear.offset_seconds,
+            rate_ppm: smear.rate * PPM,
+            // The rate does not change but in steps, and what is shown is of now.
+            change_ppm: 0.0,
+            since_update_seconds: 0.0,
+            remaining_seconds: smear.remaining_seconds,
+        })
+    }
+
+    pub(crate) const fn active_word(&self) -> &'static str {
+        if self.active { "Yes" } else { "No" }
+    }
+
+    pub(crate) const fn kind_words(&self) -> &'static str {
+        if self.leap_seconds_only { "(leap second only)" } else { "" }
+    }
+}
+
 /// What is known of the machine's battery-backed clock.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -151,7 +151,7 @@ mod tests {
         for path in ["/", "/v1/snapshot", "/v1/status", "/metrics"] {
             assert_eq!(get(Door::Unix, path).status, StatusCode::OK, "{path}");
         }
-        assert_eq!(get(Door::Unix, "/v1/smoothing").status, StatusCode::NOT_FOUND);
+        assert_eq!(get(Door::Unix, "/v1/manual").status, StatusCode::NOT_FOUND);
         assert_eq!(get(Door::Unix, "/v1/sources?format=xml").status, StatusCode::BAD_REQUEST);
     }
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::encode::{Address, Payload, word_at};
 use super::{Answer, Status, Wish, code};
+use crate::snapshot::SmoothingView;
 use crate::text::{server_counts, sign};
 use crate::{ClientReport, Snapshot};
 
@@ -329,24 +330,15 @@ pub(super) fn real_time_clock(command: u16, snapshot: &Snapshot) -> Answer {
 pub(super) fn smoothing(snapshot: &Snapshot) -> Answer {
     const ACTIVE: u32 = 1;
     const LEAP_SECONDS_ONLY: u32 = 2;
-    if let Some(smoothing) = &snapshot.program.smoothing {
-        return report(13, |out| {
-            out.word(if smoothing.active { ACTIVE } else { 0 })
-                .float(smoothing.offset_seconds)
-                .float(smoothing.rate * 1e6)
-                .float(smoothing.change * 1e6)
-                .float(smoothing.since_update_seconds)
-                .float(smoothing.remaining_seconds);
-        });
-    }
-    let Some(smear) = &snapshot.program.smear else { return Answer::Status(Status::NotEnabled) };
+    let Some(view) = SmoothingView::of(snapshot) else { return Answer::Status(Status::NotEnabled) };
+    let flag = |is: bool, flag: u32| if is { flag } else { 0 };
     report(13, |out| {
-        // As chronyd: it is ready for one as soon as there is time to serve.
-        let is_ready = smear.active || snapshot.engine.tracking.synchronized;
-        out.word(LEAP_SECONDS_ONLY | if is_ready { ACTIVE } else { 0 });
-        // The rate does not change but in steps: no wander. What is shown is of now.
-        out.float(smear.offset_seconds).float(smear.rate * 1e6).float(0.0);
-        out.float(0.0).float(smear.remaining_seconds);
+        out.word(flag(view.active, ACTIVE) | flag(view.leap_seconds_only, LEAP_SECONDS_ONLY))
+            .float(view.offset_seconds)
+            .float(view.rate_ppm)
+            .float(view.change_ppm)
+            .float(view.since_update_seconds)
+            .float(view.remaining_seconds);
     })
 }
 

@@ -2,6 +2,7 @@
 //! find what they know.
 
 mod clients;
+mod clocks;
 mod ntpdata;
 pub(crate) mod number;
 mod sources;
@@ -11,12 +12,15 @@ use chime_engine::{LeapReport, TimestampSource};
 
 pub(crate) use clients::server_counts;
 pub use clients::{activity, clients, serverstats};
+pub use clocks::{rtcdata, smoothing};
 pub use ntpdata::ntpdata;
 pub(crate) use ntpdata::{
     is_called, leap_of, local_reference_id, mode_words, poll_seconds, reference_letters, test_groups,
 };
-pub use sources::{authdata, selectdata, sources, sourcestats};
-pub(crate) use sources::{authenticated_letter, kind_letter, mode_letters, option_letters, sign};
+pub use sources::{authdata, ntsdatastats, selectdata, sources, sourcestats};
+pub(crate) use sources::{
+    authenticated_letter, has_cookies, kind_letter, mode_letters, option_letters, sign,
+};
 pub(crate) use tracking::reference_name;
 pub use tracking::tracking;
 

@@ -81,6 +81,34 @@ pub fn authdata(snapshot: &Snapshot, layout: Layout) -> String {
     out
 }
 
+/// The NTS sources that hold cookies, and how many: a guide has people ask chronyc for it, which has no such report. With none
+/// of them nothing is shown, not even a heading: no keys could be established.
+#[must_use]
+pub fn ntsdatastats(snapshot: &Snapshot, layout: Layout) -> String {
+    let mut out = String::new();
+    for source in visible(&snapshot.engine.sources, layout.all).into_iter().filter(|it| has_cookies(it)) {
+        if out.is_empty() {
+            out = header("Name/IP address             Cookies CLen Last Atmp  NAK");
+        }
+        let authentication = &source.authentication;
+        let _ = writeln!(
+            out,
+            "{:<27} {:7} {:4} {} {:4} {:4}",
+            layout.names.of(source),
+            authentication.cookies,
+            authentication.cookie_octets,
+            interval(authentication.last_establishment_age_seconds),
+            authentication.attempts,
+            u8::from(authentication.nak),
+        );
+    }
+    out
+}
+
+pub(crate) fn has_cookies(source: &SourceReport) -> bool {
+    source.authentication.mode == AuthenticationMode::Nts && source.authentication.cookies > 0
+}
+
 /// `chronyc selectdata`.
 #[must_use]
 pub fn selectdata(snapshot: &Snapshot, layout: Layout) -> String {

@@ -94,7 +94,7 @@ fn chrony_client(stage: &mut Stage) -> Result<()> {
     ] {
         ensure!(text.contains(label), "no `{label}` in: {text}");
     }
-    // What the guide writes in this place is no command of chronyc; ours has it.
+    // What the guide writes in this place is no command of chronyc; `chime` has it.
     let (succeeded, text) = ours.chronyc_says(&["ntsdatastats"])?;
     ensure!(!succeeded && text.contains("Unrecognized command"), "{text}");
     ensure!(ours.folder().join("truechimer").is_dir(), "nothing is kept of keys and cookies");
