@@ -3,7 +3,7 @@
 use crate::cli::{Habits, Options};
 use crate::daemon;
 use crate::load::{self, LoadError};
-use crate::logging::{self, Verbosity};
+use crate::logging::{self, Destination, Verbosity, Words};
 use chime_config::{Dialect, Loaded, LogLevel, Text};
 use chime_sys::adjust::ClockError;
 use std::ffi::OsString;
@@ -53,7 +53,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let level = level.unwrap_or(loaded.model.observability.log_level);
-    logging::init(Verbosity::wanted(0, level));
+    match destination(loaded.model.ntpd.log_file.as_deref()) {
+        Ok(destination) => logging::init_to(destination, Words::Ours, Verbosity::wanted(0, level)),
+        Err(fault) => return say(&fault, EXIT_SOFTWARE),
+    }
     let shown = file.as_deref().unwrap_or(Path::new(FILE)).display();
     info!("using config file path=\"{shown}\"");
     loaded.warnings.0.iter().for_each(|warning| {
@@ -65,6 +68,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     daemon::serve(&options(file), loaded.model, None, None, || ()).unwrap_or_else(|fault| {
         error!("{fault:#}");
         ExitCode::from(exit_code(&fault))
+    })
+}
+
+/// Where the log goes: standard error, or the file of `log-path`, which is appended to. ntpd-rs would empty it.
+fn destination(file: Option<&Path>) -> Result<Destination, String> {
+    let Some(path) = file else { return Ok(Destination::StandardError) };
+    Destination::file(path).map_err(|error| {
+        format!("log-path: cannot open {}: {error}; create its directory, or remove the key", path.display())
     })
 }
 
@@ -157,6 +168,18 @@ mod tests {
 
     fn asked(words: &[&str]) -> Asked {
         parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_log_goes_where_log_path_says_or_the_daemon_does_not_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ntpd-rs.log");
+        assert!(matches!(destination(None), Ok(Destination::StandardError)));
+        assert!(matches!(destination(Some(&path)), Ok(Destination::File(_))));
+        assert!(path.is_file());
+        let nowhere = folder.path().join("none/ntpd-rs.log");
+        let fault = destination(Some(&nowhere)).expect_err("there is no such directory");
+        assert!(fault.contains("none/ntpd-rs.log") && fault.contains("create its directory"), "{fault}");
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn read_file(tree: &Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut Draft
         synchronization::read(table, &mut draft.model.synchronization);
     });
     top.table("observability", "[observability]", |table| {
-        observability::read(table, &mut draft.model.observability);
+        observability::read(table, &mut draft.model);
     });
     top.pass_over("clock", "the system's clock is steered, with the kernel's time stamps");
     let csptp = "CSPTP is not supported";

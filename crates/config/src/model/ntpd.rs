@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// The files of NTPsec's ntpd.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NtpdFiles {
-    /// `logfile`; `None`: the system's log.
+    /// `logfile`, or ntpd-rs's `log-path`; `None`: the system's log, or standard error.
     pub log_file: Option<PathBuf>,
     /// `statsdir`; `None`: where ntpd has it without being told, `/var/NTP`.
     pub statistics_directory: Option<PathBuf>,

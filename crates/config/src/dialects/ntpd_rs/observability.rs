@@ -5,10 +5,11 @@ use toml::de::DeValue;
 use super::super::native::process::permissions;
 use super::super::native::table::{TableReader, Value};
 use super::super::native::values::{path, socket_address, word};
-use crate::{LogLevel, Observability};
+use crate::{LogLevel, Model, Observability};
 
 /// The observation socket is for the tools of ntpd-rs; our control socket stays where it is.
-pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut Observability) {
+pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, model: &mut Model) {
+    let observability = &mut model.observability;
     let level = word(&[
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -18,13 +19,12 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, observability: &mut 
     ]);
     table.set("log-level", level, &mut observability.log_level);
     let exporter = "it is for ntp-metrics-exporter; the metrics of this daemon are on its control socket";
-    for (key, why) in [
-        ("log-path", "the log goes to standard error, for the journal"),
-        ("log-path-metrics-exporter", exporter),
-    ] {
-        if table.read(key, path).is_some() {
-            table.warn_at(key, format!("`{key}` has no effect: {why}"));
-        }
+    if let Some(path) = table.read("log-path", path) {
+        model.ntpd.log_file = Some(path);
+    }
+    if table.read("log-path-metrics-exporter", path).is_some() {
+        let message = format!("`log-path-metrics-exporter` has no effect: {exporter}");
+        table.warn_at("log-path-metrics-exporter", message);
     }
     if table.read("metrics-exporter-listen", socket_address).is_some() {
         table.warn_at(
