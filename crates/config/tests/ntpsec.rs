@@ -8,7 +8,7 @@ use chime_config::{
     AddressFamily, Authentication, AuthenticationPolicy, CookieKeyFormat, Dialect, FileInterval, Loaded,
     NtpVersion, NtpdStatistic, PollLimits, RequireNts, SourceKind, StatisticsFile, Terms, Text, recognise,
 };
-use chime_server::Access;
+use chime_server::{Access, SmearPlace, SmearSettings, SmearShape};
 use proptest::prelude::*;
 
 fn nothing(request: &Request) -> Result<Vec<Text>, String> {
@@ -323,6 +323,14 @@ fn what_unpeer_names_is_taken_away_wherever_it_stands() {
     let none =
         load("server a.example\nunpeer c.example\nunpeer clock shm\nunpeer 127.127.28.0\nunconfig 4711\n");
     assert_eq!((names(&none), lines(&none)), (vec!["a.example"], vec![5, 2, 3, 4]), "{}", none.warnings);
+}
+
+#[test]
+fn leap_seconds_are_smeared_as_ntpsec_does_it() {
+    let loaded = load("leapsmearinterval 7200\n");
+    let even = SmearSettings { shape: SmearShape::Linear, seconds: 7200.0, place: SmearPlace::Before };
+    assert_eq!(loaded.model.leap_seconds.smear, Some(even));
+    assert!(warnings(&loaded)[0].1.contains("most builds of ntpd ignore this line"), "{}", loaded.warnings);
 }
 
 #[test]

@@ -127,14 +127,15 @@ fn extra(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     line.end()
 }
 
-/// `leapsmearinterval SECONDS`: half a period of a cosine that ends with the leap second; 0 is off.
+/// `leapsmearinterval SECONDS`: evenly, ending with the leap second, as NTPsec does it; the ntpd that it comes from follows a
+/// cosine. 0 is off.
 fn leap_smear(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     const SECONDS_MAX: i64 = 7 * 86_400;
     let word = line.peek();
     let seconds = line.integer_in(&(0..=SECONDS_MAX))?;
     line.end()?;
     let smear =
-        SmearSettings { shape: SmearShape::Cosine, seconds: seconds as f64, place: SmearPlace::Before };
+        SmearSettings { shape: SmearShape::Linear, seconds: seconds as f64, place: SmearPlace::Before };
     reader.model.leap_seconds.smear = (seconds > 0).then_some(smear);
     if let Some(word) = word.filter(|_| seconds > 0) {
         let message = "leap seconds are smeared for clients; most builds of ntpd ignore this line, and clients must not \
