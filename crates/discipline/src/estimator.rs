@@ -18,12 +18,14 @@ pub(crate) mod bank;
 mod correlation;
 mod gaussian;
 pub(crate) mod joint;
+mod rise;
 mod truncated;
 
 use crate::correction::ClockPoint;
 use bank::{Bank, Leg, Moments, Outcome};
 use correlation::Correlation;
 use gaussian::Gaussian;
+use rise::Rise;
 
 /// Exchanges with which the filters are begun anew each time: the first ones say what the delays are like.
 const START_EXCHANGES: usize = 8;
@@ -61,8 +63,11 @@ const JITTER_MIN: f64 = 2e-9;
 /// Beyond its uncertainty a base delay sinks by this multiple of the mean queueing delay before the path is said to have
 /// changed; and by the second divided by the number of exchanges, as a few may all have had long queues.
 const DROP_MARGIN: (f64, f64) = (1.0, 20.0);
+/// Beyond its uncertainty all round trips must be longer than the base delay by this multiple of the mean queueing delay
+/// before the path may have become longer.
+const RISE_MARGIN: f64 = 4.0;
 /// Standard errors of the base delay that are no change of the path.
-const DROP_SIGMAS: f64 = 6.0;
+const CHANGE_SIGMAS: f64 = 6.0;
 /// Uncertainty of base and asymmetry after a change of the path, as a multiple of the change.
 const CHANGE_SPREAD: f64 = 1.5;
 /// Standard errors of the belief about the frequency beyond which the first exchanges overrule it.
@@ -146,6 +151,8 @@ pub(crate) struct Estimator {
     last: Exchange,
     count: u64,
     correlation: Correlation,
+    /// The newest exchanges, while all of them were slower than any before.
+    rise: Option<Rise>,
     changed: f64,
 }
 
@@ -166,6 +173,7 @@ impl Estimator {
             last: exchange,
             count: 1,
             correlation: Correlation::default(),
+            rise: None,
             changed: 0.0,
         };
         this.correlation.add(exchange.delay);
@@ -176,6 +184,7 @@ impl Estimator {
     /// Takes over an exchange.
     pub(crate) fn add(&mut self, exchange: Exchange) {
         self.count += 1;
+        let correlation = self.correlation;
         self.correlation.add(exchange.delay);
         self.changed = 0.0;
         if self.start.len() < START_EXCHANGES && !self.start.is_empty() {
@@ -183,6 +192,7 @@ impl Estimator {
             self.begin();
         } else {
             self.start.clear();
+            self.watch(exchange, correlation);
             self.process(exchange);
         }
         if !self.variants.iter().all(|variant| variant.bank.is_sound()) {
@@ -264,7 +274,6 @@ impl Estimator {
         let corrected = exchange.point.correction - self.last.point.correction;
         self.last = exchange;
         let share = self.correlation.share();
-        self.changed = self.change(exchange);
         let weight = self.jitter_weight();
         let floor = exchange.floor;
         let jitter_min = jitter_min(floor);
@@ -278,20 +287,47 @@ impl Estimator {
         self.choose();
     }
 
-    /// The variance that a change of the path adds to base and asymmetry; 0 when there was none. No error of any clock
-    /// can make a round trip shorter: when it is, the path is.
-    fn change(&self, exchange: Exchange) -> f64 {
+    /// Looks for a change of the path: base and asymmetry are uncertain then. No error of any clock can make a round trip
+    /// shorter: when it is, the path is. When it is longer, that may be a queue, but not forever. `correlation` is the one
+    /// without this exchange.
+    fn watch(&mut self, exchange: Exchange, correlation: Correlation) {
         if self.count <= START_EXCHANGES as u64 {
-            return 0.0;
+            return;
         }
         let variant = &self.variants[self.chosen];
         let (base, error) = variant.base();
         let jitter = variant.jitter.mean();
         let softness = variant.softness(SOFTNESS[self.chosen], self.floor());
+        let uncertain = CHANGE_SIGMAS * (error + softness.0.max(softness.1).sqrt());
         let queues = (DROP_MARGIN.0 + DROP_MARGIN.1 / self.count as f64) * jitter;
-        let margin = DROP_SIGMAS * (error + softness.0.max(softness.1).sqrt()) + queues;
-        let drop = base - exchange.delay / 2.0;
-        if drop > margin { (CHANGE_SPREAD * drop).powi(2) } else { 0.0 }
+        let delay = exchange.delay / 2.0;
+        let drop = base - delay;
+        if drop > uncertain + queues {
+            (self.rise, self.changed) = (None, (CHANGE_SPREAD * drop).powi(2));
+            return;
+        }
+        let margin = uncertain / 2.0 + RISE_MARGIN * jitter;
+        let goes_on = self.rise.take().filter(|rise| rise.is_slow(delay));
+        let begun = || (-drop > margin).then(|| Rise::new(base, margin, self.jitters(), correlation));
+        let Some(mut rise) = goes_on.or_else(begun) else { return };
+        rise.add(delay);
+        match rise.by() {
+            Some(by) => self.rise_by(by, &rise),
+            None => self.rise = Some(rise),
+        }
+    }
+
+    /// The path became longer, by so many seconds on each way: all is as it was before, but for the base delays.
+    fn rise_by(&mut self, by: f64, rise: &Rise) {
+        self.changed = (CHANGE_SPREAD * by).powi(2);
+        self.correlation = rise.correlation();
+        for (variant, jitter) in self.variants.iter_mut().zip(rise.jitters()) {
+            variant.jitter = jitter;
+        }
+    }
+
+    fn jitters(&self) -> [Jitter; SOFTNESS.len()] {
+        std::array::from_fn(|index| self.variants[index].jitter)
     }
 
     /// Believes in the softness for which there is most evidence.

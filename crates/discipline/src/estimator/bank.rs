@@ -17,6 +17,10 @@ const TRANSITION: f64 = 0.0025;
 const WEIGHT_MIN: f64 = 1e-6;
 /// A neighbour with less of a share adds nothing to a filter that can be told from rounding.
 const SHARE_MIN: f64 = 1e-5;
+/// Legs of an exchange: there and back, and two base delays.
+const LEGS_MAX: usize = 4;
+/// An excess of more mean ones than this is not of the usual tail: the farther it is, the less it says.
+const TAILS_MAX: f64 = 6.0;
 /// Measurements tell at least this share of what they told a filter; the smallest share that keeps the factors exact.
 const INFORMATION_MIN: f64 = 1e-12;
 
@@ -167,10 +171,14 @@ impl<const N: usize> Bank<N> {
     pub(crate) fn observe(&mut self, legs: &[Leg<N>], tempering: f64) -> Outcome {
         let mut excess = [[0.0; 2]; MODELS];
         let mut evidence = [f64::NEG_INFINITY; MODELS];
+        // The same for all filters: what they foresaw is compared.
+        let tails: [f64; LEGS_MAX] =
+            std::array::from_fn(|number| legs.get(number).map_or(0.0, |leg| self.tail(leg)));
         for model in self.active() {
             let belief = &mut self.models[model];
             let mut sum = 0.0;
-            for (leg, number) in legs.iter().zip(0..) {
+            for ((leg, tail), number) in legs.iter().zip(tails).zip(0..) {
+                let leg = &Leg { tail, ..*leg };
                 let (mean, log_evidence) = take(belief, leg);
                 if let Some(excess) = excess[model].get_mut(number) {
                     *excess = mean;
@@ -182,6 +190,12 @@ impl<const N: usize> Bank<N> {
             }
         }
         self.weigh(&evidence, &excess, tempering)
+    }
+
+    /// The tail with which a leg is taken over: as long as the excess that is expected makes it at least.
+    fn tail(&self, leg: &Leg<N>) -> f64 {
+        let expected = leg.measured + (0..N).map(|state| leg.row[state] * self.mean(state)).sum::<f64>();
+        leg.tail.max(expected / TAILS_MAX)
     }
 
     fn weigh(&mut self, evidence: &[f64; MODELS], excess: &[[f64; 2]; MODELS], tempering: f64) -> Outcome {

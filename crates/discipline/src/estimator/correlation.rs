@@ -43,6 +43,11 @@ impl Correlation {
         self.last = deviation;
     }
 
+    /// Every round trip is longer by so many seconds from now on.
+    pub(crate) fn shift(&mut self, seconds: f64) {
+        self.mean += seconds;
+    }
+
     /// Share of an exchange's evidence that is its own, in (0, 1].
     pub(crate) fn share(&self) -> f64 {
         if self.count < EXCHANGES_MIN || self.variance <= 0.0 {

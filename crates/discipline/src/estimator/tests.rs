@@ -173,6 +173,35 @@ fn a_longer_path_does_not_move_the_clock() {
     assert!(offset.abs() < 1e-4, "{offset:e}");
 }
 
+#[test]
+fn a_path_that_became_longer_both_ways_is_found_to_be() {
+    for jitter in [1e-5, 1e-4, 5e-4] {
+        let mut all = exchanges(7, 500, (jitter, jitter), (0.0, 0.0));
+        for exchange in &mut all[250..] {
+            exchange.delay += 1e-2;
+        }
+        let estimator = estimate(&all);
+        let (offset, base) = (estimator.moments().offset, estimator.path().base.0);
+        assert!(offset.abs() < jitter, "{jitter:e}: {offset:e}");
+        assert!((base - 1.5e-2).abs() < 2.0 * jitter, "{jitter:e}: {base:e}");
+    }
+}
+
+#[test]
+fn congestion_on_one_way_moves_neither_clock_nor_path() {
+    let mut all = exchanges(7, 400, (1e-4, 1e-4), (0.0, 0.0));
+    for (exchange, slow) in all[250..350].iter_mut().zip(exchanges(8, 100, (1e-2, 0.0), (0.0, 0.0))) {
+        exchange.delay += slow.delay - 2e-2;
+        exchange.offset += slow.offset;
+    }
+    for count in 250..all.len() {
+        let estimator = estimate(&all[..count]);
+        let (moments, path) = (estimator.moments(), estimator.path());
+        assert!(moments.offset.abs() < 6e-5, "{count}: {moments:?}");
+        assert!((path.base.0 - 1e-2).abs() < 5e-5 && path.asymmetry.1 < 1e-12, "{count}: {path:?}");
+    }
+}
+
 /// What it makes of a few worlds, so that a change of its figures is a decision: accept it with `cargo insta`, and measure
 /// `cargo xtask accuracy` anew.
 #[test]
