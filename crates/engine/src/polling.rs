@@ -21,6 +21,9 @@ const SILENCE_GROWTH: f64 = 1.35;
 const GROWTH: f64 = 1.35;
 /// The same for each measurement that a source with a smaller target does without.
 const TARGET_GROWTH: f64 = 1.05;
+/// The longest pause, as a multiple of the interval. An interval that has just become short is not stretched to what was usual
+/// before.
+const STRETCH_MAX: f64 = 2.0;
 
 /// Requests in quick succession.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,7 +283,7 @@ impl Polling {
 
     fn pace_bounds(&self) -> (f64, f64) {
         let (least, most) = self.bounds();
-        (least / self.interval, most / self.interval)
+        (least / self.interval, (most / self.interval).min(STRETCH_MAX))
     }
 
     /// The server asks for fewer requests (authentic RATE): one step up at least, to what it names if that is more, and
@@ -502,6 +505,18 @@ mod tests {
             polling.hurry(advice(1e-3));
         });
         assert!(!polling.is_hurried(), "a server that is gone is not pressed");
+    }
+
+    #[test]
+    fn an_interval_that_became_short_is_not_stretched_to_what_was_usual() {
+        let mut polling =
+            Polling::new(&SourceConfig { poll_max: PollExponent::new(10), iburst: false, ..config() });
+        let advice = |seconds, error| PollAdvice::Interval { seconds, error, sway: 1.0 };
+        (0..40).for_each(|_| polling.adapt(advice(900.0, 1e-4)));
+        assert!(polling.interval_seconds() > 800.0);
+        // After so little time the clock is surer than it ever was.
+        polling.adapt(advice(100.0, 1e-5));
+        assert!((polling.interval_seconds() - 200.0).abs() < 1e-9, "{}", polling.interval_seconds());
     }
 
     #[test]
