@@ -305,3 +305,27 @@ fn samples_of_the_last_run_count_with_the_first_new_one() {
         assert_eq!(bench.report().tracking.synchronized, synchronized);
     }
 }
+
+#[test]
+fn a_clock_that_jumps_between_two_readings_of_a_sample_is_followed_at_once() {
+    let noise = |now: NtpDate| {
+        let number = u16::try_from(now.unix_seconds() % 7).unwrap_or(0);
+        1e-4 * (f64::from(number) - 3.0) / 3.0
+    };
+    let mut vague = 0;
+    for before in [8.0, 24.0, 40.0, 56.0] {
+        let clock = ReferenceClockConfig { poll: 6, driver_poll: 4, ..gps() };
+        let mut bench = Bench::new(vec![clock], false);
+        bench.run(1024.0, |_, now| time(now, noise(now)));
+        let jump = date(1024.0 + before);
+        bench.run(600.0, |_, now| time(now, if now < jump { 0.0 } else { 10.0 } + noise(now)));
+        let is_vague = |event: &&Event| matches!(event, Event::ReferenceClockSampled { dispersion, .. } if *dispersion > 1.0);
+        vague += bench.events.iter().filter(is_vague).count();
+        let tracking = bench.report().tracking;
+        let offset = tracking.system_offset_seconds;
+        assert!((offset - 10.0).abs() < 5e-4, "{before}: {offset}");
+        let dispersion = tracking.root_dispersion_seconds;
+        assert!(dispersion < 0.01, "{before}: {dispersion}");
+    }
+    assert!(vague > 0, "a sample had readings from before and after");
+}
