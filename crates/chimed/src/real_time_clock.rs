@@ -37,6 +37,11 @@ pub trait RtcDevice: fmt::Debug {
     /// When it cannot be set.
     fn set(&self, unix_seconds: i64) -> io::Result<()>;
 
+    /// By how much it is ahead of the second that it was set to a moment ago, seconds.
+    fn ahead_when_set(&self) -> f64 {
+        0.0
+    }
+
     /// Has it tell when a second begins, or not any more.
     ///
     /// # Errors
@@ -60,6 +65,10 @@ impl RtcDevice for RealTimeClockDevice {
 
     fn set(&self, unix_seconds: i64) -> io::Result<()> {
         Self::set(self, unix_seconds)
+    }
+
+    fn ahead_when_set(&self) -> f64 {
+        Self::ahead_when_set(self)
     }
 
     fn tell_updates(&self, on: bool) -> io::Result<()> {
@@ -114,7 +123,7 @@ enum Phase {
     Listening { skip: bool, until: MonoTime },
     /// The same by reading: when it was last read, and what it showed.
     Polling { last: Option<(NtpDate, i64)>, next: MonoTime, until: MonoTime },
-    /// It is set when our next second begins.
+    /// It is set then: when it would begin its seconds with ours.
     Setting(MonoTime),
 }
 
@@ -268,7 +277,7 @@ impl RtcShell {
             let fast = self.clock.estimate().map_or(0.0, |estimate| estimate.fast);
             info!("RTC wrong by {fast:.3} seconds (step)");
             self.end_listening();
-            self.phase = Phase::Setting(next_second(time));
+            self.phase = Phase::Setting(next_second(time, self.device.ahead_when_set()));
         }
     }
 
@@ -380,14 +389,15 @@ impl RtcShell {
     fn set(&mut self, time: OurTime) {
         let now = time.mono();
         let best = time.best();
-        let second = (best + NtpDuration::from_nanos(500_000_000)).unix_seconds();
+        let ahead = NtpDuration::from_secs_f64(self.device.ahead_when_set());
+        let second = (best - ahead + NtpDuration::from_nanos(500_000_000)).unix_seconds();
         if let Err(error) = self.device.set(second) {
             error!("Could not set RTC time : {error}");
             self.rest(now);
             return;
         }
         let fast = self.clock.estimate().map_or(0.0, |estimate| estimate.fast);
-        self.clock.was_set((NtpDate::from_unix(second, 0) - best).as_secs_f64() - fast);
+        self.clock.was_set((NtpDate::from_unix(second, 0) + ahead - best).as_secs_f64() - fast);
         self.phase = Phase::Resting(now);
         self.listen(now, true);
     }
@@ -404,10 +414,10 @@ pub(crate) fn middle(before: NtpDate, after: NtpDate) -> NtpDate {
     before + NtpDuration::from_secs_f64((after - before).as_secs_f64() / 2.0)
 }
 
-/// When our best time next shows a whole second.
-fn next_second(time: OurTime) -> MonoTime {
+/// When our best time next shows a whole second, and `beyond` of the next one.
+fn next_second(time: OurTime, beyond: f64) -> MonoTime {
     let rest = 1.0 - f64::from(time.best().subsec_nanos()) * 1e-9;
-    time.mono().add_secs_f64(rest)
+    time.mono().add_secs_f64((rest + beyond) % 1.0)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use crate::device;
 use crate::ioctl::{ioctl, plain, reads, writes};
 use crate::local_time;
 use chime_time::{DAY_SECONDS, date_of_day, day_of_date};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const UPDATES_ON: u64 = plain(b'p', 0x03);
@@ -15,6 +16,9 @@ const READ_TIME: u64 = reads(b'p', 0x09, size_of::<Time>());
 const SET_TIME: u64 = writes(b'p', 0x0a, size_of::<Time>());
 /// In what is read from the device: a second began.
 const UPDATE: usize = 0x10;
+
+/// How the driver of the clock that PCs have names itself.
+const PC_CLOCK: &str = "rtc_cmos";
 
 /// `struct rtc_time`.
 #[repr(C)]
@@ -105,6 +109,17 @@ impl RealTimeClockDevice {
         unsafe { ioctl(self.file.as_fd(), SET_TIME, &mut time) }.map(drop)
     }
 
+    /// By how much it is ahead of the second that it was set to a moment ago, seconds: the clock of a PC begins the next second
+    /// half a second after it was set.
+    #[must_use]
+    pub fn ahead_when_set(&self) -> f64 {
+        let name = self.file.metadata().and_then(|file| {
+            let (major, minor) = (libc::major(file.rdev()), libc::minor(file.rdev()));
+            fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/name"))
+        });
+        ahead_by_name(&name.unwrap_or_default())
+    }
+
     /// Has it tell when a second begins, or not any more.
     ///
     /// # Errors
@@ -133,6 +148,10 @@ impl AsFd for RealTimeClockDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn ahead_by_name(name: &str) -> f64 {
+    if name.split_ascii_whitespace().next() == Some(PC_CLOCK) { 0.5 } else { 0.0 }
 }
 
 /// Unix seconds of what a clock shows here. In the hour that is there twice it is one of the two.
@@ -170,6 +189,15 @@ mod tests {
         for seconds in [1_784_000_000, 1_795_771_119] {
             assert_eq!(from_local(seconds + local_time::offset_seconds(seconds)), seconds);
         }
+    }
+
+    #[test]
+    fn a_pcs_clock_is_half_a_second_ahead_when_it_was_set() {
+        assert_eq!(ahead_by_name("rtc_cmos 00:01\n"), 0.5);
+        assert_eq!(ahead_by_name("rtc_cmos_not\n"), 0.0);
+        assert_eq!(ahead_by_name("rtc-ds1307 1-0068\n"), 0.0);
+        let null = RealTimeClockDevice::open(Path::new("/dev/null"), true).expect("it can be opened");
+        assert_eq!(null.ahead_when_set(), 0.0);
     }
 
     #[test]

@@ -17,6 +17,7 @@ struct Simulated {
     rate: f64,
     without_updates: bool,
     broken: bool,
+    ahead_when_set: f64,
     updates: Cell<bool>,
     /// The second of which it told last.
     told: Cell<i64>,
@@ -43,8 +44,13 @@ impl RtcDevice for Device {
     }
 
     fn set(&self, unix_seconds: i64) -> io::Result<()> {
-        self.0.fast.set((unix_seconds - START) as f64 - self.0.now.get() * (1.0 + self.0.rate));
+        let shows = (unix_seconds - START) as f64 + self.0.ahead_when_set;
+        self.0.fast.set(shows - self.0.now.get() * (1.0 + self.0.rate));
         Ok(())
+    }
+
+    fn ahead_when_set(&self) -> f64 {
+        self.0.ahead_when_set
     }
 
     fn tell_updates(&self, on: bool) -> io::Result<()> {
@@ -216,6 +222,16 @@ fn it_is_set_when_it_is_off_by_more_than_the_threshold_and_its_rate_is_kept() {
     assert!(bench.file.exists(), "what the next start goes by");
     let in_a_row = bench.looks.iter().filter(|look| look.fast.abs() < 0.1).count();
     assert!(in_a_row >= 8, "{:?}", bench.looks);
+}
+
+#[test]
+fn a_pcs_clock_is_set_half_a_second_later_and_is_right_then() {
+    let off = Simulated { fast: Cell::new(-7.75), ahead_when_set: 0.5, ..Simulated::default() };
+    let mut bench = bench(off, Some(5.0));
+    bench.pass(40.0);
+    let shown = bench.device.shown() - bench.device.now.get();
+    assert!(shown.abs() < 0.01, "{shown}");
+    assert!((bench.shell.report().fast_seconds - shown).abs() < 0.01);
 }
 
 #[test]
