@@ -205,7 +205,9 @@ impl Estimator {
         let all = std::mem::take(&mut self.start);
         let sharpest = all.iter().map(|exchange| exchange.floor).fold(f64::INFINITY, f64::min);
         let is_sharp = |exchange: &&Exchange| exchange.floor <= VAGUENESS_MAX * sharpest;
-        let start: Vec<Exchange> = all.iter().filter(is_sharp).copied().collect();
+        let sharp: Vec<Exchange> = all.iter().filter(is_sharp).copied().collect();
+        // A few of many are a mishap; where most are vague, they know the frequency that the few cannot tell.
+        let start = if 2 * sharp.len() > all.len() { sharp } else { all.clone() };
         let count = start.len() as f64;
         let floor = start.iter().map(|exchange| exchange.floor).fold(0.0, f64::max);
         let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;

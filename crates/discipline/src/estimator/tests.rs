@@ -84,6 +84,23 @@ fn an_exchange_that_says_how_vague_it_is_spoils_no_other() {
 }
 
 #[test]
+fn the_first_sharp_exchange_after_vague_ones_does_not_forget_the_frequency() {
+    // A reference clock's readings scatter by the drift of a clock that nobody has corrected yet.
+    let readings: Vec<Exchange> = exchanges(1, 8, (0.0, 0.0), (0.1, 1e-4))
+        .into_iter()
+        .enumerate()
+        .map(|(number, exchange)| {
+            let floor = if number < 3 { 1e-4 } else { 2e-6 };
+            Exchange { floor, delay: 0.0, ..exchange }
+        })
+        .collect();
+    for count in 3..=readings.len() {
+        let frequency = estimate(&readings[..count]).moments().frequency;
+        assert!((frequency - 1e-4).abs() < 1e-5, "{count}: {frequency:e}");
+    }
+}
+
+#[test]
 fn a_few_delays_that_are_alike_do_not_say_that_there_are_no_queues() {
     for count in 2..=4 {
         let outside = (1..=1000)
