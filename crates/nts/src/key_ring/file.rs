@@ -39,8 +39,10 @@ pub enum KeyRingError {
     /// Octets were changed.
     #[error("the key ring file is damaged: its checksum is wrong")]
     Checksum,
-    /// No keys, too many, or two with the same number.
-    #[error("the key ring file has no keys, more than {KEYS_MAX}, or two with the same number")]
+    /// No keys, too many, two with the same number, or one made at a time that no date stands for.
+    #[error(
+        "the key ring file has no keys, more than {KEYS_MAX}, two with the same number, or one without a date"
+    )]
     Keys,
 }
 
@@ -86,7 +88,11 @@ impl KeyRing {
         if Sha256::digest(content)[..] != *checksum {
             return Err(KeyRingError::Checksum);
         }
-        Self::from_keys(rest[..rest.len() - CHECKSUM_OCTETS].chunks_exact(ENTRY_OCTETS).filter_map(read_key))
+        let entries = rest[..rest.len() - CHECKSUM_OCTETS].chunks_exact(ENTRY_OCTETS);
+        if entries.clone().any(|entry| read_key(entry).is_none()) {
+            return Err(KeyRingError::Keys);
+        }
+        Self::from_keys(entries.filter_map(read_key))
     }
 
     fn from_keys(keys: impl Iterator<Item = CookieKey>) -> Result<Self, KeyRingError> {
@@ -105,11 +111,15 @@ const fn file_octets(keys: usize) -> usize {
     HEAD_OCTETS + keys * ENTRY_OCTETS + CHECKSUM_OCTETS
 }
 
-/// A key from its [`ENTRY_OCTETS`].
+/// A key from its [`ENTRY_OCTETS`]; `None` also when it was made at a time that no date stands for.
 fn read_key(entry: &[u8]) -> Option<CookieKey> {
     let (id, rest) = entry.split_first_chunk::<4>()?;
-    let (created, key) = rest.split_first_chunk::<8>()?;
-    let created = NtpDate::from_unix(i64::from_be_bytes(*created), 0);
+    let (seconds, key) = rest.split_first_chunk::<8>()?;
+    let seconds = i64::from_be_bytes(*seconds);
+    let created = NtpDate::from_unix(seconds, 0);
+    if created.unix_seconds() != seconds {
+        return None;
+    }
     Some(CookieKey::new(u32::from_be_bytes(*id), key.try_into().ok()?, created))
 }
 
