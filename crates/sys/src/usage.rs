@@ -2,6 +2,7 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use std::io;
 
 /// What getrusage(2) says of all threads since the start.
@@ -71,6 +72,9 @@ impl ThreadUsage {
 /// # Errors
 /// As the system has them: never, on Linux.
 pub fn of_this_thread() -> io::Result<ThreadUsage> {
+    // getrusage(2) tells what was used up to the thread's last interruption, which may be none of what is asked for; reading its
+    // clock brings that up to now.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
     Ok(ThreadUsage {
         user_seconds: usage.user_time().num_microseconds() as f64 * 1e-6,
@@ -88,6 +92,17 @@ mod tests {
         let second = of_this_process().expect("the system says");
         assert!(first.memory_kilobytes > 100 && first.minor_faults > 0, "{first:?}");
         assert!(second.user_seconds + second.system_seconds >= first.user_seconds + first.system_seconds);
+    }
+
+    #[test]
+    fn a_moment_of_work_shows_at_once() {
+        let total = |usage: ThreadUsage| usage.user_seconds + usage.system_seconds;
+        for _ in 0..100 {
+            let before = of_this_thread().expect("the system says");
+            let work = (0..20_000_u64).fold(1_u64, |sum, number| std::hint::black_box(sum ^ number));
+            let after = of_this_thread().expect("the system says");
+            assert!(total(after) > total(before), "{before:?} {after:?} {work}");
+        }
     }
 
     #[test]

@@ -173,14 +173,18 @@ fn each_key_establishment_is_told_where_that_is_asked_for() {
         std::thread::yield_now();
     }
     let text = text();
-    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let mut lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    // Two workers had them, of which either may be the first to end.
+    lines.sort_by_key(|line| line.get(2) != Some(&"OK"));
     let [good, bad] = &lines[..] else { panic!("{text}") };
     assert_eq!(good[2], "OK");
     assert!(good[6].starts_with("127.0.0.1:") && good[7].starts_with("TLSv1.3:TLS_"), "{text}");
     assert!(
         good[3..6].iter().all(|column| column.parse::<f64>().is_ok_and(|it| (0.0..10_000.0).contains(&it)))
     );
-    assert!(good[4].parse::<f64>().is_ok_and(|milliseconds| milliseconds > 0.0), "{text}");
+    // Whose time it is, its own or the kernel's, is found out by chance.
+    let used: f64 = good[4..6].iter().filter_map(|milliseconds| milliseconds.parse::<f64>().ok()).sum();
+    assert!(used > 0.0, "{text}");
     assert_eq!((bad[2], &bad[7..]), ("TLS", &["tls", "failed"][..]), "{text}");
 }
 
