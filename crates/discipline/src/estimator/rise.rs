@@ -59,7 +59,8 @@ impl Rise {
         let share = self.correlation.share();
         // Exponential excesses of a mean that fits best, from the base delay on or from the shortest one on.
         let evidence = self.count * (mean / self.spread()).ln();
-        let is_rise = self.count * share >= EXCHANGES_MIN
+        // Where queues were slow before, they are what is likely.
+        let is_rise = self.count * share * share >= EXCHANGES_MIN
             && share * evidence >= EVIDENCE_MIN
             && self.least >= LEAST_SHARE * mean;
         is_rise.then_some(self.least)
