@@ -5,6 +5,7 @@
 //! counters that nobody else writes. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
 //! call [`Worker::serve`].
 
+mod at_once;
 mod departures;
 mod follow_up;
 mod frames;

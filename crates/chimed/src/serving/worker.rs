@@ -1,5 +1,6 @@
 //! One worker: requests in, answers out, in batches.
 
+use super::at_once::{AtOnce, Pressure};
 use super::departures::{Departures, Sealing};
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
@@ -30,8 +31,6 @@ use std::sync::mpsc::TryRecvError;
 pub(super) const BATCH_REQUESTS: usize = 64;
 /// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
 const REQUEST_OCTETS_MAX: usize = 2048;
-/// From so many requests in a batch on, more come than are answered easily, and speed is what counts.
-const REQUESTS_MANY: usize = 32;
 /// A request that waited longer than this is not answered: its client has given up, or will take the answer for that of a
 /// server far away, and another one can be answered in time meanwhile.
 const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(100_000_000);
@@ -79,6 +78,7 @@ pub(super) struct Outside {
     cards: Arc<CardLines>,
     departures: Departures,
     at_once: AtOnce,
+    pressure: Pressure,
     /// Whether the answers are sent through a socket, by what was learnt of it.
     is_foretold: bool,
     /// How many answers wait to be sent with the next ones.
@@ -92,30 +92,6 @@ pub(super) struct Outside {
     sealed: ArrayVec<(Sealing, NtpDate), BATCH_REQUESTS>,
 }
 
-/// How many answers are sent and sealed at once, sealed ones in several turns before they are sent. When the last one of
-/// many leaves is harder to foretell than when a single one does; many cost less.
-#[derive(Clone, Copy)]
-struct AtOnce {
-    sent: usize,
-    sealed: usize,
-}
-
-impl AtOnce {
-    const MANY: Self = Self { sent: 32, sealed: NTS_REQUESTS_MAX };
-
-    const fn of(requests: usize) -> Self {
-        match requests {
-            ..REQUESTS_MANY => Self { sent: 1, sealed: 2 },
-            _ => Self::MANY,
-        }
-    }
-
-    /// Whether so many answers that are queued, the sealed ones of another turn among them, are sent before more are sealed.
-    const fn is_enough(self, queued: usize) -> bool {
-        queued + self.sealed > self.sent
-    }
-}
-
 impl Outside {
     fn new(random: ChaCha12Rng, cards: Arc<CardLines>) -> Self {
         Self {
@@ -123,6 +99,7 @@ impl Outside {
             cards,
             departures: Departures::default(),
             at_once: AtOnce::MANY,
+            pressure: Pressure::default(),
             is_foretold: false,
             queued: 0,
             places: ArrayVec::new(),
@@ -394,7 +371,7 @@ impl Worker {
         let time = **self.shared.time.load();
         let keys = self.shared.keys.load();
         let published = Published { time: &time, keys: keys.as_deref() };
-        self.outside.at_once = AtOnce::of(received);
+        self.outside.at_once = self.outside.pressure.add(received);
         self.outside.is_foretold = true;
         let mut next = 0;
         while let (true, Some(desk)) = (next < received, self.desks.get_mut(index)) {

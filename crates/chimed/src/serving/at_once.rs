@@ -1,0 +1,77 @@
+//! How many answers are sent and sealed at once.
+//!
+//! When the last one of many leaves is harder to foretell than when a single one does: what interrupts the processor counts
+//! for all that are still to go. Many cost less, so they go together where there is always more to do than is done, and not
+//! where requests have but waited for an interruption to end.
+
+/// From so many requests in a batch on, it is a large one.
+const REQUESTS_MANY: usize = 32;
+/// After so many large batches, or more of them than others, speed is what counts. They have more requests than wait in a socket's
+/// queue after any interruption.
+const LARGE_BATCHES_MANY: u8 = 64;
+
+/// How many answers are sent and sealed at once, sealed ones in several turns before they are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AtOnce {
+    pub(super) sent: usize,
+    pub(super) sealed: usize,
+}
+
+impl AtOnce {
+    pub(super) const MANY: Self = Self { sent: 32, sealed: chime_server::NTS_REQUESTS_MAX };
+    const FEW: Self = Self { sent: 1, sealed: 2 };
+
+    /// Whether so many answers that are queued, the sealed ones of another turn among them, are sent before more are sealed.
+    pub(super) const fn is_enough(self, queued: usize) -> bool {
+        queued + self.sealed > self.sent
+    }
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pressure {
+    /// By how much large batches were more than others lately, up to twice [`LARGE_BATCHES_MANY`].
+    large_batches: u8,
+}
+
+impl Pressure {
+    /// A batch of so many requests has come: how these are to be answered.
+    pub(super) fn add(&mut self, requests: usize) -> AtOnce {
+        self.large_batches = match requests {
+            ..REQUESTS_MANY => self.large_batches.saturating_sub(1),
+            _ => (self.large_batches + 1).min(2 * LARGE_BATCHES_MANY),
+        };
+        if self.large_batches < LARGE_BATCHES_MANY { AtOnce::FEW } else { AtOnce::MANY }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_go_together_when_large_batches_do_not_end() {
+        let mut pressure = Pressure::default();
+        for _ in 1..LARGE_BATCHES_MANY {
+            assert_eq!(pressure.add(64), AtOnce::FEW);
+        }
+        assert_eq!(pressure.add(32), AtOnce::MANY);
+        assert_eq!(pressure.add(31), AtOnce::FEW);
+        assert_eq!(pressure.add(32), AtOnce::MANY);
+    }
+
+    #[test]
+    fn a_few_small_batches_among_large_ones_change_nothing_for_long() {
+        let mut pressure = Pressure::default();
+        (0..1000).for_each(|_| drop(pressure.add(64)));
+        assert!((0..LARGE_BATCHES_MANY).all(|_| pressure.add(1) == AtOnce::MANY));
+        assert_eq!(pressure.add(1), AtOnce::FEW);
+    }
+
+    #[test]
+    fn sealed_answers_wait_for_another_turn_while_that_has_room() {
+        assert!(AtOnce::FEW.is_enough(0));
+        assert!(!AtOnce::MANY.is_enough(24));
+        assert!(AtOnce::MANY.is_enough(25));
+    }
+}
