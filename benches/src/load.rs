@@ -71,6 +71,9 @@ pub(crate) fn measure(
     })
 }
 
+/// A load that was interrupted for longer does not make up for all of it: it would be another load, for as long as that takes.
+const MADE_UP_FOR_MAX: Duration = Duration::from_millis(5);
+
 /// How a load is offered.
 pub(crate) struct Pace {
     /// Requests per second; infinity for as many as can be made.
@@ -243,9 +246,9 @@ fn send_until(
 ) -> Result<()> {
     pin_to_load_core()?;
     let cable = open_cable(SockProtocol::Raw)?;
-    let begun = Instant::now();
+    let mut due = Instant::now();
     for batch in frames.chunks(pace.at_once).cycle() {
-        while sent.load(Ordering::Relaxed) as f64 > begun.elapsed().as_secs_f64() * pace.offer {
+        while Instant::now() < due {
             std::hint::spin_loop();
         }
         if stop.load(Ordering::Relaxed) {
@@ -256,6 +259,8 @@ fn send_until(
             Some(flood) => flood.send().map(|()| u64::from(flood::FRAMES_AT_ONCE))?,
         };
         sent.fetch_add(count, Ordering::Relaxed);
+        due += Duration::from_secs_f64(count as f64 / pace.offer);
+        due = due.max(Instant::now().checked_sub(MADE_UP_FOR_MAX).unwrap_or(due));
     }
     Ok(())
 }
