@@ -41,7 +41,8 @@ impl Pressure {
             ..REQUESTS_MANY => self.large_batches.saturating_sub(1),
             _ => (self.large_batches + 1).min(2 * LARGE_BATCHES_MANY),
         };
-        if self.large_batches < LARGE_BATCHES_MANY { AtOnce::FEW } else { AtOnce::MANY }
+        let is_much = requests >= REQUESTS_MANY && self.large_batches >= LARGE_BATCHES_MANY;
+        if is_much { AtOnce::MANY } else { AtOnce::FEW }
     }
 }
 
@@ -57,15 +58,22 @@ mod tests {
         }
         assert_eq!(pressure.add(32), AtOnce::MANY);
         assert_eq!(pressure.add(31), AtOnce::FEW);
-        assert_eq!(pressure.add(32), AtOnce::MANY);
     }
 
     #[test]
-    fn a_few_small_batches_among_large_ones_change_nothing_for_long() {
+    fn small_batches_among_large_ones_are_answered_one_by_one_and_change_nothing_for_the_others() {
         let mut pressure = Pressure::default();
-        (0..1000).for_each(|_| drop(pressure.add(64)));
-        assert!((0..LARGE_BATCHES_MANY).all(|_| pressure.add(1) == AtOnce::MANY));
-        assert_eq!(pressure.add(1), AtOnce::FEW);
+        for _ in 0..1000 {
+            pressure.add(64);
+        }
+        for _ in 0..LARGE_BATCHES_MANY {
+            assert_eq!(pressure.add(1), AtOnce::FEW);
+        }
+        assert_eq!(pressure.add(64), AtOnce::MANY);
+        for _ in 0..3 {
+            pressure.add(1);
+        }
+        assert_eq!(pressure.add(64), AtOnce::FEW);
     }
 
     #[test]
