@@ -1,0 +1,229 @@
+//! What the control plane, signals and operators ask of the time plane, and how it obeys.
+
+use super::parts::KeptSources;
+use super::{TimePlane, summary, surplus};
+use crate::chronyd::shell::ChronyShell;
+use crate::{logging, wiring};
+use chime_config::{NtsTrust, Source};
+use chime_discipline::ManualCorrection;
+use chime_engine::{Authentication, Command, Input, SourceConfig, SourceMode};
+use chime_sys::signals::Signal;
+use chime_sys::{clock, signals};
+use chime_time::{MonoTime, NtpDate};
+use std::fmt;
+use tracing::{error, info, warn};
+
+/// What the control plane asks of the time plane.
+#[derive(Debug)]
+pub enum PlaneCommand {
+    /// Something for the engine.
+    Engine(Command),
+    /// Read the configuration again, as SIGHUP does.
+    Reload,
+    /// Add a source, until the configuration is read again.
+    AddSource(Box<Source>),
+    /// The same, as the engine has it; with NTS it trusts the system's authorities.
+    AddConfigured(Box<SourceConfig>),
+    /// Read files with sources again, and keep what was added.
+    ReloadSources,
+    /// Set the clock by a time that was typed in.
+    SetTime(TypedTime),
+    /// Write what is known of the real-time clock.
+    WriteRealTimeClock(Tell),
+    /// Set the real-time clock, if it is off by enough.
+    TrimRealTimeClock,
+    /// Have the smoothing of the served time begin, or serve our time as it is from now on.
+    Smooth {
+        /// Which of the two.
+        begin: bool,
+    },
+    /// Close log files and open them again.
+    CycleLogs,
+    /// Write everything that the next run wants to know.
+    Save,
+    /// End, as SIGTERM does.
+    Stop,
+}
+
+/// A time that was typed in.
+pub struct TypedTime {
+    /// The time.
+    pub time: NtpDate,
+    /// Hears what came of it.
+    pub tell: Box<dyn FnOnce(Option<ManualCorrection>) + Send>,
+}
+
+impl fmt::Debug for TypedTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedTime").field(&self.time).finish()
+    }
+}
+
+/// Hears whether something could be done.
+pub struct Tell(pub Box<dyn FnOnce(bool) + Send>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+/// Sources added while running that survive when files with sources are read again; the engine takes no more either.
+pub(super) const ADDED_MAX: usize = 256;
+
+impl TimePlane {
+    /// Whether a signal asks to stop; others are carried out.
+    pub(super) fn handle_signals(&mut self) -> bool {
+        let hang_up = signals::take(Signal::HangUp);
+        // chronyd has no signal to read its configuration again.
+        if hang_up && self.chrony.as_ref().is_some_and(ChronyShell::speaks) {
+            return true;
+        }
+        if hang_up {
+            logging::reopen();
+            self.reload();
+        }
+        if signals::take(Signal::User1) {
+            info!("{}", summary(&self.report()));
+        }
+        self.stopping
+            || [Signal::Terminate, Signal::Interrupt, Signal::Quit].map(signals::take).contains(&true)
+    }
+
+    pub(super) fn take_commands(&mut self) {
+        // In this order: what comes after the wakes were taken brings its own. All of it, as nothing else would wake us
+        // for the rest.
+        self.wake.drain();
+        self.obey_queued();
+    }
+
+    pub(super) fn obey_queued(&mut self) {
+        for command in self.commands.try_iter().collect::<Vec<_>>() {
+            self.obey(command);
+            // What was changed is to be seen by whoever asks next, even where nothing follows from it.
+            self.next_publish = MonoTime::ZERO;
+        }
+    }
+
+    fn obey(&mut self, command: PlaneCommand) {
+        match command {
+            PlaneCommand::Engine(command) => {
+                if let Command::RemoveSource(address) = &command {
+                    self.added.retain(|config| config.name.parse() != Ok(*address));
+                }
+                let moves = matches!(command, Command::SlewByHand(_) | Command::ChangeFrequencyByHand(_));
+                if moves && !self.engine.discipline().settings().steer {
+                    warn!("the clock is only watched: it is not moved by hand either");
+                }
+                self.engine.handle_input(clock::mono_now(), Input::Control(command));
+            }
+            PlaneCommand::Reload => self.reload(),
+            PlaneCommand::AddSource(source) => {
+                self.trust(source.authentication.nts_trust(), &source.name);
+                self.add_source(wiring::source_config(&source, &self.trusts, self.exchanges.peer_port()));
+            }
+            PlaneCommand::AddConfigured(mut config) => {
+                if let Authentication::Nts(nts) = &mut config.authentication {
+                    let wish = NtsTrust::default();
+                    self.trust(Some(&wish), &config.name);
+                    nts.trust = self.trusts.number_of(&wish).unwrap_or(u32::MAX);
+                }
+                if let SourceMode::Symmetric { local_port } = &mut config.mode {
+                    *local_port = self.exchanges.peer_port();
+                }
+                self.add_source(*config);
+            }
+            PlaneCommand::ReloadSources => self.reload_sources(),
+            PlaneCommand::SetTime(TypedTime { time, tell }) => {
+                let now = clock::read();
+                let fast = (now.system - time).as_secs_f64();
+                tell(self.engine.discipline_mut().enter_time(now.mono, fast));
+            }
+            PlaneCommand::WriteRealTimeClock(Tell(tell)) => {
+                tell(self.chrony.as_ref().is_some_and(ChronyShell::write_real_time_clock));
+            }
+            PlaneCommand::TrimRealTimeClock => {
+                if let Some(chrony) = &mut self.chrony {
+                    chrony.trim_real_time_clock(&self.engine, clock::read(), self.clock.commanded());
+                }
+            }
+            PlaneCommand::Smooth { begin } => {
+                self.publisher.smooth(begin, &self.engine, clock::read());
+                self.publisher.publish_time(&self.engine, self.clock.commanded(), clock::read());
+            }
+            PlaneCommand::CycleLogs => {
+                // Without log files there is nothing to do.
+                if let Some(chrony) = &mut self.chrony {
+                    chrony.cycle_logs();
+                }
+            }
+            PlaneCommand::Save => {
+                self.state.save_all(&self.engine, clock::read());
+                if let Some(chrony) = &self.chrony {
+                    chrony.dump(&self.engine);
+                }
+            }
+            PlaneCommand::Stop => self.stopping = true,
+        }
+    }
+
+    /// Reads whom a source that is added trusts.
+    fn trust(&mut self, wish: Option<&NtsTrust>, name: &str) {
+        if let Some(wish) = wish
+            && let Err(error) = self.trusts.add(wish)
+        {
+            // Without these certificates it trusts nobody, and says so at each attempt.
+            error!("{name}: {error:#}");
+        }
+    }
+
+    fn add_source(&mut self, config: SourceConfig) {
+        if self.added.len() < ADDED_MAX {
+            self.added.push(config.clone());
+        }
+        self.engine.handle_input(clock::mono_now(), Input::Control(Command::AddSource(Box::new(config))));
+    }
+
+    /// What is not of chrony's kind has no files with nothing but sources: all of it is read again, and what was added while
+    /// running stays.
+    fn reload_sources(&mut self) {
+        if let Some(kept) = self.source_files.take() {
+            self.source_files = Some(self.exchange_sources(kept));
+            return;
+        }
+        self.reload();
+        for config in self.added.clone() {
+            let command = Command::AddSource(Box::new(config));
+            self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        }
+    }
+
+    /// As chronyd: a source whose line is as it was keeps its state, or stays away if it was deleted meanwhile.
+    fn exchange_sources(&mut self, kept: KeptSources) -> KeptSources {
+        let KeptSources { files, sources: before } = kept;
+        let Some(model) = files.read() else { return KeptSources { files, sources: before } };
+        let after = files.of(&model).to_vec();
+        for source in &after {
+            self.trust(source.authentication.nts_trust(), &source.name);
+        }
+        let config =
+            |source: &Source| wiring::source_config(source, &self.trusts, self.exchanges.peer_port());
+        let [old, new] = [&before, &after].map(|sources| sources.iter().map(config).collect::<Vec<_>>());
+        let gone = old.iter().filter(|one| !new.contains(one)).cloned().collect();
+        let command = Command::ExchangeSources { gone, fresh: surplus(&new, &old) };
+        self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        KeptSources { files, sources: after }
+    }
+
+    fn reload(&mut self) {
+        self.state.reload_key_ring();
+        if let Some(reloaded) = (self.reload)() {
+            self.trusts = reloaded.trusts;
+            self.source_files = reloaded.source_files;
+            self.publisher.set_smear(reloaded.leap_seconds.smear);
+            self.leap_tables.set_wish(reloaded.leap_seconds);
+            let command = Command::Reconfigure(Box::new(reloaded.engine));
+            self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        }
+    }
+}
