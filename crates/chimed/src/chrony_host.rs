@@ -15,7 +15,7 @@ use chime_sys::unix_datagram::UnixDatagram;
 use chime_sys::{clock, random};
 use chime_time::NtpDate;
 use chime_wire::mac::SymmetricKey;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -64,6 +64,9 @@ pub struct ChronyDesk {
     sockets: Sockets,
     ways: Ways,
     access: RefCell<Lists>,
+    /// Whether the last request told the time plane something. That ends a turn: where the desk lives in the time plane's
+    /// loop, whoever asks next sees what came of it.
+    told: Cell<bool>,
 }
 
 /// What the desk can do beside answering.
@@ -147,7 +150,7 @@ impl ChronyDesk {
     pub fn new(sockets: Sockets, mut ways: Ways) -> Self {
         let command = RuntimeAccess::new(sockets.rules.clone(), Box::new(|_| true));
         let access = RefCell::new(Lists { ntp: ways.ntp_access.take(), command });
-        Self { sockets, ways, access }
+        Self { sockets, ways, access, told: Cell::new(false) }
     }
 
     fn answer_unix(&self, view: View<'_>) {
@@ -163,13 +166,14 @@ impl ChronyDesk {
                 self.ways.tally.count(Handling::Lost);
                 continue;
             };
-            if self.answers_later(&room[..octets], socket, &path, view) {
-                continue;
-            }
-            if let Some(reply) = self.answer(&room[..octets], Permission::Everything, view)
+            if !self.answers_later(&room[..octets], socket, &path, view)
+                && let Some(reply) = self.answer(&room[..octets], Permission::Everything, view)
                 && let Err(error) = socket.send_to(&reply, &path)
             {
                 debug!("a reply to {} is lost: {error}", path.display());
+            }
+            if self.told.take() {
+                return;
             }
         }
     }
@@ -205,7 +209,7 @@ impl ChronyDesk {
             }
             _ => return false,
         };
-        (self.ways.tell)(command)
+        self.tell(command)
     }
 
     fn answer_udp(&self, number: usize, view: View<'_>) {
@@ -227,6 +231,12 @@ impl ChronyDesk {
                 debug!("a reply to {peer} is lost: {error}");
             }
         }
+    }
+
+    /// Queues something for the time plane; gives whether that could be done.
+    fn tell(&self, command: PlaneCommand) -> bool {
+        self.told.set(true);
+        (self.ways.tell)(command)
     }
 
     /// What becomes of a request over UDP that is not looked into. As with chronyd, only requests count for the limit.
@@ -276,9 +286,7 @@ impl ChronyDesk {
             Verdict::Silence => None,
             Verdict::Reply(reply) => Some(reply),
             // Not queued: the daemon is stopping, and chronyc will find nobody.
-            Verdict::Command { command, reply } => {
-                (self.ways.tell)(PlaneCommand::Engine(command)).then_some(reply)
-            }
+            Verdict::Command { command, reply } => self.tell(PlaneCommand::Engine(command)).then_some(reply),
             Verdict::ResetClients { reply, addresses } => {
                 (self.ways.reset_clients)(&addresses);
                 if let Some(clients) = &self.ways.clients {
@@ -291,7 +299,7 @@ impl ChronyDesk {
     }
 
     fn fulfil(&self, wish: chrony::Wish, snapshot: &Snapshot) -> Outcome {
-        let tell = |command| if (self.ways.tell)(command) { Outcome::Done } else { Outcome::Failed };
+        let tell = |command| if self.tell(command) { Outcome::Done } else { Outcome::Failed };
         match wish {
             chrony::Wish::AddSource(config) => tell(PlaneCommand::AddConfigured(config)),
             chrony::Wish::OnOffline => self.turn_on_or_off(snapshot),
@@ -344,7 +352,7 @@ impl ChronyDesk {
             };
             let command =
                 if has_route(remote) { Command::Online(matching) } else { Command::Offline(matching) };
-            if !(self.ways.tell)(PlaneCommand::Engine(command)) {
+            if !self.tell(PlaneCommand::Engine(command)) {
                 return Outcome::Failed;
             }
         }
@@ -486,6 +494,25 @@ mod tests {
         assert_eq!((handled.requests(), handled.of(Handling::Lost)), (1, 1));
         drop(handle);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_asked_after_a_command_waits_for_the_next_turn() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("chronyd.sock");
+        let sockets = Sockets::open(&Wish { path: Some(&path), ..Wish::default() });
+        let mut desk = ChronyDesk::new(sockets, ways(|_| true, Arc::default()));
+        let client = UnixClient::bind(folder.path().join("client")).expect("a path");
+        client.set_nonblocking(true).expect("a setting");
+        let (report, reload) = (request(33, 104), request(70, 28));
+        for one in [&report, &report, &reload, &report] {
+            client.send_to(one, &path).expect("sent");
+        }
+        let mut replies = || {
+            desk.handle_ready(0, &|_| Snapshot::default());
+            std::iter::from_fn(|| client.recv(&mut [0; 600]).ok()).count()
+        };
+        assert_eq!([replies(), replies()], [3, 1]);
     }
 
     #[test]
