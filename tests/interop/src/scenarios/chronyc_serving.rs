@@ -178,9 +178,12 @@ fn permissions(stage: &mut Stage) -> Result<()> {
         let words: Vec<&str> = command.split(' ').collect();
         pair.same(command, |daemon, _| Ok(format!("{:?}", daemon.chronyc_over_udp(&words)?)))?;
     }
-    // Permitted over the socket. (A clock that is only watched is not set: chronyd sets the time that it serves.)
-    let (_, text) = pair.both[0].0.chronyc_says(&["settime", "12:00:00"])?;
-    ensure!(text == "500 Failure\n", "over the socket: {text}");
+    // Permitted over the socket: of a clock that is only watched, the time that is served is set. By how much depends on the
+    // time of the day.
+    pair.same("settime over the socket", |daemon, _| {
+        let (_, text) = daemon.chronyc_says(&["settime", "12:00:00"])?;
+        Ok(text.replace(|letter: char| letter.is_ascii_digit(), ""))
+    })?;
     Ok(())
 }
 
