@@ -140,26 +140,38 @@ impl Engine {
     }
 
     fn source_reports(&self, now: ClockReading) -> Vec<SourceReport> {
+        let has_choice = self.has_choice();
+        let clocks = self.reference_clocks.iter();
         let mut reports: Vec<SourceReport> =
-            self.reference_clocks.iter().map(|clock| self.reference_clock_report(now, clock)).collect();
+            clocks.map(|clock| self.reference_clock_report(now, clock, has_choice)).collect();
         for source in &self.sources {
             let before = reports.len();
-            reports.extend(
-                self.associations_of(source.key).map(|one| self.association_report(now, source, one)),
-            );
+            let base = source_base(source, has_choice);
+            reports.extend(self.associations_of(source.key).map(|one| {
+                let mut report = self.association_report(now, (source, base.clone()), one);
+                if !has_choice {
+                    report.state = 'M';
+                }
+                report
+            }));
             let (wanted, found) = (source.config.wanted(), reports.len() - before);
             let has_spares = self.config.spare_pool_places && found < wanted;
             let places = if has_spares { source.places() } else { wanted };
             for place in 0..places.saturating_sub(found) {
                 let number = source.unresolved_number(u32::try_from(place).unwrap_or(0));
-                let base = self.source_base(source);
-                reports.push(unresolved_report(now.mono, source, UNRESOLVED_ID_BASE | number, base));
+                let id = UNRESOLVED_ID_BASE | number;
+                reports.push(unresolved_report(now.mono, source, id, base.clone()));
             }
         }
         reports
     }
 
-    fn reference_clock_report(&self, now: ClockReading, clock: &ReferenceClock) -> SourceReport {
+    fn reference_clock_report(
+        &self,
+        now: ClockReading,
+        clock: &ReferenceClock,
+        has_choice: bool,
+    ) -> SourceReport {
         let options = (&clock.config.options, &clock.effective);
         let base = SourceReport {
             id: clock.id.0,
@@ -175,7 +187,7 @@ impl Engine {
             poll_min: clock.config.poll,
             poll_max: clock.config.poll,
             reach: clock.reach,
-            state: self.state_without_samples(clock.effective.no_select),
+            state: state_without_samples(clock.effective.no_select, has_choice),
             statistics: unknown_statistics(),
             selection: SelectionReport { score: 1.0, ..selection(options) },
             ..SourceReport::default()
@@ -192,7 +204,7 @@ impl Engine {
     fn association_report(
         &self,
         now: ClockReading,
-        source: &Source,
+        (source, base): (&Source, SourceReport),
         association: &Association,
     ) -> SourceReport {
         let statistics = self.discipline.source_report(now.mono, association.id);
@@ -215,7 +227,7 @@ impl Engine {
             ntp: ntp_report(now.system, association),
             discards: discards(&association.discards),
             last_error: association.last_error.clone().or_else(|| source.last_error.clone()),
-            ..self.source_base(source)
+            ..base
         };
         let mut report = match statistics {
             Some(statistics) => {
@@ -225,9 +237,6 @@ impl Engine {
         };
         // An answer that made no sample is one of a synchronised server all the same.
         let announced = association.last.as_ref().map(|last| last.header.leap);
-        if !self.has_choice() {
-            report.state = 'M';
-        }
         if let Some(announced) = announced.filter(|leap| *leap != LeapIndicator::Unsynchronized) {
             report.selection.leap = leap(crate::answer::leap(announced));
         }
@@ -242,32 +251,6 @@ impl Engine {
             association.confirmed || last.is_some_and(|last| last.tests.failure().is_none())
         };
         self.associations.iter().any(is_good) || self.reference_clocks.iter().any(|clock| clock.reach != 0)
-    }
-
-    fn state_without_samples(&self, is_excluded: bool) -> char {
-        if is_excluded && self.has_choice() { 'N' } else { 'M' }
-    }
-
-    /// What all reports of one source have in common.
-    fn source_base(&self, source: &Source) -> SourceReport {
-        SourceReport {
-            source: source.key.0,
-            name: source.config.name.clone(),
-            kind: match &source.config.mode {
-                SourceMode::Server => SourceKind::Server,
-                SourceMode::Symmetric { .. } => SourceKind::Peer,
-                SourceMode::Pool { .. } => SourceKind::Pool,
-            },
-            online: source.online,
-            state: self.state_without_samples(source.effective.options.no_select),
-            statistics: unknown_statistics(),
-            selection: SelectionReport {
-                score: 1.0,
-                ..selection((&source.config.options, &source.effective.options))
-            },
-            last_error: source.last_error.clone(),
-            ..SourceReport::default()
-        }
     }
 
     fn authentication_report(
@@ -307,6 +290,33 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// That of a source whose samples say nothing yet.
+const fn state_without_samples(is_excluded: bool, has_choice: bool) -> char {
+    if is_excluded && has_choice { 'N' } else { 'M' }
+}
+
+/// What all reports of one source have in common.
+fn source_base(source: &Source, has_choice: bool) -> SourceReport {
+    SourceReport {
+        source: source.key.0,
+        name: source.config.name.clone(),
+        kind: match &source.config.mode {
+            SourceMode::Server => SourceKind::Server,
+            SourceMode::Symmetric { .. } => SourceKind::Peer,
+            SourceMode::Pool { .. } => SourceKind::Pool,
+        },
+        online: source.online,
+        state: state_without_samples(source.effective.options.no_select, has_choice),
+        statistics: unknown_statistics(),
+        selection: SelectionReport {
+            score: 1.0,
+            ..selection((&source.config.options, &source.effective.options))
+        },
+        last_error: source.last_error.clone(),
+        ..SourceReport::default()
     }
 }
 
