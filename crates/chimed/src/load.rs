@@ -14,7 +14,7 @@ use chime_sys::clock;
 use chime_sys::resolver::{Family, look_up};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -207,13 +207,9 @@ pub fn as_text(directives: &[String]) -> Text {
 /// The files of the drop-in directory beside the main file, in the order of their names.
 fn read_drop_ins(main: &Path) -> Result<Vec<Text>, LoadError> {
     let directory = main.parent().unwrap_or(Path::new(".")).join(DROP_IN_DIRECTORY);
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(LoadError::Unreadable { path: directory, error }),
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
+    let mut paths: Vec<PathBuf> = entries_of(&directory)?
+        .iter()
+        .map(DirEntry::path)
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .take(DROP_INS_MAX)
         .collect();
@@ -275,19 +271,21 @@ pub(crate) fn included(request: &Request) -> Result<Vec<Text>, String> {
     paths?.iter().map(|path| read(path).map_err(|error| error.to_string())).collect()
 }
 
-/// The files with that extension in any of the directories, by file name; of equal names the one in the first directory. A
-/// directory need not be there; one that is there and cannot be read is no empty one.
+/// What is in a directory, which need not be there; one that is there and cannot be read is no empty one.
+fn entries_of(directory: &Path) -> Result<Vec<DirEntry>, LoadError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries.collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    entries.map_err(|error| LoadError::Unreadable { path: directory.to_owned(), error })
+}
+
+/// The files with that extension in any of the directories, by file name; of equal names the one in the first directory.
 fn by_file_name(directories: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>, LoadError> {
     let mut found = BTreeMap::new();
     for directory in directories {
-        let unreadable = |error| LoadError::Unreadable { path: directory.clone(), error };
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(unreadable(error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(unreadable)?;
+        for entry in entries_of(directory)? {
             let path = entry.path();
             if path.extension().is_some_and(|it| it == extension) && found.len() < DROP_INS_MAX {
                 found.entry(entry.file_name()).or_insert(path);
