@@ -415,19 +415,6 @@ impl TimePlane {
     }
 }
 
-/// What is in `these` more often than in `those`: a line that is there twice is a mistake to be told.
-fn surplus<T: Clone + PartialEq>(these: &[T], those: &[T]) -> Vec<T> {
-    let mut those: Vec<&T> = those.iter().collect();
-    let is_more = |one: &&T| match those.iter().position(|other| other == one) {
-        Some(place) => {
-            those.remove(place);
-            false
-        }
-        None => true,
-    };
-    these.iter().filter(is_more).cloned().collect()
-}
-
 /// One line about the clock, for the log.
 #[must_use]
 pub fn summary(report: &EngineReport) -> String {
@@ -456,15 +443,4 @@ pub fn summary(report: &EngineReport) -> String {
         tracking.system_offset_seconds,
         tracking.frequency_ppm,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::surplus;
-
-    #[test]
-    fn a_surplus_is_counted() {
-        assert_eq!(surplus(&[1, 2, 2, 3], &[2, 4]), [1, 2, 3]);
-        assert_eq!(surplus(&[2], &[2, 2]), [0; 0]);
-    }
 }

@@ -1,7 +1,7 @@
 //! What the control plane, signals and operators ask of the time plane, and how it obeys.
 
 use super::parts::KeptSources;
-use super::{TimePlane, summary, surplus};
+use super::{TimePlane, summary};
 use crate::chronyd::shell::ChronyShell;
 use crate::{logging, wiring};
 use chime_config::{NtsTrust, Source};
@@ -225,5 +225,29 @@ impl TimePlane {
             let command = Command::Reconfigure(Box::new(reloaded.engine));
             self.engine.handle_input(clock::mono_now(), Input::Control(command));
         }
+    }
+}
+
+/// What is in `these` more often than in `those`: a line that is there twice is a mistake to be told.
+fn surplus<T: Clone + PartialEq>(these: &[T], those: &[T]) -> Vec<T> {
+    let mut those: Vec<&T> = those.iter().collect();
+    let is_more = |one: &&T| match those.iter().position(|other| other == one) {
+        Some(place) => {
+            those.remove(place);
+            false
+        }
+        None => true,
+    };
+    these.iter().filter(is_more).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::surplus;
+
+    #[test]
+    fn a_surplus_is_counted() {
+        assert_eq!(surplus(&[1, 2, 2, 3], &[2, 4]), [1, 2, 3]);
+        assert_eq!(surplus(&[2], &[2, 2]), [0; 0]);
     }
 }
