@@ -90,6 +90,7 @@ impl Rise {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::exponential;
     use super::*;
 
     const JITTER: Jitter = Jitter { forward: 1e-4, backward: 1e-4 };
@@ -107,13 +108,7 @@ mod tests {
 
     /// Mean excesses of both ways, exponential with a mean of 1.
     fn queues(seed: u64) -> impl Iterator<Item = f64> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut exponential = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            -(((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln()
-        };
+        let mut exponential = exponential(seed);
         std::iter::from_fn(move || Some(f64::midpoint(exponential(), exponential())))
     }
 

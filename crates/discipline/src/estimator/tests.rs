@@ -3,15 +3,20 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Exchanges in a world with exponential queues: an oscillator that lacks `frequency`, a clock that is `offset` behind.
-fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f64, f64)) -> Vec<Exchange> {
+/// Draws exponential numbers with a mean of 1.
+pub(super) fn exponential(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut exponential = || {
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         -(((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln()
-    };
+    }
+}
+
+/// Exchanges in a world with exponential queues: an oscillator that lacks `frequency`, a clock that is `offset` behind.
+fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f64, f64)) -> Vec<Exchange> {
+    let mut exponential = exponential(seed);
     (0..count)
         .map(|number| {
             let free = 16.0 * f64::from(number);
