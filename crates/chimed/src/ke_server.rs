@@ -25,7 +25,6 @@ use admission::Admission;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
-use chime_ke::client::AEADS_OFFERED;
 use chime_nts::AeadAlgorithm;
 use chime_server::{AccessList, ClientTable, Policy, RateDecision, RateLimitSettings};
 use chime_sys::limits::allow_descriptors;
@@ -97,7 +96,7 @@ impl KeListener {
             timeout: TIMEOUT_DEFAULT,
             ntp_server: None,
             ntp_port: None,
-            aeads: AEADS_OFFERED.to_vec(),
+            aeads: AeadAlgorithm::OFFERED.to_vec(),
             key_log: None,
         }
     }

@@ -6,7 +6,7 @@ mod servers;
 mod sources;
 mod values;
 
-use crate::{Model, NtsTrust, Origin, Threads};
+use crate::{Model, Origin, Threads};
 use chime_nts::AeadAlgorithm;
 use chime_time::Frequency;
 use std::fmt::Write as _;
@@ -149,7 +149,7 @@ impl Writer {
 
     fn aeads(&mut self, aeads: &[AeadAlgorithm]) {
         let numbers = |aeads: &Vec<AeadAlgorithm>| list(aeads.iter().map(|aead| aead.id().to_string()));
-        self.set("aeads", &aeads.to_vec(), &NtsTrust::AEADS.to_vec(), numbers);
+        self.set("aeads", &aeads.to_vec(), &AeadAlgorithm::OFFERED.to_vec(), numbers);
     }
 }
 

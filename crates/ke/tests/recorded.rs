@@ -1,6 +1,6 @@
 //! Messages recorded with real daemons, read by our client and judged by our server.
 
-use chime_ke::client::{AEADS_OFFERED, read_response};
+use chime_ke::client::read_response;
 use chime_ke::server::{KeAccepted, KeDecision, decide};
 use chime_nts::AeadAlgorithm;
 
@@ -38,7 +38,7 @@ fn name(decision: KeDecision) -> String {
 fn recorded_requests_are_decided_as_documented() {
     let mut count = 0;
     for (case, expected, request) in lines(include_str!("../testdata/ke_requests.txt")) {
-        assert_eq!(name(decide(&request, &AEADS_OFFERED)), expected, "{case}");
+        assert_eq!(name(decide(&request, &AeadAlgorithm::OFFERED)), expected, "{case}");
         count += 1;
     }
     assert!(count > 50);
@@ -47,7 +47,7 @@ fn recorded_requests_are_decided_as_documented() {
 #[test]
 fn recorded_answers_are_read_as_they_were_meant() {
     for (case, expected, answer) in lines(include_str!("../testdata/ke_responses.txt")) {
-        let read = read_response(&answer, &AEADS_OFFERED);
+        let read = read_response(&answer, &AeadAlgorithm::OFFERED);
         let outcome = match &read {
             Ok(response) => {
                 assert_eq!(response.cookies.len(), 8, "{case}");
@@ -65,7 +65,7 @@ fn recorded_answers_are_read_as_they_were_meant() {
             "{case}"
         );
         for length in 0..answer.len() {
-            let cut = read_response(&answer[..length], &AEADS_OFFERED);
+            let cut = read_response(&answer[..length], &AeadAlgorithm::OFFERED);
             assert!(cut.is_err(), "{case} cut at {length}");
         }
     }

@@ -32,6 +32,15 @@ impl AeadAlgorithm {
     pub const ALL: [Self; 4] =
         [Self::AesSivCmac256, Self::AesSivCmac384, Self::AesSivCmac512, Self::Aes128GcmSiv];
 
+    /// Those that NTS is done with here, by clients and servers, best first.
+    pub const OFFERED: [Self; 2] = [Self::Aes128GcmSiv, Self::AesSivCmac256];
+
+    /// That of [`Self::OFFERED`] with a number.
+    #[must_use]
+    pub fn offered_as(id: u16) -> Option<Self> {
+        Self::OFFERED.into_iter().find(|algorithm| algorithm.id() == id)
+    }
+
     /// The algorithm with a number, if we know it.
     #[must_use]
     pub fn from_id(id: u16) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! Targets for `chime-ke`.
 
-use chime_ke::client::{AEADS_OFFERED, read_response};
+use chime_ke::client::read_response;
 use chime_ke::server::{CertifiedChain, KeDecision, decide, write_refusal, write_response};
 use chime_ke::{
     CertificateInfo, ClientConfig, ClientRequest, ClientSession, ClientTrust, PublicKeyPin, ServerConfig,
@@ -17,7 +17,7 @@ const KEY: &[u8] = include_bytes!("../../vectors/pki/server.key.pem");
 
 /// The records of a request: what is accepted can be answered, and our client reads the answer.
 pub fn ke_request(octets: &[u8]) {
-    let decision = decide(octets, &AEADS_OFFERED);
+    let decision = decide(octets, &AeadAlgorithm::OFFERED);
     let KeDecision::Accept(accepted) = decision else {
         if let Some(refusal) = write_refusal(decision) {
             assert!(read_response(&refusal, &AeadAlgorithm::ALL).is_err());
@@ -32,9 +32,9 @@ pub fn ke_request(octets: &[u8]) {
 
 /// The records of an answer.
 pub fn ke_response(octets: &[u8]) {
-    if let Ok(read) = read_response(octets, &AEADS_OFFERED) {
+    if let Ok(read) = read_response(octets, &AeadAlgorithm::OFFERED) {
         assert!((1..=8).contains(&read.cookies.len()));
-        assert!(AEADS_OFFERED.contains(&read.aead));
+        assert!(AeadAlgorithm::OFFERED.contains(&read.aead));
     }
 }
 

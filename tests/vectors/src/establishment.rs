@@ -6,7 +6,7 @@ use crate::ke_oracle::{self, Answer, Decision};
 use crate::tls;
 use crate::vector::{TlsOptions, Vector};
 use crate::{answers, requests};
-use chime_ke::client::{AEADS_OFFERED, read_response};
+use chime_ke::client::read_response;
 use chime_ke::server::{KeDecision, decide};
 use chime_nts::AeadAlgorithm;
 use chime_nts::record::{REQUEST_OCTETS_MAX, Records};
@@ -28,7 +28,7 @@ pub(crate) fn check_server(vector: &Vector, checks: &mut Checks) {
 
 /// What our server decides about the records alone.
 fn check_decision(request: &[u8], checks: &mut Checks) {
-    let got = match decide(request, &AEADS_OFFERED) {
+    let got = match decide(request, &AeadAlgorithm::OFFERED) {
         KeDecision::Accept(accepted) => {
             Decision::Accept { aead: accepted.aead.id(), echo: accepted.echo_compliant_export }
         }

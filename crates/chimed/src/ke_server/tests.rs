@@ -4,7 +4,6 @@ use super::*;
 use crate::ke_client::{ESTABLISHMENT_TIMEOUT, KeClients};
 use chime_config::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 use chime_engine::{EstablishKeys, EstablishmentId, Input, KeFailure, SourceKey};
-use chime_ke::client::AEADS_OFFERED;
 use chime_ke::server::KeServerResult;
 use chime_ke::{ClientConfig, ClientTrust, KeOutcome, TrustAnchors};
 use chime_nts::{AeadAlgorithm, CookieKey, KeyRing};
@@ -96,7 +95,7 @@ fn wish(number: u64, name: &str, addresses: &[IpAddr], port: u16) -> EstablishKe
         addresses: addresses.to_vec(),
         port,
         server_name: name.to_owned(),
-        aeads: AEADS_OFFERED.to_vec(),
+        aeads: AeadAlgorithm::OFFERED.to_vec(),
         trust: 0,
         unix_now_lower_bound: chime_sys::clock::system_now().unix_seconds(),
         check_dates: true,

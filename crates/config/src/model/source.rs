@@ -225,13 +225,8 @@ pub struct NtsTrust {
     pub pinned_certificates: Vec<PathBuf>,
     /// SHA-256 of subject public key infos that are accepted whoever signed them.
     pub pinned_keys: Vec<[u8; 32]>,
-    /// AEADs that are offered, best first; of those in [`NtsTrust::AEADS`].
+    /// AEADs that are offered, best first; of those in [`AeadAlgorithm::OFFERED`].
     pub aeads: Vec<AeadAlgorithm>,
-}
-
-impl NtsTrust {
-    /// Every AEAD that is offered, best first, unless fewer are wanted.
-    pub const AEADS: [AeadAlgorithm; 2] = [AeadAlgorithm::Aes128GcmSiv, AeadAlgorithm::AesSivCmac256];
 }
 
 impl Default for NtsTrust {
@@ -242,7 +237,7 @@ impl Default for NtsTrust {
             system_cas: true,
             pinned_certificates: Vec::new(),
             pinned_keys: Vec::new(),
-            aeads: Self::AEADS.to_vec(),
+            aeads: AeadAlgorithm::OFFERED.to_vec(),
         }
     }
 }

@@ -14,9 +14,6 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 
-/// The algorithms that our client offers, best first.
-pub const AEADS_OFFERED: [AeadAlgorithm; 2] = [AeadAlgorithm::Aes128GcmSiv, AeadAlgorithm::AesSivCmac256];
-
 /// What all sessions of a source share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -37,7 +34,7 @@ impl ClientConfig {
 pub struct ClientRequest {
     /// The name or address literal of the key establishment server: what its certificate must be for.
     pub server_name: String,
-    /// The algorithms to offer, best first; [`AEADS_OFFERED`] unless there is a reason.
+    /// The algorithms to offer, best first; [`AeadAlgorithm::OFFERED`] unless there is a reason.
     pub aeads: Vec<AeadAlgorithm>,
     /// How the dates of certificates are judged.
     pub dates: CertificateDates,
@@ -49,7 +46,7 @@ impl ClientRequest {
     pub fn new(server_name: impl Into<String>) -> Self {
         Self {
             server_name: server_name.into(),
-            aeads: AEADS_OFFERED.to_vec(),
+            aeads: AeadAlgorithm::OFFERED.to_vec(),
             dates: CertificateDates::Check,
         }
     }

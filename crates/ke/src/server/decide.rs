@@ -228,7 +228,7 @@ mod tests {
     const END: &str = "8000 0000";
 
     fn decide_all(request: &[u8]) -> KeDecision {
-        decide(request, &crate::client::AEADS_OFFERED)
+        decide(request, &AeadAlgorithm::OFFERED)
     }
 
     fn octets(hex: &str) -> Vec<u8> {
@@ -368,7 +368,7 @@ mod tests {
         let cookies = vec![Cookie::new(&[1; 100]).expect("good length"); 8];
         let accepted = KeAccepted { aead: AeadAlgorithm::Aes128GcmSiv, echo_compliant_export: true };
         let written = write_response(accepted, &cookies, Some("ntp.test"), Some(11123));
-        let read = read_response(&written, &crate::client::AEADS_OFFERED).expect("good");
+        let read = read_response(&written, &AeadAlgorithm::OFFERED).expect("good");
         assert_eq!((read.aead, read.compliant_export), (accepted.aead, true));
         assert_eq!((read.ntp_server.as_deref(), read.ntp_port), (Some("ntp.test"), Some(11123)));
         assert_eq!(read.cookies, cookies);

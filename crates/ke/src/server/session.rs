@@ -2,7 +2,6 @@
 
 use super::{CloseReason, KeAccepted, KeDecision, KeServerResult, ServerConfig};
 use super::{decide, write_refusal, write_response};
-use crate::client::AEADS_OFFERED;
 use crate::tls::export_keys;
 use chime_nts::record::{ALPN_PROTOCOL, MessageReader, REQUEST_OCTETS_MAX, error_code};
 use chime_nts::{AeadAlgorithm, Cookie, NtsKeys};
@@ -60,7 +59,7 @@ impl ServerSession {
             tls: Tls::Hello { acceptor: Acceptor::default(), config: config.clone() },
             request: MessageReader::new(REQUEST_OCTETS_MAX),
             stage: Stage::Reading,
-            aeads: Arc::new(AEADS_OFFERED),
+            aeads: Arc::new(AeadAlgorithm::OFFERED),
         }
     }
 

@@ -13,7 +13,7 @@ use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, r
 use super::{
     AuthenticationMode, Reader, Request, access, files, hardware_stamps, refclock, source, unsupported,
 };
-use crate::{Diagnostic, NtsTrust, PanicThreshold, Severity};
+use crate::{Diagnostic, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -426,7 +426,7 @@ fn aeads(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     while given.is_empty() || line.peek().is_some() {
         given.push(line.integer(&(0..=INT))?);
     }
-    let known = |id: i32| NtsTrust::AEADS.into_iter().find(|aead| i32::from(aead.id()) == id);
+    let known = |id: i32| u16::try_from(id).ok().and_then(AeadAlgorithm::offered_as);
     let mut used: Vec<AeadAlgorithm> = Vec::new();
     for aead in given.into_iter().filter_map(known) {
         if !used.contains(&aead) {

@@ -11,8 +11,7 @@ use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, NtsTrust, Origin,
-    Severity,
+    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, Origin, Severity,
 };
 
 /// What the directives about serving say.
@@ -57,7 +56,7 @@ impl Default for Serving {
             nts_processes: 1,
             nts_server: None,
             nts_rate_limit: None,
-            aeads: NtsTrust::AEADS.to_vec(),
+            aeads: AeadAlgorithm::OFFERED.to_vec(),
         }
     }
 }

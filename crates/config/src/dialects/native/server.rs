@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chime_nts::AeadAlgorithm;
 use chime_server::Policy;
 use toml::de::DeValue;
 
@@ -15,7 +16,7 @@ use super::values::{
 use crate::model::parse_address;
 use crate::{
     AccessNetworks, Broadcast, CertificatePair, Diagnostic, FastPath, KeySet, Model, NtpServer, NtsKeServer,
-    NtsTrust, Origin, RateLimitSettings, Refusal, RequireNts, Severity,
+    Origin, RateLimitSettings, Refusal, RequireNts, Severity,
 };
 
 const FAST_PATHS: &[(&str, FastPath)] = &[
@@ -133,7 +134,7 @@ pub(in crate::dialects) fn read_ke_server(table: &mut TableReader<'_, '_, '_, '_
     let is_nobody = |value: &DeValue<'_>| value.as_array().is_some_and(|tokens| tokens.is_empty());
     table.ignore_unless("accepted-pool-authentication-tokens", is_nobody, pools);
     let rules = table.read("access-rules", list(access_rule));
-    let aeads = table.read("aeads", aeads).unwrap_or_else(|| NtsTrust::AEADS.to_vec());
+    let aeads = table.read("aeads", aeads).unwrap_or_else(|| AeadAlgorithm::OFFERED.to_vec());
     let mut rate_limit = None;
     table.table("rate-limit", "rate-limit", |limit| rate_limit = read_rate_limit(limit));
     let place = table.place();

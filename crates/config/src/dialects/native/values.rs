@@ -12,8 +12,8 @@ use super::table::{Fault, Parsed, Value, article, nearest};
 use chime_nts::AeadAlgorithm;
 use chime_server::{AccessRule, Subnet, Terms, TermsRule};
 
+use crate::AuthenticationPolicy;
 use crate::model::TERMS_WORDS;
-use crate::{AuthenticationPolicy, NtsTrust};
 
 /// A string, borrowed.
 pub(in crate::dialects) fn string<'v>(value: &'v Value<'_>) -> Parsed<&'v str> {
@@ -219,7 +219,7 @@ pub(in crate::dialects) fn sha256(value: &Value<'_>) -> Parsed<[u8; 32]> {
 pub(in crate::dialects) fn aeads(value: &Value<'_>) -> Parsed<Vec<AeadAlgorithm>> {
     let one = |value: &Value<'_>| {
         let id = integer(0..=u16::MAX)(value)?;
-        let known = NtsTrust::AEADS.into_iter().find(|aead| aead.id() == id);
+        let known = AeadAlgorithm::offered_as(id);
         known.ok_or_else(|| fault(value, format!("AEAD {id} is not known here: there are 30 and 15")))
     };
     let given = one_or_list(one)(value)?;

@@ -325,7 +325,10 @@ impl AssociationDraft {
             self.source.authentication = Authentication::Nts(NtsTrust {
                 port: self.nts_port,
                 system_cas: authority.is_none(),
-                aeads: self.aead.or(site.aead).map_or_else(|| NtsTrust::AEADS.to_vec(), |aead| vec![aead]),
+                aeads: self
+                    .aead
+                    .or(site.aead)
+                    .map_or_else(|| AeadAlgorithm::OFFERED.to_vec(), |aead| vec![aead]),
                 certificate_authorities: authority.into_iter().collect(),
                 ..NtsTrust::default()
             });

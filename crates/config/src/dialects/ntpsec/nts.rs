@@ -9,8 +9,7 @@ use chime_nts::AeadAlgorithm;
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    AccessRule, CertificatePair, CookieKeyFile, CookieKeyFormat, Diagnostic, NtsKeServer, NtsTrust, Origin,
-    Severity,
+    AccessRule, CertificatePair, CookieKeyFile, CookieKeyFormat, Diagnostic, NtsKeServer, Origin, Severity,
 };
 
 const ITEMS: &[&str] = &[
@@ -148,7 +147,7 @@ impl Nts {
         diagnostics.extend(self.wrong_version.clone());
         let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let server = |address| NtsKeServer {
-            aeads: NtsTrust::AEADS.to_vec(),
+            aeads: AeadAlgorithm::OFFERED.to_vec(),
             rate_limit: None,
             listen: SocketAddr::new(address, 4460),
             certificates: vec![CertificatePair { chain: self.chain.clone(), key: self.key.clone() }],
