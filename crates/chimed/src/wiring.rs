@@ -41,6 +41,7 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
         reference_clocks: reference_clocks::engine_configs(model),
         authentication: match model.authentication {
             AuthenticationPolicy::Required => chime_engine::AuthenticationPolicy::Required,
+            AuthenticationPolicy::Preferred => chime_engine::AuthenticationPolicy::Preferred,
             AuthenticationPolicy::Mixed => chime_engine::AuthenticationPolicy::Mixed,
             AuthenticationPolicy::Ignored => chime_engine::AuthenticationPolicy::Ignored,
         },

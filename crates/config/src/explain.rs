@@ -108,6 +108,9 @@ fn authentication(source: &Source) -> String {
         Authentication::None if source.policy == AuthenticationPolicy::Required => {
             "not authenticated, and therefore measured but never believed.".to_owned()
         }
+        Authentication::None if source.policy == AuthenticationPolicy::Preferred => {
+            "not authenticated, and never believed while there is an authenticated source.".to_owned()
+        }
         Authentication::None => "not authenticated: whoever is on the way can change the answers.".to_owned(),
         Authentication::Key(key) => format!("authenticated with symmetric key {key}."),
         Authentication::Nts(trust) => format!(
@@ -299,7 +302,7 @@ fn authentication_weaknesses(model: &Model, weak: &mut Vec<String>) {
             "No authentication: whoever is on the way to the sources can set this clock. Choose servers with NTS."
                 .to_owned(),
         );
-    } else if plain > 0 {
+    } else if plain > 0 && model.authentication != AuthenticationPolicy::Preferred {
         weak.push(match model.authentication {
             AuthenticationPolicy::Ignored => format!(
                 "{} of {} are not authenticated, and count as much as the others.",

@@ -209,7 +209,7 @@ fn certificate_sets_are_kept_apart() {
     assert_eq!(trust(0).certificate_authorities, [PathBuf::from("/etc/pki/tls/certs/corporate-ca.pem")]);
     assert_eq!(trust(1).certificate_authorities, [PathBuf::from("/etc/pki/tls/certs/lab-ca.pem")]);
     assert_eq!(model.sources[1].port, 11_123);
-    assert_eq!(model.authentication, AuthenticationPolicy::Required);
+    assert_eq!(model.authentication, AuthenticationPolicy::Preferred);
     assert_eq!(model.refresh.nts_keys, 2_419_200);
     assert!(warning("server a nts certset 3").contains("no certificate is trusted in set 3"));
 }
@@ -218,12 +218,11 @@ fn certificate_sets_are_kept_apart() {
 fn authentication_modes_are_those_of_chronyd() {
     let policy = |text: &str| model(text).authentication;
     assert_eq!(policy("server a\nauthselectmode require"), AuthenticationPolicy::Required);
-    assert_eq!(policy("server a\nauthselectmode prefer"), AuthenticationPolicy::Mixed);
-    assert_eq!(policy("server a\nserver b nts\nauthselectmode prefer"), AuthenticationPolicy::Required);
-    assert_eq!(policy("server a\nserver b nts noselect\nauthselectmode prefer"), AuthenticationPolicy::Mixed);
+    // Whether there is an authenticated source is judged while the daemon runs: they come and go.
+    assert_eq!(policy("server a\nauthselectmode prefer"), AuthenticationPolicy::Preferred);
     assert_eq!(policy("server a\nserver b nts\nauthselectmode MIX"), AuthenticationPolicy::Mixed);
     assert_eq!(policy("server a\nserver b nts\nauthselectmode ignore"), AuthenticationPolicy::Ignored);
-    let refused = model("server a\nserver b key 3\nauthselectmode prefer").sources;
+    let refused = model("server a\nserver b key 3\nauthselectmode require").sources;
     assert_eq!(refused.iter().map(|s| s.options().no_select).collect::<Vec<_>>(), [true, false]);
 }
 

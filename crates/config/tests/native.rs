@@ -353,7 +353,7 @@ listen = "[::]:123"
     let said = parse(&main, &[drop_in]).expect_err("all is wrong").to_string();
     assert_eq!(
         said,
-        r#"error: `authentication`: "requird" is not one of "required", "mixed", "ignored"
+        r#"error: `authentication`: "requird" is not one of "required", "preferred", "mixed", "ignored"
  --> main.toml:1:18
   |
 1 | authentication = "requird"

@@ -22,10 +22,7 @@ use self::line::{Fault, Line, Parsed, Word};
 use self::serving::Serving;
 use self::source::{CertificateSets, SourceDraft};
 use crate::diagnostics::{self, MESSAGES_MAX};
-use crate::{
-    AuthenticationPolicy, Diagnostic, Diagnostics, HardwareStamps, Loaded, Model, PanicThreshold, Severity,
-    Text,
-};
+use crate::{Diagnostic, Diagnostics, HardwareStamps, Loaded, Model, PanicThreshold, Severity, Text};
 
 /// Files within files within files.
 const DEPTH_MAX: usize = 10;
@@ -81,15 +78,6 @@ pub fn is_directive(word: &str) -> bool {
     directives::is_directive(word)
 }
 
-/// chrony's `authselectmode`.
-#[derive(Clone, Copy)]
-enum AuthenticationMode {
-    Require,
-    Prefer,
-    Mix,
-    Ignore,
-}
-
 /// What the lines have said so far.
 struct Reader<'f> {
     files: Files<'f>,
@@ -102,7 +90,6 @@ struct Reader<'f> {
     model: Model,
     sources: Vec<SourceDraft>,
     certificates: CertificateSets,
-    mode: AuthenticationMode,
     serving: Serving,
     commands: CommandAccess,
     source_directories: Vec<PathBuf>,
@@ -124,7 +111,6 @@ impl<'f> Reader<'f> {
             model: defaults(),
             sources: Vec::new(),
             certificates: CertificateSets::default(),
-            mode: AuthenticationMode::Mix,
             serving: Serving::default(),
             commands: CommandAccess::default(),
             source_directories: Vec::new(),
@@ -234,32 +220,18 @@ impl<'f> Reader<'f> {
                 ..place
             });
         }
-        let policy = self.policy();
-        self.model.authentication = policy;
         // The one use of it: to believe the first answer.
         if !self.sources.is_empty() && self.sources.iter().all(|source| source.one_sample) {
             self.model.synchronization.tuning.samples_min = 1;
         }
         for draft in self.sources {
             let mut source = draft.finish(&self.certificates, &self.serving.aeads, &mut self.diagnostics);
-            source.policy = policy;
+            source.policy = self.model.authentication;
             self.model.sources.push(source);
         }
         self.commands.finish(&mut self.model.observability);
         self.serving.finish(&mut self.model, &mut self.diagnostics);
         (self.model, self.diagnostics)
-    }
-
-    /// `prefer` is `require` once there is an authenticated source, and all sources are known here.
-    fn policy(&self) -> AuthenticationPolicy {
-        match self.mode {
-            AuthenticationMode::Require => AuthenticationPolicy::Required,
-            AuthenticationMode::Prefer if self.sources.iter().any(SourceDraft::is_authenticated) => {
-                AuthenticationPolicy::Required
-            }
-            AuthenticationMode::Prefer | AuthenticationMode::Mix => AuthenticationPolicy::Mixed,
-            AuthenticationMode::Ignore => AuthenticationPolicy::Ignored,
-        }
     }
 }
 

@@ -247,6 +247,9 @@ impl Default for NtsTrust {
 pub enum AuthenticationPolicy {
     /// Never: no unauthenticated answer moves the clock.
     Required,
+    /// As [`Self::Required`] while there is an authenticated source that may be followed, and as [`Self::Mixed`] otherwise:
+    /// sources come and go while the daemon runs.
+    Preferred,
     /// Together with authenticated time; shown in every report, metric and check.
     #[default]
     Mixed,

@@ -72,6 +72,7 @@ pub(super) fn threshold(threshold: &PanicThreshold) -> String {
 pub(super) const fn policy(policy: AuthenticationPolicy) -> &'static str {
     match policy {
         AuthenticationPolicy::Required => "required",
+        AuthenticationPolicy::Preferred => "preferred",
         AuthenticationPolicy::Mixed => "mixed",
         AuthenticationPolicy::Ignored => "ignored",
     }

@@ -224,6 +224,26 @@ fn a_stricter_policy_takes_effect_at_once() {
 }
 
 #[test]
+fn preferred_sources_decide_as_soon_as_there_are_some_and_for_as_long() {
+    let mut world = plain_world();
+    let sources = world.engine.config().sources.clone();
+    let preferring = Config { authentication: AuthenticationPolicy::Preferred, ..config(sources) };
+    world.command(Command::Reconfigure(Box::new(preferring)));
+    world.run_for(300.0);
+    assert!(!world.report().unauthenticated_in_use.is_empty(), "there is nothing better");
+    let nts = SourceConfig::nts("nts.example");
+    world.command(Command::AddSource(Box::new(nts.clone())));
+    let before = world.samples();
+    world.run_for(300.0);
+    assert_eq!(world.samples(), before, "that it cannot be reached changes nothing");
+    assert!(world.report().unauthenticated_in_use.is_empty());
+    world.command(Command::ExchangeSources { gone: vec![nts], fresh: Vec::new() });
+    world.run_for(1200.0);
+    assert!(world.samples() > before);
+    assert!(!world.report().unauthenticated_in_use.is_empty());
+}
+
+#[test]
 fn a_removed_source_cancels_its_establishment() {
     let mut world = World::new(vec![SourceConfig::nts("nts.example")]);
     world.name("nts.example", &["192.0.2.1"]);

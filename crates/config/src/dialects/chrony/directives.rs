@@ -10,10 +10,8 @@ use chime_time::Frequency;
 
 use super::line::{Fault, Line, Parsed, unknown};
 use super::serving::{read_bind, read_broadcast, read_client_limit, read_local, read_rate_limit, read_rule};
-use super::{
-    AuthenticationMode, Reader, Request, access, files, hardware_stamps, refclock, source, unsupported,
-};
-use crate::{Diagnostic, PanicThreshold, Severity};
+use super::{Reader, Request, access, files, hardware_stamps, refclock, source, unsupported};
+use crate::{AuthenticationPolicy, Diagnostic, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -317,16 +315,16 @@ fn stratum(line: &mut Line<'_>) -> Parsed<u8> {
 }
 
 fn authentication_mode(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    const MODES: &[(&str, AuthenticationMode)] = &[
-        ("require", AuthenticationMode::Require),
-        ("prefer", AuthenticationMode::Prefer),
-        ("mix", AuthenticationMode::Mix),
-        ("ignore", AuthenticationMode::Ignore),
+    const MODES: &[(&str, AuthenticationPolicy)] = &[
+        ("require", AuthenticationPolicy::Required),
+        ("prefer", AuthenticationPolicy::Preferred),
+        ("mix", AuthenticationPolicy::Mixed),
+        ("ignore", AuthenticationPolicy::Ignored),
     ];
     let word = line.only("require, prefer, mix or ignore")?;
     let found = MODES.iter().find(|(name, _)| *name == word.folded());
     let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
-    reader.mode = found.ok_or_else(|| unknown(&word, "mode", &names))?.1;
+    reader.model.authentication = found.ok_or_else(|| unknown(&word, "mode", &names))?.1;
     Ok(())
 }
 

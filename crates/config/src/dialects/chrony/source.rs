@@ -228,10 +228,6 @@ fn version(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, source
 }
 
 impl SourceDraft {
-    pub(super) fn is_authenticated(&self) -> bool {
-        (self.nts || self.key.is_some()) && !self.source.no_select
-    }
-
     /// Fills in what depends on other lines.
     pub(super) fn finish(
         mut self,

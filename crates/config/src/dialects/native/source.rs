@@ -81,6 +81,10 @@ impl SourceDraft {
         }
         // A source can ask for more authentication than the whole, never for less.
         source.policy = match (policy, self.policy) {
+            (
+                AuthenticationPolicy::Mixed | AuthenticationPolicy::Preferred,
+                Some(AuthenticationPolicy::Required),
+            ) => AuthenticationPolicy::Required,
             (AuthenticationPolicy::Mixed, Some(own)) => own,
             (global, _) => global,
         };

@@ -230,10 +230,11 @@ pub(in crate::dialects) fn aeads(value: &Value<'_>) -> Parsed<Vec<AeadAlgorithm>
     }
 }
 
-/// `required`, `mixed` or `ignored`.
+/// `required`, `preferred`, `mixed` or `ignored`.
 pub(in crate::dialects) fn authentication_policy(value: &Value<'_>) -> Parsed<AuthenticationPolicy> {
     word(&[
         ("required", AuthenticationPolicy::Required),
+        ("preferred", AuthenticationPolicy::Preferred),
         ("mixed", AuthenticationPolicy::Mixed),
         ("ignored", AuthenticationPolicy::Ignored),
     ])(value)
