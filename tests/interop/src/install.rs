@@ -14,7 +14,7 @@ use std::process::Command;
 /// A Debian release whose peers we test against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Suite {
-    /// Debian 12: chrony 4.3 (AEAD 15 only), NTPsec 1.2.2.
+    /// Debian 12: chrony 4.3 (AEAD 15 only), NTPsec 1.2.2, gpsd 3.22.
     Bookworm,
     /// Debian 13: chrony 4.6.1 (AEAD 30, record 1024), NTPsec 1.2.3, ntpd-rs 1.4.
     Trixie,
@@ -31,7 +31,7 @@ impl Suite {
     /// chrony and NTPsec conflict as packages, so each is resolved alone.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Bookworm => &["chrony", "ntpsec", "ntpsec-ntpdig"],
+            Self::Bookworm => &["chrony", "ntpsec", "ntpsec-ntpdig", "gpsd"],
             Self::Trixie => &["chrony", "ntpsec", "ntpsec-ntpdig", "ntpd-rs"],
         }
     }
@@ -149,7 +149,7 @@ fn unpack(archives: &Path, root: &Path) -> Result<()> {
         fs::create_dir_all(root.join("usr").join(name))?;
         symlink(Path::new("usr").join(name), root.join(name))?;
     }
-    let wanted = ["lib", "chrony", "ntpsec", "ntpd-rs", "python3", "zlib"];
+    let wanted = ["lib", "chrony", "ntpsec", "ntpd-rs", "gpsd", "python3", "zlib"];
     for entry in fs::read_dir(archives)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -39,8 +39,9 @@ pub(crate) fn folder() -> PathBuf {
     PathBuf::from("/run/lab")
 }
 
-/// Prepares the mounts of a fresh sandbox: /run and /var/lib empty, and name resolution by hosts file only.
+/// Prepares a fresh sandbox: its own loopback, /run and /var/lib empty, and name resolution by hosts file only.
 pub(crate) fn prepare() -> Result<()> {
+    run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]))?;
     // What a daemon keeps where it usually does is not for the next run, and not for the machine.
     run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/var/lib"]))?;

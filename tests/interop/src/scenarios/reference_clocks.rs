@@ -1,20 +1,22 @@
 //! Reference clocks: chronyd and our daemon on the same file are told the same, and say the same; a receiver that talks over
-//! a line is followed; ntpq shows them.
+//! a line is followed; ntpq shows them; gpsd tells both the same.
 
 use super::PATIENCE;
 use crate::install::Suite::{Bookworm, Trixie};
 use crate::peers::chimed;
 use crate::peers::chrony::{self, Chrony};
 use crate::peers::ntpsec;
+use crate::process::Daemon;
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
 use chime_refclock::{shm, sock};
 use chime_sys::clock;
 use chime_sys::shared_memory::SharedSegment;
-use chime_time::NtpDuration;
+use chime_time::{NtpDate, NtpDuration};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use std::time::Duration;
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("reference-clocks/shm-and-sock-as-chronyd-has-them", as_chronyd),
     ("reference-clocks/a-receiver-on-a-line-is-followed", receiver),
+    ("reference-clocks/gpsd-tells-us-what-it-tells-chronyd", gpsd),
 ];
 
 /// What the clocks of these tests say: our clock is that far ahead, nanoseconds.
@@ -90,7 +93,7 @@ impl Place {
     }
 
     /// Tells one sample in all three ways.
-    fn say(&self, segment: &SharedSegment, at: chime_time::NtpDate, offset: i64) {
+    fn say(&self, segment: &SharedSegment, at: NtpDate, offset: i64) {
         let mut datagram = Vec::new();
         datagram.extend(at.unix_seconds().to_ne_bytes());
         datagram.extend(i64::from(at.subsec_nanos() / 1000).to_ne_bytes());
@@ -218,20 +221,9 @@ fn receiver(stage: &mut Stage) -> Result<()> {
     let mut receiver = File::from(line.master);
     let talker = Talker::start(INTERVAL, move |_| {
         // A receiver that is 10.5 s ahead, half a second of which is configured.
-        let now = clock::system_now() + NtpDuration::from_nanos(10_000_000_000 - 500_000_000);
-        let (day, second) = (now.unix_seconds().div_euclid(86_400), now.unix_seconds().rem_euclid(86_400));
-        let (year, month, day) = chime_time::date_of_day(day);
-        let body = format!(
-            "GPRMC,{:02}{:02}{:02}.{:03},A,4807.038,N,01131.000,E,0.0,0.0,{day:02}{month:02}{:02},,,A",
-            second / 3600,
-            second / 60 % 60,
-            second % 60,
-            now.subsec_nanos() / 1_000_000,
-            year % 100
-        );
-        let sum = body.bytes().fold(0, |sum, octet| sum ^ octet);
+        let text = sentence(clock::system_now() + NtpDuration::from_nanos(10_000_000_000 - 500_000_000));
         // A reader that is gone shows in its reports.
-        let _lost = receiver.write_all(format!("$GPGSV,1,1,00*79\r\n${body}*{sum:02X}\r\n").as_bytes());
+        let _lost = receiver.write_all(format!("$GPGSV,1,1,00*79\r\n{text}").as_bytes());
     });
     stage.until("it is followed", PATIENCE, || {
         let row = daemon.report_as("sources", true)?;
@@ -249,6 +241,68 @@ fn receiver(stage: &mut Stage) -> Result<()> {
     let row = text.lines().find(|line| line.starts_with("*NMEA(")).context(text.clone())?;
     let fields: Vec<&str> = row.split_whitespace().collect();
     ensure!(fields[1..4] == [".GPS.", "0", "l"], "{row}");
+    drop(talker);
+    Ok(())
+}
+
+/// What a receiver says of this moment (NMEA 0183's RMC).
+fn sentence(now: NtpDate) -> String {
+    let (day, second) = (now.unix_seconds().div_euclid(86_400), now.unix_seconds().rem_euclid(86_400));
+    let (year, month, day) = chime_time::date_of_day(day);
+    let body = format!(
+        "GPRMC,{:02}{:02}{:02}.{:03},A,4807.038,N,01131.000,E,0.0,0.0,{day:02}{month:02}{:02},,,A",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        now.subsec_nanos() / 1_000_000,
+        year % 100
+    );
+    let sum = body.bytes().fold(0, |sum, octet| sum ^ octet);
+    format!("${body}*{sum:02X}\r\n")
+}
+
+/// gpsd gives each receiver a segment of shared memory: chronyd reads the one, our daemon the other. Its receivers are
+/// reached over TCP, as to those on a pseudo-terminal it gives none.
+fn gpsd(stage: &mut Stage) -> Result<()> {
+    let (one, two) = (stage.node(1)?, stage.node(2)?);
+    let receivers = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let mut command = Bookworm.command("usr/sbin/gpsd", None)?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    command.args(["-N", "-n", "-S", &port.to_string()]);
+    for receiver in &receivers {
+        command.arg(format!("tcp://{}", receiver.local_addr()?));
+    }
+    let mut gpsd = Daemon::spawn("gpsd", command, stage.folder())?;
+    let mut lines = Vec::new();
+    for receiver in &receivers {
+        receiver.set_nonblocking(true)?;
+        lines.push(stage.until("gpsd connects to its receivers", PATIENCE, || {
+            gpsd.check_alive()?;
+            Ok(receiver.accept()?.0)
+        })?);
+    }
+    let talker = Talker::start(INTERVAL, move |_| {
+        let text = sentence(clock::system_now() + NtpDuration::from_nanos(10_000_000_000));
+        for line in &mut lines {
+            // A gpsd that is gone shows in the reports.
+            let _lost = line.write_all(text.as_bytes());
+        }
+    });
+    let start = |name, node, unit, ours| {
+        let text = format!("refclock SHM {unit} refid GPS precision 1e-1 delay 0.2 poll 2\nport 0\n");
+        chrony::of_text(stage, node, Bookworm, (name, &text), ours)
+    };
+    let daemons = [start("chronyd", &one, 0, false)?, start("chimed", &two, 1, true)?];
+    stage.until("both follow their receiver", PATIENCE, || {
+        for daemon in &daemons {
+            let row = daemon.chronyc(&["-c", "sources"])?;
+            let fields: Vec<&str> = row.trim().split(',').collect();
+            ensure!(fields.len() == 10 && fields[..3] == ["#", "*", "GPS"], "{row}");
+            let offset: f64 = fields[8].parse()?;
+            ensure!((offset + 10.0).abs() < 0.5, "{row}");
+        }
+        Ok(())
+    })?;
     drop(talker);
     Ok(())
 }
