@@ -64,6 +64,7 @@ fn source(source: &Source) -> String {
     let mut text = match &source.kind {
         SourceKind::Server => source.name.clone(),
         SourceKind::Peer => format!("{}, a peer: either may follow the other", source.name),
+        SourceKind::Pool { count: 1, .. } => format!("{}, one server of that name", source.name),
         SourceKind::Pool { count, .. } => format!("{}, up to {count} servers of that name", source.name),
     };
     if source.port != 123 {
