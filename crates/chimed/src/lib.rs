@@ -29,6 +29,7 @@ pub mod ntpd;
 pub mod observation_host;
 pub mod once;
 pub mod oscillator;
+mod plain_file;
 pub mod predecessor;
 pub mod publish;
 pub mod real_time_clock;

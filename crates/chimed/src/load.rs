@@ -3,6 +3,7 @@
 use crate::chronyd;
 use crate::cli::{Habits, Options};
 use crate::glob;
+use crate::plain_file::{self, LARGE_OCTETS_MAX};
 use crate::wiring::serve_both_families;
 use chime_config::dialects::chrony::Request;
 use chime_config::dialects::{chrony, native, ntpd_rs, ntpsec};
@@ -21,9 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-/// The largest configuration file that is read: far more than anybody writes by hand.
-const FILE_OCTETS_MAX: u64 = 4 << 20;
 
 /// Beside an ntp.conf, the directory whose files are read after it.
 const NTPD_DROP_IN_DIRECTORY: &str = "ntp.d";
@@ -297,11 +295,7 @@ fn by_file_name(directories: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>
 
 fn read(path: &Path) -> Result<Text, LoadError> {
     let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
-    let octets = fs::metadata(path).map_err(unreadable)?.len();
-    if octets > FILE_OCTETS_MAX {
-        return Err(unreadable(io::Error::other("too large for a configuration file")));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = plain_file::read_text(path, LARGE_OCTETS_MAX).map_err(unreadable)?;
     Ok(Text::new(path.display().to_string(), text))
 }
 
@@ -424,6 +418,30 @@ mod tests {
         assert_eq!(loaded.warnings.0.len(), 2, "{}", loaded.warnings);
         assert!(loaded.warnings.0[0].message.contains("absent"), "{}", loaded.warnings);
         assert_eq!(loaded.model.servers.len(), 2, "ntpd serves");
+    }
+
+    /// A FIFO without a writer would have the daemon wait for ever before it keeps any time.
+    #[test]
+    fn a_fifo_is_no_configuration_and_waited_for_by_nobody() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (fifo, main) = (folder.path().join("more.conf"), folder.path().join("main.conf"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let shown = folder.path().display();
+        for (directive, dialect) in [
+            ("include SHOWN/more.conf", Dialect::Chrony),
+            ("confdir SHOWN", Dialect::Chrony),
+            ("includefile SHOWN/more.conf", Dialect::Ntpsec),
+        ] {
+            fs::write(&main, directive.replace("SHOWN", &shown.to_string()) + "\n")
+                .expect("it can be written");
+            let said = match load(Some(&main), Some(dialect)) {
+                Ok((loaded, _)) => loaded.warnings.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(said.contains("FIFO") && said.contains("more.conf"), "{directive}: {said}");
+        }
+        assert!(load(Some(&fifo), None).is_err_and(|error| error.to_string().contains("FIFO")));
+        assert!(load(Some(Path::new("/dev/null")), Some(Dialect::Chrony)).is_ok(), "an empty file");
     }
 
     #[test]

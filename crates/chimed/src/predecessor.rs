@@ -3,19 +3,16 @@
 //! Its files belong to it and its user. They are read before privileges are given up and never written, so that it can be
 //! started again.
 
+use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use chime_config::{CookieKeyFile, CookieKeyFormat, DriftFile, Model};
 use chime_discipline::SavedFrequency;
 use chime_nts::{PredecessorFormat, PredecessorKeys};
 use chime_time::Frequency;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
-
-/// The largest file that is read: far more than any of them has.
-const FILE_OCTETS_MAX: u64 = 64 << 10;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -98,10 +95,8 @@ fn parse_drift(text: &str, positive_is_fast: bool) -> Option<SavedFrequency> {
 
 /// The contents of a file; `None` when it is not there, or cannot be read, which is said.
 fn contents(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    let mut octets = Zeroizing::new(Vec::new());
-    let read = File::open(path).and_then(|file| file.take(FILE_OCTETS_MAX).read_to_end(&mut octets));
-    match read {
-        Ok(_) => Some(octets),
+    match plain_file::read(path, SMALL_OCTETS_MAX) {
+        Ok(octets) => Some(octets),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             warn!("{}: cannot be read: {error}; going on without it", path.display());

@@ -1,5 +1,6 @@
 //! Whom the sources trust: certificates from the system's store and from files, read once and again on SIGHUP.
 
+use crate::plain_file::{self, LARGE_OCTETS_MAX};
 use crate::state_files::check_of;
 use anyhow::{Context, Result, bail};
 use chime_config::{Model, NtsTrust};
@@ -164,8 +165,9 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 /// # Errors
 /// When the file cannot be read, is no PEM, or holds none.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let certificates = plain_file::read(path, LARGE_OCTETS_MAX)
+        .map_err(anyhow::Error::from)
+        .and_then(|pem| Ok(CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>()?))
         .with_context(|| format!("{}: certificates cannot be read", path.display()))?;
     if certificates.is_empty() {
         bail!("{}: no certificate in this file (PEM is expected)", path.display());

@@ -1,5 +1,6 @@
 //! From the configuration model to what the planes are started with.
 
+use crate::plain_file::{self, LARGE_OCTETS_MAX};
 use crate::reference_clocks;
 use crate::trust::Trusts;
 use anyhow::{Context, Result};
@@ -166,7 +167,7 @@ pub fn symmetric_keys(model: &Model) -> Result<Vec<SymmetricKey>> {
 
 /// The keys of a key file in chrony's format. A line with a mistake is reported and left out, as chrony does.
 fn read_keys(path: &Path, format: KeyFormat) -> Result<Vec<SymmetricKey>> {
-    let text = std::fs::read_to_string(path)
+    let text = plain_file::read_text(path, LARGE_OCTETS_MAX)
         .with_context(|| format!("{}: the keys cannot be read", path.display()))?;
     let mut keys = Vec::new();
     let found = match format {

@@ -14,6 +14,7 @@ pub mod batch;
 pub mod bpf;
 pub mod clock;
 pub mod clock_watch;
+pub mod device;
 pub mod epoll;
 pub mod frame_socket;
 pub mod limits;
@@ -39,7 +40,6 @@ pub mod usage;
 mod address;
 mod control_message;
 mod descriptor;
-mod device;
 mod ioctl;
 mod tick;
 

@@ -10,6 +10,7 @@
 //! ```
 
 use super::files::replace;
+use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use chime_config::{Model, Source};
 use chime_control::chrony_logs::exponent;
 use chime_discipline::{Leap, Sample};
@@ -27,9 +28,8 @@ const HEAD: &str = "SRC0";
 const EXTENSION: &str = "dat";
 /// Samples in a file; chronyd has no more.
 const SAMPLES_MAX: usize = 64;
-/// Files that are read, and octets of each: more than chronyd ever writes.
+/// Files that are read: more than chronyd ever writes.
 const FILES_MAX: usize = 256;
-const FILE_OCTETS_MAX: u64 = 65_536;
 /// Reference clocks have no name, and where the addresses of servers come from does not matter here.
 const UNNAMED: &str = ".";
 /// What the names of the files of reference clocks begin with.
@@ -153,8 +153,7 @@ impl Stem {
 }
 
 fn read(path: &Path) -> Option<Dump> {
-    let is_small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= FILE_OCTETS_MAX);
-    decode(&fs::read_to_string(path).ok().filter(|_| is_small)?)
+    decode(&plain_file::read_text(path, SMALL_OCTETS_MAX).ok()?)
 }
 
 /// What a file is worth now: its source must be configured still, and what was not authenticated says nothing about one that

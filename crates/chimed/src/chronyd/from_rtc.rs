@@ -1,6 +1,7 @@
 //! `-s`: the clock is set from the real-time clock, or from the time when the drift file was written, before anything else
 //! begins.
 
+use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use crate::real_time_clock::{RtcDevice, middle, open_device};
 use chime_config::{Model, RealTimeClock};
 use chime_discipline::{FirstLook, FirstSetting, RtcEstimate, first_setting};
@@ -63,7 +64,7 @@ fn carry_out(setting: FirstSetting, steers: bool) -> Option<f64> {
 
 /// What the file knows of the real-time clock.
 fn coefficients(wish: &RealTimeClock) -> Option<RtcEstimate> {
-    RtcEstimate::parse(&fs::read_to_string(wish.file.as_ref()?).ok()?)
+    RtcEstimate::parse(&plain_file::read_text(wish.file.as_ref()?, SMALL_OCTETS_MAX).ok()?)
 }
 
 /// When a file was written; Unix seconds.

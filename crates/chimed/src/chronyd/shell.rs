@@ -6,6 +6,7 @@ use super::files::{LogFiles, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
 use crate::oscillator::Oscillator;
+use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use crate::real_time_clock::{OurTime, RtcShell};
 use chime_config::{ChronyLog, DriftRecord, Model, Source};
 use chime_control::RealTimeClockReport;
@@ -96,7 +97,7 @@ impl ChronyShell {
     #[must_use]
     pub fn saved_frequency(&self) -> Option<SavedFrequency> {
         let path = &self.drift.as_ref()?.path;
-        let text = match std::fs::read_to_string(path) {
+        let text = match plain_file::read_text(path, SMALL_OCTETS_MAX) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

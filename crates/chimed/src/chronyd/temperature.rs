@@ -1,8 +1,8 @@
 //! Temperature compensation: a sensor is read now and then, and the clock runs faster by what its curve says.
 
+use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use chime_config::{TemperatureCompensation, TemperatureCurve};
 use chime_time::{Frequency, MonoTime};
-use std::fs;
 use std::path::Path;
 use tracing::warn;
 
@@ -29,7 +29,7 @@ impl Thermometer {
     #[must_use]
     pub fn new(mut settings: TemperatureCompensation, now: MonoTime) -> Option<Self> {
         if let TemperatureCurve::PointsFile(path) = &settings.curve {
-            let text = fs::read_to_string(path);
+            let text = plain_file::read_text(path, SMALL_OCTETS_MAX);
             let curve = text.as_deref().ok().and_then(TemperatureCurve::from_points);
             let Some(curve) = curve else {
                 warn!("Could not read temperature compensation points from {}", path.display());
@@ -68,13 +68,14 @@ impl Thermometer {
 }
 
 fn read(sensor: &Path) -> Option<f64> {
-    let text = fs::read_to_string(sensor).ok()?;
+    let text = plain_file::read_text(sensor, SMALL_OCTETS_MAX).ok()?;
     text.split_ascii_whitespace().next()?.parse().ok().filter(|temperature: &f64| temperature.is_finite())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::time::Duration;
 
     #[test]

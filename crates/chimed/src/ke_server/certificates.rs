@@ -3,6 +3,7 @@
 //! Changes are noticed by looking at the files now and then: that works with symbolic links, mounts and every tool that
 //! renews certificates.
 
+use crate::plain_file::{self, LARGE_OCTETS_MAX};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use chime_ke::server::CertifiedChain;
@@ -108,13 +109,17 @@ fn load(files: &[CertificateFiles]) -> Result<Loaded> {
 }
 
 fn read_pair(files: &CertificateFiles) -> Result<CertifiedChain> {
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.chain)
-        .and_then(Iterator::collect)
+    let read = |path: &Path| plain_file::read(path, LARGE_OCTETS_MAX);
+    let certificates: Vec<CertificateDer<'static>> = read(&files.chain)
+        .map_err(anyhow::Error::from)
+        .and_then(|pem| Ok(CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>()?))
         .with_context(|| format!("cannot read certificates from {}", files.chain.display()))?;
     if certificates.is_empty() {
         bail!("{} has no certificates in PEM", files.chain.display());
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
+    let key = read(&files.key)
+        .map_err(anyhow::Error::from)
+        .and_then(|pem| Ok(PrivateKeyDer::from_pem_slice(&pem)?))
         .with_context(|| format!("cannot read a private key from {}", files.key.display()))?;
     let chain = CertifiedChain { certificates, key };
     // Alone first, so that the error names the files.
