@@ -9,7 +9,7 @@ use crate::publish::Publisher;
 use crate::reference_clocks::ReferenceClocks;
 use crate::serving::Shared;
 use crate::state::StateKeeper;
-use crate::time_plane::{Inline, InlineDesks, Parts, Stop, TimePlane, Turn};
+use crate::time_plane::{Inline, InlineDesks, Parts, Reload, Stop, TimePlane, Turn};
 use crate::trust::Trusts;
 use crate::{urgency, wiring};
 use anyhow::{Context, Result, anyhow};
@@ -111,7 +111,7 @@ pub fn measure_until(
         alone: true,
     };
     let engine = Engine::new(config, seed, now);
-    let mut plane = TimePlane::new(engine, parts, (commands, wake), Box::new(|| None))?;
+    let mut plane = TimePlane::new(engine, parts, (commands, wake), Reload::never())?;
     let deadline = now.mono.saturating_add(limit);
     let wanted = if believes_the_first { 1 } else { wanted };
     let stop = plane.run(Some(deadline), |engine, now| {

@@ -5,10 +5,11 @@
 
 mod orders;
 mod parts;
+mod rereading;
 mod waiting;
 
 pub use orders::{PlaneCommand, Tell, TypedTime};
-pub use parts::{Inline, InlineDesks, KeptSources, Parts, Reload, Reloaded, ViewOfLoop};
+pub use parts::{Inline, InlineDesks, KeptSources, Parts, Read, ReadAgain, Reload, Reloaded, ViewOfLoop};
 
 use crate::broadcasts::Broadcasts;
 use crate::card_clocks::CardClocks;
@@ -34,6 +35,7 @@ use chime_sys::poll::{PollSet, WakeReceiver};
 use chime_sys::resolver::{Family, Resolver};
 use chime_sys::{clock, signals};
 use chime_time::{ClockReading, Frequency, MonoTime};
+use rereading::Rereading;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
@@ -102,6 +104,7 @@ pub struct TimePlane {
     commands: mpsc::Receiver<PlaneCommand>,
     wake: WakeReceiver,
     reload: Reload,
+    rereading: Rereading,
     set: PollSet<Token>,
     next_publish: MonoTime,
     /// By how much the clock is made faster because of the temperature, and because of an even reference clock.
@@ -182,6 +185,7 @@ impl TimePlane {
             commands,
             wake,
             reload,
+            rereading: Rereading::default(),
             set,
             next_publish: MonoTime::ZERO,
             compensations: [Frequency::ZERO; 2],

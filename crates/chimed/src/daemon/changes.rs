@@ -8,7 +8,7 @@ use crate::load::LoadError;
 use crate::runtime_access::RuntimeAccess;
 use crate::serving::Serving;
 use crate::source_files::SourceFiles;
-use crate::time_plane::{KeptSources, Reload, Reloaded};
+use crate::time_plane::{KeptSources, ReadAgain, Reload, Reloaded};
 use crate::trust::Trusts;
 use crate::{load, restart_only, runtime_access, wiring};
 use anyhow::Result;
@@ -16,45 +16,50 @@ use chime_config::{Model, NtpServer};
 use chime_engine::{Config, KnownTime};
 use chime_server::AccessRule;
 use std::cell::RefCell;
+use std::sync::Arc;
 use tracing::{error, warn};
 
 /// Reads the configuration again. Sources, trust, keys and the policies of servers change; what needs privileges
 /// (addresses, user, clock) stays as it is until a restart.
 pub(super) fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
-    let read = move || -> Result<Reloaded> {
+    let habits = options.habits.clone();
+    let read = move || {
         let (loaded, _) =
             load::load_as_told(&options).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
         if !loaded.warnings.is_empty() {
             warn!("{}", loaded.warnings.render(false));
         }
-        let trusts = Trusts::load(&loaded.model)?;
+        let model = loaded.model;
+        let trusts = Trusts::load(&model)?;
         // What was known of the time at the start is known still.
-        let engine = wiring::engine_config(&loaded.model, &trusts, options.steers())?;
+        let engine = wiring::engine_config(&model, &trusts, options.steers())?;
         let engine = Config { known_time, ..with_habits(engine, &options) };
-        let waiting = restart_only::waiting(&running, &loaded.model);
+        let source_files = kept_sources(&options, &model);
+        let leap_seconds = model.leap_seconds.clone();
+        Ok(ReadAgain { model, changes: Reloaded { engine, trusts, leap_seconds, source_files } })
+    };
+    let apply = move |ReadAgain { model, changes }| {
+        let waiting = restart_only::waiting(&running, &model);
         // chronyd reads files with sources again, and of nothing else is anything expected.
-        if !waiting.is_empty() && options.habits == Habits::Ours {
+        if !waiting.is_empty() && habits == Habits::Ours {
             warn!("changed, and in force only after a restart: {}", waiting.join("; "));
         }
         if let Some(serving) = &servers.ntp {
-            let in_order = restart_only::servers_in_order(&running, &loaded.model);
-            let listeners = listeners(&Model { servers: in_order, ..loaded.model.clone() })?;
+            let in_order = restart_only::servers_in_order(&running, &model);
+            let listeners = listeners(&Model { servers: in_order, ..model.clone() })?;
             let policies: Vec<_> = listeners.into_iter().map(|listener| listener.policy).collect();
             serving.set_policies(&policies);
         }
         if let Some(serving) = &servers.ke {
             // A server that is not configured any more keeps what it had, as its socket stays open.
-            if let Some(server) = loaded.model.nts_ke_servers.first() {
-                serving.set_access(std::iter::repeat(ke_access(&loaded.model, server)));
+            if let Some(server) = model.nts_ke_servers.first() {
+                serving.set_access(std::iter::repeat(ke_access(&model, server)));
             }
             serving.reload_certificates();
         }
-        let source_files = kept_sources(&options, &loaded.model);
-        Ok(Reloaded { engine, trusts, leap_seconds: loaded.model.leap_seconds, source_files })
+        Ok(changes)
     };
-    Box::new(move || {
-        read().inspect_err(|error| error!("configuration not read again, the old one stays: {error:#}")).ok()
-    })
+    Reload { read: Arc::new(read), apply: Box::new(apply) }
 }
 
 /// Files with sources, as they were when the model was read.

@@ -1,9 +1,11 @@
 //! What the control plane, signals and operators ask of the time plane, and how it obeys.
 
-use super::parts::KeptSources;
+use super::parts::{KeptSources, ReadAgain};
+use super::rereading::Added;
 use super::{TimePlane, summary};
 use crate::chronyd::shell::ChronyShell;
 use crate::{logging, wiring};
+use anyhow::Result;
 use chime_config::{NtsTrust, Source};
 use chime_discipline::ManualCorrection;
 use chime_engine::{Authentication, Command, Input, SourceConfig, SourceMode};
@@ -81,7 +83,7 @@ impl TimePlane {
         }
         if hang_up {
             logging::reopen();
-            self.reload();
+            self.reload(Added::Go);
         }
         if signals::take(Signal::User1) {
             info!("{}", summary(&self.report()));
@@ -117,7 +119,7 @@ impl TimePlane {
                 }
                 self.engine.handle_input(clock::mono_now(), Input::Control(command));
             }
-            PlaneCommand::Reload => self.reload(),
+            PlaneCommand::Reload => self.reload(Added::Go),
             PlaneCommand::AddSource(source) => {
                 self.trust(source.authentication.nts_trust(), &source.name);
                 self.add_source(wiring::source_config(&source, &self.trusts, self.exchanges.peer_port()));
@@ -191,11 +193,7 @@ impl TimePlane {
             self.source_files = Some(self.exchange_sources(kept));
             return;
         }
-        self.reload();
-        for config in self.added.clone() {
-            let command = Command::AddSource(Box::new(config));
-            self.engine.handle_input(clock::mono_now(), Input::Control(command));
-        }
+        self.reload(Added::Stay);
     }
 
     /// As chronyd: a source whose line is as it was keeps its state, or stays away if it was deleted meanwhile.
@@ -215,14 +213,46 @@ impl TimePlane {
         KeptSources { files, sources: after }
     }
 
-    fn reload(&mut self) {
+    /// Begins to read the configuration again; without other threads it is done at once.
+    fn reload(&mut self, added: Added) {
         self.state.reload_key_ring();
-        if let Some(reloaded) = (self.reload)() {
-            self.trusts = reloaded.trusts;
-            self.source_files = reloaded.source_files;
-            self.publisher.set_smear(reloaded.leap_seconds.smear);
-            self.leap_tables.set_wish(reloaded.leap_seconds);
-            let command = Command::Reconfigure(Box::new(reloaded.engine));
+        if self.alone {
+            let read = (self.reload.read)();
+            return self.put_in_force(read, added);
+        }
+        if let Err(error) = self.rereading.begin(&self.reload.read, added) {
+            self.put_in_force(Err(error.into()), added);
+        }
+    }
+
+    /// The configuration was read.
+    pub(super) fn take_configuration(&mut self) {
+        let Some((read, added)) = self.rereading.take() else { return };
+        self.put_in_force(read, added);
+        if let Some(added) = self.rereading.take_next() {
+            self.reload(added);
+        }
+        self.next_publish = MonoTime::ZERO;
+    }
+
+    fn put_in_force(&mut self, read: Result<ReadAgain>, added: Added) {
+        let reloaded = match read.and_then(&mut self.reload.apply) {
+            Ok(reloaded) => reloaded,
+            Err(error) => {
+                return error!("configuration not read again, the old one stays: {error:#}");
+            }
+        };
+        self.trusts = reloaded.trusts;
+        self.source_files = reloaded.source_files;
+        self.publisher.set_smear(reloaded.leap_seconds.smear);
+        self.leap_tables.set_wish(reloaded.leap_seconds);
+        let command = Command::Reconfigure(Box::new(reloaded.engine));
+        self.engine.handle_input(clock::mono_now(), Input::Control(command));
+        if added == Added::Go {
+            self.added.clear();
+        }
+        for config in self.added.clone() {
+            let command = Command::AddSource(Box::new(config));
             self.engine.handle_input(clock::mono_now(), Input::Control(command));
         }
     }

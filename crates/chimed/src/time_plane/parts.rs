@@ -15,10 +15,11 @@ use crate::serving::InlineWorker;
 use crate::source_files::SourceFiles;
 use crate::state::StateKeeper;
 use crate::trust::Trusts;
-use chime_config::Source;
+use chime_config::{Model, Source};
 use chime_control::Snapshot;
 use chime_engine::Config;
 use chime_server::ClientRecord;
+use std::sync::Arc;
 
 /// What a configuration that was read again changes.
 pub struct Reloaded {
@@ -32,8 +33,35 @@ pub struct Reloaded {
     pub source_files: Option<KeptSources>,
 }
 
-/// Reads the configuration again; `None` when that failed and the old one stays.
-pub type Reload = Box<dyn FnMut() -> Option<Reloaded>>;
+/// A configuration that was read again and is not in force yet.
+pub struct ReadAgain {
+    /// What it says.
+    pub model: Model,
+    /// What it changes for the time plane.
+    pub changes: Reloaded,
+}
+
+/// Reads the configuration again, on any thread: it may take as long as names in it are looked up.
+pub type Read = Arc<dyn Fn() -> anyhow::Result<ReadAgain> + Send + Sync>;
+
+/// How the configuration is read again.
+pub struct Reload {
+    /// Reads it.
+    pub read: Read,
+    /// Puts in force what servers are told, and gives what the time plane is told.
+    pub apply: Box<dyn FnMut(ReadAgain) -> anyhow::Result<Reloaded>>,
+}
+
+impl Reload {
+    /// For who has no configuration that could be read again.
+    #[must_use]
+    pub fn never() -> Self {
+        Self {
+            read: Arc::new(|| anyhow::bail!("there is nothing to read")),
+            apply: Box::new(|read| Ok(read.changes)),
+        }
+    }
+}
 
 /// Files with sources that can be read again by themselves, and what they said last.
 pub struct KeptSources {

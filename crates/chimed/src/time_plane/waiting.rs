@@ -26,6 +26,7 @@ pub(super) enum Token {
     RealTimeClock,
     Lookups,
     Commands,
+    Configuration,
     Network,
     ClockSet,
     Ntp(InlineToken),
@@ -54,6 +55,9 @@ impl TimePlane {
         }
         if !self.alone {
             self.set.add(&self.wake, Interest::READ, Token::Commands);
+        }
+        if let Some(descriptor) = self.rereading.descriptor() {
+            self.set.add(descriptor, Interest::READ, Token::Configuration);
         }
         let inline_wake_at = self.register_inline();
         self.register_desks();
@@ -173,6 +177,7 @@ impl TimePlane {
             }
             Token::Lookups => self.take_lookup(),
             Token::Commands => self.take_commands(),
+            Token::Configuration => self.take_configuration(),
             Token::Ntp(token) => {
                 self.cards.refresh(clock::mono_now());
                 if let Some(ntp) = &mut self.inline.ntp {
