@@ -1,11 +1,8 @@
 //! The file with the samples of an earlier run: for a restart of the daemon, while the machine and its clock run on.
-//!
-//! Samples say something only as long as the clock runs as it was left. That is so in the same boot, when nobody has
-//! stepped the clock, suspended the machine or changed its frequency since; otherwise they are not taken.
 
 use crate::state_files::{TextError, checked, checked_body_of};
 use chime_discipline::{Leap, Sample};
-use chime_engine::{SampleOwner, SavedSamples};
+use chime_engine::{ClockIdentity, SampleOwner, SavedSamples};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
 use std::fmt::Write;
@@ -14,62 +11,16 @@ use std::time::Duration;
 
 const HEAD: &str = "# Truechimer samples 1: the clock as it was left, and the last samples of each source";
 
-/// Older ones are not worth the doubt.
-const AGE_MAX: Duration = Duration::from_secs(3600);
-
-/// Within this nobody stepped the clock and nobody suspended the machine.
-const MOVED_MAX: NtpDuration = NtpDuration::from_nanos(100_000);
-const SLEPT_MAX: Duration = Duration::from_millis(10);
-
-/// Frequencies that differ by no more are the same, rounded; ppm.
-const FREQUENCY_PPM_MAX: f64 = 0.001;
-
 /// Sources and samples read; the daemon writes fewer.
 const SOURCES_MAX: usize = 256;
 const SAMPLES_MAX: usize = 64;
 
-/// What must be the same for samples to mean the same.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ClockIdentity {
-    /// The boot.
-    pub boot: String,
-    /// Both clocks.
-    pub now: ClockReading,
-    /// Time spent suspended since the boot.
-    pub slept: Duration,
-    /// The frequency correction in force.
-    pub frequency: Frequency,
-}
-
-impl ClockIdentity {
-    /// The clock as it is now; `None` where boots cannot be told apart or the boot clock is missing.
-    #[must_use]
-    pub fn read() -> Option<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-        let frequency = chime_sys::adjust::kernel_state().ok()?.frequency;
-        Some(Self { boot, now: clock::read(), slept: clock::suspended()?, frequency })
-    }
-
-    /// Why samples taken with the clock as it was left `before` say nothing about this one.
-    #[must_use]
-    pub fn differs_from(&self, before: &Self) -> Option<&'static str> {
-        let age = self.now.mono.saturating_since(before.now.mono);
-        let passed = NtpDuration::from_nanos(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-        let moved = self.now.system - (before.now.system + passed);
-        if self.boot != before.boot || self.now.mono < before.now.mono {
-            Some("the machine was started again")
-        } else if age > AGE_MAX {
-            Some("they are more than an hour old")
-        } else if self.slept.saturating_sub(before.slept) > SLEPT_MAX {
-            Some("the machine was suspended")
-        } else if moved.abs() > MOVED_MAX {
-            Some("the clock was stepped")
-        } else if (self.frequency.as_ppm() - before.frequency.as_ppm()).abs() > FREQUENCY_PPM_MAX {
-            Some("the clock's frequency was changed")
-        } else {
-            None
-        }
-    }
+/// The clock as it is now; `None` where boots cannot be told apart or the boot clock is missing.
+#[must_use]
+pub fn clock_identity() -> Option<ClockIdentity> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let frequency = chime_sys::adjust::kernel_state().ok()?.frequency;
+    Some(ClockIdentity { boot, now: clock::read(), slept: clock::suspended()?, frequency })
 }
 
 /// The contents of the file.
@@ -253,32 +204,5 @@ mod tests {
         }
         let many = SavedSamples { samples: vec![sources()[0].samples[0]; 65], ..sources()[0].clone() };
         assert_eq!(decode(encode(&clock(), &[many]).as_bytes()), Err(TextError::Contents));
-    }
-
-    #[test]
-    fn another_clock_makes_samples_worthless() {
-        let later = |seconds: i64, system_nanos: i64| ClockIdentity {
-            now: ClockReading {
-                mono: clock().now.mono.saturating_add(Duration::from_secs(seconds.unsigned_abs())),
-                system: clock().now.system
-                    + NtpDuration::from_seconds(seconds)
-                    + NtpDuration::from_nanos(system_nanos),
-            },
-            ..clock()
-        };
-        assert_eq!(later(3_000, 50_000).differs_from(&clock()), None);
-        let reasons = [
-            (later(3_601, 0), "they are more than an hour old"),
-            (later(10, 200_000), "the clock was stepped"),
-            (ClockIdentity { boot: "another".to_owned(), ..later(10, 0) }, "the machine was started again"),
-            (ClockIdentity { slept: Duration::from_secs(8), ..later(10, 0) }, "the machine was suspended"),
-            (
-                ClockIdentity { frequency: Frequency::from_ppm(-12.4), ..later(10, 0) },
-                "the clock's frequency was changed",
-            ),
-        ];
-        for (now, reason) in reasons {
-            assert_eq!(now.differs_from(&clock()), Some(reason));
-        }
     }
 }

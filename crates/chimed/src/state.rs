@@ -1,7 +1,7 @@
 //! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
 
 use crate::oscillator::Oscillator;
-use crate::sample_history::{self, ClockIdentity};
+use crate::sample_history::{self, clock_identity};
 use crate::serving::Shared;
 use crate::state_files::{
     NAMES_MAX, decode_drift, decode_last_good_time, decode_server_names, encode_drift, encode_last_good_time,
@@ -141,13 +141,11 @@ impl StateKeeper {
         self.keeps_samples = wanted;
         let Some(store) = self.store.as_mut().filter(|_| wanted) else { return };
         if let Some((before, saved)) = store.load(StateFile::Samples, sample_history::decode) {
-            match ClockIdentity::read().map(|now| (differs(&now, &before, engine), now)) {
-                Some((None, now)) => {
-                    let sources = saved.len();
-                    engine.restore_samples(now.now.mono, saved);
-                    info!("measurements of {sources} sources of the last run are taken over");
+            match clock_identity().map(|now| engine.take_over_samples(&now, &before, saved)) {
+                Some(Ok(sources)) => {
+                    info!("measurements of {sources} sources of the last run are taken over")
                 }
-                Some((Some(reason), _)) => info!("measurements of the last run are not taken over: {reason}"),
+                Some(Err(reason)) => info!("measurements of the last run are not taken over: {reason}"),
                 None => {}
             }
         }
@@ -157,7 +155,7 @@ impl StateKeeper {
     /// Writes the samples: at the end, when the clock has been left as it is to run on.
     pub fn save_samples(&mut self, engine: &Engine) {
         let Some(store) = self.store.as_mut().filter(|_| self.keeps_samples) else { return };
-        if let Some(clock) = ClockIdentity::read() {
+        if let Some(clock) = clock_identity() {
             let saved = engine.samples(clock.now.mono);
             let text = sample_history::encode(&clock, &saved);
             store.save(StateFile::Samples, text.as_bytes());
@@ -365,16 +363,6 @@ impl StateKeeper {
             log(&report);
         }
     }
-}
-
-/// Why samples taken with the clock as it was left `before` are of no use for this engine.
-fn differs(now: &ClockIdentity, before: &ClockIdentity, engine: &Engine) -> Option<&'static str> {
-    /// Frequencies that differ by no more are the same, rounded; ppm.
-    const FREQUENCY_PPM_MAX: f64 = 0.001;
-    let starts_at = engine.discipline().system(now.now.mono).frequency_ppm;
-    let starts_elsewhere = engine.discipline().settings().steer
-        && (starts_at - now.frequency.as_ppm()).abs() > FREQUENCY_PPM_MAX;
-    now.differs_from(before).or_else(|| starts_elsewhere.then_some("the frequency was not known well enough"))
 }
 
 fn log(report: &Report) {

@@ -14,6 +14,7 @@ mod asking;
 mod association;
 mod back_off;
 mod certificate_dates;
+mod clock_identity;
 mod config;
 mod control;
 mod delay_window;
@@ -47,6 +48,7 @@ mod timers;
 pub use chime_discipline::{LocalReference, SourceOptions};
 pub use chime_ke::KeOutcome;
 pub use chime_refclock::{Reading, ReadingKind, pulse::Pulses};
+pub use clock_identity::ClockIdentity;
 pub use config::{
     AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
     NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, ReferenceClockConfig, SourceConfig,

@@ -2,8 +2,10 @@
 
 use crate::Chance;
 use chime_discipline::{ClockCommand, ClockFailure, Leap};
+use chime_engine::ClockIdentity;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
 use serde::Deserialize;
+use std::time::Duration;
 
 /// Seconds on the monotonic clock at the start of the world: the machine booted a while ago.
 const BOOTED_SECONDS: f64 = 10.0;
@@ -40,6 +42,7 @@ pub struct SimulatedClock {
     resolution: f64,
     stamp_noise: f64,
     permitted: bool,
+    slept: f64,
     steps: Vec<f64>,
     /// The leap second that the kernel was told to make.
     armed: Leap,
@@ -63,6 +66,7 @@ impl SimulatedClock {
             resolution: 0.0,
             stamp_noise: 0.0,
             permitted: true,
+            slept: 0.0,
             steps: Vec::new(),
             armed: Leap::NoWarning,
         }
@@ -125,6 +129,17 @@ impl SimulatedClock {
         let system =
             self.start + NtpDuration::from_secs_f64(self.time) + NtpDuration::from_secs_f64(self.error);
         ClockReading { mono: MonoTime::ZERO.add_secs_f64(self.mono), system }
+    }
+
+    /// What a daemon that starts or ends sees of it.
+    #[must_use]
+    pub fn identity(&self) -> ClockIdentity {
+        ClockIdentity {
+            boot: "simulated".to_owned(),
+            now: self.read(),
+            slept: Duration::from_secs_f64(self.slept),
+            frequency: Frequency::from_ratio(self.frequency),
+        }
     }
 
     /// A time stamp of a packet that leaves or arrives now, as inexact as this machine's are.
@@ -233,6 +248,7 @@ impl SimulatedClock {
     /// battery-backed clock that is wrong by `rtc_error` seconds.
     pub fn suspend(&mut self, seconds: f64, rtc_error: f64) {
         self.time += seconds;
+        self.slept += seconds;
         self.next_wander = self.next_wander.max(self.time.floor() + 1.0);
         self.error += rtc_error;
     }

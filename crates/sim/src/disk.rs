@@ -2,7 +2,8 @@
 
 use chime_discipline::SavedFrequency;
 use chime_engine::{
-    Config, Engine, SavedAssociation, decode_clock, decode_nts_state, encode_clock, encode_nts_state,
+    ClockIdentity, Config, Engine, SavedAssociation, SavedSamples, decode_clock, decode_nts_state,
+    encode_clock, encode_nts_state,
 };
 
 /// How often the daemon writes what it learnt about the clock, seconds; the first time sooner.
@@ -15,6 +16,7 @@ const CLOCK_FIRST_SECONDS: f64 = 60.0;
 pub(crate) struct Disk {
     nts: Option<Vec<u8>>,
     clock: Option<Vec<u8>>,
+    samples: Option<(ClockIdentity, Vec<SavedSamples>)>,
     clock_due: f64,
     /// Whether writing fails.
     pub(crate) full: bool,
@@ -39,9 +41,23 @@ impl Disk {
     pub(crate) fn tend(&mut self, engine: &Engine, time: f64) {
         if time >= self.clock_due {
             self.clock_due = time + CLOCK_SECONDS;
-            if self.can_write() {
-                self.clock = Some(encode_clock(&engine.clock_state()));
-            }
+            self.save_clock(engine);
+        }
+    }
+
+    /// The daemon ends in order, and leaves this clock: it writes everything.
+    pub(crate) fn daemon_ends(&mut self, engine: &Engine, left: ClockIdentity) {
+        self.save_nts(engine);
+        self.save_clock(engine);
+        if self.can_write() {
+            let samples = engine.samples(left.now.mono);
+            self.samples = Some((left, samples));
+        }
+    }
+
+    fn save_clock(&mut self, engine: &Engine) {
+        if self.can_write() {
+            self.clock = Some(encode_clock(&engine.clock_state()));
         }
     }
 
@@ -54,6 +70,14 @@ impl Disk {
         }
         let nts = self.nts.as_deref().and_then(|octets| decode_nts_state(octets).ok());
         (config, nts.unwrap_or_default())
+    }
+
+    /// Gives a daemon that starts with this clock the samples of the one before, as long as they mean anything.
+    pub(crate) fn restore_samples(&self, engine: &mut Engine, now: &ClockIdentity) {
+        if let Some((before, samples)) = self.samples.clone() {
+            // Of another clock they are worth nothing.
+            let _taken = engine.take_over_samples(now, &before, samples);
+        }
     }
 
     fn can_write(&mut self) -> bool {

@@ -207,6 +207,8 @@ fn draw_client_incident(lasting: f64, path: Path, chance: &mut Chance) -> Vec<(f
             Action::Paths(Path { loss: 1.0, ..path }),
             Action::Paths(Path { bit_flips: 0.01, ..path }),
         ),
+        // No draw of its own, which would change all worlds.
+        6 if lasting.fract() < 0.5 => between(Action::Stop, Action::Start),
         6 => between(Action::Kill, Action::Start),
         7 => {
             let mut full = vec![(0.0, Action::DiskFull(true)), (lasting, Action::Kill)];

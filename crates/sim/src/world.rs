@@ -5,7 +5,7 @@ use crate::ladder;
 use crate::network::QueueLevel;
 use crate::server::{address, failure};
 use crate::{Adversary, Burst, Chance, Lie, Manner, Path, SimulatedClock, SimulatedServer};
-use chime_discipline::SystemState;
+use chime_discipline::{ClockCommand, SystemState};
 use chime_engine::{
     Config, Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request,
     ResolveFailure, SendFailure, Timestamped, Transmit,
@@ -75,6 +75,8 @@ pub enum Action {
     DiskFull(bool),
     /// The daemon is killed: it says nothing to anybody, and the clock keeps its frequency.
     Kill,
+    /// The daemon ends in order: it leaves the clock without a slew, and writes all that it knows.
+    Stop,
     /// The daemon starts again with what it had written.
     Start,
 }
@@ -324,6 +326,7 @@ impl World {
             }
             Action::DiskFull(full) => self.disk.full = *full,
             Action::Kill => self.is_running = false,
+            Action::Stop => self.stop_daemon(),
             Action::Start => self.start_daemon(),
         }
         self.settle();
@@ -347,12 +350,23 @@ impl World {
         }
     }
 
+    fn stop_daemon(&mut self) {
+        let now = self.clock.read().mono;
+        let ppm = self.engine.discipline().system(now).frequency_ppm;
+        let frequency = Frequency::from_ppm(ppm);
+        // One that is not permitted to touch the clock leaves it as it is.
+        let _refused = self.clock.apply(ClockCommand::SetFrequency { frequency });
+        self.disk.daemon_ends(&self.engine, self.clock.identity());
+        self.is_running = false;
+    }
+
     /// The daemon starts with what is on disk. Nothing that was on its way to the old one reaches the new one.
     fn start_daemon(&mut self) {
         let now = self.clock.read();
         let (config, nts) = self.disk.load(self.config.clone());
         self.engine = Engine::new(config, self.chance.octets(), now);
         self.engine.restore_nts_state(now.mono, nts);
+        self.disk.restore_samples(&mut self.engine, &self.clock.identity());
         self.queue.retain(|_, pending| matches!(pending, Pending::ToServer { .. }));
         self.open.clear();
         self.cancelled.clear();

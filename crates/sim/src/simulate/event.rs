@@ -53,8 +53,12 @@ enum Deed {
         #[serde(default)]
         rtc_error: f64,
     },
-    /// The daemon is killed, and starts again with its files.
-    Restart { after: Span },
+    /// The daemon is killed, or ends in order, and starts again with its files.
+    Restart {
+        after: Span,
+        #[serde(default)]
+        orderly: bool,
+    },
     /// The daemon may not set the clock.
     NotPermitted,
     /// Nothing can be written.
@@ -221,8 +225,9 @@ impl Deed {
                 (now(Action::ChangeOscillator(*by)), vec![Action::ChangeOscillator(-by)])
             }
             Self::Suspend { seconds, rtc_error } => (now(Action::Suspend(seconds.0, *rtc_error)), vec![]),
-            Self::Restart { after } if after.0 > 0.0 => {
-                (vec![(0.0, Action::Kill), (after.0, Action::Start)], vec![])
+            Self::Restart { after, orderly } if after.0 > 0.0 => {
+                let end = if *orderly { Action::Stop } else { Action::Kill };
+                (vec![(0.0, end), (after.0, Action::Start)], vec![])
             }
             Self::Restart { .. } => return Err("restart: after is above 0".to_owned()),
             Self::NotPermitted => (now(Action::Permit(false)), vec![Action::Permit(true)]),
