@@ -145,6 +145,7 @@ struct Daemon {
     desks: Option<desks::Handle>,
     fast: Option<fast_path::Keeper>,
     manager: ServiceManager,
+    thrift: urgency::Thrift,
 }
 
 impl Daemon {
@@ -212,6 +213,7 @@ impl Daemon {
         let counts = view.clone();
         let ntpd = NtpdShell::new(&model, options, Box::new(move || counts.snapshot(false)), now.mono);
         let control = start_control(control, view, commands_to(sender, waker))?;
+        let thrift = urgency::Thrift::of(&model, now.mono);
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
@@ -231,14 +233,16 @@ impl Daemon {
             alone: control.is_none() && desks.is_none(),
         };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;
-        Ok(Self { plane, servers, control, desks, fast, manager: ServiceManager::from_environment() })
+        let manager = ServiceManager::from_environment();
+        Ok(Self { plane, servers, control, desks, fast, manager, thrift })
     }
 
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { mut plane, servers, control, desks, fast, mut manager } = self;
+        let Self { mut plane, servers, control, desks, fast, mut manager, mut thrift } = self;
         let deadline = options.timeout.map(|limit| clock::mono_now().saturating_add(limit));
         manager.ready();
         let stop = plane.run(deadline, |engine, now| {
+            thrift.tend(now.mono);
             manager.status(now.mono, || summary(&engine.report(now)));
             Turn::Continue(manager.keep_alive(now.mono))
         });

@@ -66,8 +66,9 @@ pub enum Stop {
 }
 
 /// How often the state is published when nothing happens. What changes with time alone (ages, dispersion, the rest of a
-/// slew) is worked out by those who read it.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(64);
+/// slew) is worked out by those who read it. Longer than between two requests at the shortest default interval: what follows
+/// from these is published anyway, and nobody is woken for more.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(100);
 
 /// That a request was sent is published with what follows from it, or so long after it. A processor that is busy with
 /// telling when the answer comes takes longer to stamp that, in virtual machines by tens of microseconds.

@@ -27,6 +27,7 @@ pub mod privileges;
 pub mod ptp_clock;
 pub mod random;
 pub mod real_time_clock;
+pub mod residence;
 pub mod resolver;
 pub mod serial;
 pub mod shared_memory;
