@@ -310,7 +310,7 @@ mod tests {
         let address = address.parse().expect("an address");
         let server = NtpServer { fast_path, ..NtpServer::new(address) };
         let policy = Arc::new(server.policy());
-        (server, Listener { address, interface: None, policy })
+        (server, Listener { address, interface: None, policy, signing_directory: None })
     }
 
     fn opened(servers: Vec<(NtpServer, Listener)>, threads: Threads) -> Option<Fast> {

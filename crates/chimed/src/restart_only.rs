@@ -13,7 +13,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
     };
     let parts = [
         (
-            "addresses, interfaces, fast-path and rate-limiting-cache-size of [[server]], or that it has a rate limit",
+            "addresses, interfaces, fast-path, ntp-signd-directory and rate-limiting-cache-size of [[server]], or that it has a rate limit",
             ntp(running) != ntp(read),
         ),
         (
@@ -56,7 +56,15 @@ pub fn servers_in_order(running: &Model, read: &Model) -> Vec<NtpServer> {
 /// With a rate limit the kernel has each client always meet the same worker: that is set up with the sockets.
 fn ntp_socket(server: &NtpServer) -> impl PartialEq + use<> {
     let has_rate_limit = server.policy().rate_limit.is_some();
-    (server.listen, server.interface.clone(), server.rate_limit_entries, has_rate_limit, server.fast_path)
+    let signing = server.signing_directory.clone();
+    (
+        server.listen,
+        server.interface.clone(),
+        server.rate_limit_entries,
+        has_rate_limit,
+        server.fast_path,
+        signing,
+    )
 }
 
 /// All but where it is written and what is taken over at once.

@@ -9,6 +9,7 @@ mod at_once;
 mod departures;
 mod follow_up;
 mod frames;
+mod signing;
 mod stats;
 mod worker;
 
@@ -27,9 +28,12 @@ use chime_sys::batch::spread_by_sender;
 use chime_sys::poll::{Interest, PollSet, Readiness, WakeReceiver, Waker, waker};
 use chime_sys::udp::{UdpOptions, UdpSocket};
 use rand_chacha::rand_core::Rng;
+use signing::Signer;
 use stats::WorkerCounters;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -85,6 +89,8 @@ pub struct Listener {
     pub interface: Option<String>,
     /// Who is answered there, and how.
     pub policy: Arc<Policy>,
+    /// The directory of the Samba that signs answers.
+    pub signing_directory: Option<PathBuf>,
 }
 
 /// What is served, and by how many.
@@ -195,13 +201,22 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     }
     // The one thing that workers write for each other, without locks.
     let transmit_times = Arc::new(TransmitTimes::new([spread.next_u64(), spread.next_u64()]));
+    let signers = signers(&settings.listeners);
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
-        let listeners =
-            sockets.into_iter().zip(settings.listeners.iter().map(|listener| listener.policy.clone()));
+        let listeners = sockets.into_iter().zip(&settings.listeners).map(|(socket, listener)| {
+            let signer = listener.signing_directory.as_ref().and_then(|directory| signers.get(directory));
+            (socket, listener.policy.clone(), signer.cloned())
+        });
         let cpu = settings.cpus.get(number % settings.cpus.len().max(1)).copied();
         Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64)).pinned_to(cpu)
     });
     Ok(workers.collect())
+}
+
+/// One for each directory, whoever of the listeners has it.
+fn signers(listeners: &[Listener]) -> BTreeMap<PathBuf, Arc<Signer>> {
+    let directories = listeners.iter().filter_map(|listener| listener.signing_directory.as_ref());
+    directories.map(|directory| (directory.clone(), Arc::new(Signer::new(directory)))).collect()
 }
 
 /// Has the workers take turns at what comes past the sockets.

@@ -55,6 +55,7 @@ impl NtpServer {
             rate_limit,
             require_nts: self.require_nts,
             versions: Versions::only(&self.versions),
+            signs: self.signing_directory.is_some(),
             terms: (!self.terms.is_empty()).then(|| TermsList::new(&self.terms)),
             ..plain
         }

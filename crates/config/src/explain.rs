@@ -272,7 +272,10 @@ fn ntp_server(server: &NtpServer) -> String {
         1 => "; other terms hold for one network".to_owned(),
         count => format!("; other terms hold for {count} networks"),
     };
-    format!("NTP is served on {} to {whom}, {limit}{nts}{terms}.", server.listen)
+    let signed = server.signing_directory.as_ref().map_or(String::new(), |directory| {
+        format!(" Samba at {} signs the answers for members of its domain.", directory.display())
+    });
+    format!("NTP is served on {} to {whom}, {limit}{nts}{terms}.{signed}", server.listen)
 }
 
 /// Addresses of nobody in particular.

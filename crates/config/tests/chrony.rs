@@ -227,6 +227,13 @@ fn authentication_modes_are_those_of_chronyd() {
 }
 
 #[test]
+fn answers_are_signed_by_the_samba_of_ntpsigndsocket() {
+    let server = model("allow\nntpsigndsocket /var/lib/samba/ntp_signd").servers[0].clone();
+    assert_eq!(server.signing_directory, Some(PathBuf::from("/var/lib/samba/ntp_signd")));
+    assert!(server.policy().signs && !model("allow").servers[0].policy().signs);
+}
+
+#[test]
 fn nothing_is_served_without_allow_and_the_longest_prefix_decides() {
     assert!(model("deny all\nport 123").servers.is_empty());
     assert!(model("allow\nport 0").servers.is_empty());

@@ -611,3 +611,19 @@ fn statistics_go_into_the_files_that_filegen_says() {
         assert_eq!(warnings(&load(wrong)).len(), 1, "{wrong}");
     }
 }
+
+#[test]
+fn answers_are_signed_where_restrict_says_mssntp_and_there_is_a_socket() {
+    let directory = "ntpsigndsocket /var/lib/samba/ntp_signd\n";
+    let loaded = load(&format!("{directory}restrict default limited\nrestrict 10.0.0.0/8 mssntp flake\n"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert!(loaded.model.servers[0].policy().signs);
+    assert_eq!(terms(&loaded, "10.1.2.3"), Terms { limited: false, flaky: true, ..Terms::USUAL });
+    assert!(!terms(&loaded, "192.0.2.1").signed);
+    let everywhere = load(&format!("{directory}restrict default mssntp\n"));
+    assert!(everywhere.model.servers[0].policy().signs && terms(&everywhere, "192.0.2.1").signed);
+    assert!(!load(directory).model.servers[0].policy().signs, "nobody is `mssntp`");
+    let without = load("restrict default mssntp\n");
+    assert!(!without.model.servers[0].policy().signs);
+    assert!(without.warnings.to_string().contains("`mssntp` has no effect without `ntpsigndsocket`"));
+}

@@ -81,6 +81,8 @@ pub fn judge(policy: &Policy, workers: usize) -> Judgement {
         require_nts,
         versions,
         terms,
+        // These are longer than what the program answers.
+        signs: _,
         nts_nak_limit: _,
         clients_max: _,
         client_records: _,

@@ -39,6 +39,8 @@ counted! {
         Keyed => "key_time",
         /// Time with NTS. RFC 8915 §5.7.
         Nts => "nts_time",
+        /// Time that was handed to Samba, to be signed for a member of a Windows domain.
+        Signed => "signed_time",
         /// The kiss code NTSN: the cookie or the authenticator was not accepted. RFC 8915 §5.7.
         NtsNak => "nts_nak",
         /// The kiss code RATE: too many requests from this address.
@@ -75,6 +77,10 @@ counted! {
         UnknownKey => "unknown_key",
         /// A MAC that is not that of the packet.
         WrongMac => "wrong_mac",
+        /// Its answer was to be signed by Samba, which is not there or has too much to do.
+        CannotSign => "cannot_sign",
+        /// Dropped at random, as the terms for its network say.
+        Flaky => "flaky",
         /// NTS fields that do not make a request. RFC 8915 §5.7.
         NtsMalformed => "nts_malformed",
         /// NTS is not served.

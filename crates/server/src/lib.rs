@@ -14,6 +14,7 @@ mod ranges;
 mod rate_limit;
 mod responder;
 mod server_time;
+mod signing;
 mod smear;
 mod smoothing;
 mod subnet;
@@ -30,6 +31,9 @@ pub use responder::{
     restamp_transmit,
 };
 pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime};
+pub use signing::{
+    SIGNED_OCTETS, SIGNING_MESSAGE_OCTETS, SIGNING_REPLY_OCTETS_MAX, SigningError, Unsigned, signing_key,
+};
 pub use smear::{Smear, SmearPlace, SmearSettings, SmearShape, SmearWindow};
 pub use smoothing::{BestTime, SmoothedClock, Smoother, SmoothingCourse, SmoothingPoint, SmoothingSettings};
 pub use subnet::{Subnet, SubnetError};

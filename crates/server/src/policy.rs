@@ -68,6 +68,8 @@ pub struct Policy {
     pub versions: Versions,
     /// Parts of the network for which other terms hold; `None`: there are none.
     pub terms: Option<TermsList>,
+    /// Whether requests of Windows domains are answered with the signature that they ask for; see [`crate::Unsigned`].
+    pub signs: bool,
     /// The symmetric keys that requests may be authenticated with.
     pub keys: KeyTable,
 }
@@ -93,6 +95,7 @@ impl Policy {
             require_nts: RequireNts::No,
             versions: Versions::ALL,
             terms: None,
+            signs: false,
             keys: KeyTable::default(),
         }
     }

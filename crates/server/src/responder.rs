@@ -5,7 +5,7 @@ mod nts;
 use crate::{
     Access, AnswerMark, ClientRecord, ClientTable, Policy, RateDecision, RateLimitSettings, Refusal,
     RequireNts, ResponseKind, SMEARED_REFERENCE_ID, ServerCounters, ServerTime, SilenceReason, Terms,
-    TransmitTimes,
+    TransmitTimes, Unsigned, signing_key,
 };
 use arrayvec::ArrayVec;
 use chime_nts::{BATCH_REQUESTS_MAX, KeyRing, NtsBatch, NtsRequest, NtsRequestError};
@@ -82,10 +82,12 @@ pub struct Responder {
 
 /// What became of a request at once.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nothing is allocated for a packet")]
 pub enum Begun<'a> {
     /// All that was to be done.
     Done(Verdict),
+    /// A request whose answer Samba has to sign before it is sent. Whether it was handed over is to be told to
+    /// [`Responder::count_signing`].
+    Sign(Unsigned),
     /// A request with NTS fields, to be finished together with others by [`Responder::finish`].
     Nts(PendingNts<'a>),
 }
@@ -182,6 +184,10 @@ impl Responder {
     ) -> Verdict {
         match self.begin(request, arrival, published, environment, response) {
             Begun::Done(verdict) => verdict,
+            Begun::Sign(_) => {
+                self.count_signing(false);
+                Verdict::Silence(SilenceReason::CannotSign)
+            }
             Begun::Nts(pending) => {
                 let finished = self.finish(&mut [pending], published, environment);
                 let Some((verdict, follow_up)) = finished.first() else {
@@ -210,6 +216,11 @@ impl Responder {
                 let asked = Asked { header, octets: request.len(), arrival: *arrival };
                 return Begun::Nts(PendingNts::new(nts_request, asked, message, response));
             }
+            Ok(Prepared::Sign(message, key, header)) => {
+                let asked = Asked { header, octets: request.len(), arrival: *arrival };
+                let answer = asked.basic(message, published.time, environment.system_time());
+                return Begun::Sign(Unsigned::new(&answer, key));
+            }
             Ok(Prepared::Other(message, packet)) => {
                 self.answer(&packet, message, arrival, published, environment, response)
             }
@@ -218,6 +229,15 @@ impl Responder {
         let (verdict, interleaving) = self.conclude(request.len(), result);
         self.interleaving = interleaving;
         Begun::Done(verdict)
+    }
+
+    /// Counts an answer that was to be signed: whether it was handed over to that.
+    pub const fn count_signing(&mut self, handed_over: bool) {
+        if handed_over {
+            self.counters.count_response(ResponseKind::Signed);
+        } else {
+            self.counters.count_silence(SilenceReason::CannotSign);
+        }
     }
 
     /// Counts a request that is not answered, as it waited for too long.
@@ -286,8 +306,17 @@ impl Responder {
         if terms.newest_only && request[0] >> 3 & 7 != 4 {
             return Err(SilenceReason::Version);
         }
+        if terms.flaky && is_dropped(environment) {
+            return Err(SilenceReason::Flaky);
+        }
         let message = self.admit(arrival, terms, environment)?;
         let packet = Packet::parse(request).map_err(|_| SilenceReason::Malformed)?;
+        if let (true, Some(key)) = (self.policy.signs && terms.signed, signing_key(request)) {
+            // Anybody can ask for a signature.
+            let message =
+                if terms.authenticated { Err(SilenceReason::NtsRequired) } else { self.without_nts(message) };
+            return Ok(Prepared::Sign(message?, key, packet.header));
+        }
         if request.len() == HEADER_OCTETS && !terms.authenticated {
             return Ok(Prepared::Other(message, packet));
         }
@@ -302,6 +331,15 @@ impl Responder {
         }
     }
 
+    /// What a request without NTS fields is told.
+    fn without_nts(&self, message: Message) -> Result<Message, SilenceReason> {
+        match (message, self.policy.require_nts) {
+            (Message::Time, RequireNts::Ignore) => Err(SilenceReason::NtsRequired),
+            (Message::Time, RequireNts::Deny) => Ok(Message::Kiss(KissCode::DENY, ResponseKind::KissDeny)),
+            (message, _) => Ok(message),
+        }
+    }
+
     /// A request without NTS fields. One with a MAC is answered with one of the same key, when it is right (RFC 5905 §7.3,
     /// RFC 8573); an unknown key gets silence and no crypto-NAK, as from chrony.
     fn answer<E: Environment>(
@@ -313,11 +351,7 @@ impl Responder {
         environment: &mut E,
         response: &mut [u8],
     ) -> Result<Answered, SilenceReason> {
-        let message = match (message, self.policy.require_nts) {
-            (Message::Time, RequireNts::Ignore) => return Err(SilenceReason::NtsRequired),
-            (Message::Time, RequireNts::Deny) => Message::Kiss(KissCode::DENY, ResponseKind::KissDeny),
-            (message, _) => message,
-        };
+        let message = self.without_nts(message)?;
         let version = packet.header.version;
         let key = match packet.mac() {
             None => None,
@@ -382,6 +416,13 @@ pub fn restamp_transmit(response: &mut [u8], kind: ResponseKind, time: NtpTimest
     }
 }
 
+/// One request in ten, where the terms are flaky.
+fn is_dropped<E: Environment>(environment: &mut E) -> bool {
+    let mut octet = [0];
+    environment.fill_random(&mut octet);
+    octet[0] < 26
+}
+
 /// What can be told from the first octets, before anything is spent on the packet.
 fn check_request(request: &[u8], policy: &Policy) -> Result<(), SilenceReason> {
     let first = *request.first().ok_or(SilenceReason::TooShort)?;
@@ -408,6 +449,7 @@ impl Message {
 /// A request that may be answered.
 enum Prepared<'a> {
     Nts(Message, NtsRequest<'a>, Header),
+    Sign(Message, [u8; 4], Header),
     Other(Message, Packet<'a>),
 }
 

@@ -17,11 +17,22 @@ pub struct Terms {
     pub authenticated: bool,
     /// Whether only version 4 of the protocol is answered.
     pub newest_only: bool,
+    /// Whether answers are signed for members of a Windows domain, where the server does that.
+    pub signed: bool,
+    /// Whether one in ten requests is dropped at random, for tests of clients.
+    pub flaky: bool,
 }
 
 impl Terms {
     /// Those of everybody who is not mentioned.
-    pub const USUAL: Self = Self { limited: true, kiss: true, authenticated: false, newest_only: false };
+    pub const USUAL: Self = Self {
+        limited: true,
+        kiss: true,
+        authenticated: false,
+        newest_only: false,
+        signed: true,
+        flaky: false,
+    };
 }
 
 /// The terms of a part of the network.

@@ -55,6 +55,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "middle" => middle::run(rest).map(|()| true),
         "listen" => listen::run(rest).map(|()| true),
         "malformed" => malformed::run(rest).map(|()| true),
+        "samba" => scenarios::ask_samba(rest).map(|()| true),
         "garbage" => garbage::run(rest).map(|()| true),
         _ => bail!("usage: truechimer-interop install | list | run [--jobs N] [WORD…]"),
     }

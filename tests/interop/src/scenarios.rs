@@ -21,10 +21,13 @@ mod our_server;
 mod real_time_clock;
 mod reference_clocks;
 mod refusals;
+mod samba;
 mod smoothing;
 mod takeover;
 mod tools;
 mod urgency;
+
+pub(crate) use samba::ask as ask_samba;
 
 use crate::stage::Stage;
 use anyhow::Result;
@@ -55,6 +58,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         fast_path::SCENARIOS,
         modes::SCENARIOS,
         leap::SCENARIOS,
+        samba::SCENARIOS,
         smoothing::SCENARIOS,
         takeover::SCENARIOS,
         tools::SCENARIOS,

@@ -45,7 +45,7 @@ const STATE_FOLDER: &str = "truechimer";
 pub const POLL_SEPARATION_SECONDS: f64 = 0.2;
 
 /// What this program can do, in the list that scripts look into.
-const FEATURES: &str = "+CMDMON +REFCLOCK +RTC +PRIVDROP -SCFILTER -SIGND +NTS +SECHASH +IPV6 -DEBUG";
+const FEATURES: &str = "+CMDMON +REFCLOCK +RTC +PRIVDROP -SCFILTER +SIGND +NTS +SECHASH +IPV6 -DEBUG";
 
 /// How long `-q` and `-Q` measure at most when `-t` does not say: chronyd has no limit, and gives up when no source is
 /// left to hope for.

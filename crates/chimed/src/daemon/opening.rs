@@ -124,6 +124,7 @@ pub(super) fn listener(server: &NtpServer, keys: &chime_server::KeyTable) -> Lis
         address: server.listen,
         interface: server.interface.clone(),
         policy: Arc::new(chime_server::Policy { keys: keys.clone(), ..server.policy() }),
+        signing_directory: server.signing_directory.clone(),
     }
 }
 

@@ -197,6 +197,7 @@ impl Lab {
                 address: server.listen,
                 interface: None,
                 policy: Arc::new(policy.clone()),
+                signing_directory: None,
             })
             .collect();
         let shared = Arc::new(Shared::unsynchronized(-20));

@@ -2,12 +2,13 @@
 //!
 //! The desk that the address belongs to answers them, by the same rules and out of the same tables as those of its socket.
 
-use super::worker::{Answer, BATCH_REQUESTS, Worker, answer};
+use super::worker::{Answer, BATCH_REQUESTS, Others, Worker, answer};
 use arrayvec::ArrayVec;
 use chime_fast::{Datagram, ServiceTable, listener_of};
 use chime_server::Published;
 use chime_sys::batch::BatchedRequest;
 use chime_sys::frame_socket::{FRAMES_AT_ONCE, FrameSocket, ReceivedFrame};
+use chime_sys::udp::LocalAddress;
 use chime_sys::{TimestampSource, Timestamped};
 use chime_time::{ClockReading, MonoTime, NtpDuration};
 use std::net::SocketAddr;
@@ -107,7 +108,7 @@ impl Worker {
                     &published,
                     &mut self.outside,
                     &mut self.stats,
-                    None,
+                    &Others { signing: listener.signing.as_ref(), ..Others::default() },
                 );
                 next = end;
                 for answer in answers {
@@ -143,7 +144,7 @@ fn request<'a>(
         from: datagram.from,
         received: received(&frame, now),
         hardware: None,
-        destination: None,
+        destination: Some(LocalAddress { address: datagram.to.ip(), interface: 0 }),
     };
     Some((request, room.get_mut(datagram.payload.clone())?))
 }

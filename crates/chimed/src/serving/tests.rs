@@ -13,6 +13,7 @@ fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettin
         address: address.parse().expect("an address"),
         interface: None,
         policy: policy.clone(),
+        signing_directory: None,
     };
     let listeners = addresses.iter().map(listener).collect();
     ServingSettings {
@@ -51,6 +52,69 @@ fn ask(client: &StdSocket, server: SocketAddr, request: &[u8]) -> Vec<u8> {
     let (octets, from) = client.recv_from(&mut answer).expect("an answer");
     assert_eq!(from, server, "the answer comes from the address that was asked");
     answer[..octets].to_vec()
+}
+
+/// A Samba that signs for key 0x80000003 and refuses all others. It ends its line after each `turns` messages.
+fn fake_samba(directory: &std::path::Path, turns: usize) -> std::os::unix::net::UnixListener {
+    use std::io::{Read, Write};
+    let listener = std::os::unix::net::UnixListener::bind(directory.join("socket")).expect("a socket");
+    let accepting = listener.try_clone().expect("a socket");
+    std::thread::spawn(move || {
+        for mut stream in accepting.incoming().flatten() {
+            for _ in 0..turns {
+                let mut message = [0; chime_server::SIGNING_MESSAGE_OCTETS];
+                if stream.read_exact(&mut message).is_err() {
+                    break;
+                }
+                let knows = message[16..20] == [3, 0, 0, 0x80];
+                let operation = if knows { 3_u32 } else { 4 };
+                let mut reply = [&[0; 4][..], &operation.to_be_bytes(), &[0; 2], &message[12..14]].concat();
+                if knows {
+                    reply.extend([&message[20..], &message[16..20], &[0x55; 16]].concat());
+                }
+                let length = u32::try_from(reply.len()).expect("it is short").to_be_bytes();
+                stream.write_all(&[&length[..], &reply].concat()).expect("it is written");
+            }
+        }
+    });
+    listener
+}
+
+#[test]
+fn samba_signs_answers_for_members_of_its_domain_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shared = shared();
+    let mut settings = settings(&["127.0.0.1:0"], 1, Policy { signs: true, ..Policy::open() });
+    settings.listeners[0].signing_directory = Some(folder.path().to_owned());
+    let serving = spawn(&settings, &shared).expect("it starts");
+    let server = serving.addresses()[0];
+    let member = |key: [u8; 4]| {
+        let mut octets = request();
+        octets[0] = 0x1b;
+        [octets, key.to_vec(), vec![0; 16]].concat()
+    };
+    let client = client("127.0.0.1:0");
+    // There is no Samba yet: others are answered.
+    client.send_to(&member([3, 0, 0, 0x80]), server).expect("sent");
+    assert_eq!(ask(&client, server, &request()).len(), HEADER_OCTETS);
+    let _samba = fake_samba(folder.path(), 2);
+    let signed = |answer: &[u8]| answer.ends_with(&[0x55; 16]) && answer.len() == chime_server::SIGNED_OCTETS;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    client.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let mut answers = 0;
+    let mut answer = [0; 2048];
+    // Its line ends twice meanwhile.
+    while answers < 5 && Instant::now() < deadline {
+        client.send_to(&member([4, 0, 0, 0x80]), server).expect("sent");
+        client.send_to(&member([3, 0, 0, 0x80]), server).expect("sent");
+        let Ok((octets, _)) = client.recv_from(&mut answer) else { continue };
+        assert!(signed(&answer[..octets]), "of key 4 there is no answer: {:?}", &answer[..octets]);
+        assert_eq!(answer[HEADER_OCTETS..HEADER_OCTETS + 4], [3, 0, 0, 0x80]);
+        answers += 1;
+    }
+    assert_eq!(answers, 5);
+    assert_eq!(serving.stats().requests.responses(ResponseKind::Plain), 1);
+    assert!(serving.stats().requests.responses(ResponseKind::Signed) >= 10);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::at_once::{AtOnce, Pressure};
 use super::departures::{Departures, Sealing};
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
+use super::signing::{Signer, SigningDesk};
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Order, Orders, Shared};
 use crate::card_clocks::{CardLines, Convertible};
@@ -69,6 +70,7 @@ pub(super) struct Desk {
     number: usize,
     socket: UdpSocket,
     pub(super) responder: Responder,
+    pub(super) signing: Option<SigningDesk>,
     follow_ups: FollowUps,
 }
 
@@ -176,17 +178,18 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     pub(super) fn new(
-        listeners: impl Iterator<Item = (UdpSocket, Arc<Policy>)>,
+        listeners: impl Iterator<Item = (UdpSocket, Arc<Policy>, Option<Arc<Signer>>)>,
         shared: Arc<Shared>,
         times: &Arc<TransmitTimes>,
         (seed, number): ([u8; 32], u64),
     ) -> Self {
         let mut random = random(seed, number);
-        let desk = |(number, (socket, policy))| {
+        let desk = |(number, (socket, policy, signer)): (usize, (UdpSocket, _, Option<_>))| {
             let hash_key = [random.next_u64(), random.next_u64()];
             let responder = Responder::new(policy, hash_key).with_transmit_times(times.clone());
             Desk {
                 number,
+                signing: signer.and_then(|signer| SigningDesk::new(signer, &socket)),
                 socket,
                 responder,
                 follow_ups: FollowUps::new(times.clone(), shared.cards.clone()),
@@ -375,7 +378,10 @@ impl Worker {
         self.outside.is_foretold = true;
         let mut next = 0;
         while let (true, Some(desk)) = (next < received, self.desks.get_mut(index)) {
-            let control = self.shared.control.get().map(|control| (control, desk.number));
+            let others = Others {
+                control: self.shared.control.get().map(|control| (control, desk.number)),
+                signing: desk.signing.as_ref(),
+            };
             let (now, end) = (self.batch.now(), self.batch.capacity());
             self.outside.queued = self.batch.queued();
             let (answers, end) = answer(
@@ -384,7 +390,7 @@ impl Worker {
                 &published,
                 &mut self.outside,
                 &mut self.stats,
-                control,
+                &others,
             );
             next = end;
             // One that is sealed by itself has its time already.
@@ -429,6 +435,15 @@ pub(super) fn random(seed: [u8; 32], stream: u64) -> ChaCha12Rng {
     random
 }
 
+/// Who takes what a responder does not finish.
+#[derive(Default)]
+pub(super) struct Others<'a> {
+    /// Requests of mode 6, with the number of the listener that they come to.
+    pub(super) control: Option<(&'a HandOver, usize)>,
+    /// Answers that are to be signed.
+    pub(super) signing: Option<&'a SigningDesk>,
+}
+
 /// An answer to a request of the batch.
 pub(super) struct Answer {
     pub(super) number: usize,
@@ -450,7 +465,7 @@ pub(super) fn answer<'a>(
     published: &Published<'_>,
     outside: &mut Outside,
     stats: &mut ServingStats,
-    control: Option<(&HandOver, usize)>,
+    others: &Others<'_>,
 ) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
     let mono = now.mono;
     let (mut answers, mut next) = (ArrayVec::new(), end);
@@ -480,11 +495,16 @@ pub(super) fn answer<'a>(
                 }
             }
             Begun::Done(Verdict::Silence(SilenceReason::Control)) => {
-                if let Some((control, listener)) = control {
+                if let Some((control, listener)) = others.control {
                     control.take(listener, request.octets, request.from, request.destination);
                 }
             }
             Begun::Done(Verdict::Silence(_)) => {}
+            Begun::Sign(unsigned) => {
+                let signing = others.signing;
+                let taken = signing.is_some_and(|it| it.take(unsigned, request.from, request.destination));
+                responder.count_signing(taken);
+            }
             Begun::Nts(request) => {
                 numbers.push(number);
                 pending.push(request);

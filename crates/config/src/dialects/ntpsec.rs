@@ -126,6 +126,10 @@ struct Reader<'f> {
     limit: (f64, f64),
     clients: usize,
     extra_port: Option<u16>,
+    /// Where Samba signs answers.
+    signing_directory: Option<PathBuf>,
+    /// Where `mssntp` stands first.
+    signing_place: Option<Diagnostic>,
     statistics: Vec<statistics::Draft>,
     /// `limit kod 0` was not said.
     tells_of_limits: bool,
@@ -161,6 +165,8 @@ impl<'f> Reader<'f> {
             limit: (1.0, 20.0),
             clients: CLIENTS,
             extra_port: None,
+            signing_directory: None,
+            signing_place: None,
             statistics: Vec::new(),
             tells_of_limits: true,
             unwatched: None,
@@ -287,6 +293,16 @@ impl<'f> Reader<'f> {
         }
     }
 
+    /// Where Samba signs answers, if those of anybody are to be signed.
+    fn signing_directory(&mut self) -> Option<PathBuf> {
+        let place = self.signing_place.take().filter(|_| self.restrictions.signs_any())?;
+        if self.signing_directory.is_none() {
+            let message = "`mssntp` has no effect without `ntpsigndsocket`, the directory of Samba's socket";
+            self.push(Diagnostic { message: message.to_owned(), ..place });
+        }
+        self.signing_directory.clone()
+    }
+
     fn finish_serving(&mut self) {
         let (average, burst) = self.limit;
         let rate_limit = self.restrictions.limits_any().then(|| {
@@ -303,6 +319,7 @@ impl<'f> Reader<'f> {
             let message = "`monitor` cannot be disabled while anybody is `limited`, as with ntpd: clients are remembered";
             self.push(Diagnostic { message: message.to_owned(), ..place });
         }
+        let signing_directory = self.signing_directory();
         let rules = self.restrictions.rules();
         let (terms, versions) = (self.restrictions.terms(), self.restrictions.versions());
         let mut servers = Vec::new();
@@ -313,6 +330,7 @@ impl<'f> Reader<'f> {
                 server.rate_limit_entries = self.clients;
                 server.client_records = self.unwatched.is_none() || rate_limit.is_some();
                 server.terms.clone_from(&terms);
+                server.signing_directory.clone_from(&signing_directory);
                 server.versions.clone_from(&versions);
                 servers.push(server);
             }

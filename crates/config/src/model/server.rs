@@ -37,6 +37,8 @@ pub struct NtpServer {
     pub versions: Vec<u8>,
     /// Parts of the network for which other terms hold, by the longest prefix.
     pub terms: Vec<TermsRule>,
+    /// The directory of Samba's `ntp_signd` socket, by which answers for members of its domain are signed; `None`: none are.
+    pub signing_directory: Option<PathBuf>,
     /// Who else answers plain requests, before they come to the socket.
     pub fast_path: FastPath,
 }
@@ -73,6 +75,7 @@ impl NtpServer {
             require_nts: RequireNts::No,
             versions: vec![3, 4],
             terms: Vec::new(),
+            signing_directory: None,
             fast_path: FastPath::None,
         }
     }
@@ -107,11 +110,13 @@ impl Broadcast {
 type TermsChange = fn(&mut Terms);
 
 /// The words for [`Terms`], each with what it changes.
-pub(crate) const TERMS_WORDS: [(&str, TermsChange); 4] = [
+pub(crate) const TERMS_WORDS: [(&str, TermsChange); 6] = [
     ("unlimited", |terms| terms.limited = false),
     ("no-kiss", |terms| terms.kiss = false),
     ("authenticated", |terms| terms.authenticated = true),
     ("newest-version", |terms| terms.newest_only = true),
+    ("unsigned", |terms| terms.signed = false),
+    ("flaky", |terms| terms.flaky = true),
 ];
 
 /// A list of networks and what happens to a request that the list turns away.

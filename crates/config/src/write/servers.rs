@@ -27,6 +27,7 @@ impl Writer {
             list(versions.iter().map(ToString::to_string))
         });
         self.set("network-terms", &server.terms, &default.terms, |rules| network_terms(rules));
+        self.some("ntp-signd-directory", server.signing_directory.as_ref(), |directory| path(directory));
         self.set("fast-path", &server.fast_path, &default.fast_path, |wish| match wish {
             FastPath::None => quoted("none"),
             FastPath::Xdp => quoted("xdp"),

@@ -265,7 +265,7 @@ fn requests_that_are_finished_together_are_answered_as_alone() {
             .filter_map(|((request, _), room)| {
                 match responder.begin(request, &at(0.0), &published, &mut outside, room) {
                     Begun::Nts(pending) => Some(pending),
-                    Begun::Done(_) => None,
+                    Begun::Done(_) | Begun::Sign(_) => None,
                 }
             })
             .collect();
@@ -503,6 +503,67 @@ fn parts_of_the_network_have_terms_of_their_own() {
     assert_eq!(verdicts([203, 0, 113, 1], &plain_request(0x1b), 1), silence(SilenceReason::Version));
     assert!(kind(ResponseKind::Plain)(verdicts([203, 0, 113, 1], &plain, 1)));
     assert!(kind(ResponseKind::KissRate)(verdicts([233, 252, 0, 1], &plain, 2)), "who is not mentioned");
+}
+
+/// What Windows asks: version 3, the number of a key, and no checksum yet.
+fn domain_request() -> Vec<u8> {
+    let mut octets = plain_request(0x1b);
+    octets.extend([0xe8, 3, 0, 0]);
+    octets.extend([0; 16]);
+    octets
+}
+
+#[test]
+fn a_member_of_a_domain_gets_an_answer_to_be_signed_where_that_is_done() {
+    let rule = |subnet: &str, terms| TermsRule { subnet: subnet.parse().expect("a subnet"), terms };
+    let terms = [
+        rule("192.0.2.0/24", Terms { authenticated: true, ..Terms::USUAL }),
+        rule("198.51.100.0/24", Terms { signed: false, ..Terms::USUAL }),
+    ];
+    let policy = Policy { signs: true, terms: Some(TermsList::new(&terms)), ..Policy::open() };
+    let begin = |policy: &Policy, from: [u8; 4]| {
+        let (request, mut room) = (domain_request(), [0; 128]);
+        let (time, arrival) = (time(), Arrival { from: from.into(), ..at(0.0) });
+        let published = Published { time: &time, keys: None };
+        let mut responder = responder(policy.clone());
+        match responder.begin(&request, &arrival, &published, &mut Fixed::default(), &mut room) {
+            Begun::Sign(unsigned) => Ok(unsigned),
+            Begun::Done(verdict) => Err(verdict),
+            Begun::Nts(_) => panic!("there is no NTS field"),
+        }
+    };
+    let unsigned = begin(&policy, [203, 0, 113, 1]).expect("it is to be signed");
+    assert_eq!(unsigned.key, [0xe8, 3, 0, 0]);
+    let header = Header::decode(&unsigned.header).expect("a header");
+    assert_eq!((header.version, header.mode, header.stratum), (3, Mode::Server, 2));
+    assert_eq!(header.origin.to_bits(), 0x1122_3344_5566_7788);
+    let silent = |reason| Err(Verdict::Silence(reason));
+    assert_eq!(begin(&policy, [192, 0, 2, 1]), silent(SilenceReason::NtsRequired), "anybody can ask");
+    assert_eq!(begin(&policy, [198, 51, 100, 1]), silent(SilenceReason::UnknownKey));
+    assert_eq!(begin(&Policy::open(), [203, 0, 113, 1]), silent(SilenceReason::UnknownKey));
+    let strict = Policy { require_nts: RequireNts::Ignore, ..policy.clone() };
+    assert_eq!(begin(&strict, [203, 0, 113, 1]), silent(SilenceReason::NtsRequired));
+    let alone = ask(&mut responder(Policy { signs: true, ..Policy::open() }), &domain_request(), &at(0.0));
+    assert_eq!(alone.verdict, Verdict::Silence(SilenceReason::CannotSign), "nobody here signs");
+}
+
+#[test]
+fn where_terms_are_flaky_one_request_in_ten_is_dropped() {
+    let flaky = TermsRule {
+        subnet: "192.0.2.0/24".parse().expect("a subnet"),
+        terms: Terms { flaky: true, ..Terms::USUAL },
+    };
+    let mut responder = responder(Policy { terms: Some(TermsList::new(&[flaky])), ..Policy::open() });
+    let mut outside = Fixed::default();
+    let (time, request, mut room) = (time(), plain_request(0x23), [0; 48]);
+    let mut dropped = |from: [u8; 4]| {
+        let arrival = Arrival { from: from.into(), ..at(0.0) };
+        let published = Published { time: &time, keys: None };
+        let mut respond = || responder.respond(&request, &arrival, &published, &mut outside, &mut room);
+        (0..1000).filter(|_| respond() == Verdict::Silence(SilenceReason::Flaky)).count()
+    };
+    assert!((50..200).contains(&dropped([192, 0, 2, 1])));
+    assert_eq!(dropped([198, 51, 100, 1]), 0);
 }
 
 /// An interleaved request: `origin` is our receive timestamp of an earlier answer.

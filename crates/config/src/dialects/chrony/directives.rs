@@ -161,6 +161,10 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         reader.serving.without_records = true;
         line.end()
     }),
+    ("ntpsigndsocket", |reader, line| {
+        reader.serving.signing_directory = Some(path(line)?);
+        Ok(())
+    }),
     ("ntsaeads", aeads),
     ("ntscachedir", |reader, line| files::read_path(&mut reader.model.chrony.nts_directory, line)),
     ("ntsdumpdir", |reader, line| files::read_path(&mut reader.model.chrony.nts_directory, line)),

@@ -28,6 +28,8 @@ pub(super) struct Serving {
     pub(super) clients: usize,
     pub(super) chains: Vec<(PathBuf, Diagnostic)>,
     pub(super) keys: Vec<(PathBuf, Diagnostic)>,
+    /// Where Samba signs answers.
+    pub(super) signing_directory: Option<PathBuf>,
     pub(super) nts_port: u16,
     pub(super) nts_connections: usize,
     pub(super) nts_processes: usize,
@@ -51,6 +53,7 @@ impl Default for Serving {
             clients: Policy::CLIENTS_DEFAULT,
             chains: Vec::new(),
             keys: Vec::new(),
+            signing_directory: None,
             nts_port: 4460,
             nts_connections: 100,
             nts_processes: 1,
@@ -225,6 +228,7 @@ impl Serving {
             client_records: !self.without_records,
             interface: self.interface.clone(),
             versions: vec![1, 2, 3, 4],
+            signing_directory: self.signing_directory.clone(),
             ..NtpServer::new(SocketAddr::new(*address, self.port))
         };
         if self.port != 0 {

@@ -10,8 +10,6 @@ pub(super) enum Shape {
     Flag,
     /// One integer; with the second value the directive asks for nothing that we do not do anyway.
     Integer(RangeInclusive<i64>, Option<i64>),
-    /// One word: a path, a name, an address.
-    Word,
     /// At least so many words.
     Words(usize),
 }
@@ -41,7 +39,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("linux_hz", Shape::Words(0), REMOVED),
     ("mailonchange", Shape::Words(2), MAIL),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
-    ("ntpsigndsocket", Shape::Word, "MS-SNTP requests are not signed"),
     ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
     ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
 ];
@@ -55,9 +52,6 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape, why: &'static str) -> Pa
             if Some(number) == *neutral {
                 return Ok(None);
             }
-        }
-        Shape::Word => {
-            line.only("one word")?;
         }
         Shape::Words(least) => {
             for _ in 0..*least {

@@ -30,7 +30,15 @@ const FAST_PATHS: &[(&str, FastPath)] = &[
 pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) -> Option<NtpServer> {
     const ENTRIES_MAX: usize = 1 << 24;
     const CUTOFF_MAX_MS: u64 = 3_600_000;
-    table.ours(&["access-rules", "client-records", "fast-path", "interface", "network-terms", "rate-limit"]);
+    table.ours(&[
+        "access-rules",
+        "client-records",
+        "fast-path",
+        "interface",
+        "network-terms",
+        "ntp-signd-directory",
+        "rate-limit",
+    ]);
     let listen = table.require("listen", socket_address);
     let mut server = NtpServer::new(listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
     server.allow = read_access(table, "allowlist");
@@ -49,6 +57,7 @@ pub(in crate::dialects) fn read_server(table: &mut TableReader<'_, '_, '_, '_>) 
         is_answered = !server.versions.is_empty();
     }
     table.set("network-terms", list(network_terms), &mut server.terms);
+    server.signing_directory = table.read("ntp-signd-directory", path);
     table.set("fast-path", word(FAST_PATHS), &mut server.fast_path);
     listen.filter(|_| is_answered).map(|_| server)
 }

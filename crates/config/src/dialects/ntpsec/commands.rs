@@ -54,6 +54,10 @@ const COMMANDS: &[(&str, Handler)] = &[
     ("logfile", statistics::read_log_file),
     ("mru", mru),
     ("nic", interfaces::read),
+    ("ntpsigndsocket", |reader, line| {
+        reader.signing_directory = Some(PathBuf::from(line.require("a directory")?.text));
+        line.end()
+    }),
     ("nts", nts::read),
     ("peer", association::read),
     ("pidfile", |reader, line| {

@@ -7,7 +7,7 @@ use chime_server::Subnet;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use crate::{AccessRule, AddressFamily, NtpqRule, Terms, TermsRule};
+use crate::{AccessRule, AddressFamily, Diagnostic, NtpqRule, Severity, Terms, TermsRule};
 
 const FLAGS: &[&str] = &[
     "flake",
@@ -199,9 +199,12 @@ fn read_flags(
                     "nobody can become a peer or set a trap without being configured",
                 );
             }
-            "flake" => reader.no_effect(line, &word, "packets are not dropped at random"),
-            "mssntp" => reader.no_effect(line, &word, "MS-SNTP requests are not signed"),
             flag => {
+                if flag == "mssntp" {
+                    reader.signing_place.get_or_insert_with(|| {
+                        Diagnostic::new(Severity::Warning, line.text, &word.span(), "", None)
+                    });
+                }
                 flags.insert(flag);
             }
         }
@@ -235,6 +238,11 @@ impl Restrictions {
         self.served().any(|(_, flags)| flags.contains("limited") && flags.contains("kod"))
     }
 
+    /// Whether anybody's answers are signed by Samba.
+    pub(super) fn signs_any(&self) -> bool {
+        self.served().any(|(_, flags)| flags.contains("mssntp"))
+    }
+
     /// Whether unauthenticated packets from everybody are dropped, requests and answers.
     pub(super) fn distrusts_all(&self) -> bool {
         let defaults = [Subnet::ALL_V4, Subnet::ALL_V6].into_iter();
@@ -259,6 +267,7 @@ impl Restrictions {
     /// What holds for each network beside what holds for all: nothing when it is the same everywhere.
     pub(super) fn terms(&self) -> Vec<TermsRule> {
         let (limits, kisses, newest_only) = (self.limits_any(), self.kisses_any(), self.versions() == [4]);
+        let signs = self.signs_any();
         let rule = |(network, flags): (&Subnet, &BTreeSet<&str>)| {
             let limited = flags.contains("limited") || !limits;
             let terms = Terms {
@@ -266,6 +275,8 @@ impl Restrictions {
                 kiss: flags.contains("kod") || !kisses || !limited,
                 authenticated: flags.contains("notrust"),
                 newest_only: flags.contains("version") && !newest_only,
+                signed: flags.contains("mssntp") || !signs,
+                flaky: flags.contains("flake"),
             };
             TermsRule { subnet: *network, terms }
         };

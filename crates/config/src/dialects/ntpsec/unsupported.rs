@@ -20,7 +20,6 @@ pub(super) enum Shape {
 pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("mdnstries", Shape::Integer, "the service is not announced with mDNS"),
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
-    ("ntpsigndsocket", Shape::Words(1), "MS-SNTP requests are not signed"),
     ("phone", Shape::Words(1), "there are no telephone time services"),
     ("requestkey", Shape::Integer, "ntpd does not use it either"),
     (
