@@ -311,6 +311,7 @@ const fn removal_words(reason: RemovalReason) -> &'static str {
         RemovalReason::ServerChanged => "key establishment led to another server",
         RemovalReason::AddressGone => "the name no longer has this address",
         RemovalReason::Certificate => "its certificate was refused",
+        RemovalReason::AddressTaken => "another source has a better right to its address",
     }
 }
 

@@ -22,7 +22,7 @@ const SOURCES_MAX: usize = 256;
 /// The most associations of all sources together.
 const ASSOCIATIONS_MAX: usize = 512;
 /// Unanswered polls after which a candidate gives way to another address.
-const CANDIDATE_POLLS: u32 = 4;
+pub(crate) const CANDIDATE_POLLS: u32 = 4;
 /// Samples in a row as a falseticker after which an association gives way to another address.
 const FALSETICKER_SAMPLES: u32 = 4;
 /// Between two replacements of one source; seconds, plus up to as much again. Small enough to leave a bad server the same
@@ -163,6 +163,7 @@ impl Engine {
 
     fn add_candidates(&mut self, now: MonoTime, index: usize, addresses: &[IpAddr]) {
         let (key, port) = (self.sources[index].key, self.sources[index].config.port);
+        let mut refused = None;
         for address in addresses {
             let credentials = match self.sources[index].config.authentication {
                 Authentication::Key(number) => Credentials::Key(number),
@@ -171,22 +172,16 @@ impl Engine {
             let remote = SocketAddr::new(*address, port);
             if let Err(reason) = self.add_association(now, index, remote, credentials) {
                 self.sources[index].resolution.avoid(now, *address);
-                self.note_refused(index, reason);
+                refused = Some(reason);
             }
+        }
+        // Of a name's addresses there may have been others.
+        if let Some(reason) = refused {
+            self.note_refused(index, reason);
         }
         // All addresses taken by other sources: try again later, with what the name has then.
         if !addresses.is_empty() && self.associations_of(key).next().is_none() {
             self.timers.set(Timer::Resolve(key), now.add_secs_f64(LOOKUP_SECONDS_MAX));
-        }
-    }
-
-    /// An address that was configured and cannot be asked is worth a word, once; of a name's there may be others.
-    fn note_refused(&mut self, index: usize, reason: SourceRefusal) {
-        let source = &mut self.sources[index];
-        let last = source.last_error.replace(reason.to_string());
-        if source.resolution.is_literal() && last != source.last_error {
-            let (key, name) = (source.key, source.config.name.clone());
-            self.event(Event::SourceRefused { source: key, name, reason });
         }
     }
 
@@ -198,9 +193,10 @@ impl Engine {
         remote: SocketAddr,
         credentials: Credentials,
     ) -> Result<SourceId, SourceRefusal> {
-        if self.associations.iter().any(|association| association.remote == remote) {
-            return Err(SourceRefusal::AddressInUse(remote.ip()));
+        if let Some(refusal) = self.refused_at(now, index, remote, &credentials) {
+            return Err(refusal);
         }
+        let loser = self.take_address(now, remote);
         if self.associations.len() >= ASSOCIATIONS_MAX {
             return Err(SourceRefusal::TooMany);
         }
@@ -218,6 +214,8 @@ impl Engine {
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
         self.associations.push(association);
+        let source = &mut self.sources[index];
+        (source.refusal_told, source.last_error) = (false, None);
         self.note_absent_sources();
         self.give_samples(now, self.associations.len() - 1);
         if is_active {
@@ -227,6 +225,10 @@ impl Engine {
             self.timers.set(Timer::Poll(id), start);
         }
         self.event(Event::AssociationAdded { association: id, source: key, name, remote });
+        if let Some(loser) = loser {
+            self.discipline.update(now);
+            self.lost_address(now, loser, remote);
+        }
         Ok(id)
     }
 

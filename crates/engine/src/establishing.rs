@@ -246,14 +246,21 @@ impl Engine {
         let mut addresses = result.unwrap_or_default();
         addresses.retain(|address| family.admits(*address));
         addresses.sort_by_key(|address| address.is_ipv6() != worked_v6);
-        let is_taken = |address: &IpAddr| {
+        let holder = |address: &IpAddr| {
             let remote = SocketAddr::new(*address, negotiated.ntp_port);
-            self.associations
-                .iter()
-                .any(|other| other.remote == remote && Some(other.id) != negotiated.target)
+            let holder = self.associations.iter().find(|other| other.remote == remote);
+            holder.filter(|holder| Some(holder.id) != negotiated.target)
         };
-        match addresses.iter().find(|address| !is_taken(address)).or(addresses.first()) {
-            Some(address) => self.install_keys(now, index, *negotiated, *address),
+        let ke_address = negotiated.ke_address.map(|address| address.ip());
+        let free = addresses.iter().find(|address| holder(address).is_none());
+        let to_be_had = || {
+            let gives_way = |address: &&IpAddr| {
+                holder(address).is_some_and(|holder| self.gives_way_to(now, index, holder, ke_address))
+            };
+            addresses.iter().find(gives_way)
+        };
+        match free.or_else(to_be_had).or(addresses.first()).copied() {
+            Some(address) => self.install_keys(now, index, *negotiated, address),
             None => {
                 let name = negotiated.outcome.ntp_server.unwrap_or_default();
                 let text = format!("the negotiated NTP server {name} has no address");
@@ -280,11 +287,12 @@ impl Engine {
             self.associations[same].credentials = Credentials::Nts(Box::new(state));
             Ok(self.associations[same].id)
         } else {
-            let taken = self.associations.iter().any(|other| other.remote == remote);
-            if let Some(id) = target.filter(|_| !taken) {
+            let credentials = Credentials::Nts(Box::new(state));
+            let refused = self.refused_at(now, index, remote, &credentials).is_some();
+            if let Some(id) = target.filter(|_| !refused) {
                 self.remove_association(now, id, RemovalReason::ServerChanged);
             }
-            self.add_association(now, index, remote, Credentials::Nts(Box::new(state)))
+            self.add_association(now, index, remote, credentials)
         };
         match installed {
             Ok(id) => self.keys_installed(now, index, id, &outcome, keys_back_off),

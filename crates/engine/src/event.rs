@@ -544,6 +544,8 @@ pub enum RemovalReason {
     AddressGone,
     /// Its certificate was refused.
     Certificate,
+    /// Another source has a better right to its address, and it had no authentic answer from there.
+    AddressTaken,
 }
 
 /// Why a source cannot be used as configured.

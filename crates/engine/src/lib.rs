@@ -7,6 +7,7 @@
 //! RFC 8915 §5.
 #![forbid(unsafe_code)]
 
+mod address_rights;
 mod addressing;
 mod admission;
 mod answer;

@@ -26,6 +26,8 @@ pub(crate) struct Source {
     /// Until when no association is replaced, so that a name is not worn out in search of a better server.
     pub(crate) replace_not_before: Option<MonoTime>,
     pub(crate) refusal: Option<SourceRefusal>,
+    /// Whether it was said that other sources leave it no address.
+    pub(crate) refusal_told: bool,
     /// Whether the lookup under way is to find out if a server moved.
     pub(crate) refreshing: bool,
     pub(crate) last_error: Option<String>,
@@ -105,6 +107,7 @@ impl Source {
             establishment: Establishment::default(),
             replace_not_before: None,
             refusal: None,
+            refusal_told: false,
             refreshing: false,
             last_error: None,
             config,

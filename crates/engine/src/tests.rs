@@ -1,5 +1,6 @@
 //! Conversations: the whole engine against servers made by hand, on a made-up clock.
 
+mod address_rights;
 mod certificates;
 mod control;
 mod establishing;
