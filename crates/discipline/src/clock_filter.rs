@@ -4,6 +4,8 @@
 //! Deviation: RFC 5905 keeps eight samples and believes the one with the shortest round trip. Here every sample
 //! counts, each direction for itself; see [`crate::estimator`].
 
+mod first_samples;
+
 use crate::correction::{ClockPoint, Correction};
 use crate::estimator::bank::Moments;
 use crate::estimator::{Estimator, Exchange, FrequencyPrior};
@@ -175,6 +177,12 @@ impl ClockFilter {
             return SampleVerdict::OutOfRange;
         }
         let sample = StoredSample::new(sample, measured, correction);
+        if self.samples.len() < SAMPLES_MIN {
+            let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
+            let agrees = self.add_first(sample, floor, belief);
+            self.unrest.note((!agrees).then_some(residual));
+            return SampleVerdict::Stored;
+        }
         let contradicts = self.contradicts(&sample);
         let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
         self.unrest.note(contradicts.then_some(residual));
@@ -187,7 +195,7 @@ impl ClockFilter {
             self.samples.clear();
             let belief = self.tracking.take().map_or(belief, |tracking| tracking.belief());
             for sample in std::mem::take(&mut self.contradictions) {
-                self.take(sample, floor, belief);
+                self.add_first(sample, floor, belief);
             }
         } else {
             self.contradictions.clear();
@@ -217,9 +225,7 @@ impl ClockFilter {
     /// Whether a sample cannot be true if the estimate is: its value lies outside of what queues and routes leave possible, by
     /// more than estimate and oscillator are uncertain.
     fn contradicts(&self, sample: &StoredSample) -> bool {
-        let Some(tracking) = self.tracking.as_ref().filter(|_| self.samples.len() >= SAMPLES_MIN) else {
-            return false;
-        };
+        let Some(tracking) = &self.tracking else { return false };
         let elapsed = sample.point.free - tracking.estimator.point().free;
         let uncertainty = ERROR_SIGMAS * tracking.estimator.moments().offset_variance_after(elapsed).sqrt()
             + elapsed.abs() * OSCILLATOR_CHANGE

@@ -35,6 +35,9 @@ const SKEW_SAVED_MIN: f64 = 1e-6;
 const FIRST_DISTANCE_MAX: f64 = 0.1;
 const FIRST_DISTANCE_SHARE: f64 = 0.25;
 
+/// Updates of the clock after which it is set by more than a first sight, whoever has few samples still.
+const YOUNG_UPDATES_MAX: u64 = 8;
+
 /// All sources, the estimate that is made of them, and the steering of the clock.
 ///
 /// After each call that takes `&mut self`, drain [`poll_command`](Self::poll_command) and
@@ -56,7 +59,7 @@ pub struct Discipline {
     fallback: Fallback,
     /// What an operator typed in.
     manual: Manual,
-    /// Whether the clock ever followed a source; decides which panic thresholds apply.
+    /// Whether the clock ever followed a source with as many samples as usual; decides which panic thresholds apply.
     was_synchronized: bool,
     /// What the last event and the last status said.
     is_synchronized: bool,
@@ -453,9 +456,11 @@ impl Discipline {
         let close_enough =
             |distance: f64| self.settings.local.is_some_and(|local| distance <= local.activate);
         self.may_be_local |= state.synchronized && close_enough(state.root_distance());
+        // What few samples made of the clock is nothing that others are measured by, for a while.
+        let is_young = self.young && self.clock.updates < YOUNG_UPDATES_MAX;
+        self.was_synchronized |= state.synchronized && !is_young;
         if state.synchronized != self.is_synchronized {
             self.is_synchronized = state.synchronized;
-            self.was_synchronized |= state.synchronized;
             self.commands.status_due = self.settings.steer;
             if state.synchronized {
                 self.push_event(DisciplineEvent::Synchronised);

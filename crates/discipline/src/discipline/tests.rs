@@ -1,5 +1,6 @@
 //! The discipline in a small world.
 
+mod first_samples;
 mod leap_seconds;
 mod steering;
 mod voting;
