@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_no_offsets_are_refused() {
+        let list =
+            |offset: i32| parse_leap_seconds_list_unchecked(&format!("#@ 4000000000\n2272060800 {offset}\n"));
+        assert!(list(10).is_ok() && list(-1000).is_ok());
+        for offset in [i32::MIN, i32::MAX, 1001, -1001] {
+            assert_eq!(list(offset), Err(LeapTableError::Order), "{offset}");
+        }
+        let both = format!("#@ 4000000000\n2272060800 {}\n2287785600 {}\n", i32::MIN, i32::MAX);
+        assert_eq!(parse_leap_seconds_list_unchecked(&both), Err(LeapTableError::Order));
+    }
+
+    #[test]
     fn a_line_with_a_mistake_is_named() {
         for (text, line) in
             [("2272060800\n", 1), ("\n# c\nx 10\n", 3), ("#@ soon\n", 1), ("#h 1 2 3 4\n", 1), ("1 2 3\n", 1)]

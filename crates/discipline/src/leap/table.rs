@@ -7,7 +7,7 @@ const ENTRIES_MAX: usize = 1000;
 /// Dates of leap seconds lie between 1970 and the year 9999; Unix seconds.
 const DATES: core::ops::Range<i64> = 0..253_402_300_800;
 /// TAI minus UTC cannot be greater before thousands of years have passed; seconds.
-const TAI_OFFSET_MAX: i32 = 1000;
+const TAI_OFFSET_MAX: u32 = 1000;
 
 /// TAI minus UTC since 1972.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,7 +59,8 @@ impl LeapTable {
         if entries.is_empty() {
             return Err(LeapTableError::Empty);
         }
-        let plausible = |&(at, offset): &(i64, i32)| DATES.contains(&at) && offset.abs() <= TAI_OFFSET_MAX;
+        let plausible =
+            |&(at, offset): &(i64, i32)| DATES.contains(&at) && offset.unsigned_abs() <= TAI_OFFSET_MAX;
         let follows = |pair: &[(i64, i32)]| pair[0].0 < pair[1].0 && (pair[1].1 - pair[0].1).abs() == 1;
         if entries.len() > ENTRIES_MAX || !entries.iter().all(plausible) || !entries.windows(2).all(follows) {
             return Err(LeapTableError::Order);
