@@ -11,7 +11,7 @@ use crate::back_off::Waits;
 use crate::certificate_dates::{CertificateDates, judge_by_lower_bound};
 use crate::engine::Engine;
 use crate::nts_state::{Certificate, NtsState};
-use crate::resolution::{families_in_turn, parse_literal};
+use crate::resolution::{families_in_turn, may_name, parse_literal};
 use crate::source::{EstablishmentState, Negotiated};
 use crate::timers::Timer;
 use crate::{
@@ -205,11 +205,21 @@ impl Engine {
             let tried = negotiated.ke_address.map(|address| address.ip());
             return self.certificate_refused(now, index, reason, lower_bound, dates, tried);
         }
+        let ke_address = negotiated.ke_address.map(|address| address.ip());
         let literal = match &negotiated.outcome.ntp_server {
-            None => negotiated.ke_address.map(|address| address.ip()),
+            None => ke_address,
             Some(name) => parse_literal(name),
         };
         if let Some(address) = literal {
+            if !may_name(ke_address, address) {
+                let text = format!("the negotiated NTP server {address} is none that can be asked");
+                return self.establishment_failed(
+                    now,
+                    index,
+                    failure("ntp-server-address", text, false),
+                    ke_address,
+                );
+            }
             return self.install_keys(now, index, negotiated, address);
         }
         let Some(name) = negotiated.outcome.ntp_server.clone() else {
@@ -243,15 +253,16 @@ impl Engine {
         self.timers.cancel(Timer::EstablishmentOverdue(key));
         let family = self.sources[index].config.address_family;
         let worked_v6 = negotiated.ke_address.is_some_and(|address| address.is_ipv6());
-        let mut addresses = result.unwrap_or_default();
-        addresses.retain(|address| family.admits(*address));
+        let ke_address = negotiated.ke_address.map(|address| address.ip());
+        let addresses = result.unwrap_or_default().into_iter().map(|address| address.to_canonical());
+        let mut addresses: Vec<IpAddr> = addresses.collect();
+        addresses.retain(|address| family.admits(*address) && may_name(ke_address, *address));
         addresses.sort_by_key(|address| address.is_ipv6() != worked_v6);
         let holder = |address: &IpAddr| {
             let remote = SocketAddr::new(*address, negotiated.ntp_port);
             let holder = self.associations.iter().find(|other| other.remote == remote);
             holder.filter(|holder| Some(holder.id) != negotiated.target)
         };
-        let ke_address = negotiated.ke_address.map(|address| address.ip());
         let free = addresses.iter().find(|address| holder(address).is_none());
         let to_be_had = || {
             let gives_way = |address: &&IpAddr| {

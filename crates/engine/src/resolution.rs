@@ -4,7 +4,7 @@ use crate::back_off::{BackOff, Waits};
 use crate::random::Random;
 use crate::{AddressFamily, LookupId};
 use chime_time::MonoTime;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The most addresses of one name that are kept: pools give four to eight, anycast services a few dozen.
 pub(crate) const ADDRESSES_MAX: usize = 32;
@@ -66,7 +66,8 @@ impl Resolution {
     pub(crate) fn succeeded(&mut self, now: MonoTime, addresses: &[IpAddr]) -> &[IpAddr] {
         let mut usable: Vec<IpAddr> = Vec::new();
         for address in addresses.iter().map(IpAddr::to_canonical) {
-            if self.family.admits(address) && !self.ignore.contains(&address) && !usable.contains(&address) {
+            let is_wanted = self.family.admits(address) && is_unicast(address);
+            if is_wanted && !self.ignore.contains(&address) && !usable.contains(&address) {
                 usable.push(address);
             }
         }
@@ -129,6 +130,17 @@ impl Resolution {
     }
 }
 
+/// Whether a server can have this address: not the unspecified one, which is ourselves, nor one of many machines.
+fn is_unicast(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether a key establishment server that was reached at `ke_address` may name the NTP server at `address`. RFC 8915 §4.1.7
+/// lets it name any; but requests carry what it says (cookies), and are for other machines than ours, unless it is ours.
+pub(crate) fn may_name(ke_address: Option<IpAddr>, address: IpAddr) -> bool {
+    is_unicast(address) && (!address.is_loopback() || ke_address.is_some_and(|ke| ke.is_loopback()))
+}
+
 /// An address literal, in brackets or not.
 pub(crate) fn parse_literal(name: &str) -> Option<IpAddr> {
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -171,6 +183,23 @@ mod tests {
         let mut resolution = Resolution::new("pool.example", AddressFamily::V4, &[ip("1.0.0.9")]);
         let given = [ip("1.0.0.9"), ip("::1"), ip("1.0.0.1"), ip("1.0.0.1"), ip("::ffff:1.0.0.2")];
         assert_eq!(resolution.succeeded(MonoTime::ZERO, &given), [ip("1.0.0.1"), ip("1.0.0.2")]);
+    }
+
+    #[test]
+    fn what_no_server_can_have_is_left_out() {
+        let mut resolution = Resolution::new("ntp.example", AddressFamily::Any, &[]);
+        let given = [
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.1.1",
+            "::",
+            "ff02::101",
+            "::ffff:0.0.0.0",
+            "127.0.0.1",
+            "1.0.0.1",
+        ];
+        let found = resolution.succeeded(MonoTime::ZERO, &given.map(ip)).to_vec();
+        assert_eq!(found, [ip("127.0.0.1"), ip("1.0.0.1")]);
     }
 
     #[test]

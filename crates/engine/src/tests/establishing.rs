@@ -139,6 +139,49 @@ fn a_negotiated_name_is_looked_up_and_the_family_that_worked_comes_first() {
     assert!(world.samples() > 4);
 }
 
+/// What a key establishment server says must not have us send packets, with octets that it chose, to ourselves or to many.
+#[test]
+fn a_negotiated_server_that_is_ourselves_or_many_is_refused() {
+    let named = [
+        "0.0.0.0",
+        "::",
+        "255.255.255.255",
+        "224.0.1.1",
+        "ff02::101",
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+    ];
+    for server in named {
+        for by_name in [false, true] {
+            let mut world = World::with_nts_server();
+            let ntp_server = if by_name { "inner.example" } else { server };
+            world.name("inner.example", &[server]);
+            world.ke("nts.example", move |request, ring| {
+                let ntp_server = Some(ntp_server.to_owned());
+                (reached(request), Ok(KeOutcome { ntp_server, ..outcome(request, ring) }))
+            });
+            world.run_for(60.0);
+            assert!(world.sent.is_empty(), "{server} {by_name}: {:?}", world.sent);
+            let kind = world.report().establishments[0].failed[0].0.clone();
+            assert!(kind.starts_with("ntp-server-"), "{server} {by_name}: {kind}");
+        }
+    }
+}
+
+#[test]
+fn a_server_of_this_machine_may_name_another_one_of_it() {
+    let mut world = World::with_nts_server();
+    world.name("nts.example", &["127.0.0.1"]);
+    world.ke("nts.example", |request, ring| {
+        let ntp_server = Some("127.0.0.2".to_owned());
+        (reached(request), Ok(KeOutcome { ntp_server, ..outcome(request, ring) }))
+    });
+    world.server("127.0.0.2:123", good_nts);
+    world.run_for(60.0);
+    assert!(world.samples() > 3);
+}
+
 #[test]
 fn a_negotiated_name_without_address_is_a_failure() {
     let mut world = World::with_nts_server();
