@@ -21,10 +21,11 @@ pub fn openmetrics(snapshot: &Snapshot) -> String {
     program(&mut out, snapshot);
     clock(&mut out, snapshot);
     sources(&mut out, snapshot);
-    establishments(&mut out, snapshot);
+    let establishments = establishment_counts(snapshot);
+    key_establishments(&mut out, &establishments);
     server(&mut out, snapshot);
     control(&mut out, snapshot);
-    names_of_guides(&mut out, snapshot);
+    names_of_guides(&mut out, snapshot, &establishments);
     out.text.push_str("# EOF\n");
     out.text
 }
@@ -222,9 +223,9 @@ fn source_labels<'a>(source: &'a SourceReport, address: &'a str) -> [(&'static s
     [("source", &source.name), ("address", address)]
 }
 
-fn establishments(out: &mut Exposition, snapshot: &Snapshot) {
+fn key_establishments(out: &mut Exposition, counts: &EstablishmentCounts<'_>) {
     out.family("key_establishments", "counter", "NTS key establishments by server and result.");
-    for ((server, result), number) in &establishment_counts(snapshot) {
+    for ((server, result), number) in counts {
         let labels = [("server", server.as_str()), ("result", *result)];
         out.sample("key_establishments_total", &labels, number);
     }
@@ -233,8 +234,11 @@ fn establishments(out: &mut Exposition, snapshot: &Snapshot) {
 /// How a key establishment ends that gives keys.
 const SUCCESS: &str = "success";
 
-/// Key establishments by server and result; two sources may share one server.
-fn establishment_counts(snapshot: &Snapshot) -> BTreeMap<(String, &str), u64> {
+/// Key establishments by server and result.
+type EstablishmentCounts<'s> = BTreeMap<(String, &'s str), u64>;
+
+/// Two sources may share one server.
+fn establishment_counts(snapshot: &Snapshot) -> EstablishmentCounts<'_> {
     let mut counts = BTreeMap::new();
     for establishment in &snapshot.engine.establishments {
         let server = format!("{}:{}", establishment.name, establishment.port);
@@ -247,7 +251,7 @@ fn establishment_counts(snapshot: &Snapshot) -> BTreeMap<(String, &str), u64> {
 }
 
 /// The names that a guide to NTS with chrony has its readers alert on; chrony has no metrics.
-fn names_of_guides(out: &mut Exposition, snapshot: &Snapshot) {
+fn names_of_guides(out: &mut Exposition, snapshot: &Snapshot, establishments: &EstablishmentCounts<'_>) {
     let tracking = &snapshot.engine.tracking;
     out.prefix = "";
     // Without its sign: the alert is on what is greater than a limit.
@@ -263,7 +267,7 @@ fn names_of_guides(out: &mut Exposition, snapshot: &Snapshot) {
         unauthenticated,
     );
     let (good, bad): (Vec<_>, Vec<_>) =
-        establishment_counts(snapshot).into_iter().partition(|((_, result), _)| *result == SUCCESS);
+        establishments.iter().partition(|((_, result), _)| *result == SUCCESS);
     out.family("chrony_nts_ke_success", "counter", "NTS key establishments that succeeded.");
     for ((server, _), number) in &good {
         out.sample("chrony_nts_ke_success_total", &[("server", server)], number);
@@ -275,7 +279,7 @@ fn names_of_guides(out: &mut Exposition, snapshot: &Snapshot) {
     for (name, counts) in [("chrony_nts_ke_session_success", &good), ("chrony_nts_ke_session_failure", &bad)]
     {
         out.family(name, "counter", "NTS key establishments by result.");
-        out.sample(&format!("{name}_total"), &[], counts.iter().map(|(_, number)| number).sum::<u64>());
+        out.sample(&format!("{name}_total"), &[], counts.iter().map(|(_, number)| **number).sum::<u64>());
     }
     out.prefix = PREFIX;
 }
