@@ -44,6 +44,12 @@ struct Sources {
     allow_registry: Vec<String>,
 }
 
+/// Lock files that are not judged, and whose they are: nothing in them is linked into a program that we hand out.
+const APART: [(&str, &str); 2] = [
+    ("fuzz/Cargo.lock", "the fuzzers"),
+    ("tests/interop/ntpd-rs/Cargo.lock", "tools of ntpd-rs, a peer of the interop tests"),
+];
+
 /// Checks every package of the graph and prints one line per complaint.
 pub(crate) fn run(_arguments: &[String]) -> Result<Outcome> {
     let text = std::fs::read_to_string(root().join("deny.toml")).context("cannot read deny.toml")?;
@@ -54,6 +60,9 @@ pub(crate) fn run(_arguments: &[String]) -> Result<Outcome> {
         eprintln!("deny: {complaint}");
     }
     println!("deny: {} packages, {} complaints", metadata.packages.len(), complaints.len());
+    for (lock_file, whose) in APART {
+        println!("deny: {lock_file} is not judged: {whose}");
+    }
     Ok(Outcome::from_failures(complaints.len()))
 }
 
@@ -100,6 +109,7 @@ fn ban_complaints(packages: &[Package], bans: &Bans) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::workspace::Dependency;
+    use std::path::Path;
 
     const RULES: &str = r#"
         [licenses]
@@ -124,6 +134,30 @@ mod tests {
 
     fn judged(package: Package) -> Vec<String> {
         complaints(&toml::from_str(RULES).unwrap(), &[package])
+    }
+
+    fn lock_files(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).expect("it can be read").flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if name == "Cargo.lock" {
+                let path = path.strip_prefix(root()).expect("below the root");
+                found.push(path.to_string_lossy().into_owned());
+            } else if !name.starts_with('.')
+                && name != "target"
+                && entry.file_type().is_ok_and(|it| it.is_dir())
+            {
+                lock_files(&path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn no_lock_file_is_forgotten() {
+        let mut found = Vec::new();
+        lock_files(&root(), &mut found);
+        found.retain(|path| path != "Cargo.lock");
+        found.sort();
+        assert_eq!(found, APART.map(|(path, _)| path));
     }
 
     #[test]
