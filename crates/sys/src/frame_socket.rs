@@ -180,9 +180,10 @@ impl FrameSocket {
         let mut dropped = 0;
         while self.batch.len() + dropped < FRAMES_AT_ONCE {
             let Some(frame) = self.received.pop() else { break };
+            // Also of one that is dropped: it would be taken for that of the next frame in the chunk, if that has none.
+            let stamp = self.take_stamp(&frame);
             match self.free.pop() {
                 Some(room) => {
-                    let stamp = self.take_stamp(&frame);
                     self.batch.push(Exchange { frame, stamp, room: Some(room), queued: None });
                 }
                 None => {

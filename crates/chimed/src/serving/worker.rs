@@ -252,16 +252,17 @@ impl Worker {
     /// The socket of listener number `index` is ready.
     pub(super) fn handle_ready(&mut self, index: usize, readiness: Readiness) {
         if readiness.readable || readiness.errors {
-            self.serve(index);
-        }
-        // What the socket reports is taken whether or not anybody waits for it, or it would wake us for ever.
-        if readiness.errors {
-            self.take_stamps(index);
+            self.serve_what_waits(index, readiness.errors);
         }
     }
 
     /// Answers what waits on the socket of listener number `index`, at most some hundred requests; never waits.
     pub fn serve(&mut self, index: usize) {
+        self.serve_what_waits(index, false);
+    }
+
+    /// `reports`: the socket has some. They are taken whether or not anybody waits for them, or they would wake us for ever.
+    fn serve_what_waits(&mut self, index: usize, reports: bool) {
         for _ in 0..BATCHES_AT_ONCE {
             if self.serve_batch(index) < self.batch.capacity() {
                 break;
@@ -269,16 +270,10 @@ impl Worker {
         }
         // What woke us may be stamps of answers sent before. Only now: in simulators looking takes time, and requests are
         // stamped when they are read.
-        if self.desks.get(index).is_some_and(|desk| desk.follow_ups.is_waiting()) {
-            self.take_stamps(index);
-        }
-        self.write_counters();
-    }
-
-    fn take_stamps(&mut self, index: usize) {
-        if let Some(desk) = self.desks.get_mut(index) {
+        if let Some(desk) = self.desks.get_mut(index).filter(|desk| reports || desk.follow_ups.is_waiting()) {
             desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
         }
+        self.write_counters();
     }
 
     /// Answers what has come past the sockets in queue number `index`, at most some hundred requests; never waits.
