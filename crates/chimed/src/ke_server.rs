@@ -80,6 +80,8 @@ pub struct KeListener {
     pub aeads: Vec<AeadAlgorithm>,
     /// Who is told of each session; `None`: nobody.
     pub key_log: Option<Arc<KeyLog>>,
+    /// Whether anybody is shown what sessions take.
+    pub timed: bool,
 }
 
 impl KeListener {
@@ -98,6 +100,7 @@ impl KeListener {
             ntp_port: None,
             aeads: AeadAlgorithm::OFFERED.to_vec(),
             key_log: None,
+            timed: false,
         }
     }
 
@@ -132,6 +135,14 @@ struct Desk {
     ntp_port: Option<u16>,
     aeads: Arc<[AeadAlgorithm]>,
     key_log: Option<Arc<KeyLog>>,
+    timed: bool,
+}
+
+impl Desk {
+    /// Whether what sessions take is measured.
+    const fn is_timed(&self) -> bool {
+        self.timed || self.key_log.is_some()
+    }
 }
 
 /// The listeners whose certificates can be used and whose addresses can be bound. As chronyd does, the others are told and
@@ -173,6 +184,7 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
             ntp_port: listener.ntp_port,
             aeads: listener.aeads.as_slice().into(),
             key_log: listener.key_log.clone(),
+            timed: listener.timed,
         });
         let sockets = bind_group(listener.address, count)
             .with_context(|| format!("cannot serve NTS-KE at {} (TCP)", listener.address))?;

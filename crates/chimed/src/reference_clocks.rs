@@ -175,6 +175,15 @@ impl ReferenceClocks {
         readings
     }
 
+    /// What a device said last, in its own words; `None` for those without any.
+    #[must_use]
+    pub fn words(&self, clock: ReferenceClockId) -> Option<&str> {
+        match &self.devices.get(clock.0)?.driver {
+            Driver::Line { receiver, .. } => receiver.last_sentence(),
+            _ => None,
+        }
+    }
+
     fn receive_second(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
         let Some(device) = self.devices.get_mut(clock.0) else { return Vec::new() };
         let Driver::RealTime(teller) = &mut device.driver else { return Vec::new() };

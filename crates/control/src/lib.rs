@@ -38,5 +38,5 @@ pub use report::{Form, Report};
 pub use select::{Names, visible};
 pub use snapshot::{
     ClientReport, FastPathReport, KeServerReport, LeapTableReport, ProgramReport, RealTimeClockReport,
-    ServerReport, SmearReport, SmoothingReport, Snapshot, TimestampCounts, UseReport,
+    ServerReport, SessionTimes, SmearReport, SmoothingReport, Snapshot, TimestampCounts, UseReport,
 };

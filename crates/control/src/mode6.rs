@@ -20,10 +20,11 @@ use chime_wire::{CONTROL_HEADER_OCTETS, ControlMessage};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{Handling, Snapshot};
+pub(crate) use peer::clock_name;
 pub(crate) use peer::{resolved_id as association_number, status as source_status};
 use reply::Items;
 pub use reply::Reply;
-pub(crate) use system::{count, finite, status_at as clock_status};
+pub(crate) use system::{count, finite, session_micros, status_at as clock_status};
 
 /// Octets of the longest request that is looked at: what one fragment and a MAC may have, and some more.
 pub const REQUEST_OCTETS_MAX: usize = 1024;

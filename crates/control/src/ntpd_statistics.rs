@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use chime_engine::{SourceReport, TrackingReport};
+use chime_engine::{SourceKind, SourceReport, TrackingReport};
 
 use crate::Snapshot;
 use crate::mode6::{self, finite};
@@ -58,6 +58,13 @@ pub const NTS_KE_COUNTS: [&str; 5] = [
     "nts_ke_probes_bad",
 ];
 
+/// Names of the two times that follow each of the first three.
+const NTS_KE_TIMES: [[&str; 2]; 3] = [
+    ["nts_ke_serves_good_wall", "nts_ke_serves_good_cpu"],
+    ["nts_ke_serves_nossl_wall", "nts_ke_serves_nossl_cpu"],
+    ["nts_ke_serves_bad_wall", "nts_ke_serves_bad_cpu"],
+];
+
 /// What the process has used since its start.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Usage {
@@ -72,7 +79,7 @@ pub struct Usage {
     pub memory_kilobytes: i64,
 }
 
-/// Both counts and their total of an hour before, by name.
+/// Counts by name, and times in microseconds.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Totals(BTreeMap<&'static str, u64>);
 
@@ -81,7 +88,10 @@ impl Totals {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let names = SYSTEM_COUNTS.iter().chain(&NTS_COUNTS).chain(&NTS_KE_COUNTS);
-        Self(names.map(|name| (*name, mode6::count(snapshot, name))).collect())
+        let counts = names.map(|name| (*name, mode6::count(snapshot, name)));
+        let times = NTS_KE_TIMES.as_flattened().iter();
+        let times = times.map(|name| (*name, mode6::session_micros(&snapshot.ke_server, name).unwrap_or(0)));
+        Self(counts.chain(times).collect())
     }
 
     fn since(&self, before: &Self, name: &str) -> u64 {
@@ -161,6 +171,12 @@ pub fn event(unix_seconds: f64, text: &str) -> String {
     format!("{} {text}", when(unix_seconds))
 }
 
+/// A line of `clockstats`: what a reference clock says, by its driver and what that reads.
+#[must_use]
+pub fn clock(unix_seconds: f64, (driver, device): (&str, &str), text: &str) -> String {
+    format!("{} {} {text}", when(unix_seconds), mode6::clock_name(driver, device))
+}
+
 /// A line of `sysstats`: the server's counts since the last one, `seconds` ago at most.
 #[must_use]
 pub fn system(unix_seconds: f64, uptime: f64, now: &Totals, before: &Totals) -> String {
@@ -173,12 +189,17 @@ pub fn nts(unix_seconds: f64, uptime: f64, now: &Totals, before: &Totals) -> Str
     format!("{} {:.0}{}", when(unix_seconds), finite(uptime), now.columns(before, &NTS_COUNTS))
 }
 
-/// A line of `ntskestats`. Times are not taken of single sessions: they are 0.
+/// A line of `ntskestats`.
 #[must_use]
 pub fn nts_ke(unix_seconds: f64, uptime: f64, now: &Totals, before: &Totals) -> String {
     let (served, probes) = NTS_KE_COUNTS.split_at(3);
-    let served: String =
-        served.iter().map(|name| format!(" {} 0.000 0.000", now.since(before, name))).collect();
+    let seconds = |name| now.since(before, name) as f64 * 1e-6;
+    let columns = served.iter().zip(NTS_KE_TIMES);
+    let served: String = columns
+        .map(|(name, [wall, processor])| {
+            format!(" {} {:.3} {:.3}", now.since(before, name), seconds(wall), seconds(processor))
+        })
+        .collect();
     format!("{} {:.0}{served}{}", when(unix_seconds), finite(uptime), now.columns(before, probes))
 }
 
@@ -227,7 +248,13 @@ fn when(unix_seconds: f64) -> String {
 }
 
 fn address(source: &SourceReport) -> String {
-    source.remote.map_or_else(|| source.name.clone(), |remote| remote.ip().to_canonical().to_string())
+    match source.remote {
+        Some(remote) => remote.ip().to_canonical().to_string(),
+        None if source.kind == SourceKind::ReferenceClock => {
+            mode6::clock_name(&source.driver, &source.device)
+        }
+        None => source.name.clone(),
+    }
 }
 
 /// Letters between dots up to stratum 1, an address from there on.
@@ -352,12 +379,26 @@ mod tests {
     }
 
     #[test]
+    fn reference_clocks_are_called_by_their_driver_and_number() {
+        let kind = SourceKind::ReferenceClock;
+        let source =
+            SourceReport { driver: "shm".into(), device: "2".into(), kind, ..SourceReport::default() };
+        assert!(measurement(WHEN, &source).starts_with("61364 54206.766 SHM(2) "));
+        let line = clock(WHEN, ("nmea", "/dev/gps0"), "$GPZDA,150341.25,20,11,2026,00,00*40");
+        assert_eq!(line, "61364 54206.766 NMEA(0) $GPZDA,150341.25,20,11,2026,00,00*40");
+    }
+
+    #[test]
     fn hourly_lines_count_since_the_last_one() {
         let snapshot = |received| {
             let mut snapshot = Snapshot::default();
             snapshot.server.received = received;
             snapshot.server.responses.insert("plain_time".into(), received - 1);
             snapshot.ke_server.results.insert("accepted".into(), received / 2);
+            let times =
+                crate::SessionTimes { wall_micros: received * 1000, processor_micros: received * 250 };
+            snapshot.ke_server.times.insert("accepted".into(), times);
+            snapshot.ke_server.times.insert("timed-out".into(), times);
             snapshot
         };
         let (first, second) = (Totals::of(&snapshot(10)), Totals::of(&snapshot(16)));
@@ -365,7 +406,7 @@ mod tests {
         assert_eq!(nts(0.0, 3600.0, &second, &first), "40587 0.000 3600 0 0 0 0 0 0 24 0 0 0 0 0 0 0 0");
         assert_eq!(
             nts_ke(0.0, 3600.0, &second, &first),
-            "40587 0.000 3600 3 0.000 0.000 0 0.000 0.000 0 0.000 0.000 0 0"
+            "40587 0.000 3600 3 0.006 0.002 0 0.000 0.000 0 0.006 0.002 0 0"
         );
         let usage_of = |user_seconds, count| Usage { user_seconds, counts: [count; 8], ..Usage::default() };
         assert_eq!(

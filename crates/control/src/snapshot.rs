@@ -288,6 +288,18 @@ pub struct KeServerReport {
     pub dropped: u64,
     /// Finished sessions by result.
     pub results: BTreeMap<String, u64>,
+    /// What they took, by result; empty where it is not measured.
+    #[serde(default)]
+    pub times: BTreeMap<String, SessionTimes>,
+}
+
+/// What key establishments took in all, microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SessionTimes {
+    /// From their first octet to their end.
+    pub wall_micros: u64,
+    /// Of the processor.
+    pub processor_micros: u64,
 }
 
 /// One client: of the NTP server, and of chronyc's protocol over UDP.

@@ -24,6 +24,8 @@ pub struct Receiver {
     began: Option<NtpDate>,
     /// Sentences since the last one that told of a fix; `None` without a fix.
     since_fix: Option<u32>,
+    /// The last sentence that told the time, from its `$` on.
+    told: Option<String>,
     /// The last time told, Unix seconds and nanoseconds: several sentences tell the same.
     last: Option<(i64, u32)>,
 }
@@ -55,6 +57,12 @@ impl Receiver {
             }
         }
         told
+    }
+
+    /// The last sentence that told the time, from its `$` on and without its line end.
+    #[must_use]
+    pub fn last_sentence(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 
     /// A sentence without its `$` and line end.
@@ -95,6 +103,7 @@ impl Receiver {
         if self.last.replace((seconds, nanos)) == Some((seconds, nanos)) {
             return Ok(None);
         }
+        self.told = Some(format!("${}", String::from_utf8_lossy(sentence)));
         Ok(Some(Reading::time(began, NtpDate::from_unix(seconds, nanos) - began)))
     }
 }
@@ -162,6 +171,7 @@ mod tests {
         let told = receiver.push(rest.as_bytes(), later);
         let [Ok(reading)] = told[..] else { panic!("one reading: {told:?}") };
         assert_eq!(reading.at, at());
+        assert_eq!(receiver.last_sentence(), Some(text.trim_end()));
         let ReadingKind::Time(offset) = reading.kind else { panic!("a time") };
         assert!((offset.as_secs_f64() + 0.15).abs() < 1e-9);
     }

@@ -13,7 +13,7 @@ use crate::serving::{Listener, ServingSettings, Shared};
 use crate::store::Store;
 use crate::{chrony_host, fast_path, ke_server, mode6_host, rivals, serving, wiring};
 use anyhow::{Context, Result};
-use chime_config::{Model, NtpServer, Threads};
+use chime_config::{Model, NtpServer, NtpdStatistic, Threads};
 use chime_server::{Access, AccessList};
 use chime_sys::adjust::{ClockDriver, KernelClock, ObserveOnly};
 use chime_sys::udp::UdpSocket;
@@ -136,7 +136,9 @@ pub(super) fn open_ke_servers(
     let listeners = match &options.habits {
         Habits::Ours | Habits::Ntpd(_) => {
             let key_log = KeyLog::new(model, options).map(Arc::new);
-            let told = |listener| KeListener { key_log: key_log.clone(), ..listener };
+            let timed = !model.observability.ntpq.listen.is_empty()
+                || model.ntpd.statistics.contains_key(&NtpdStatistic::NtsKe);
+            let told = |listener| KeListener { key_log: key_log.clone(), timed, ..listener };
             ke_listeners(model).into_iter().map(told).collect()
         }
         Habits::Chronyd(_) => ke_server::bindable(ke_listeners(model), shared),

@@ -10,7 +10,7 @@ use crate::tally::Tally;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use chime_config::{Model, NtpServer};
-use chime_control::{ClientReport, ControlReport, KeServerReport, SmoothingReport, Snapshot};
+use chime_control::{ClientReport, ControlReport, KeServerReport, SessionTimes, SmoothingReport, Snapshot};
 use chime_server::{ClientRecord, ClientTable, Policy};
 use chime_sys::clock;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,6 +112,13 @@ pub(super) fn ke_report(serving: &KeServing) -> KeServerReport {
     let stats = serving.stats();
     let mut report = KeServerReport { listening: serving.addresses().to_vec(), ..KeServerReport::default() };
     report.results = stats.by_result().map(|(result, count)| (result.kind().to_owned(), count)).collect();
+    let names = stats.by_result().map(|(result, _)| result.kind()).chain(["timed-out"]).zip(stats.times);
+    report.times = names
+        .filter(|(_, [wall, _])| *wall > 0)
+        .map(|(name, [wall_micros, processor_micros])| {
+            (name.to_owned(), SessionTimes { wall_micros, processor_micros })
+        })
+        .collect();
     let (refused, cut) = (stats.denied + stats.over_limit, stats.timed_out + stats.evicted);
     report.accepted = report.results.values().sum::<u64>() + cut;
     report.dropped = refused + stats.accept_failures;

@@ -104,7 +104,7 @@ impl Connection {
         counters: &KeCounters,
     ) -> Fate {
         let was_counted = self.counted;
-        if was_counted || self.desk.key_log.is_none() {
+        if was_counted || !self.desk.is_timed() {
             return self.advance(readiness, now, shared, counters);
         }
         let used = || usage::of_this_thread().unwrap_or_default();
@@ -112,13 +112,17 @@ impl Connection {
         let fate = self.advance(readiness, now, shared, counters);
         self.used = used().since(before, self.used);
         if let Some(session) = self.session.as_ref().filter(|_| self.counted) {
-            self.tell(session.result());
+            self.tell(session.result(), counters);
         }
         fate
     }
 
     /// `result`: `None` when the time was over.
-    fn tell(&self, result: Option<KeServerResult>) {
+    fn tell(&self, result: Option<KeServerResult>, counters: &KeCounters) {
+        let seconds = clock::mono_now().saturating_since(self.begun).as_secs_f64();
+        if self.desk.is_timed() {
+            counters.count_times(result, [seconds, self.used.user_seconds + self.used.system_seconds]);
+        }
         let Some(log) = &self.desk.key_log else { return };
         let failure = match result {
             Some(KeServerResult::Accepted) => None,
@@ -130,7 +134,7 @@ impl Connection {
             peer: self.peer,
             cipher_suite: cipher_suite.as_deref(),
             failure: failure.as_deref(),
-            seconds: clock::mono_now().saturating_since(self.begun).as_secs_f64(),
+            seconds,
             user_seconds: self.used.user_seconds,
             system_seconds: self.used.system_seconds,
         });
@@ -183,7 +187,7 @@ impl Connection {
     pub(super) fn count_timeout(&self, counters: &KeCounters) {
         if self.lingering.is_none() && !self.counted {
             add(&counters.timed_out, 1);
-            self.tell(None);
+            self.tell(None, counters);
         }
     }
 

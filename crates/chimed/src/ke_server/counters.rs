@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many results there are.
 const RESULTS: usize = KeServerResult::ALL.len();
 
+/// What sessions took in all, microseconds: by the clock, and of the processor.
+pub(super) type KeTimes = [u64; 2];
+
 /// What the NTS-KE server did since it was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KeServingStats {
     /// Sessions by result, in the order of [`KeServerResult::ALL`].
     pub results: [u64; RESULTS],
+    /// What those took whose times are measured, in the same order; last those that were cut because they took too long.
+    pub times: [KeTimes; RESULTS + 1],
     /// Sessions that were cut because they took too long.
     pub timed_out: u64,
     /// Connections closed at once because of the access list.
@@ -46,6 +51,7 @@ impl KeServingStats {
 #[derive(Debug, Default)]
 pub(super) struct KeCounters {
     results: [AtomicU64; RESULTS],
+    times: [[AtomicU64; 2]; RESULTS + 1],
     pub(super) timed_out: AtomicU64,
     pub(super) denied: AtomicU64,
     pub(super) over_limit: AtomicU64,
@@ -61,10 +67,20 @@ impl KeCounters {
         }
     }
 
+    /// `result`: `None` when the time was over.
+    pub(super) fn count_times(&self, result: Option<KeServerResult>, seconds: [f64; 2]) {
+        let place = result.and_then(|result| KeServerResult::ALL.iter().position(|own| *own == result));
+        for (counter, seconds) in self.times[place.unwrap_or(RESULTS)].iter().zip(seconds) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            add(counter, (seconds * 1e6) as u64);
+        }
+    }
+
     pub(super) fn read(&self) -> KeServingStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         KeServingStats {
             results: self.results.each_ref().map(read),
+            times: self.times.each_ref().map(|times| times.each_ref().map(read)),
             timed_out: read(&self.timed_out),
             denied: read(&self.denied),
             over_limit: read(&self.over_limit),

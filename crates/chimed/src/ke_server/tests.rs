@@ -171,6 +171,11 @@ fn each_key_establishment_is_told_where_that_is_asked_for() {
     while text().lines().count() < 2 && mono_now() < deadline {
         std::thread::yield_now();
     }
+    let times = lab.serving.stats().times;
+    let accepted =
+        KeServerResult::ALL.iter().position(|it| *it == KeServerResult::Accepted).expect("it is one");
+    let [wall, processor] = times[accepted];
+    assert!(wall > 0 && processor > 0 && wall < 60_000_000, "{times:?}");
     let text = text();
     let mut lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     // Two workers had them, of which either may be the first to end.

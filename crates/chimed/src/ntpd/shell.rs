@@ -2,11 +2,14 @@
 
 use super::statistics_files::StatisticsFiles;
 use crate::cli::{Habits, Options};
+use crate::reference_clocks;
 use chime_config::{Model, NtpdStatistic, SourceKind};
 use chime_control::Snapshot;
 use chime_control::ntpd_statistics::{self as layout, Totals, Usage};
 use chime_control::ntpd_words::{Established, NtpdWords, PROTOCOL, SourceFlags};
-use chime_engine::{Engine, EngineReport, EstablishKeys, EstablishmentId, Event, Input, Request};
+use chime_engine::{
+    Engine, EngineReport, EstablishKeys, EstablishmentId, Event, Input, ReferenceClockId, Request,
+};
 use chime_ke::{CertificateInfo, KeOutcome};
 use chime_sys::usage;
 use chime_time::{ClockReading, MonoTime};
@@ -23,6 +26,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 const HOURLY: [NtpdStatistic; 4] =
     [NtpdStatistic::Sys, NtpdStatistic::Use, NtpdStatistic::Nts, NtpdStatistic::NtsKe];
 
+/// A reference clock, as far as `clockstats` is concerned.
+#[derive(Debug)]
+struct SpeakingClock {
+    driver: String,
+    device: String,
+    /// Between two lines: a poll, as with ntpd.
+    interval: Duration,
+    next: MonoTime,
+}
+
 /// Gives the state of everything, with the counts of the servers.
 pub type View = Box<dyn Fn() -> Snapshot + Send>;
 
@@ -37,6 +50,8 @@ pub struct NtpdShell {
     totals: Totals,
     usage: Usage,
     updates: u64,
+    /// Reference clocks, by the numbers of the engine.
+    clocks: Vec<SpeakingClock>,
     /// Key establishments under way, and since when.
     establishing: BTreeMap<EstablishmentId, (String, MonoTime)>,
 }
@@ -71,6 +86,7 @@ impl NtpdShell {
             totals,
             usage: used(),
             updates: 0,
+            clocks: speaking_clocks(model, now),
             establishing: BTreeMap::new(),
         })
     }
@@ -134,6 +150,18 @@ impl NtpdShell {
             self.files.write(statistic, (unix_seconds, uptime), &line);
         }
         (self.totals, self.usage) = (totals, usage);
+    }
+
+    /// A reference clock told the time, in these words.
+    pub fn heard(&mut self, clock: ReferenceClockId, words: &str, now: ClockReading) {
+        if !self.files.wants(NtpdStatistic::Clock) {
+            return;
+        }
+        let Some(clock) = self.clocks.get_mut(clock.0).filter(|clock| now.mono >= clock.next) else { return };
+        clock.next = now.mono.saturating_add(clock.interval);
+        let unix_seconds = now.system.unix_seconds_f64();
+        let line = layout::clock(unix_seconds, (&clock.driver, &clock.device), words);
+        self.write(NtpdStatistic::Clock, unix_seconds, &line);
     }
 
     /// The engine wants something of the world.
@@ -216,6 +244,17 @@ impl NtpdShell {
     fn age(&self, now: MonoTime) -> f64 {
         now.saturating_since(self.started).as_secs_f64()
     }
+}
+
+fn speaking_clocks(model: &Model, now: MonoTime) -> Vec<SpeakingClock> {
+    let clocks = reference_clocks::engine_configs(model).into_iter();
+    let clock = |clock: chime_engine::ReferenceClockConfig| SpeakingClock {
+        interval: Duration::from_secs_f64(f64::from(clock.poll).exp2()),
+        driver: clock.driver,
+        device: clock.device,
+        next: now,
+    };
+    clocks.map(clock).collect()
 }
 
 fn flags(source: &chime_config::Source) -> SourceFlags {

@@ -165,6 +165,11 @@ impl TimePlane {
             }
             Token::ReferenceClock(clock) => {
                 let readings = self.reference_clocks.receive(clock);
+                if let (Some(ntpd), Some(words), false) =
+                    (&mut self.ntpd, self.reference_clocks.words(clock), readings.is_empty())
+                {
+                    ntpd.heard(clock, words, clock::read());
+                }
                 self.tell_readings(clock, &readings, false);
             }
             Token::RealTimeClock => {

@@ -82,6 +82,8 @@ pub enum NtpdStatistic {
     Raw,
     /// What happens to associations and to the clock.
     Proto,
+    /// What reference clocks say, in their own words.
+    Clock,
     /// What the server did in an hour.
     Sys,
     /// What the process used in an hour.
@@ -96,11 +98,12 @@ pub enum NtpdStatistic {
 
 impl NtpdStatistic {
     /// Each with its word in the configuration.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("loopstats", Self::Loop),
         ("peerstats", Self::Peer),
         ("rawstats", Self::Raw),
         ("protostats", Self::Proto),
+        ("clockstats", Self::Clock),
         ("sysstats", Self::Sys),
         ("usestats", Self::Use),
         ("ntsstats", Self::Nts),

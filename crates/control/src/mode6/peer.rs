@@ -203,7 +203,7 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
             0
         }),
         "srchost" if source.kind == SourceKind::ReferenceClock => {
-            items.add_quoted("srchost", &clock_name(source));
+            items.add_quoted("srchost", &clock_name(&source.driver, &source.device));
         }
         "srchost" => {
             if let Some(name) = hostname(source) {
@@ -275,11 +275,11 @@ fn hostname(source: &SourceReport) -> Option<&str> {
 }
 
 /// `SHM(0)`: the driver, and the number that its device has, if any.
-fn clock_name(source: &SourceReport) -> String {
-    let device = source.device.split(':').next().unwrap_or_default();
+pub(crate) fn clock_name(driver: &str, device: &str) -> String {
+    let device = device.split(':').next().unwrap_or_default();
     let digits = device.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
     let unit = device.get(digits..).filter(|unit| !unit.is_empty()).unwrap_or("0");
-    format!("{}({unit})", source.driver.to_ascii_uppercase())
+    format!("{}({unit})", driver.to_ascii_uppercase())
 }
 
 fn cookies(source: &SourceReport) -> i32 {
@@ -345,13 +345,7 @@ mod tests {
             ("sock", "/run/x.sock", "SOCK(0)"),
             ("shm", "", "SHM(0)"),
         ] {
-            let source = SourceReport {
-                driver: driver.to_owned(),
-                device: device.to_owned(),
-                kind: SourceKind::ReferenceClock,
-                ..SourceReport::default()
-            };
-            assert_eq!(clock_name(&source), name);
+            assert_eq!(clock_name(driver, device), name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::reply::Items;
 use super::{ErrorCode, Facts, names, peer};
-use crate::Snapshot;
+use crate::{KeServerReport, Snapshot};
 use chime_engine::{AuthenticationMode, LeapReport, SourceReport, TrackingReport};
 use std::net::SocketAddr;
 
@@ -214,6 +214,24 @@ fn clients(facts: &Facts<'_>, name: &str) -> Option<String> {
     }))
 }
 
+/// Results of key establishments that ntpd counts as without TLS.
+const WITHOUT_TLS: [&str; 4] = ["no_alpn", "old_tls", "certificate_refused", "tls_failed"];
+
+/// What the key establishments of a kind took, by the name of the variable; microseconds.
+pub(crate) fn session_micros(ke: &KeServerReport, name: &str) -> Option<u64> {
+    let is_of: fn(&str) -> bool = match name.rsplit_once('_')?.0 {
+        "nts_ke_serves_good" => |result| result == "accepted",
+        "nts_ke_serves_nossl" => |result| WITHOUT_TLS.contains(&result),
+        "nts_ke_serves_bad" => |result| result != "accepted" && !WITHOUT_TLS.contains(&result),
+        _ => return None,
+    };
+    let of_them = ke.times.iter().filter(|(result, _)| is_of(result)).map(|(_, times)| times);
+    Some(match name.ends_with("_wall") {
+        true => of_them.map(|times| times.wall_micros).sum(),
+        false => of_them.map(|times| times.processor_micros).sum(),
+    })
+}
+
 /// NTS as a client and as a server. Names of old releases, too.
 fn nts(snapshot: &Snapshot, name: &str) -> Option<String> {
     let (server, ke) = (&snapshot.server, &snapshot.ke_server);
@@ -229,10 +247,7 @@ fn nts(snapshot: &Snapshot, name: &str) -> Option<String> {
         + server.silences.get("nts_nak_limited").copied().unwrap_or(0);
     let malformed = server.silences.get("nts_malformed").copied().unwrap_or(0);
     let sessions = ke.results.get("accepted").copied().unwrap_or(0);
-    let without_tls: u64 = ["no_alpn", "old_tls", "certificate_refused", "tls_failed"]
-        .iter()
-        .filter_map(|kind| ke.results.get(*kind))
-        .sum();
+    let without_tls: u64 = WITHOUT_TLS.iter().filter_map(|kind| ke.results.get(*kind)).sum();
     let [current, old, old2, older, too_old] = server.cookies_opened;
     Some(number(match name {
         "nts_client_send" => ours().map(|ntp| ntp.total_tx).sum(),
@@ -253,13 +268,8 @@ fn nts(snapshot: &Snapshot, name: &str) -> Option<String> {
         "nts_ke_serves_good" | "nts_ke_serves" => sessions,
         "nts_ke_serves_nossl" => without_tls,
         "nts_ke_serves_bad" => ke.accepted.saturating_sub(sessions + without_tls),
-        "nts_ke_serves_good_wall"
-        | "nts_ke_serves_good_cpu"
-        | "nts_ke_serves_nossl_wall"
-        | "nts_ke_serves_nossl_cpu"
-        | "nts_ke_serves_bad_wall"
-        | "nts_ke_serves_bad_cpu" => {
-            return Some("0.000".to_owned());
+        name if name.ends_with("_wall") || name.ends_with("_cpu") => {
+            return session_micros(ke, name).map(|micros| format!("{:.3}", micros as f64 * 1e-6));
         }
         "nts_ke_probes_good" | "nts_ke_probes" => probes().map(|one| one.succeeded).sum(),
         "nts_ke_probes_bad" => probes().flat_map(|one| &one.failed).map(|(_, count)| count).sum(),

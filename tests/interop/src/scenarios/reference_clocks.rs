@@ -14,7 +14,7 @@ use chime_sys::clock;
 use chime_sys::shared_memory::SharedSegment;
 use chime_time::{NtpDate, NtpDuration};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -214,8 +214,9 @@ fn receiver(stage: &mut Stage) -> Result<()> {
     let text = format!(
         "ntpq-listen = [\"127.0.0.1:123\"]\n\n[[server]]\nlisten = \"0.0.0.0:123\"\n\n\
          [[reference-clock]]\ndriver = \"nmea\"\nparameter = \"{}\"\nreference-id = \"GPS\"\npoll-interval = 2\n\
-         offset = 0.5\nbaud = 9600\n",
-        path.display()
+         offset = 0.5\nbaud = 9600\n\n[ntpd]\nstatistics-directory = \"{}\"\n\n[[ntpd.statistics]]\nkind = \"clockstats\"\n",
+        path.display(),
+        stage.folder().display()
     );
     let daemon = chimed::client_of_sources(stage, &node, &text)?;
     let mut receiver = File::from(line.master);
@@ -242,6 +243,12 @@ fn receiver(stage: &mut Stage) -> Result<()> {
     let fields: Vec<&str> = row.split_whitespace().collect();
     ensure!(fields[1..4] == [".GPS.", "0", "l"], "{row}");
     drop(talker);
+    let heard = fs::read_to_string(stage.folder().join("clockstats"))?;
+    let is_line = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        fields.len() == 4 && fields[2].starts_with("NMEA(") && fields[3].starts_with("$GPRMC,")
+    };
+    ensure!(!heard.is_empty() && heard.lines().all(is_line), "clockstats: {heard}");
     Ok(())
 }
 

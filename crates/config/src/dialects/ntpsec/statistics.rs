@@ -6,10 +6,6 @@ use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{FileInterval, NtpdStatistic, StatisticsFile};
 
-/// Kinds of statistics that have nothing to write here, and why.
-const WITHOUT: [(&str, &str); 1] =
-    [("clockstats", "reference clocks give no text; their measurements are in peerstats")];
-
 /// What `filegen` and `statistics` lines say of one kind; only those that are enabled count in the end.
 #[derive(Clone)]
 pub(super) struct Draft {
@@ -19,17 +15,13 @@ pub(super) struct Draft {
 }
 
 fn known() -> Vec<&'static str> {
-    NtpdStatistic::ALL.iter().map(|(word, _)| *word).chain(WITHOUT.iter().map(|(word, _)| *word)).collect()
+    NtpdStatistic::ALL.iter().map(|(word, _)| *word).collect()
 }
 
-/// The kind that a word means; `None` after a warning about one that is not written.
-fn statistic(reader: &mut Reader<'_>, line: &Line<'_>, word: &Word<'_>) -> Parsed<Option<NtpdStatistic>> {
-    if let Some((_, why)) = WITHOUT.iter().find(|(name, _)| *name == word.text) {
-        reader.no_effect(line, word, why);
-        return Ok(None);
-    }
+/// The kind that a word means.
+fn statistic(word: &Word<'_>) -> Parsed<NtpdStatistic> {
     let found = NtpdStatistic::ALL.iter().find(|(name, _)| *name == word.text);
-    found.map(|(_, statistic)| Some(*statistic)).ok_or_else(|| unknown(word, "kind of statistics", &known()))
+    found.map(|(_, statistic)| *statistic).ok_or_else(|| unknown(word, "kind of statistics", &known()))
 }
 
 fn draft<'r>(reader: &'r mut Reader<'_>, statistic: NtpdStatistic) -> &'r mut Draft {
@@ -45,9 +37,7 @@ fn draft<'r>(reader: &'r mut Reader<'_>, statistic: NtpdStatistic) -> &'r mut Dr
 pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let mut word = Some(line.require(&format!("one or more of {}", known().join(", ")))?);
     while let Some(given) = word {
-        if let Some(statistic) = statistic(reader, line, &given)? {
-            draft(reader, statistic).enabled = true;
-        }
+        draft(reader, statistic(&given)?).enabled = true;
         word = line.next();
     }
     Ok(())
@@ -57,7 +47,7 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
 pub(super) fn read_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     const ITEMS: &[&str] = &["disable", "enable", "file", "link", "nolink", "type"];
     let word = line.require("a kind of statistics")?;
-    let statistic = statistic(reader, line, &word)?;
+    let statistic = statistic(&word)?;
     while let Some(word) = line.next() {
         let name =
             (word.text == "file").then(|| line.require("the beginning of a file's name")).transpose()?;
@@ -65,7 +55,6 @@ pub(super) fn read_file(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<
         if !ITEMS.contains(&word.text) {
             return Err(unknown(&word, "item", ITEMS));
         }
-        let Some(statistic) = statistic else { continue };
         let draft = draft(reader, statistic);
         match word.text {
             "enable" => draft.enabled = true,
