@@ -6,7 +6,8 @@
 //!
 //! - who has authentic answers from there keeps it: both are the same server then, whatever they are called;
 //! - otherwise the better right wins: one's own address before one that was named, and that before what nobody vouches for;
-//! - among equals the later one gets it when the earlier one has asked several times for nothing.
+//! - among equals the later one gets it when the earlier one has asked several times for nothing; who was only named there
+//!   gives way to anybody then.
 //!
 //! Who loses an address hears of it as of a failure, looks elsewhere, and is refused there for an hour, so that naming it
 //! again and again helps nothing.
