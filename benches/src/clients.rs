@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::footprint;
-use crate::load::{FRAMES_AT_ONCE, Load, Pace};
+use crate::load::{Load, Pace};
 use crate::sandbox::{LOAD_ADDRESS, Network};
 use crate::servers::{self, Identity, Program, Server};
 use anyhow::Result;
@@ -36,7 +36,7 @@ pub(crate) fn measure(network: &Network, identity: &Identity, programs: &[Progra
             sleep(SETTLING);
             let error_at_rest = errors(&server)?;
             let load = Load::new(network, &server, Subject::Plain)?;
-            let pace = Pace { offer: f64::INFINITY, at_once: FRAMES_AT_ONCE };
+            let pace = Pace::bursts(f64::INFINITY);
             let error_saturated = load.run(&pace, None, |_| {
                 sleep(LOADED);
                 errors(&server)

@@ -3,7 +3,7 @@
 //! compared with one alone on either core, each of which has half of their requests.
 
 use crate::Subject;
-use crate::load;
+use crate::load::{self, Pace};
 use crate::measure::{Figure, median};
 use crate::sandbox::Network;
 use crate::servers::{self, Identity, Program};
@@ -33,15 +33,18 @@ pub(crate) fn measure(
     identity: &Identity,
     (runs, time): (usize, Duration),
 ) -> Result<Vec<Cores>> {
-    let kinds = [(Program::Chimed, 1.0), (Program::ChimedBeside, 1.0), (Program::ChimedTwo, 2.0)];
+    let one = Pace::bursts(OFFER_EACH);
+    // Bursts twice as large as well, so that a worker finds as many requests whenever it is woken.
+    let twice = Pace { offer: 2.0 * one.offer, at_once: 2 * one.at_once };
+    let kinds = [(Program::Chimed, one), (Program::ChimedBeside, one), (Program::ChimedTwo, twice)];
     [Subject::Plain, Subject::Nts15]
         .into_iter()
         .map(|subject| {
             let mut figures: [Vec<Figure>; 3] = Default::default();
             for _ in 0..runs {
-                for ((program, share), figures) in kinds.iter().zip(&mut figures) {
+                for ((program, pace), figures) in kinds.iter().zip(&mut figures) {
                     let server = servers::start(*program, identity)?;
-                    figures.push(load::measure(network, &server, (subject, OFFER_EACH * share), time)?);
+                    figures.push(load::measure(network, &server, (subject, *pace), time)?);
                 }
             }
             let cost = |figures: &Vec<Figure>| median(figures).map(|figure| figure.cpu_microseconds);

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const FRAMES: u16 = 2048;
 /// Different NTS requests; signed beforehand and sent again and again, which no server may remember.
 const NTS_REQUESTS: u8 = 128;
-pub(crate) const FRAMES_AT_ONCE: usize = 64;
+const FRAMES_AT_ONCE: usize = 64;
 /// Answers that are looked at before the load begins.
 const ANSWERS_CHECKED: usize = 8;
 /// Answers that are looked at while it lasts.
@@ -48,11 +48,11 @@ pub(crate) struct Load {
     frames: Vec<Vec<u8>>,
 }
 
-/// Asks the server for `time`, `offer` times a second or as often as the core of the load can.
+/// Asks the server for `time`, at this pace or as often as the core of the load can.
 pub(crate) fn measure(
     network: &Network,
     server: &Server,
-    (subject, offer): (Subject, f64),
+    (subject, pace): (Subject, Pace),
     time: Duration,
 ) -> Result<Figure> {
     let in_kernel = server.answers_in_kernel(subject);
@@ -60,9 +60,9 @@ pub(crate) fn measure(
     let load = Load::new(network, server, subject)?;
     drop(all_answers);
     let _some_answers = in_kernel.then(|| flood::take_answers(false)).transpose()?;
-    let floods = in_kernel && offer.is_infinite();
+    let floods = in_kernel && pace.offer.is_infinite();
     let flood = floods.then(|| Flood::new(&load.frames[0])).transpose()?;
-    load.run(&Pace { offer, at_once: FRAMES_AT_ONCE }, flood.as_ref(), |sent| {
+    load.run(&pace, flood.as_ref(), |sent| {
         let figure = watch(server, sent, time)?;
         // Looked at when all is counted, since looking costs the load's core.
         load.answers_under_load()?;
@@ -75,11 +75,19 @@ pub(crate) fn measure(
 const MADE_UP_FOR_MAX: Duration = Duration::from_millis(5);
 
 /// How a load is offered.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// Requests per second; infinity for as many as can be made.
     pub(crate) offer: f64,
     /// Frames that leave together.
     pub(crate) at_once: usize,
+}
+
+impl Pace {
+    /// So many requests per second, in bursts.
+    pub(crate) const fn bursts(offer: f64) -> Self {
+        Self { offer, at_once: FRAMES_AT_ONCE }
+    }
 }
 
 const fn aead_of(subject: Subject) -> u16 {

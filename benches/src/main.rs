@@ -195,7 +195,12 @@ fn run(options: &Options) -> Result<()> {
                     Subject::KePostQuantum => {
                         key_establishment::measure(&server, NamedGroup::X25519MLKEM768, time)?
                     }
-                    _ => load::measure(&network, &server, (subject, options.offer()), time)?,
+                    _ => load::measure(
+                        &network,
+                        &server,
+                        (subject, load::Pace::bursts(options.offer())),
+                        time,
+                    )?,
                 });
             }
         }

@@ -6,7 +6,7 @@
 
 use crate::Subject;
 use crate::frames::payload;
-use crate::load::{FRAMES_AT_ONCE, Load, Pace, open_cable};
+use crate::load::{Load, Pace, open_cable};
 use crate::measure::percentiles;
 use crate::sandbox::{Network, pin_to_load_core};
 use crate::servers::{self, Identity, Program, Server};
@@ -83,8 +83,8 @@ pub(crate) fn measure(
 /// When answers left, less when they say so; nanoseconds.
 fn errors_of(network: &Network, server: &Server, subject: Subject, offer: f64) -> Result<Vec<f64>> {
     let load = Load::new(network, server, subject)?;
-    let at_once = if offer.is_finite() { 1 } else { FRAMES_AT_ONCE };
-    load.run(&Pace { offer, at_once }, None, |_| {
+    let pace = if offer.is_finite() { Pace { offer, at_once: 1 } } else { Pace::bursts(offer) };
+    load.run(&pace, None, |_| {
         // On the server's core the one who looks would be what answers wait for.
         std::thread::scope(|scope| match scope.spawn(|| look(&load)).join() {
             Ok(errors) => errors,

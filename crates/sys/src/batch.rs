@@ -224,7 +224,8 @@ impl ServerBatch {
     pub fn answers_mut(&mut self) -> impl Iterator<Item = (usize, &mut [u8])> + '_ {
         let Self { answers, queued, answer_parts, room_octets, .. } = self;
         // Requests are answered in the order in which they came, so the rooms follow each other.
-        let mut rooms = answers.chunks_exact_mut((*room_octets).max(1)).enumerate();
+        let first = queued.first().copied().unwrap_or(0);
+        let mut rooms = answers.chunks_exact_mut((*room_octets).max(1)).enumerate().skip(first);
         queued.iter().filter_map(move |index| {
             let (_, room) = rooms.find(|(at, _)| at == index)?;
             Some((*index, &mut room[..answer_parts[*index].iov_len]))

@@ -1,7 +1,7 @@
 //! How many answers are sent and sealed at once.
 //!
 //! When the last one of many leaves is harder to foretell than when a single one does: what interrupts the processor counts
-//! for all that are still to go. Many cost less, so they go together where there is always more to do than is done, and not
+//! for all that are still to go. Some together cost less, so they go so where there is always more to do than is done, and not
 //! where requests have but waited for an interruption to end.
 
 /// From so many requests in a batch on, it is a large one.
@@ -10,7 +10,7 @@ const REQUESTS_MANY: usize = 32;
 /// queue after any interruption.
 const LARGE_BATCHES_MANY: u8 = 64;
 
-/// How many answers are sent and sealed at once, sealed ones in several turns before they are sent.
+/// How many answers are sent and sealed at once. Sealed ones are sent before others are sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AtOnce {
     pub(super) sent: usize,
@@ -18,13 +18,9 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    pub(super) const MANY: Self = Self { sent: 32, sealed: chime_server::NTS_REQUESTS_MAX };
+    /// More than eight cost hardly less each, and what interrupts the processor while they are sent counts for more of them.
+    pub(super) const MANY: Self = Self { sent: 8, sealed: chime_server::NTS_REQUESTS_MAX };
     const FEW: Self = Self { sent: 1, sealed: 2 };
-
-    /// Whether so many answers that are queued, the sealed ones of another turn among them, are sent before more are sealed.
-    pub(super) const fn is_enough(self, queued: usize) -> bool {
-        queued + self.sealed > self.sent
-    }
 }
 
 /// How much there is to do.
@@ -74,12 +70,5 @@ mod tests {
             pressure.add(1);
         }
         assert_eq!(pressure.add(64), AtOnce::FEW);
-    }
-
-    #[test]
-    fn sealed_answers_wait_for_another_turn_while_that_has_room() {
-        assert!(AtOnce::FEW.is_enough(0));
-        assert!(!AtOnce::MANY.is_enough(24));
-        assert!(AtOnce::MANY.is_enough(25));
     }
 }

@@ -14,23 +14,13 @@ const EACH_MAX: NtpDuration = NtpDuration::from_nanos(100_000);
 /// Of a system call that sends one answer, the part until the kernel has passed it on.
 const PASSED_ON_PERCENT: i64 = 50;
 
-/// Answers that are sealed together: which of those that are sent by one system call they are, and how many.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Sealing {
-    pub(super) turn: usize,
-    pub(super) answers: usize,
-}
-
-/// From the so-manieth turn on all count as one.
-const TURNS: usize = 4;
-
 /// What was learnt of one worker's socket.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Departures {
     /// From one answer to the next in a system call that sends so many.
     each: [Usual; CLASSES],
-    /// From the reading of the clock that so many sealed answers have to their being sent, by their turn.
-    sealing: [[Usual; CLASSES]; TURNS],
+    /// From the reading of the clock that so many sealed answers have to their being sent.
+    sealing: [Usual; CLASSES],
 }
 
 impl Departures {
@@ -42,8 +32,8 @@ impl Departures {
 
     /// From the reading of the clock that `sealed` answers have in common until number `index` of all `count` answers that
     /// are sent together leaves.
-    pub(super) fn after_clock(&self, sealed: Sealing, index: usize, count: usize) -> NtpDuration {
-        value(&self.sealing[turn(sealed)], sealed.answers) + self.after_sending_begins(index, count)
+    pub(super) fn after_clock(&self, sealed: usize, index: usize, count: usize) -> NtpDuration {
+        value(&self.sealing, sealed) + self.after_sending_begins(index, count)
     }
 
     /// Sending `count` answers took so long.
@@ -53,14 +43,10 @@ impl Departures {
         }
     }
 
-    /// From the reading of the clock that these answers have in common until they were sent it took so long.
-    pub(super) fn sealed(&mut self, sealed: Sealing, took: NtpDuration) {
-        self.sealing[turn(sealed)][class(sealed.answers)].add(took);
+    /// From the reading of the clock that `count` sealed answers have in common until they were sent it took so long.
+    pub(super) fn sealed(&mut self, count: usize, took: NtpDuration) {
+        self.sealing[class(count)].add(took);
     }
-}
-
-fn turn(sealed: Sealing) -> usize {
-    sealed.turn.min(TURNS - 1)
 }
 
 /// What is known of so many answers, or of the next larger number of them: of those each takes less.
@@ -128,18 +114,15 @@ mod tests {
     fn answers_leave_one_after_the_other_as_those_before_did() {
         let mut departures = Departures::default();
         departures.sent(8, micros(16));
-        let [first, second] = [0, 1].map(|turn| Sealing { turn, answers: 8 });
-        assert_eq!(departures.after_clock(first, 5, 8), NtpDuration::ZERO, "too little is known yet");
+        assert_eq!(departures.after_clock(8, 5, 8), NtpDuration::ZERO, "too little is known yet");
         for _ in 0..100 {
             departures.sent(8, micros(16));
-            departures.sealed(first, micros(3));
-            departures.sealed(second, micros(1));
+            departures.sealed(8, micros(3));
             departures.sent(1, micros(5));
         }
         assert!(is_near(departures.after_sending_begins(0, 8), micros(1)));
         assert!(is_near(departures.after_sending_begins(6, 8), micros(13)));
-        assert!(is_near(departures.after_clock(first, 6, 8), micros(16)));
-        assert!(is_near(departures.after_clock(second, 6, 8), micros(14)));
+        assert!(is_near(departures.after_clock(8, 6, 8), micros(16)));
         assert!(is_near(departures.after_sending_begins(0, 1), NtpDuration::from_nanos(2500)));
         assert!(is_near(departures.after_sending_begins(1, 4), micros(3)), "as with the next larger number");
         assert_eq!(departures.after_sending_begins(1, 9), NtpDuration::ZERO);

@@ -1,7 +1,7 @@
 //! One worker: requests in, answers out, in batches.
 
 use super::at_once::{AtOnce, Pressure};
-use super::departures::{Departures, Sealing};
+use super::departures::Departures;
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
 use super::signing::{Signer, SigningDesk};
@@ -83,15 +83,13 @@ pub(super) struct Outside {
     pressure: Pressure,
     /// Whether the answers are sent through a socket, by what was learnt of it.
     is_foretold: bool,
-    /// How many answers wait to be sent with the next ones.
-    queued: usize,
     /// Of those answers that are sealed together: the places among all that are sent, and how many these will be.
     places: ArrayVec<usize, NTS_REQUESTS_MAX>,
     place_count: usize,
     /// When the clock was read for them.
     sealing_since: Option<NtpDate>,
-    /// The sealed ones that wait to be sent, and when the clock was read for each.
-    sealed: ArrayVec<(Sealing, NtpDate), BATCH_REQUESTS>,
+    /// How many sealed ones wait to be sent, and when the clock was read for them.
+    sealed: Option<(usize, NtpDate)>,
 }
 
 impl Outside {
@@ -103,11 +101,10 @@ impl Outside {
             at_once: AtOnce::MANY,
             pressure: Pressure::default(),
             is_foretold: false,
-            queued: 0,
             places: ArrayVec::new(),
             place_count: 0,
             sealing_since: None,
-            sealed: ArrayVec::new(),
+            sealed: None,
         }
     }
 
@@ -120,23 +117,15 @@ impl Outside {
     /// Answers to requests with these numbers are sealed next, and sent with others, `before` so many of which are those to
     /// requests before a number.
     fn begin_sealing(&mut self, numbers: &[usize], before: impl Fn(usize) -> usize, others: usize) {
-        let place = |(index, number): (usize, &usize)| self.queued + index + before(*number);
+        let place = |(index, number): (usize, &usize)| index + before(*number);
         self.places = numbers.iter().enumerate().map(place).collect();
-        let least = self.queued + others + numbers.len();
-        self.place_count = if self.at_once.is_enough(least) { least } else { self.at_once.sent };
+        self.place_count = others + numbers.len();
         self.sealing_since = None;
     }
 
-    /// Those whose sealing began last.
-    fn sealing(&self) -> Sealing {
-        Sealing { turn: self.sealed.len(), answers: self.places.len() }
-    }
-
     fn end_sealing(&mut self) {
-        let sealing = self.sealing();
-        if let (true, Some(since), 1..) = (self.is_foretold, self.sealing_since.take(), sealing.answers) {
-            let _more_than_are_sent = self.sealed.try_push((sealing, since));
-        }
+        let is_any = self.is_foretold && !self.places.is_empty();
+        self.sealed = self.sealing_since.take().filter(|_| is_any).map(|since| (self.places.len(), since));
     }
 
     /// When a request came, by whoever knows best.
@@ -162,7 +151,7 @@ impl Environment for Outside {
             return NtpDuration::ZERO;
         }
         let place = self.places.get(index).copied().unwrap_or(index);
-        self.departures.after_clock(self.sealing(), place, self.place_count)
+        self.departures.after_clock(self.places.len(), place, self.place_count)
     }
 
     fn fill_random(&mut self, octets: &mut [u8]) {
@@ -378,7 +367,6 @@ impl Worker {
                 signing: desk.signing.as_ref(),
             };
             let (now, end) = (self.batch.now(), self.batch.capacity());
-            self.outside.queued = self.batch.queued();
             let (answers, end) = answer(
                 (self.batch.exchanges(next), end, now),
                 &mut desk.responder,
@@ -388,12 +376,8 @@ impl Worker {
                 &others,
             );
             next = end;
-            // One that is sealed by itself has its time already.
-            let is_keyed = answers.last().is_some_and(|answer| answer.kind == ResponseKind::Keyed);
             self.queue(index, answers, &time);
-            if is_keyed || next >= received || self.outside.at_once.is_enough(self.batch.queued()) {
-                self.send(index, &time);
-            }
+            self.send(index, &time);
         }
         received
     }
@@ -410,7 +394,7 @@ impl Worker {
                 }
             }
             self.kinds[answer.number] = answer.kind;
-            if self.outside.sealed.is_empty() && self.batch.queued() >= self.outside.at_once.sent {
+            if self.outside.sealed.is_none() && self.batch.queued() >= self.outside.at_once.sent {
                 self.send(index, time);
             }
         }
@@ -448,8 +432,8 @@ pub(super) struct Answer {
 }
 
 /// Answers requests of a batch, each with its number and the room for its answer, until there are as many with NTS fields as
-/// are finished together; gives the answers, in the order of their requests, and the number of the request that comes next,
-/// or `end` when there is none. The clocks showed `now` when the batch was received.
+/// are finished together, or so many with others among them; gives the answers, in the order of their requests, and the number
+/// of the request that comes next, or `end` when there is none. The clocks showed `now` when the batch was received.
 pub(super) fn answer<'a>(
     (requests, end, now): (
         impl Iterator<Item = (usize, BatchedRequest<'a>, &'a mut [u8])>,
@@ -503,11 +487,12 @@ pub(super) fn answer<'a>(
             Begun::Nts(request) => {
                 numbers.push(number);
                 pending.push(request);
-                if pending.len() == outside.at_once.sealed {
-                    next = number + 1;
-                    break;
-                }
             }
+        }
+        let sealed_max = outside.at_once.sealed;
+        if !pending.is_empty() && answers.len() + pending.len() >= sealed_max {
+            next = number + 1;
+            break;
         }
     }
     let before = |number: usize| answers.iter().filter(|answer| answer.number < number).count();
@@ -541,13 +526,13 @@ fn send(
     let count = batch.queued();
     if count == 0 {
         // None of what was sealed came to an answer.
-        outside.sealed.clear();
+        outside.sealed = None;
         return 0;
     }
     let departures = &mut outside.departures;
     let before = clock::system_now();
-    for (sealed, since) in outside.sealed.drain(..) {
-        departures.sealed(sealed, before - since);
+    if let Some((count, since)) = outside.sealed.take() {
+        departures.sealed(count, before - since);
     }
     let now = time.corrected(before.timestamp(), batch.now().mono);
     for (place, (number, answer)) in batch.answers_mut().enumerate() {
@@ -575,9 +560,9 @@ mod tests {
             outside.begin_sealing(&[0, 2], |_| 0, 1);
             let _now = outside.system_time();
             outside.end_sealing();
-            outside.sealed.len()
+            outside.sealed.is_some()
         };
-        assert_eq!((seal(false), seal(true), seal(true)), (0, 1, 2));
+        assert_eq!((seal(false), seal(true)), (false, true));
     }
 
     #[test]
