@@ -21,10 +21,11 @@ mod sandbox;
 mod servers;
 mod stamps;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use rustls::NamedGroup;
 use servers::Program;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ struct Options {
     /// Prints the figures as JSON
     #[arg(long)]
     json: bool,
+    /// Writes the figures into the tables of this document, too, as in docs/performance.md
+    #[arg(long)]
+    write: Option<PathBuf>,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -229,5 +233,9 @@ fn run(options: &Options) -> Result<()> {
     if options.is_about(Topic::Footprint) {
         report.footprint = Some(footprint::measure()?);
     }
-    report.print(options.json)
+    report.print(options.json)?;
+    let Some(path) = &options.write else { return Ok(()) };
+    let read = || format!("cannot read {}", path.display());
+    let document = report.written_into(&std::fs::read_to_string(path).with_context(read)?)?;
+    std::fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))
 }

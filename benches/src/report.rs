@@ -1,5 +1,7 @@
 //! Figures for people and for programs.
 
+mod tables;
+
 use crate::arithmetic::Line;
 use crate::clients::Clients;
 use crate::cores::Cores;
