@@ -1,13 +1,19 @@
 //! The sockets of requests under way: one for each exchange, on a random port (RFC 9109), unless a port is configured.
 
+mod over_ptp;
+
 use crate::card_clocks::{CardLines, Convertible};
 use crate::wiring;
 use chime_config::{ClientSockets, Model};
-use chime_engine::{ExchangeId, Input, NTP_PORT, SendFailure, TimestampSource, Timestamped, Transmit};
+use chime_engine::{
+    ExchangeId, Input, NTP_PORT, NetworkPath, SendFailure, TimestampSource, Timestamped, Transmit,
+};
 use chime_sys::Timestamped as Stamp;
 use chime_sys::poll::{Interest, PollSet, Readiness};
 use chime_sys::udp::{Datagram, ErrorReport, UdpOptions, UdpSocket, hold_timestamps};
+use chime_time::NtpDuration;
 use chime_wire::DATAGRAM_OCTETS_MAX;
+use over_ptp::OverPtp;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,6 +41,7 @@ pub struct Exchanges {
     _hold: Option<UdpSocket>,
     options: UdpOptions,
     local: ClientSockets,
+    over_ptp: OverPtp,
     peer_port: u16,
     buffer: Vec<u8>,
     /// The same trouble with the configured port is told once.
@@ -87,6 +94,7 @@ impl Exchanges {
                 ..UdpOptions::default()
             },
             local,
+            over_ptp: OverPtp::default(),
             peer_port: NTP_PORT,
             buffer: vec![0; DATAGRAM_OCTETS_MAX],
             port_refused: false,
@@ -98,6 +106,7 @@ impl Exchanges {
     pub fn of(model: &Model) -> Self {
         let mut exchanges = Self::new(model.client_sockets.clone());
         exchanges.peer_port = wiring::peer_port(model);
+        exchanges.over_ptp = OverPtp::new(model.ntp_over_ptp);
         exchanges.options.dscp = model.process.dscp;
         exchanges
     }
@@ -120,6 +129,12 @@ impl Exchanges {
     pub fn transmit(&mut self, transmit: Transmit) -> Input<'static> {
         let exchange = transmit.token.exchange();
         let (to, octets) = (transmit.to, &transmit.octets[..]);
+        if let Some(port) = self.over_ptp.port_for(to) {
+            let message = self.over_ptp.wrap(to, octets);
+            let sent = self.send_to_peer(exchange, to, &message, port);
+            let sent = sent.map(stamped).map_err(|error| send_failure(&error));
+            return Input::Transmitted { token: transmit.token, sent };
+        }
         let sent = match (transmit.from_port, self.local.port.filter(|_| !self.port_refused)) {
             (Some(port), _) => self.send_to_peer(exchange, to, octets, port),
             (None, Some(port)) => self.send_shared(exchange, to, octets, port).or_else(|error| {
@@ -154,7 +169,7 @@ impl Exchanges {
         self.sockets.insert(exchange, Own { socket, awaits_card: self.cards.is_active() });
     }
 
-    /// From a peer's socket on the server's port, which stays open.
+    /// From a socket on the server's port: a peer's, which stays open, or that of a request in a PTP message.
     fn send_to_peer(
         &mut self,
         exchange: ExchangeId,
@@ -330,7 +345,7 @@ impl Exchanges {
 
     /// Reports what was received; gives whether there may be more.
     fn take_datagram(
-        &self,
+        &mut self,
         which: ExchangeSocket,
         received: Option<io::Result<Datagram>>,
         buffer: &[u8],
@@ -341,18 +356,24 @@ impl Exchanges {
             // waits for on a shared socket is a stranger's.
             Some(Ok(datagram)) => {
                 if let Some(exchange) = self.owner(which, Some(datagram.from)) {
-                    let received = self.cards.received(&Convertible {
+                    let (received, duration) = self.cards.received_in(&Convertible {
                         kernel: datagram.received,
                         hardware: datagram.hardware,
                         octets: datagram.octets,
                         ipv6: datagram.from.is_ipv6(),
                     });
+                    let octets = &buffer[..datagram.octets];
+                    let (octets, held) = match self.over_ptp.port_for(datagram.from) {
+                        Some(_) => self.over_ptp.unwrap(datagram.from, octets),
+                        None => (octets, NtpDuration::ZERO),
+                    };
                     report(Input::Datagram {
                         exchange,
                         from: datagram.from,
                         local: datagram.destination.map(|local| local.address),
                         received: stamped(received),
-                        octets: &buffer[..datagram.octets],
+                        path: duration.map(|receiving| NetworkPath { receiving, held }),
+                        octets,
                     });
                 }
                 true

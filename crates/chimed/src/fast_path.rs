@@ -79,6 +79,10 @@ pub fn open(
 ) -> Option<Opened> {
     // Listeners that could not be opened are left out of the list.
     let wants = |listener: &Listener| {
+        // The program knows no PTP messages.
+        if listener.ptp_domain.is_some() {
+            return FastPath::None;
+        }
         let same =
             |server: &&NtpServer| server.listen == listener.address && server.interface == listener.interface;
         servers.iter().find(same).map_or(FastPath::None, |server| server.fast_path)
@@ -310,7 +314,7 @@ mod tests {
         let address = address.parse().expect("an address");
         let server = NtpServer { fast_path, ..NtpServer::new(address) };
         let policy = Arc::new(server.policy());
-        (server, Listener { address, interface: None, policy, signing_directory: None })
+        (server, Listener { address, interface: None, ptp_domain: None, policy, signing_directory: None })
     }
 
     fn opened(servers: Vec<(NtpServer, Listener)>, threads: Threads) -> Option<Fast> {

@@ -125,7 +125,7 @@ impl Publisher {
         let time = server_time(&system, frequency, now, precision);
         let time = self.smeared(time, engine, now);
         let smoothing = self.smoothed(&system, frequency, now, time.smear.is_some());
-        self.shared.set_time(ServerTime { smoothing, ..time });
+        self.shared.set_time(ServerTime { smoothing, scale: Some(engine.scale()), ..time });
     }
 
     /// Takes up what was done to the clock since; gives what is served otherwise.

@@ -21,6 +21,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
             !running.servers.is_empty() && !running.has_peers() && read.has_peers(),
         ),
         ("[[nts-ke-server]]", ke(running) != ke(read)),
+        ("[ntp-over-ptp]", running.ntp_over_ptp != read.ntp_over_ptp),
         ("[[broadcast]]", running.broadcasts != read.broadcasts),
         ("[[reference-clock]]", clocks(running) != clocks(read)),
         ("[keyset]", running.keyset != read.keyset),

@@ -6,6 +6,7 @@
 //! call [`Worker::serve`].
 
 mod at_once;
+mod carrier;
 mod departures;
 mod follow_up;
 mod frames;
@@ -87,6 +88,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The only network interface to serve; `None`: all.
     pub interface: Option<String>,
+    /// The PTP domain, where NTP messages come in PTP messages; `None`: plain NTP.
+    pub ptp_domain: Option<u8>,
     /// Who is answered there, and how.
     pub policy: Arc<Policy>,
     /// The directory of the Samba that signs answers.
@@ -190,7 +193,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     for listener in &settings.listeners {
         let wishes = UdpOptions {
             hardware_timestamps: shared.cards.is_active(),
-            share_port: settings.share_ports,
+            share_port: settings.share_ports || listener.ptp_domain.is_some(),
             busy_poll_micros: settings.busy_poll_micros,
             dscp: settings.dscp,
             ..UdpOptions::default()
@@ -205,7 +208,7 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
         let listeners = sockets.into_iter().zip(&settings.listeners).map(|(socket, listener)| {
             let signer = listener.signing_directory.as_ref().and_then(|directory| signers.get(directory));
-            (socket, listener.policy.clone(), signer.cloned())
+            (socket, listener.clone(), signer.cloned())
         });
         let cpu = settings.cpus.get(number % settings.cpus.len().max(1)).copied();
         Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64)).pinned_to(cpu)

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use chime_config::{
     AddressFamily, Authentication, AuthenticationPolicy, KeyFormat, Model, Source, SourceKind,
 };
-use chime_engine::{Config, KnownTime, NTP_PORT, NtsSource, SourceConfig, SourceMode};
+use chime_engine::{AskedFields, Config, KnownTime, NTP_PORT, NtsSource, SourceConfig, SourceMode};
 use chime_time::PollExponent;
 use chime_wire::mac::SymmetricKey;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,10 +57,12 @@ pub fn engine_config(model: &Model, trusts: &Trusts, steer: bool) -> Result<Conf
     })
 }
 
-/// The port from which we send to peers, and broadcast: that of our server.
+/// The port from which we send to peers, and broadcast: that of our server; not that for PTP messages, from which what goes
+/// there leaves.
 #[must_use]
 pub fn peer_port(model: &Model) -> u16 {
-    model.servers.first().map_or(NTP_PORT, |server| server.listen.port())
+    let ports = model.servers.iter().map(|server| server.listen.port());
+    ports.into_iter().find(|port| model.ptp_domain_at(*port).is_none()).unwrap_or(NTP_PORT)
 }
 
 /// One source; `local_port`: see [`peer_port`].
@@ -111,6 +113,7 @@ pub fn source_config(source: &Source, trusts: &Trusts, local_port: u16) -> Sourc
         offline_on_failure: source.offline_on_failure,
         online: source.online,
         interleaved: source.interleaved,
+        fields: AskedFields { monotonic: source.frequency_transfer, correction: source.network_correction },
         ..SourceConfig::server(&source.name)
     }
 }

@@ -85,6 +85,14 @@ fn source(source: &Source) -> String {
         (source.address_family == AddressFamily::V4, "Over IPv4 only."),
         (source.address_family == AddressFamily::V6, "Over IPv6 only."),
         (source.interleaved, "In interleaved mode where it knows that."),
+        (
+            source.frequency_transfer,
+            "Its own corrections are told apart from our clock's errors, where it says them.",
+        ),
+        (
+            source.network_correction,
+            "Time in switches that are transparent clocks is taken off, where it says that.",
+        ),
         (!source.online, "Only when it is told to go online."),
         (source.prefer, "Preferred over the others."),
         (source.no_select, "Measured and shown, never believed."),
@@ -216,6 +224,11 @@ fn serving(model: &Model) -> Vec<String> {
         return vec!["Nobody is served.".to_owned()];
     }
     let mut text: Vec<String> = model.servers.iter().map(ntp_server).collect();
+    if let Some(ptp) =
+        model.ntp_over_ptp.filter(|ptp| model.servers.iter().any(|server| server.listen.port() == ptp.port))
+    {
+        text.push(format!("Messages at port {} come and go over PTP, in domain {}.", ptp.port, ptp.domain));
+    }
     text.extend(model.broadcasts.iter().map(|broadcast| {
         let seconds = broadcast.interval.as_secs();
         let key = broadcast.key.map_or_else(String::new, |key| format!(", with a MAC of key {key}"));

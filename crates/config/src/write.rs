@@ -39,6 +39,9 @@ pub fn write(model: &Model, detail: Detail, comments: &mut dyn FnMut(&Origin) ->
     for server in &model.servers {
         out.server(server);
     }
+    if let Some(ptp) = &model.ntp_over_ptp {
+        out.ntp_over_ptp(ptp);
+    }
     for broadcast in &model.broadcasts {
         out.broadcast(broadcast);
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chime_config::dialects::chrony::{Request, is_directive, parse};
 use chime_config::{
     Authentication, AuthenticationPolicy, CardFilter, CardWish, Dialect, HardwareStamps, LeapMode, Loaded,
-    Model, NtpVersion, PollLimits, RateLimitSettings, Severity, SmearPlace, SourceKind, Text, recognise,
+    Model, NtpOverPtp, NtpVersion, PollLimits, RateLimitSettings, Severity, SmearPlace, SourceKind, Text,
+    recognise,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 use chime_server::Access;
@@ -326,7 +327,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
         "cmdallow gateway.example",
         "refclock PHC /dev/ptp0:extpps",
-        "server a extfield F323",
         "server a maxsources 3",
         "ntsrotate 0",
         "mailonchange root@localhost 0.5",
@@ -344,6 +344,26 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n\
          maxsamples 64\nminsamples 6\nserver a minsamples 6 maxsamples 0\nrefclock SHM 0 minsamples 6 maxsamples 64\n",
     );
+}
+
+#[test]
+fn ptpport_serves_and_is_spoken_at_over_ptp() {
+    let served = model("allow\nptpport 319\nptpdomain 5\nserver a.example port 319\n");
+    let listen: Vec<String> = served.servers.iter().map(|server| server.listen.to_string()).collect();
+    assert_eq!(listen, ["0.0.0.0:123", "[::]:123", "0.0.0.0:319", "[::]:319"]);
+    assert_eq!(served.ntp_over_ptp, Some(NtpOverPtp { port: 319, domain: 5 }));
+    assert_eq!((served.ptp_domain_at(319), served.ptp_domain_at(123)), (Some(5), None));
+    let alone = model("port 0\nallow 10/8\nptpport 319\n");
+    let listen: Vec<String> = alone.servers.iter().map(|server| server.listen.to_string()).collect();
+    assert_eq!(listen, ["0.0.0.0:319"]);
+    let client = model("ptpport 319\nserver a.example port 319\n");
+    assert_eq!((client.servers.len(), client.ptp_domain_at(319)), (0, Some(123)));
+    for off in ["", "ptpdomain 5\n", "ptpport 319\nptpport 0\n"] {
+        assert_eq!(model(&format!("allow\n{off}")).ntp_over_ptp, None);
+    }
+    for wrong in ["ptpport", "ptpport 65536", "ptpdomain 256", "ptpdomain -1", "ptpport 319 320"] {
+        assert!(!errors(wrong).is_empty(), "{wrong}");
+    }
 }
 
 #[test]

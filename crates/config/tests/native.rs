@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chime_config::dialects::native::parse;
 use chime_config::{
-    Authentication, AuthenticationPolicy, FastPath, LeapMode, Loaded, LogLevel, Model, NtpVersion,
-    PollLimits, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, SourceKind, Text, Threads,
+    Authentication, AuthenticationPolicy, FastPath, LeapMode, Loaded, LogLevel, Model, NtpOverPtp,
+    NtpVersion, PollLimits, Refusal, RequireNts, SmearPlace, SmearSettings, SmearShape, SourceKind, Text,
+    Threads,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
 
@@ -132,6 +133,17 @@ fn a_broadcast_has_an_address_and_an_interval() {
     for wanted in ["is not an IP address", "`interval`", "needs `address`", "different families"] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
+}
+
+#[test]
+fn ntp_over_ptp_has_a_port_and_a_domain() {
+    let read = |file: &str| load(file).model.ntp_over_ptp;
+    assert_eq!(read(""), None);
+    assert_eq!(read("[ntp-over-ptp]\n"), Some(NtpOverPtp { port: 319, domain: 123 }));
+    let own = Some(NtpOverPtp { port: 3190, domain: 0 });
+    assert_eq!(read("[ntp-over-ptp]\nport = 3190\ndomain = 0\n"), own);
+    let said = errors("[ntp-over-ptp]\nport = 0\ndomain = 256\n");
+    assert!(said.contains("`port`") && said.contains("`domain`"), "{said}");
 }
 
 #[test]

@@ -8,20 +8,23 @@ use crate::asking::INTERVAL_LATENESS;
 use crate::association::{Association, Exchange, LastAnswer, Outcome, Proof};
 use crate::engine::Engine;
 use crate::establishing::DENIED_SECONDS;
+use crate::frequency_transfer::{Held, ServerScale};
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
     DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, reference_id,
     test_delay, test_header, test_loop,
 };
 use crate::timers::Timer;
-use crate::{DiscardReason, Event, ExchangeId, RemovalReason, SourceConfig, Timestamped};
+use crate::{
+    AskedFields, DiscardReason, Event, ExchangeId, NetworkPath, RemovalReason, SourceConfig, Timestamped,
+};
 use arrayvec::ArrayVec;
 use chime_discipline::{Leap, Sample, SelectionState, SourceId};
 use chime_nts::client::{NtsResponseError, is_nts_nak, verify_nts_response};
 use chime_nts::{COOKIES_MAX, Cookie};
-use chime_time::MonoTime;
+use chime_time::{MonoTime, NtpDuration};
 use chime_wire::mac::SymmetricKey;
-use chime_wire::{Header, KissCode, LeapIndicator, Mode, Packet};
+use chime_wire::{ExchangeFields, Header, KissCode, LeapIndicator, Mode, NetworkCorrection, Packet};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many samples a standard deviation needs before test C means something.
@@ -32,6 +35,7 @@ pub(crate) struct Datagram<'a> {
     pub(crate) from: SocketAddr,
     pub(crate) local: Option<IpAddr>,
     pub(crate) received: Timestamped,
+    pub(crate) path: Option<NetworkPath>,
     pub(crate) octets: &'a [u8],
 }
 
@@ -128,6 +132,8 @@ impl Engine {
             self.missed(now, id);
             return Err(reason);
         }
+        let fields = self.fields_of(id, datagram);
+        let moved = self.hear_scale(id, &header, &fields);
         let Some(sent) = sent else {
             self.missed(now, id);
             return Err(DiscardReason::NoTransmitTimestamp);
@@ -139,16 +145,53 @@ impl Engine {
         let mode = authentic.mode;
         let received = datagram.received;
         let sampled = mode == AnswerMode::Basic && !ahead;
-        let fresh = Completed::new(exchange, sent, received, &header, sampled);
+        let held = held(&fields, datagram.path);
+        let fresh = Completed::new(exchange, sent, received, &header, sampled).with_held(held);
         let Some(index) = self.association_index(id) else { return Err(DiscardReason::NotStored) };
         let before = self.associations[index].completed.replace(fresh);
         let timestamps = match (mode, before) {
-            (AnswerMode::Basic, _) => Timestamps { header, sent, received, mode, sampled: false, ahead },
-            (AnswerMode::Interleaved, Some(before)) => Timestamps { ahead, ..before.complete(&header) },
+            (AnswerMode::Basic, _) => {
+                Timestamps { header, sent, received, held, mode, sampled: false, ahead }
+            }
+            (AnswerMode::Interleaved, Some(before)) => {
+                Timestamps { ahead, ..before.complete(&header).moved(moved) }
+            }
             // The clock was stepped since the request.
             (AnswerMode::Interleaved, None) => return Err(DiscardReason::ClockStepped),
         };
-        self.measured(now, id, &timestamps, datagram.local)
+        self.measured(now, id, (&timestamps, &fields), datagram.local)
+    }
+
+    /// The fields of an authentic packet that were asked for; others say nothing.
+    pub(crate) fn fields_of(&self, id: SourceId, datagram: &Datagram<'_>) -> ExchangeFields {
+        let key = self.association_index(id).map(|index| self.associations[index].source);
+        let asked =
+            key.and_then(|key| self.source_index(key)).map(|source| self.sources[source].config.fields);
+        let asked = asked.unwrap_or_default();
+        if asked == AskedFields::default() {
+            return ExchangeFields::default();
+        }
+        let fields =
+            Packet::parse(datagram.octets).map_or_else(|_| Default::default(), |it| ExchangeFields::of(&it));
+        ExchangeFields {
+            correction: fields.correction.filter(|_| asked.correction),
+            monotonic: fields.monotonic.filter(|_| asked.monotonic),
+        }
+    }
+
+    /// Takes over what an authentic packet says of its sender's corrections; gives by how much that moved its time forward.
+    pub(crate) fn hear_scale(
+        &mut self,
+        id: SourceId,
+        header: &Header,
+        fields: &ExchangeFields,
+    ) -> NtpDuration {
+        let Some(index) = self.association_index(id) else { return NtpDuration::ZERO };
+        let association = &mut self.associations[index];
+        let moved = ServerScale::hear(&mut association.server_scale, header.receive, fields.monotonic);
+        association.median.source_moved(moved);
+        self.discipline.source_moved(id, moved);
+        moved
     }
 
     /// A kiss code that is authentic, or as authentic as the source can be. RFC 5905 §7.4, RFC 8915 §5.7.
@@ -200,12 +243,13 @@ impl Engine {
         &mut self,
         now: MonoTime,
         id: SourceId,
-        timestamps: &Timestamps,
+        (timestamps, fields): (&Timestamps, &ExchangeFields),
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
         let Timestamps { header, sent, received, .. } = timestamps;
         let measurement = measure(header, sent.at, received.at, pivot, precision);
+        let measurement = measurement.without_held(timestamps.held, precision).with_root(fields.monotonic);
         self.judge(now, id, timestamps, &measurement, local)
     }
 
@@ -231,7 +275,7 @@ impl Engine {
         measurement: &Measurement,
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
-        let Timestamps { header, sent, received, mode, sampled, ahead } = timestamps;
+        let Timestamps { header, sent, received, mode, sampled, ahead, .. } = timestamps;
         if let Some(local) = local {
             self.discipline.set_our_reference_id(id, reference_id(local));
         }
@@ -366,13 +410,14 @@ impl Engine {
             let shortest = shortest.or(recent.map(|(shortest, _)| shortest));
             shortest.map_or(*measurement, |it| measurement.without_waiting(config.jitter_asymmetry, it))
         });
+        let root = measurement.root;
         Some(Sample {
             at: measurement.at,
             offset: measurement.offset,
             delay: measurement.delay,
             dispersion: measurement.dispersion,
-            root_delay: header.root_delay.to_duration(),
-            root_dispersion: header.root_dispersion.to_duration(),
+            root_delay: root.map_or(header.root_delay.to_duration(), |root| root.0) + measurement.held,
+            root_dispersion: root.map_or(header.root_dispersion.to_duration(), |root| root.1),
             stratum: header.stratum,
             leap: leap(header.leap),
             reference_id: if copies { header.reference_id.0 } else { reference_id(association.remote.ip()) },
@@ -464,6 +509,13 @@ impl Engine {
             association.polling.interval_seconds() * self.random.jitter(1.0, 1.0 + INTERVAL_LATENESS);
         self.timers.set(Timer::Poll(id), asked_at.add_secs_f64(interval));
     }
+}
+
+/// For how long transparent clocks held the two packets of an exchange; that of the answer is known by the card's stamp only.
+pub(crate) fn held(fields: &ExchangeFields, path: Option<NetworkPath>) -> Option<Held> {
+    let (NetworkCorrection(there), path) = (fields.correction?, path?);
+    // Both links are taken to be equally fast, and the packets have equal lengths.
+    Some(Held { there: there - path.receiving, back: path.held })
 }
 
 /// Shows that a datagram answers the open request, in the order of [`DiscardReason`].

@@ -6,14 +6,16 @@ use crate::nts_state::REQUEST_OCTETS_MAX;
 use crate::polling::{BURST_SECONDS, UNREACHABLE_POLLS};
 use crate::timers::Timer;
 use crate::{
-    Event, ExchangeId, Request, SendFailure, SourceMatch, SourceRefusal, TimestampSource, Timestamped,
-    Transmit, TxToken,
+    AskedFields, Event, ExchangeId, Request, SendFailure, SourceMatch, SourceRefusal, TimestampSource,
+    Timestamped, Transmit, TxToken,
 };
 use chime_discipline::SourceId;
 use chime_nts::client::write_nts_request;
 use chime_nts::{AeadAlgorithm, COOKIE_OCTETS_MAX};
 use chime_time::{MonoTime, NtpShort, NtpTimestamp};
-use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
+use chime_wire::{
+    DecodeError, EXCHANGE_FIELD_OCTETS, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId,
+};
 
 /// How long an answer is waited for at most, unless longer round trips are allowed; seconds.
 const ANSWER_SECONDS_MAX: f64 = 5.0;
@@ -25,7 +27,7 @@ const ANSWER_INTERVAL_PART: f64 = 0.95;
 /// interval is what the operator and the server agreed to.
 pub(crate) const INTERVAL_LATENESS: f64 = 1.0 / 32.0;
 /// Room for a request: one with placeholders is at most [`REQUEST_OCTETS_MAX`], and one long cookie always fits.
-const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX;
+const REQUEST_ROOM: usize = REQUEST_OCTETS_MAX + COOKIE_OCTETS_MAX + 2 * EXCHANGE_FIELD_OCTETS;
 
 impl Engine {
     /// The poll timer of an association rang: ends what is open and asks again.
@@ -126,6 +128,12 @@ impl Engine {
         let header = Header { poll, ..request_header(version, origin, reference) };
         buffer[..HEADER_OCTETS].copy_from_slice(&header.encode());
         let mut writer = FieldWriter::new(&mut buffer, HEADER_OCTETS);
+        if version == 4 {
+            self.source_index(key)
+                .map_or_else(AskedFields::default, |at| self.sources[at].config.fields)
+                .empty()
+                .append(&mut writer)?;
+        }
         let unique_identifier = self.random.public_octets::<32>();
         let nonce = self.random.public_octets::<16>();
         let association = &mut self.associations[index];

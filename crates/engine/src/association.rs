@@ -4,6 +4,7 @@ use crate::back_off::BackOff;
 use crate::certificate_dates::Claim;
 use crate::delay_window::DelayWindow;
 use crate::event::DiscardCounters;
+use crate::frequency_transfer::ServerScale;
 use crate::interleaved::{AnswerMode, Completed};
 use crate::median_filter::MedianFilter;
 use crate::nts_state::NtsState;
@@ -57,6 +58,8 @@ pub(crate) struct Association {
     /// Whether its use without authentication was announced.
     pub(crate) unauthenticated_announced: bool,
     pub(crate) delays: DelayWindow,
+    /// What the server said last of its scale without corrections.
+    pub(crate) server_scale: Option<ServerScale>,
     /// Measurements that become one.
     pub(crate) median: MedianFilter,
     pub(crate) last: Option<LastAnswer>,
@@ -192,6 +195,7 @@ impl Association {
             falseticker_samples: 0,
             unauthenticated_announced: false,
             delays: DelayWindow::default(),
+            server_scale: None,
             median: MedianFilter::default(),
             last: None,
             recent: ArrayVec::new(),

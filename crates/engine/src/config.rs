@@ -3,8 +3,9 @@
 use chime_discipline::{SavedFrequency, Settings, SourceOptions};
 use chime_nts::AeadAlgorithm;
 use chime_refclock::pulse::Pulses;
-use chime_time::PollExponent;
+use chime_time::{NtpDuration, PollExponent};
 use chime_wire::mac::SymmetricKey;
+use chime_wire::{ExchangeFields, MonotonicReceive, NetworkCorrection};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -154,6 +155,27 @@ pub struct SourceConfig {
     pub online: bool,
     /// Whether the server is asked when its answers really left. RFC 9769 §2.
     pub interleaved: bool,
+    /// Which fields requests ask for beside.
+    pub fields: AskedFields,
+}
+
+/// Extension fields that a source is asked for, where it knows them; only in version 4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AskedFields {
+    /// The receive timestamp on a scale that the server never sets, so that its corrections are not taken for our errors.
+    pub monotonic: bool,
+    /// How long transparent clocks held our packets; only of use over PTP, with the stamps of network cards.
+    pub correction: bool,
+}
+
+impl AskedFields {
+    /// What a request has of them: the fields, and nothing in them.
+    pub(crate) fn empty(self) -> ExchangeFields {
+        ExchangeFields {
+            correction: self.correction.then_some(NetworkCorrection(NtpDuration::ZERO)),
+            monotonic: self.monotonic.then(MonotonicReceive::default),
+        }
+    }
 }
 
 impl SourceConfig {
@@ -186,6 +208,7 @@ impl SourceConfig {
             offline_on_failure: false,
             online: true,
             interleaved: false,
+            fields: AskedFields::default(),
         }
     }
 

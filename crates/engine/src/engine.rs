@@ -1,6 +1,7 @@
 //! The engine as the shell sees it: the methods, the queues, and who handles what.
 
 use crate::association::Association;
+use crate::frequency_transfer::OwnScale;
 use crate::random::Random;
 use crate::reference_clock::ReferenceClock;
 use crate::sample_history::SavedSamples;
@@ -11,6 +12,7 @@ use crate::{
     Timestamped, Transmit,
 };
 use chime_discipline::{ClockCommand, ClockFailure, Discipline, DisciplineEvent, SourceId};
+use chime_server::MonotonicScale;
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 use std::collections::VecDeque;
 
@@ -57,6 +59,8 @@ pub struct Engine {
     pub(crate) first_claim_at: Option<MonoTime>,
     /// Whether enough sources spoke, so that samples of provisional associations count.
     pub(crate) claims_settled: bool,
+    /// Our time without corrections of phase.
+    pub(crate) scale: OwnScale,
     pub(crate) last_good_unix: Option<i64>,
     pub(crate) stray_discards: DiscardCounters,
     pub(crate) network_changed_at: Option<MonoTime>,
@@ -90,6 +94,7 @@ impl Engine {
             clock: now,
             first_claim_at: None,
             claims_settled: false,
+            scale: OwnScale::begun_at(now.system),
             last_good_unix: None,
             stray_discards: DiscardCounters::default(),
             network_changed_at: None,
@@ -110,13 +115,20 @@ impl Engine {
 
     /// Tells one fact about the world. Every queue and the deadline may have changed afterwards.
     pub fn handle_input(&mut self, now: MonoTime, input: Input<'_>) {
+        let before = self.discipline.correction_left(now);
+        self.take_input(now, input);
+        self.after_discipline(now);
+        self.settle_scale(now, before);
+    }
+
+    fn take_input(&mut self, now: MonoTime, input: Input<'_>) {
         match input {
-            Input::Datagram { exchange, from, local, received, octets } => {
+            Input::Datagram { exchange, from, local, received, path, octets } => {
                 self.note_reading(&received);
                 self.handle_datagram(
                     now,
                     exchange,
-                    &crate::answer::Datagram { from, local, received, octets },
+                    &crate::answer::Datagram { from, local, received, path, octets },
                 );
             }
             Input::Transmitted { token, sent } => self.handle_transmitted(now, token.exchange(), sent),
@@ -138,6 +150,7 @@ impl Engine {
             Input::LeapTable(table) => self.discipline.set_leap_table(table),
             Input::Suspended { slept } => {
                 self.system_clock_moved(now, slept);
+                self.scale.break_off();
                 self.discipline.suspended(now, slept);
                 self.handle_network_changed(now);
             }
@@ -147,12 +160,12 @@ impl Engine {
                 }
             }
         }
-        self.after_discipline(now);
     }
 
     /// Does what is due. Early or repeated calls are harmless; each call at or after [`Engine::poll_timeout`] emits
     /// something or moves the deadline forward.
     pub fn handle_timeout(&mut self, now: MonoTime) {
+        let before = self.discipline.correction_left(now);
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::ExchangeDeadline(id) => self.exchange_deadline(now, id),
@@ -169,6 +182,7 @@ impl Engine {
             self.discipline.update(now);
         }
         self.after_discipline(now);
+        self.settle_scale(now, before);
         self.timers.defer_due(now);
         self.not_before = now.add_secs_f64(WAIT_SECONDS_MIN);
     }
@@ -221,6 +235,18 @@ impl Engine {
             frequency: frequency.map(|saved| (saved.frequency, saved.skew)),
             last_good_unix_seconds: self.last_good_unix.max(known),
         }
+    }
+
+    /// Our time scale without corrections of phase, for servers.
+    #[must_use]
+    pub const fn scale(&self) -> MonotonicScale {
+        MonotonicScale { offset: self.scale.offset, epoch: self.scale.epoch }
+    }
+
+    /// Whatever moved our best time at this instant was a correction of it; `before`: what was left to correct before.
+    fn settle_scale(&mut self, now: MonoTime, before: f64) {
+        self.scale.note(self.discipline.correction_left(now) - before);
+        self.scale.settle();
     }
 
     /// Our system clock's date at `now`, as far as it follows from the last reading.
@@ -283,6 +309,7 @@ impl Engine {
         let is_leap_second = self.discipline.is_leap_second(without, by.as_secs_f64());
         self.system_clock_moved(now, by);
         if !is_leap_second {
+            self.scale.break_off();
             self.discipline.clock_stepped_externally(now, by);
             self.restart_polling(now);
         }
@@ -291,6 +318,7 @@ impl Engine {
     fn handle_clock_applied(&mut self, now: MonoTime, result: Result<ClockCommand, ClockFailure>) {
         if let Ok(ClockCommand::Step { by }) = result {
             self.system_clock_moved(now, by);
+            self.scale.note(by.as_secs_f64());
         }
         self.discipline.command_applied(now, result);
     }

@@ -75,6 +75,22 @@ impl Timestamped {
     }
 }
 
+/// What network cards and transparent clocks tell of the way of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetworkPath {
+    /// How long receiving it took, from the beginning of its frame to the end.
+    pub receiving: NtpDuration,
+    /// How long transparent clocks say that they held it; not authenticated.
+    pub held: NtpDuration,
+}
+
+impl NetworkPath {
+    /// What a peer is told.
+    pub(crate) fn sum(self) -> NtpDuration {
+        self.receiving + self.held
+    }
+}
+
 /// Why a request could not be sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SendFailure {
@@ -138,6 +154,8 @@ pub enum Input<'a> {
         local: Option<IpAddr>,
         /// When it arrived.
         received: Timestamped,
+        /// What is known of its way, with a stamp of a network card.
+        path: Option<NetworkPath>,
         /// The datagram.
         octets: &'a [u8],
     },

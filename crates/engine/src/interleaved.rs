@@ -13,8 +13,9 @@
 //! in which mode it is. A server that knows nothing of this answers in basic mode, for ever. The sample of an interleaved
 //! answer is one interval old; the discipline knows what was done to the clock in between.
 
+use crate::frequency_transfer::Held;
 use crate::{ExchangeId, Timestamped};
-use chime_time::NtpTimestamp;
+use chime_time::{NtpDuration, NtpTimestamp};
 use chime_wire::Header;
 
 /// Requests that may refer to one answer. When so many were lost, the timestamps are old and the server has forgotten
@@ -42,6 +43,8 @@ pub(crate) struct Completed {
     pub(crate) received: Timestamped,
     /// Whether it made a sample already, with the transmit timestamp of its own answer.
     pub(crate) sampled: bool,
+    /// For how long transparent clocks held its packets.
+    pub(crate) held: Option<Held>,
     /// Requests that referred to it.
     requests: u8,
 }
@@ -53,11 +56,24 @@ pub(crate) struct Timestamps {
     pub(crate) header: Header,
     pub(crate) sent: Timestamped,
     pub(crate) received: Timestamped,
+    pub(crate) held: Option<Held>,
     pub(crate) mode: AnswerMode,
     /// Whether they make no new sample: this exchange made one.
     pub(crate) sampled: bool,
     /// Whether they make none because the request only went ahead of another.
     pub(crate) ahead: bool,
+}
+
+impl Timestamps {
+    /// The same after the other side moved its time forward by `moved`, where both of its timestamps are from before.
+    pub(crate) fn moved(self, moved: NtpDuration) -> Self {
+        if self.mode == AnswerMode::Basic {
+            return self;
+        }
+        let Header { receive, transmit, .. } = self.header;
+        let header = Header { receive: receive + moved, transmit: transmit + moved, ..self.header };
+        Self { header, ..self }
+    }
 }
 
 impl Completed {
@@ -68,7 +84,13 @@ impl Completed {
         header: &Header,
         sampled: bool,
     ) -> Self {
-        Self { exchange, sent, remote_receive: header.receive, received, sampled, requests: 0 }
+        let held = None;
+        Self { exchange, sent, remote_receive: header.receive, received, sampled, held, requests: 0 }
+    }
+
+    /// The same with what transparent clocks said of it.
+    pub(crate) const fn with_held(self, held: Option<Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// What the next request refers to, if it may.
@@ -84,6 +106,7 @@ impl Completed {
     pub(crate) const fn complete(&self, answer: &Header) -> Timestamps {
         Timestamps {
             header: Header { receive: self.remote_receive, ..*answer },
+            held: self.held,
             sent: self.sent,
             received: self.received,
             mode: AnswerMode::Interleaved,

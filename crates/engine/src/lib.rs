@@ -22,6 +22,7 @@ mod delay_window;
 mod engine;
 mod establishing;
 mod event;
+mod frequency_transfer;
 mod input;
 mod interleaved;
 mod median_filter;
@@ -51,15 +52,16 @@ pub use chime_ke::KeOutcome;
 pub use chime_refclock::{Reading, ReadingKind, pulse::Pulses};
 pub use clock_identity::ClockIdentity;
 pub use config::{
-    AddressFamily, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config, KnownTime, NTP_PORT,
-    NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, ReferenceClockConfig, SourceConfig,
-    SourceMode,
+    AddressFamily, AskedFields, Authentication, AuthenticationPolicy, CertificateDatesPolicy, Config,
+    KnownTime, NTP_PORT, NTS_KE_PORT, NtsSource, POLL_TARGET, POOL_ASSOCIATIONS_MAX, ReferenceClockConfig,
+    SourceConfig, SourceMode,
 };
 pub use engine::Engine;
 pub use event::{DiscardCounters, DiscardReason, Event, RemovalReason, SourceRefusal};
 pub use input::{
-    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, ReferenceClockId, ResolveFailure,
-    SendFailure, SourceChange, SourceKey, SourceMatch, TimestampSource, Timestamped, Tuning, TxToken,
+    Command, EstablishmentId, ExchangeId, Input, KeFailure, LookupId, NetworkPath, ReferenceClockId,
+    ResolveFailure, SendFailure, SourceChange, SourceKey, SourceMatch, TimestampSource, Timestamped, Tuning,
+    TxToken,
 };
 pub use output::{EstablishKeys, Request, Transmit};
 pub use persistence::{

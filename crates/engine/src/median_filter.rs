@@ -25,6 +25,11 @@ impl MedianFilter {
         self.samples.push(sample);
     }
 
+    /// The source moved its time forward by so much.
+    pub(crate) fn source_moved(&mut self, by: NtpDuration) {
+        self.samples.iter_mut().for_each(|sample| sample.offset += by);
+    }
+
     /// Forgets everything: the clock was stepped.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -2,8 +2,9 @@
 //! RFC 5905 §8 (TEST1 to TEST7); A to D are chrony's.
 
 use crate::DiscardReason;
+use crate::frequency_transfer::Held;
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, Precision};
-use chime_wire::{Header, LeapIndicator};
+use chime_wire::{Header, LeapIndicator, MonotonicReceive};
 use std::net::{IpAddr, SocketAddr};
 
 /// The rate at which the error of a measurement grows; seconds per second. RFC 5905 §7.2, `PHI`.
@@ -114,9 +115,26 @@ pub(crate) struct Measurement {
     /// Our clock's error as the server sees it, without limit and to the second or so: for judging certificates by the
     /// server's own date; seconds, positive = our clock is behind.
     pub(crate) date_offset_seconds: f64,
+    /// What was taken off the delay as transparent clocks said so: not authenticated, so it stays in the error bound.
+    pub(crate) held: NtpDuration,
+    /// Root delay and dispersion, where they are told finer than in the header.
+    pub(crate) root: Option<(NtpDuration, NtpDuration)>,
 }
 
 impl Measurement {
+    /// The same with what a field says of the root.
+    pub(crate) fn with_root(self, said: Option<MonotonicReceive>) -> Self {
+        Self { root: said.map(|said| (said.root_delay, said.root_dispersion)), ..self }
+    }
+
+    /// The same without the time for which transparent clocks held the packets, where what they say can be true.
+    pub(crate) fn without_held(self, held: Option<Held>, precision: Precision) -> Self {
+        let Some((offset, delay)) = held.and_then(|held| held.corrections(self.delay)) else { return self };
+        let shortest = NtpDuration::from_secs_f64(precision.seconds());
+        let left = (self.delay - delay).max(shortest);
+        Self { offset: self.offset + offset, delay: left, held: self.delay - left, ..self }
+    }
+
     /// The same without what was waited on one of the two ways, where it is known which: `asymmetry` is the part of what a
     /// round trip is longer than the shortest (seconds) that is on the way back, less a half.
     pub(crate) fn without_waiting(&self, asymmetry: f64, shortest: f64) -> Self {
@@ -158,6 +176,8 @@ pub(crate) fn measure(
         dispersion: NtpDuration::from_secs_f64(server_precision + precision.seconds() + drift),
         response,
         date_offset_seconds: transmit.unix_seconds_f64() - received.system.unix_seconds_f64(),
+        held: NtpDuration::ZERO,
+        root: None,
     }
 }
 
@@ -324,6 +344,8 @@ mod tests {
     #[test]
     fn what_is_known_to_be_waited_on_one_way_is_taken_out() {
         let measured = |forth: f64, back: f64| Measurement {
+            held: NtpDuration::ZERO,
+            root: None,
             at: MonoTime::ZERO,
             offset: NtpDuration::from_secs_f64(1.0 + (forth - back) / 2.0),
             delay: NtpDuration::from_secs_f64(forth + back),

@@ -11,21 +11,28 @@
 //!                                                                                             packet really left
 //! ```
 
-use crate::answer::{Datagram, verify_mac};
+use crate::answer::{Datagram, held, verify_mac};
 use crate::association::{Association, Credentials};
 use crate::engine::Engine;
+use crate::frequency_transfer::Held;
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::measure_apart;
 use crate::polling::BURST_SECONDS;
 use crate::timers::Timer;
-use crate::{DiscardReason, ExchangeId, SourceMode, SourceRefusal, Timestamped, Transmit, TxToken};
+use crate::{
+    AskedFields, DiscardReason, ExchangeId, NetworkPath, SourceMode, SourceRefusal, Timestamped, Transmit,
+    TxToken,
+};
 use chime_discipline::{Leap, SourceId};
 use chime_time::{ClockReading, MonoTime, NtpDuration, NtpShort, NtpTimestamp};
-use chime_wire::{DecodeError, FieldWriter, HEADER_OCTETS, Header, LeapIndicator, Mode, ReferenceId};
+use chime_wire::{
+    DecodeError, EXCHANGE_FIELD_OCTETS, ExchangeFields, FieldWriter, HEADER_OCTETS, Header, LeapIndicator,
+    Mode, MonotonicReceive, NetworkCorrection, ReferenceId,
+};
 use std::net::SocketAddr;
 
-/// Room for a header and the longest MAC.
-const PACKET_ROOM: usize = HEADER_OCTETS + 4 + 64;
+/// Room for a header, the fields and the longest MAC.
+const PACKET_ROOM: usize = HEADER_OCTETS + 2 * EXCHANGE_FIELD_OCTETS + 4 + 64;
 /// How much intervals vary: plus or minus.
 const INTERVAL_JITTER: f64 = 0.02;
 
@@ -72,6 +79,9 @@ struct HeardPacket {
     at: Timestamped,
     /// The same with what was left to correct.
     corrected: NtpTimestamp,
+    /// And on the scale without corrections.
+    monotonic: NtpTimestamp,
+    path: Option<NetworkPath>,
 }
 
 impl Peer {
@@ -166,17 +176,23 @@ impl Engine {
         let Some(source) = self.source_index(key) else { return Ok(None) };
         let config = &self.sources[source].config;
         let SourceMode::Symmetric { local_port } = config.mode else { return Ok(None) };
-        let (version, is_interleaved) = (config.version.clamp(1, 4), config.interleaved);
+        let (version, is_interleaved, fields) =
+            (config.version.clamp(1, 4), config.interleaved, config.fields);
+        let scale = self.scale();
         let now_reading = ClockReading { mono: now, system: self.system_date(now) };
         let transmit = self.blur(self.corrected(now_reading));
         let association = &mut self.associations[index];
         let Some(peer) = &mut association.peer else { return Ok(None) };
-        let told = peer.tell(transmit, is_interleaved);
+        let told = peer.tell(transmit, is_interleaved, scale.offset);
+        let path = peer.heard.and_then(|heard| heard.path);
         let (socket, poll) = (peer.socket, association.polling.exponent().exponent());
         let header = self.peer_header(now, version, poll, &told);
+        let asked = if version == 4 { fields } else { AskedFields::default() };
+        let fields = self.told_to_peer(now, asked, &header, path);
         let mut buffer = [0; PACKET_ROOM];
         buffer[..HEADER_OCTETS].copy_from_slice(&header.encode());
         let mut writer = FieldWriter::new(&mut buffer, HEADER_OCTETS);
+        fields.append(&mut writer)?;
         if let Credentials::Key(number) = self.associations[index].credentials {
             let Some(symmetric) = self.config.keys.iter().find(|key| key.id() == number) else {
                 self.refuse_source(key, SourceRefusal::UnknownKey(number));
@@ -185,6 +201,30 @@ impl Engine {
             symmetric.append_mac(&mut writer, version)?;
         }
         Ok(Some((socket, writer.written().to_vec(), local_port)))
+    }
+
+    /// The fields of our packet with this header, about the peer's packet that was heard last.
+    fn told_to_peer(
+        &self,
+        now: MonoTime,
+        asked: AskedFields,
+        header: &Header,
+        path: Option<NetworkPath>,
+    ) -> ExchangeFields {
+        let (system, scale) = (self.discipline.system(now), self.scale());
+        let seconds = NtpDuration::from_secs_f64;
+        let is_known = header.leap != LeapIndicator::Unsynchronized && !header.receive.is_zero();
+        let monotonic = MonotonicReceive {
+            root_delay: seconds(system.root_delay),
+            root_dispersion: seconds(system.root_dispersion),
+            receive: if is_known { header.receive + scale.offset } else { NtpTimestamp::ZERO },
+            epoch: if is_known { scale.epoch } else { 0 },
+        };
+        let correction = path.map_or(NtpDuration::ZERO, NetworkPath::sum);
+        ExchangeFields {
+            correction: asked.correction.then_some(NetworkCorrection(correction)),
+            monotonic: asked.monotonic.then_some(monotonic),
+        }
     }
 
     /// What our packet says of our clock. RFC 5905 §9.2, figure 20.
@@ -273,6 +313,8 @@ impl Engine {
         }
         let header = self.authentic_peer_header(&self.associations[index], datagram)?;
         let corrected = self.corrected(datagram.received.at);
+        let monotonic = corrected + self.scale().offset;
+        let fields = self.fields_of(id, datagram);
         let Some(peer) = &mut self.associations[index].peer else {
             return Err(DiscardReason::UnknownExchange);
         };
@@ -282,19 +324,25 @@ impl Engine {
         {
             return Err(DiscardReason::Duplicate);
         }
-        let fitting = peer.fit(&header, datagram.received);
+        let held = held(&fields, datagram.path);
+        let fitting = peer.fit(&header, (datagram.received, held));
         if fitting.is_some() || peer.may_restart(&header) {
             let (receive, transmit) = (header.receive, header.transmit);
-            peer.heard = Some(HeardPacket { receive, transmit, at: datagram.received, corrected });
+            let (at, path) = (datagram.received, datagram.path);
+            peer.heard = Some(HeardPacket { receive, transmit, at, corrected, monotonic, path });
         }
+        if let Some(fitting) = &fitting {
+            peer.heard_valid(fitting.mode);
+        }
+        let moved = match &fitting {
+            Some(_) => self.hear_scale(id, &header, &fields),
+            None => NtpDuration::ZERO,
+        };
         match fitting {
-            Some(fitting) => {
-                peer.heard_valid(fitting.mode);
-                match fitting.timestamps {
-                    Some(timestamps) => self.peer_measured(now, id, &timestamps, datagram),
-                    None => Ok(()),
-                }
+            Some(Fitting { timestamps: Some(timestamps), .. }) => {
+                self.peer_measured(now, id, (&timestamps.moved(moved), &fields), datagram)
             }
+            Some(_) => Ok(()),
             // The peer has not heard from us yet, or began anew: our next packet tells it where we are.
             None if header.origin.is_zero() => Ok(()),
             None => Err(DiscardReason::OriginMismatch),
@@ -328,29 +376,33 @@ impl Engine {
         &mut self,
         now: MonoTime,
         id: SourceId,
-        timestamps: &Timestamps,
+        (timestamps, fields): (&Timestamps, &ExchangeFields),
         datagram: &Datagram<'_>,
     ) -> Result<(), DiscardReason> {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
         let Timestamps { header, sent, received, .. } = timestamps;
         let change = |from, to| self.discipline.expected_change(from, to);
         let measurement = measure_apart(header, (sent.at, received.at), pivot, precision, change);
+        let measurement = measurement.without_held(timestamps.held, precision).with_root(fields.monotonic);
         self.judge(now, id, timestamps, &measurement, datagram.local)
     }
 }
 
 impl Peer {
-    /// The timestamps of our next packet, which leaves about at `transmit`.
-    fn tell(&mut self, transmit: NtpTimestamp, is_configured: bool) -> Told {
+    /// The timestamps of our next packet, which leaves about at `transmit`. `scale`: what our scale without corrections is ahead
+    /// of our time.
+    fn tell(&mut self, transmit: NtpTimestamp, is_configured: bool, scale: NtpDuration) -> Told {
         let left = self.sent.and_then(|sent| sent.left);
+        // As if our time had been then what it is now: the two ends of an interval are to be on one scale.
+        let receive = |heard: HeardPacket| heard.monotonic - scale;
         let told = match (self.heard, left) {
             (None, _) => Told { origin: NtpTimestamp::ZERO, receive: NtpTimestamp::ZERO, transmit },
             (Some(heard), Some((_, left)))
-                if self.may_interleave(is_configured) && left != heard.corrected =>
+                if self.may_interleave(is_configured) && left != receive(heard) =>
             {
-                Told { origin: heard.receive, receive: heard.corrected, transmit: left }
+                Told { origin: heard.receive, receive: receive(heard), transmit: left }
             }
-            (Some(heard), _) => Told { origin: heard.transmit, receive: heard.corrected, transmit },
+            (Some(heard), _) => Told { origin: heard.transmit, receive: receive(heard), transmit },
         };
         self.sent = Some(SentPacket {
             transmit: told.transmit,
@@ -368,25 +420,33 @@ impl Peer {
     /// A basic one tells of our packet by its transmit timestamp, of which there is but one. An interleaved one tells of the
     /// packet that ours was about, and that may be true of several of ours: it completes the exchange before, and begins
     /// another only when there was just one. RFC 9769 §3.
-    fn fit(&mut self, header: &Header, received: Timestamped) -> Option<Fitting> {
-        let sent = self.sent.as_mut().filter(|sent| !sent.used && !header.origin.is_zero())?;
+    fn fit(&mut self, header: &Header, (received, held): (Timestamped, Option<Held>)) -> Option<Fitting> {
+        let sent = self.sent.as_mut().filter(|_| !header.origin.is_zero())?;
         let left = sent.left.map(|(left, _)| left);
         let mode = match header.origin {
             origin if origin == sent.transmit => AnswerMode::Basic,
             origin if origin == sent.receive => AnswerMode::Interleaved,
             _ => return None,
         };
+        if sent.used {
+            // A second one about the same of ours: the peer sends more often than we do, and would not know which one an
+            // interleaved packet is about.
+            self.alternates = false;
+            return None;
+        }
         sent.used = true;
         let before = self.completed.take().filter(|before| Some(before.received) == sent.heard_at);
         let is_only_one = mode == AnswerMode::Basic || self.sent_since == 1;
         self.completed = left
             .filter(|_| is_only_one)
-            .map(|sent| Completed::new(self.socket, sent, received, header, mode == AnswerMode::Basic));
+            .map(|sent| Completed::new(self.socket, sent, received, header, mode == AnswerMode::Basic))
+            .map(|completed| completed.with_held(held));
         let timestamps = match mode {
             AnswerMode::Basic => left.map(|sent| Timestamps {
                 header: *header,
                 sent,
                 received,
+                held,
                 mode,
                 sampled: false,
                 ahead: false,

@@ -16,7 +16,9 @@ use crate::{
     AEAD_TAG_OCTETS, AeadAlgorithm, COOKIES_MAX, CookieError, KeyRing, NakReason, NtsKeys, NtsRequestError,
 };
 use arrayvec::ArrayVec;
-use chime_wire::{DecodeError, EXTENSION_FIELD_HEADER_OCTETS, FieldWriter, HEADER_OCTETS, field_type};
+use chime_wire::{
+    DecodeError, EXTENSION_FIELD_HEADER_OCTETS, ExchangeFields, FieldWriter, HEADER_OCTETS, field_type,
+};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -64,6 +66,7 @@ pub struct BatchAnswer<'a> {
     request: usize,
     unique_identifier: &'a [u8],
     cookies: usize,
+    fields: ExchangeFields,
     response: &'a mut [u8],
     frame: Option<AuthenticatorFrame>,
 }
@@ -73,7 +76,14 @@ impl<'a> BatchAnswer<'a> {
     /// `response`.
     #[must_use]
     pub fn new(request: usize, unique_identifier: &'a [u8], cookies: usize, response: &'a mut [u8]) -> Self {
-        Self { request, unique_identifier, cookies: cookies.min(COOKIES_MAX), response, frame: None }
+        let (cookies, fields) = (cookies.min(COOKIES_MAX), ExchangeFields::default());
+        Self { request, unique_identifier, cookies, fields, response, frame: None }
+    }
+
+    /// With these fields in the clear, authenticated like the header.
+    #[must_use]
+    pub const fn with_fields(self, fields: ExchangeFields) -> Self {
+        Self { fields, ..self }
     }
 
     /// Octets of the answer; `None` when it does not fit the room.
@@ -494,6 +504,7 @@ fn lay_out(
         return Err(DecodeError::BufferTooShort);
     }
     let mut writer = FieldWriter::new(answer.response, HEADER_OCTETS);
+    answer.fields.append(&mut writer)?;
     writer.put_field(field_type::UNIQUE_IDENTIFIER, answer.unique_identifier, 0)?;
     let text_octets = answer.cookies * cookie_field_octets(algorithm);
     AuthenticatorFrame::lay_out(&mut writer, algorithm, &nonce[..algorithm.nonce_octets()], text_octets)

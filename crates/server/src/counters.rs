@@ -73,6 +73,8 @@ counted! {
         NtsRequired => "nts_required",
         /// What follows the header is neither extension fields nor a MAC.
         Malformed => "malformed",
+        /// Not an NTP message in a PTP message of our domain, where such are served.
+        PtpMalformed => "ptp_malformed",
         /// A MAC of a key that this server does not have.
         UnknownKey => "unknown_key",
         /// A MAC that is not that of the packet.

@@ -30,7 +30,9 @@ pub use responder::{
     Arrival, Begun, Environment, NTS_REQUESTS_MAX, PendingNts, Published, Responder, Verdict,
     restamp_transmit,
 };
-pub use server_time::{DISPERSION_RATE, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime};
+pub use server_time::{
+    DISPERSION_RATE, MonotonicScale, SMEARED_REFERENCE_ID, STRATUM_UNSYNCHRONIZED, ServerTime,
+};
 pub use signing::{
     SIGNED_OCTETS, SIGNING_MESSAGE_OCTETS, SIGNING_REPLY_OCTETS_MAX, SigningError, Unsigned, signing_key,
 };

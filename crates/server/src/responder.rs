@@ -10,7 +10,10 @@ use crate::{
 use arrayvec::ArrayVec;
 use chime_nts::{BATCH_REQUESTS_MAX, KeyRing, NtsBatch, NtsRequest, NtsRequestError};
 use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
-use chime_wire::{FieldWriter, HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, Packet, ReferenceId};
+use chime_wire::{
+    ExchangeFields, FieldWriter, HEADER_OCTETS, Header, KissCode, LeapIndicator, Mode, NetworkCorrection,
+    Packet, ReferenceId,
+};
 use core::net::IpAddr;
 pub use nts::PendingNts;
 use std::sync::Arc;
@@ -27,6 +30,16 @@ pub struct Arrival {
     pub received: NtpTimestamp,
     /// When, for limits and errors that grow; a value read once for a batch of requests is good enough.
     pub mono: MonoTime,
+    /// How long it took to be received, and transparent clocks held it; `None`: it came by no way that could tell.
+    pub correction: Option<NtpDuration>,
+}
+
+impl Arrival {
+    /// A request that came by UDP.
+    #[must_use]
+    pub const fn new(from: IpAddr, received: NtpTimestamp, mono: MonoTime) -> Self {
+        Self { from, received, mono, correction: None }
+    }
 }
 
 /// What the rest of the daemon published for those who answer.
@@ -82,6 +95,7 @@ pub struct Responder {
 
 /// What became of a request at once.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nothing is allocated for a packet")]
 pub enum Begun<'a> {
     /// All that was to be done.
     Done(Verdict),
@@ -212,12 +226,13 @@ impl Responder {
         self.counters.received += 1;
         self.interleaving = Interleaving::default();
         let result = match self.prepare(request, arrival, published, environment) {
-            Ok(Prepared::Nts(message, nts_request, header)) => {
-                let asked = Asked { header, octets: request.len(), arrival: *arrival };
+            Ok(Prepared::Nts(message, nts_request, header, fields)) => {
+                let asked = Asked { header, octets: request.len(), arrival: *arrival, fields };
                 return Begun::Nts(PendingNts::new(nts_request, asked, message, response));
             }
             Ok(Prepared::Sign(message, key, header)) => {
-                let asked = Asked { header, octets: request.len(), arrival: *arrival };
+                let fields = ExchangeFields::default();
+                let asked = Asked { header, octets: request.len(), arrival: *arrival, fields };
                 let answer = asked.basic(message, published.time, environment.system_time());
                 return Begun::Sign(Unsigned::new(&answer, key));
             }
@@ -240,10 +255,10 @@ impl Responder {
         }
     }
 
-    /// Counts a request that is not answered, as it waited for too long.
-    pub fn refuse_late(&mut self) {
+    /// Counts a request that is not answered for a reason that the caller knows.
+    pub fn refuse(&mut self, reason: SilenceReason) {
         self.counters.received += 1;
-        self.counters.count_silence(SilenceReason::Late);
+        self.counters.count_silence(reason);
     }
 
     /// Finishes requests with NTS fields, at most [`NTS_REQUESTS_MAX`]; gives a verdict for each, and what
@@ -326,7 +341,7 @@ impl Responder {
             }
             Err(NtsRequestError::NotNts) => Ok(Prepared::Other(message, packet)),
             _ if published.keys.is_none() => Err(SilenceReason::NtsNotServed),
-            Ok(request) => Ok(Prepared::Nts(message, request, packet.header)),
+            Ok(request) => Ok(Prepared::Nts(message, request, packet.header, ExchangeFields::of(&packet))),
             Err(_) => Err(SilenceReason::NtsMalformed),
         }
     }
@@ -363,18 +378,23 @@ impl Responder {
                 Some(key)
             }
         };
-        let asked = Asked { header: packet.header, octets: packet.octets().len(), arrival: *arrival };
+        let fields = ExchangeFields::of(packet);
+        let asked = Asked { header: packet.header, octets: packet.octets().len(), arrival: *arrival, fields };
         let transmit_times = self.transmit_times.as_deref().filter(|_| self.policy.client_records);
         let (header, interleaving) =
             asked.answer(message, published.time, environment.system_time(), transmit_times);
         let room = response.get_mut(..HEADER_OCTETS).ok_or(SilenceReason::ResponseTooLong)?;
         room.copy_from_slice(&header.encode());
+        let mut writer = FieldWriter::new(response, HEADER_OCTETS);
+        if message == Message::Time && !asked.fields.is_empty() {
+            let fields = asked.told(&header, published.time);
+            fields.append(&mut writer).map_err(|_| SilenceReason::ResponseTooLong)?;
+        }
         let Some(key) = key else {
             let time =
                 if interleaving.is_interleaved { ResponseKind::Interleaved } else { ResponseKind::Plain };
-            return Ok(Answered { octets: HEADER_OCTETS, kind: message.kind(time), interleaving });
+            return Ok(Answered { octets: writer.len(), kind: message.kind(time), interleaving });
         };
-        let mut writer = FieldWriter::new(response, HEADER_OCTETS);
         key.append_mac(&mut writer, version).map_err(|_| SilenceReason::ResponseTooLong)?;
         Ok(Answered { octets: writer.len(), kind: message.kind(ResponseKind::Keyed), interleaving })
     }
@@ -448,7 +468,7 @@ impl Message {
 
 /// A request that may be answered.
 enum Prepared<'a> {
-    Nts(Message, NtsRequest<'a>, Header),
+    Nts(Message, NtsRequest<'a>, Header, ExchangeFields),
     Sign(Message, [u8; 4], Header),
     Other(Message, Packet<'a>),
 }
@@ -467,9 +487,27 @@ struct Asked {
     header: Header,
     octets: usize,
     arrival: Arrival,
+    /// The fields that are asked for.
+    fields: ExchangeFields,
 }
 
 impl Asked {
+    /// What the fields say that were asked for, in an answer with this header.
+    fn told(&self, header: &Header, time: &ServerTime) -> ExchangeFields {
+        ExchangeFields {
+            correction: self.fields.correction.and(self.arrival.correction).map(NetworkCorrection),
+            monotonic: self.fields.monotonic.map(|_| time.monotonic(header.receive, self.arrival.mono)),
+        }
+    }
+
+    /// The same for an answer whose header is written later: its receive timestamp is known already.
+    fn told_ahead(&self, message: Message, time: &ServerTime) -> ExchangeFields {
+        if message != Message::Time || self.fields.is_empty() {
+            return ExchangeFields::default();
+        }
+        self.told(&self.basic(message, time, self.arrival.received), time)
+    }
+
     /// The header of the answer; the system clock shows `now`.
     fn answer(
         &self,

@@ -2,7 +2,7 @@
 
 use crate::{Smear, SmoothingCourse};
 use chime_time::{MonoTime, NtpDuration, NtpShort, NtpTimestamp};
-use chime_wire::{LeapIndicator, ReferenceId};
+use chime_wire::{LeapIndicator, MonotonicReceive, ReferenceId};
 
 /// The rate at which the error of a free-running clock is assumed to grow, seconds per second. RFC 5905 §7.2 (PHI).
 pub const DISPERSION_RATE: f64 = 15e-6;
@@ -45,6 +45,17 @@ pub struct ServerTime {
     pub smear: Option<Smear>,
     /// What of the corrections of our clock is served later.
     pub smoothing: Option<SmoothingCourse>,
+    /// A scale without our corrections of phase, for clients that ask for it.
+    pub scale: Option<MonotonicScale>,
+}
+
+/// A time scale that has our frequency and is never set: clients can tell our corrections from their own clock's by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MonotonicScale {
+    /// What is to be added to the time that is served; it changes by as much as that is corrected, the other way.
+    pub offset: NtpDuration,
+    /// Scales with different numbers have nothing in common.
+    pub epoch: u32,
 }
 
 impl ServerTime {
@@ -65,6 +76,7 @@ impl ServerTime {
             correction_rate: 0.0,
             smear: None,
             smoothing: None,
+            scale: None,
         }
     }
 
@@ -81,6 +93,20 @@ impl ServerTime {
             reference_id: ReferenceId([127, 127, 1, 1]),
             reference,
             ..Self::unsynchronized(precision)
+        }
+    }
+
+    /// What a packet that was received then is answered with in a field for [`Self::scale`]; `receive` is its receive timestamp
+    /// in that answer. Of a time that is smeared or smoothed there is no such scale.
+    #[must_use]
+    pub fn monotonic(&self, receive: NtpTimestamp, now: MonoTime) -> MonotonicReceive {
+        let scale = self.scale.filter(|_| self.is_ours() && self.is_synchronized());
+        let grown = now.seconds_since(self.at).max(0.0) * self.dispersion_rate.max(0.0);
+        MonotonicReceive {
+            root_delay: self.root_delay.to_duration(),
+            root_dispersion: self.root_dispersion + NtpDuration::from_secs_f64(grown),
+            receive: scale.map_or(NtpTimestamp::ZERO, |scale| receive + scale.offset),
+            epoch: scale.map_or(0, |scale| scale.epoch),
         }
     }
 

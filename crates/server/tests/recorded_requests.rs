@@ -33,7 +33,7 @@ fn golden_keys() -> KeyTable {
 fn ask(request: &[u8]) -> Option<(ResponseKind, Vec<u8>)> {
     let mut responder = Responder::new(Arc::new(Policy { keys: golden_keys(), ..Policy::open() }), [1, 2]);
     let received = NtpTimestamp::from_bits(4_000_000_000 << 32);
-    let arrival = Arrival { from: [192, 0, 2, 1].into(), received, mono: MonoTime::ZERO };
+    let arrival = Arrival::new([192, 0, 2, 1].into(), received, MonoTime::ZERO);
     let time = ServerTime::local(10, -20, MonoTime::ZERO, received);
     let mut response = [0; 2048];
     let published = Published { time: &time, keys: None };

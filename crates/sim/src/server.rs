@@ -201,7 +201,7 @@ impl SimulatedServer {
         let transmit = (shown + NtpDuration::from_secs_f64(PROCESSING_SECONDS + transmit_noise)).timestamp();
         let server_time = self.time(received, mono);
         let published = Published { time: &server_time, keys: Some(&self.ring) };
-        let arrival = Arrival { from, received: received.timestamp(), mono };
+        let arrival = Arrival::new(from, received.timestamp(), mono);
         let mut environment = ServerEnvironment { transmit, chance };
         let mut response = vec![0; RESPONSE_OCTETS];
         match self.responder.respond(request, &arrival, &published, &mut environment, &mut response) {

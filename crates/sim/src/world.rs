@@ -524,7 +524,7 @@ impl World {
         }
         self.note("s>c", octets);
         let received = Timestamped::by_daemon(self.clock.stamp(&mut self.chance));
-        let input = Input::Datagram { exchange, from, local: Some(CLIENT), received, octets };
+        let input = Input::Datagram { exchange, from, local: Some(CLIENT), received, path: None, octets };
         self.engine.handle_input(self.clock.read().mono, input);
     }
 

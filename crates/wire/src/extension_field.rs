@@ -17,6 +17,10 @@ pub mod field_type {
     pub const NTS_COOKIE_PLACEHOLDER: u16 = 0x0304;
     /// NTS Authenticator and Encrypted Extension Fields, RFC 8915 §5.6.
     pub const NTS_AUTHENTICATOR: u16 = 0x0404;
+    /// Network Correction, draft-ietf-ntp-over-ptp.
+    pub const NETWORK_CORRECTION: u16 = 0x010a;
+    /// Monotonic receive timestamp and root values: experimental, chrony's.
+    pub const MONOTONIC_RECEIVE: u16 = 0xf323;
 }
 
 /// One field of a packet.

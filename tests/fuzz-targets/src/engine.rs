@@ -167,7 +167,7 @@ impl World {
         self.now = self.now.add_secs_f64(0.001);
         self.system = self.system + NtpDuration::from_secs_f64(0.001);
         let received = self.reading();
-        let input = Input::Datagram { exchange, from, local: None, received, octets: &octets };
+        let input = Input::Datagram { exchange, from, local: None, received, path: None, octets: &octets };
         self.engine.handle_input(self.now, input);
         rest
     }

@@ -20,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("packet", wire::packet),
+    ("ptp_message", wire::ptp_message),
     ("control_message", wire::control_message),
     ("chrony_command", wire::chrony_command),
     ("mode6_answer", control::mode6_answer),

@@ -39,7 +39,7 @@ pub fn responder(octets: &[u8]) {
     let mut responder = Responder::new(Arc::new(policy), [1, 2]).with_transmit_times(times);
     let now = Still.system_time();
     let mono = MonoTime::from_nanos(1_000_000_000);
-    let arrival = Arrival { from: client, received: now, mono };
+    let arrival = Arrival::new(client, now, mono);
     let time = ServerTime::local(1, -20, mono, now);
     let ring = ring();
     let published = Published { time: &time, keys: Some(&ring) };

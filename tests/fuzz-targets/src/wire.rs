@@ -1,7 +1,10 @@
 //! Targets for `chime-wire`.
 
 use chime_wire::chrony_command::{CommandReply, CommandRequest};
-use chime_wire::{ControlMessage, FieldWriter, HEADER_OCTETS, MacAlgorithm, Packet, SymmetricKey, keyfile};
+use chime_wire::{
+    ControlMessage, FieldWriter, HEADER_OCTETS, MacAlgorithm, Packet, PtpMessage, SymmetricKey, keyfile,
+    write_ptp_prefix,
+};
 
 /// A datagram: header, fields and MAC account for every octet, and the header encodes to what it was read from.
 pub fn packet(octets: &[u8]) {
@@ -16,6 +19,21 @@ pub fn packet(octets: &[u8]) {
     assert_eq!(end, packet.fields_end());
     let mac = packet.mac().map_or(0, |mac| mac.digest.len() + 4);
     assert_eq!(end + mac, octets.len());
+}
+
+/// A PTP message: what is read of it is written again, but for what may vary.
+pub fn ptp_message(octets: &[u8]) {
+    let Some(domain) = octets.get(4) else { return };
+    let Ok(message) = PtpMessage::parse(octets, *domain) else { return };
+    assert!(PtpMessage::parse(octets, domain.wrapping_add(1)).is_err());
+    let mut again = vec![0; octets.len()];
+    let (layout, sequence) = (message.layout, message.sequence);
+    let at =
+        write_ptp_prefix(&mut again, layout, *domain, sequence, message.ntp.len()).expect("there is room");
+    again[at..].copy_from_slice(message.ntp);
+    let read = PtpMessage::parse(&again, *domain).expect("what is written is read");
+    assert_eq!((read.layout, read.sequence, read.ntp), (layout, sequence, message.ntp));
+    packet(read.ntp);
 }
 
 /// A datagram of mode 6.

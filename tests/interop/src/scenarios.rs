@@ -18,6 +18,7 @@ mod ntpd_files;
 mod ntpq;
 mod our_client;
 mod our_server;
+mod over_ptp;
 mod real_time_clock;
 mod reference_clocks;
 mod refusals;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         our_server::SCENARIOS,
         fast_path::SCENARIOS,
         modes::SCENARIOS,
+        over_ptp::SCENARIOS,
         leap::SCENARIOS,
         samba::SCENARIOS,
         smoothing::SCENARIOS,

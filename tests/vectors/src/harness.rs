@@ -54,7 +54,7 @@ impl Harness {
     fn respond(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         let mono = MonoTime::from_nanos(1_000_000_000_000);
         let time = ServerTime::local(1, -24, mono, self.world.now);
-        let arrival = Arrival { from: CLIENT, received: self.world.now, mono };
+        let arrival = Arrival::new(CLIENT, self.world.now, mono);
         let published = Published { time: &time, keys: Some(&self.ring) };
         // More room than the request has, so that an answer that is too long shows.
         let mut response = vec![0; request.len() + 2048];

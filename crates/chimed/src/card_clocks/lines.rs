@@ -90,7 +90,14 @@ impl CardLines {
     /// from that at the other end, so it is added.
     #[must_use]
     pub fn received(&self, packet: &Convertible) -> Timestamped {
-        self.convert(packet, |line, stamp| {
+        self.received_in(packet).0
+    }
+
+    /// The same, and the time from the beginning of the frame to its end, where it is the card's stamp.
+    #[must_use]
+    pub fn received_in(&self, packet: &Convertible) -> (Timestamped, Option<NtpDuration>) {
+        let mut duration = None;
+        let received = self.convert(packet, |line, stamp| {
             let octets = match stamp.frame_octets {
                 0 => {
                     let headers = if packet.ipv6 { HEADER_OCTETS_V6 } else { HEADER_OCTETS_V4 };
@@ -100,11 +107,14 @@ impl CardLines {
             };
             let bits = 8.0 * f64::from(octets.saturating_add(CHECK_SUM_OCTETS));
             let length = line.link_speed.map_or(0.0, |speed| bits / (f64::from(speed) * 1e6));
-            let at = line.line.system_at(stamp.at) + NtpDuration::from_secs_f64(length)
-                - line.receive_compensation;
+            let length = NtpDuration::from_secs_f64(length);
+            let at = line.line.system_at(stamp.at) + length - line.receive_compensation;
             let waited = packet.kernel.at.system - at;
-            (line.stamps_received && waited >= -STAMP_BEHIND_MAX && waited <= STAMP_APART_MAX).then_some(at)
-        })
+            let is_used = line.stamps_received && waited >= -STAMP_BEHIND_MAX && waited <= STAMP_APART_MAX;
+            duration = is_used.then_some(length);
+            is_used.then_some(at)
+        });
+        (received, duration)
     }
 
     /// When a packet began to leave: by the card if its stamp can be used.
@@ -121,7 +131,7 @@ impl CardLines {
     fn convert(
         &self,
         packet: &Convertible,
-        convert: impl Fn(&Line, HardwareStamp) -> Option<chime_time::NtpDate>,
+        convert: impl FnOnce(&Line, HardwareStamp) -> Option<chime_time::NtpDate>,
     ) -> Timestamped {
         let Some(stamp) = packet.hardware.filter(|_| self.is_active()) else { return packet.kernel };
         self.used.store(true, Relaxed);

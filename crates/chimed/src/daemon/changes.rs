@@ -122,5 +122,5 @@ pub(super) fn open_waiting(model: &mut Model, serving: &Serving) {
 
 pub(super) fn open_later(model: &Model, server: &NtpServer, serving: &Serving) -> Result<()> {
     let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
-    serving.open(&serving_settings(model, vec![listener(server, &keys)])?)
+    serving.open(&serving_settings(model, vec![listener(model, server, &keys)])?)
 }

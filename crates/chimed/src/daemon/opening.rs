@@ -116,15 +116,18 @@ pub(super) fn serving_settings(model: &Model, listeners: Vec<Listener>) -> Resul
 
 pub(super) fn listeners(model: &Model) -> Result<Vec<Listener>> {
     let keys = chime_server::KeyTable::new(wiring::symmetric_keys(model)?);
-    Ok(model.servers.iter().map(|server| listener(server, &keys)).collect())
+    Ok(model.servers.iter().map(|server| listener(model, server, &keys)).collect())
 }
 
-pub(super) fn listener(server: &NtpServer, keys: &chime_server::KeyTable) -> Listener {
+pub(super) fn listener(model: &Model, server: &NtpServer, keys: &chime_server::KeyTable) -> Listener {
+    let ptp_domain = model.ptp_domain_at(server.listen.port());
     Listener {
+        ptp_domain,
         address: server.listen,
         interface: server.interface.clone(),
         policy: Arc::new(chime_server::Policy { keys: keys.clone(), ..server.policy() }),
-        signing_directory: server.signing_directory.clone(),
+        // Signed answers are sent as they are, which here would not be understood.
+        signing_directory: server.signing_directory.clone().filter(|_| ptp_domain.is_none()),
     }
 }
 

@@ -196,6 +196,7 @@ impl Lab {
             .map(|server| Listener {
                 address: server.listen,
                 interface: None,
+                ptp_domain: None,
                 policy: Arc::new(policy.clone()),
                 signing_directory: None,
             })

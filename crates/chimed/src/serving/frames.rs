@@ -104,7 +104,8 @@ impl Worker {
                 });
                 let (answers, end) = answer(
                     (batch, received, now),
-                    &mut listener.responder,
+                    // No listener for PTP messages is past the sockets.
+                    (&mut listener.responder, None),
                     &published,
                     &mut self.outside,
                     &mut self.stats,

@@ -12,6 +12,7 @@ fn settings(addresses: &[&str], workers: usize, policy: Policy) -> ServingSettin
     let listener = |address: &&str| Listener {
         address: address.parse().expect("an address"),
         interface: None,
+        ptp_domain: None,
         policy: policy.clone(),
         signing_directory: None,
     };

@@ -1,12 +1,13 @@
 //! One worker: requests in, answers out, in batches.
 
 use super::at_once::{AtOnce, Pressure};
+use super::carrier::Carrier;
 use super::departures::Departures;
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
 use super::signing::{Signer, SigningDesk};
 use super::stats::{ServingStats, WorkerCounters};
-use super::{Order, Orders, Shared};
+use super::{Listener, Order, Orders, Shared};
 use crate::card_clocks::{CardLines, Convertible};
 use crate::mode6_host::HandOver;
 use arrayvec::ArrayVec;
@@ -58,7 +59,7 @@ pub struct Worker {
     pub(super) outside: Outside,
     batch: ServerBatch,
     /// What each request of the batch is answered with.
-    kinds: [ResponseKind; BATCH_REQUESTS],
+    kinds: [(ResponseKind, Carrier); BATCH_REQUESTS],
     pub(super) stats: ServingStats,
     counters: Arc<WorkerCounters>,
     /// The processor to be pinned to.
@@ -68,6 +69,8 @@ pub struct Worker {
 /// A socket and who answers there.
 pub(super) struct Desk {
     number: usize,
+    /// The PTP domain, where requests are PTP messages.
+    pub(super) ptp_domain: Option<u8>,
     socket: UdpSocket,
     pub(super) responder: Responder,
     pub(super) signing: Option<SigningDesk>,
@@ -128,9 +131,9 @@ impl Outside {
         self.sealed = self.sealing_since.take().filter(|_| is_any).map(|since| (self.places.len(), since));
     }
 
-    /// When a request came, by whoever knows best.
-    fn received(&self, request: &BatchedRequest<'_>) -> Timestamped {
-        self.cards.received(&Convertible {
+    /// When a request came, by whoever knows best; and how long that took, where a card has told.
+    fn received(&self, request: &BatchedRequest<'_>) -> (Timestamped, Option<NtpDuration>) {
+        self.cards.received_in(&Convertible {
             kernel: request.received,
             hardware: request.hardware,
             octets: request.octets.len(),
@@ -167,17 +170,18 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     pub(super) fn new(
-        listeners: impl Iterator<Item = (UdpSocket, Arc<Policy>, Option<Arc<Signer>>)>,
+        listeners: impl Iterator<Item = (UdpSocket, Listener, Option<Arc<Signer>>)>,
         shared: Arc<Shared>,
         times: &Arc<TransmitTimes>,
         (seed, number): ([u8; 32], u64),
     ) -> Self {
         let mut random = random(seed, number);
-        let desk = |(number, (socket, policy, signer)): (usize, (UdpSocket, _, Option<_>))| {
+        let desk = |(number, (socket, listener, signer)): (usize, (UdpSocket, Listener, Option<_>))| {
             let hash_key = [random.next_u64(), random.next_u64()];
-            let responder = Responder::new(policy, hash_key).with_transmit_times(times.clone());
+            let responder = Responder::new(listener.policy, hash_key).with_transmit_times(times.clone());
             Desk {
                 number,
+                ptp_domain: listener.ptp_domain,
                 signing: signer.and_then(|signer| SigningDesk::new(signer, &socket)),
                 socket,
                 responder,
@@ -191,7 +195,7 @@ impl Worker {
             outside: Outside::new(random, shared.cards.clone()),
             shared,
             batch: ServerBatch::new(BATCH_REQUESTS, REQUEST_OCTETS_MAX),
-            kinds: [ResponseKind::Plain; BATCH_REQUESTS],
+            kinds: [(ResponseKind::Plain, Carrier::Udp); BATCH_REQUESTS],
             stats: ServingStats::default(),
             counters: Arc::default(),
             cpu: None,
@@ -369,7 +373,7 @@ impl Worker {
             let (now, end) = (self.batch.now(), self.batch.capacity());
             let (answers, end) = answer(
                 (self.batch.exchanges(next), end, now),
-                &mut desk.responder,
+                (&mut desk.responder, desk.ptp_domain),
                 &published,
                 &mut self.outside,
                 &mut self.stats,
@@ -393,7 +397,7 @@ impl Worker {
                     desk.follow_ups.answer(&mut self.batch, answer.number, answer.octets, mark);
                 }
             }
-            self.kinds[answer.number] = answer.kind;
+            self.kinds[answer.number] = (answer.kind, answer.carrier);
             if self.outside.sealed.is_none() && self.batch.queued() >= self.outside.at_once.sent {
                 self.send(index, time);
             }
@@ -428,6 +432,7 @@ pub(super) struct Answer {
     pub(super) number: usize,
     pub(super) octets: usize,
     pub(super) kind: ResponseKind,
+    carrier: Carrier,
     follow_up: Option<AnswerMark>,
 }
 
@@ -440,7 +445,7 @@ pub(super) fn answer<'a>(
         usize,
         ClockReading,
     ),
-    responder: &mut Responder,
+    (responder, ptp_domain): (&mut Responder, Option<u8>),
     published: &Published<'_>,
     outside: &mut Outside,
     stats: &mut ServingStats,
@@ -449,6 +454,7 @@ pub(super) fn answer<'a>(
     let mono = now.mono;
     let (mut answers, mut next) = (ArrayVec::new(), end);
     let mut numbers = ArrayVec::<usize, NTS_REQUESTS_MAX>::new();
+    let mut carriers = ArrayVec::<Carrier, NTS_REQUESTS_MAX>::new();
     let mut pending = ArrayVec::<PendingNts<'_>, NTS_REQUESTS_MAX>::new();
     for (number, request, room) in requests {
         if request.truncated {
@@ -456,17 +462,27 @@ pub(super) fn answer<'a>(
             continue;
         }
         if is_late(&request.received, now) {
-            responder.refuse_late();
+            responder.refuse(SilenceReason::Late);
             continue;
         }
-        let received = outside.received(&request);
+        let Ok(carried) = Carrier::open(ptp_domain, request.octets) else {
+            responder.refuse(SilenceReason::PtpMalformed);
+            continue;
+        };
+        let (carrier, prefix) = (carried.by, carried.by.prefix_octets());
+        let Some(room) = room.get_mut(prefix..) else { continue };
+        let (received, duration) = outside.received(&request);
         stats.kernel_timestamps += u64::from(received.source != TimestampSource::Daemon);
         stats.card_timestamps += u64::from(received.source == TimestampSource::Hardware);
+        // Of a card's stamp it is known by how much it was moved; the others are of no such precision.
+        let correction = duration.filter(|_| carrier != Carrier::Udp);
+        let correction = correction.map(|duration| duration + carried.correction);
         let received = received.at.system.timestamp();
-        let arrival = Arrival { from: request.from.ip(), received, mono };
-        match responder.begin(request.octets, &arrival, published, outside, room) {
+        let arrival = Arrival { correction, ..Arrival::new(request.from.ip(), received, mono) };
+        match responder.begin(carried.request, &arrival, published, outside, room) {
             Begun::Done(Verdict::Respond { octets, kind }) => {
-                answers.push(Answer { number, octets, kind, follow_up: responder.take_follow_up() });
+                let follow_up = responder.take_follow_up();
+                answers.push(Answer { number, octets: prefix + octets, kind, carrier, follow_up });
                 // Its time cannot be written any more, so it waits for no others.
                 if kind == ResponseKind::Keyed {
                     next = number + 1;
@@ -474,7 +490,7 @@ pub(super) fn answer<'a>(
                 }
             }
             Begun::Done(Verdict::Silence(SilenceReason::Control)) => {
-                if let Some((control, listener)) = others.control {
+                if let Some((control, listener)) = others.control.filter(|_| carrier == Carrier::Udp) {
                     control.take(listener, request.octets, request.from, request.destination);
                 }
             }
@@ -486,6 +502,7 @@ pub(super) fn answer<'a>(
             }
             Begun::Nts(request) => {
                 numbers.push(number);
+                carriers.push(carrier);
                 pending.push(request);
             }
         }
@@ -499,9 +516,10 @@ pub(super) fn answer<'a>(
     outside.begin_sealing(&numbers, before, answers.len());
     let finished = responder.finish(&mut pending, published, outside);
     outside.end_sealing();
-    for (number, (verdict, follow_up)) in numbers.into_iter().zip(finished) {
+    for ((number, carrier), (verdict, follow_up)) in numbers.into_iter().zip(carriers).zip(finished) {
         if let Verdict::Respond { octets, kind } = verdict {
-            answers.push(Answer { number, octets, kind, follow_up });
+            let octets = carrier.prefix_octets() + octets;
+            answers.push(Answer { number, octets, kind, carrier, follow_up });
         }
     }
     answers.sort_unstable_by_key(|answer| answer.number);
@@ -519,7 +537,7 @@ fn is_late(received: &Timestamped, now: ClockReading) -> bool {
 fn send(
     batch: &mut ServerBatch,
     desk: &mut Desk,
-    kinds: &[ResponseKind],
+    kinds: &[(ResponseKind, Carrier)],
     time: &ServerTime,
     outside: &mut Outside,
 ) -> u64 {
@@ -536,7 +554,8 @@ fn send(
     }
     let now = time.corrected(before.timestamp(), batch.now().mono);
     for (place, (number, answer)) in batch.answers_mut().enumerate() {
-        restamp_transmit(answer, kinds[number], now + departures.after_sending_begins(place, count));
+        let (kind, carrier) = kinds[number];
+        restamp_transmit(carrier.write(answer), kind, now + departures.after_sending_begins(place, count));
     }
     let refused = batch.send(&desk.socket);
     departures.sent(count, clock::system_now() - before);

@@ -134,6 +134,9 @@ fn read_file(tree: &toml::Spanned<DeTable<'_>>, sink: &mut Sink<'_>, draft: &mut
     top.each("server", "[[server]]", |table| {
         draft.model.servers.extend(server::read_server(table));
     });
+    top.table("ntp-over-ptp", "[ntp-over-ptp]", |table| {
+        draft.model.ntp_over_ptp = Some(server::read_ntp_over_ptp(table));
+    });
     top.each("broadcast", "[[broadcast]]", |table| {
         draft.model.broadcasts.extend(server::read_broadcast(table));
     });

@@ -27,8 +27,8 @@ pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
 pub use reference_clock::ReferenceClock;
 pub(crate) use server::TERMS_WORDS;
 pub use server::{
-    AccessNetworks, Broadcast, CertificatePair, FastPath, KE_CONNECTIONS_MAX_DEFAULT, KeySet, NtpServer,
-    NtsKeServer,
+    AccessNetworks, Broadcast, CertificatePair, FastPath, KE_CONNECTIONS_MAX_DEFAULT, KeySet, NtpOverPtp,
+    NtpServer, NtsKeServer,
 };
 pub use source::{
     AddressFamily, Authentication, AuthenticationPolicy, ClientSockets, NtpVersion, NtsTrust, Origin,
@@ -87,6 +87,8 @@ pub struct Model {
     pub servers: Vec<NtpServer>,
     /// Those that are opened as soon as an address of their family is let in while the daemon runs, as chronyd does.
     pub servers_in_waiting: Vec<NtpServer>,
+    /// The port that is spoken at over PTP; `None`: none is.
+    pub ntp_over_ptp: Option<NtpOverPtp>,
     /// What is sent without being asked for.
     pub broadcasts: Vec<Broadcast>,
     /// NTS key establishment servers, one per listening socket.
@@ -113,6 +115,12 @@ impl Model {
     /// All NTP servers, those that wait at the end.
     pub fn possible_servers(&self) -> impl Iterator<Item = &NtpServer> + Clone {
         self.servers.iter().chain(&self.servers_in_waiting)
+    }
+
+    /// The PTP domain of what is spoken at this port; `None`: it is plain NTP.
+    #[must_use]
+    pub fn ptp_domain_at(&self, port: u16) -> Option<u8> {
+        self.ntp_over_ptp.filter(|ptp| ptp.port == port).map(|ptp| ptp.domain)
     }
 
     /// Whether a real-time clock is looked at or followed: the kernel is not to set it then.

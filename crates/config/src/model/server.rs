@@ -58,6 +58,21 @@ pub enum FastPath {
     XdpGeneric,
 }
 
+/// NTP messages inside PTP messages: what is sent to and comes at this port, by clients, peers and servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NtpOverPtp {
+    /// The UDP port; network cards and transparent clocks know 319. Not 0.
+    pub port: u16,
+    /// The PTP domain of messages that are sent; those of others are ignored.
+    pub domain: u8,
+}
+
+impl Default for NtpOverPtp {
+    fn default() -> Self {
+        Self { port: 319, domain: 123 }
+    }
+}
+
 impl NtpServer {
     /// A server that answers everybody.
     #[must_use]

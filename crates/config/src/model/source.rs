@@ -69,6 +69,10 @@ pub struct Source {
     pub online: bool,
     /// Whether the server is asked when its answers really left. RFC 9769 §2.
     pub interleaved: bool,
+    /// Whether the server's receive timestamps are asked for on a scale that it never sets (chrony's field F323).
+    pub frequency_transfer: bool,
+    /// Whether the server is asked how long transparent clocks held our packets (field 10A).
+    pub network_correction: bool,
     /// Added to each measured offset; seconds, positive when the source is known to be behind.
     pub offset_correction: f64,
     /// The source smears leap seconds, and is not mixed with those that do not.
@@ -111,6 +115,8 @@ impl Source {
             offline_on_failure: false,
             online: true,
             interleaved: false,
+            frequency_transfer: false,
+            network_correction: false,
             offset_correction: 0.0,
             smeared: false,
             origin: None,

@@ -2,7 +2,7 @@
 
 use super::values::{access_rules, list, network_terms, networks, path, rate_limit};
 use super::{Writer, quoted};
-use crate::{FastPath, KeyFormat, Model, NtpServer, Ntpq, NtsKeServer, RequireNts};
+use crate::{FastPath, KeyFormat, Model, NtpOverPtp, NtpServer, Ntpq, NtsKeServer, RequireNts};
 
 impl Writer {
     pub(super) fn server(&mut self, server: &NtpServer) {
@@ -34,6 +34,13 @@ impl Writer {
             FastPath::XdpDriver => quoted("xdp-driver"),
             FastPath::XdpGeneric => quoted("xdp-generic"),
         });
+    }
+
+    pub(super) fn ntp_over_ptp(&mut self, ptp: &NtpOverPtp) {
+        let default = NtpOverPtp::default();
+        self.item("[ntp-over-ptp]");
+        self.set("port", &ptp.port, &default.port, ToString::to_string);
+        self.set("domain", &ptp.domain, &default.domain, ToString::to_string);
     }
 
     pub(super) fn ke_server(&mut self, server: &NtsKeServer) {

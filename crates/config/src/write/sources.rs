@@ -74,6 +74,8 @@ impl Writer {
         self.flag("trust", source.trust, default.trust);
         self.flag("require", source.require, default.require);
         self.flag("interleaved", source.interleaved, default.interleaved);
+        self.flag("frequency-transfer", source.frequency_transfer, default.frequency_transfer);
+        self.flag("network-correction", source.network_correction, default.network_correction);
         self.flag("online", source.online, default.online);
         self.set("address-family", &source.address_family, &default.address_family, |family| {
             quoted(match family {

@@ -1,8 +1,8 @@
 //! Commands that change something: what the engine or the shell is told, and what is wrong with a request.
 
 use chime_engine::{
-    AddressFamily, Authentication, Command, LocalReference, NtsSource, SourceChange, SourceConfig,
-    SourceMatch, SourceMode, SourceOptions, SourceReport, Tuning,
+    AddressFamily, AskedFields, Authentication, Command, LocalReference, NtsSource, SourceChange,
+    SourceConfig, SourceMatch, SourceMode, SourceOptions, SourceReport, Tuning,
 };
 use chime_server::{AccessRule, Subnet};
 use chime_time::{Frequency, PollExponent};
@@ -229,6 +229,8 @@ mod flag {
     pub(super) const BURST: u32 = 0x100;
     pub(super) const NTS: u32 = 0x200;
     pub(super) const COPY: u32 = 0x400;
+    pub(super) const MONOTONIC_FIELD: u32 = 0x800;
+    pub(super) const CORRECTION_FIELD: u32 = 0x1000;
     pub(super) const V4: u32 = 0x2000;
     pub(super) const V6: u32 = 0x4000;
 }
@@ -248,11 +250,7 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
     };
     let Some(name) = name_at(payload, 4) else { return Answer::Status(Status::InvalidName) };
     let address = name.parse::<IpAddr>().ok();
-    let address_family = match (has(flag::V4), has(flag::V6)) {
-        (true, false) => AddressFamily::V4,
-        (false, true) => AddressFamily::V6,
-        _ => AddressFamily::Any,
-    };
+    let address_family = asked_family(flags);
     if address.is_some_and(|address| !address_family.admits(address)) {
         return Answer::Status(Status::InvalidFamily);
     }
@@ -315,8 +313,22 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
         offline_on_failure: has(flag::AUTO_OFFLINE),
         online: has(flag::ONLINE),
         interleaved: has(flag::INTERLEAVED),
+        fields: asked_fields(flags),
         ..SourceConfig::server(&name)
     })))
+}
+
+fn asked_family(flags: u32) -> AddressFamily {
+    match (flags & flag::V4 != 0, flags & flag::V6 != 0) {
+        (true, false) => AddressFamily::V4,
+        (false, true) => AddressFamily::V6,
+        _ => AddressFamily::Any,
+    }
+}
+
+fn asked_fields(flags: u32) -> AskedFields {
+    let has = |bit: u32| flags & bit != 0;
+    AskedFields { monotonic: has(flag::MONOTONIC_FIELD), correction: has(flag::CORRECTION_FIELD) }
 }
 
 fn poll_limits(payload: &[u8]) -> (PollExponent, PollExponent) {

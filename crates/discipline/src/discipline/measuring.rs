@@ -4,7 +4,7 @@ use super::{AbsentSources, Discipline, SKEW_UNKNOWN};
 use crate::clock_filter::FrequencyBelief;
 use crate::source::{POLLS_TOLD, Source};
 use crate::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
-use chime_time::MonoTime;
+use chime_time::{MonoTime, NtpDuration};
 
 impl Discipline {
     /// Adds a source without samples; one that exists keeps its samples and gets the options.
@@ -41,6 +41,19 @@ impl Discipline {
         if let Some(source) = self.source_mut(id) {
             source.our_reference_id = Some(ours);
         }
+    }
+
+    /// A source moved its own time forward by so much, and says so: what was measured before is moved along.
+    pub fn source_moved(&mut self, id: SourceId, by: NtpDuration) {
+        let Some(source) = self.source_mut(id).filter(|_| by != NtpDuration::ZERO) else { return };
+        // As if our clock had been set back.
+        source.filter.step(-by);
+        source.history.step(-by);
+        // What it said is mixed with what others said, which have not moved.
+        if self.joint.as_ref().is_some_and(|joint| joint.has(id)) {
+            self.joint = None;
+        }
+        self.dirty = true;
     }
 
     /// Drops the samples of a source: its address changed, or it is another server now.

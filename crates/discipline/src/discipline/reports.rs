@@ -28,7 +28,7 @@ impl Discipline {
     #[must_use]
     pub fn system(&self, now: MonoTime) -> SystemState {
         let mut state = SystemState {
-            system_offset: self.clock.offset(now).unwrap_or(0.0),
+            system_offset: self.correction_left(now),
             frequency_ppm: self.clock.frequency * 1e6,
             skew_ppm: self.clock.skew * 1e6,
             selected: self.selected,
@@ -56,6 +56,12 @@ impl Discipline {
         let is_allowed = self.may_be_local && self.local_from().is_none_or(|from| from <= latest);
         state.finish(self.settings.local.as_ref(), is_allowed);
         state
+    }
+
+    /// What is still to be added to the system clock at `now`, seconds; positive: it is behind. 0 while nothing is known.
+    #[must_use]
+    pub fn correction_left(&self, now: MonoTime) -> f64 {
+        self.clock.offset(now).unwrap_or(0.0)
     }
 
     /// The instant from which on the local reference may be active, as far as that is a matter of waiting.

@@ -259,6 +259,7 @@ fn kernel_stamps_replace_the_daemons() {
         from: at("192.0.2.1:123"),
         local: None,
         received,
+        path: None,
         octets: &octets,
     });
     let ntp = world.source().ntp;

@@ -173,7 +173,7 @@ impl Chaos {
         let received = self.stamp();
         self.engine.handle_input(
             self.now,
-            Input::Datagram { exchange, from, local: None, received, octets: &octets },
+            Input::Datagram { exchange, from, local: None, received, path: None, octets: &octets },
         );
         if !echo_origin {
             self.exchanges.push((exchange, to, request));

@@ -2,8 +2,8 @@
 
 use super::world::config;
 use crate::{
-    Authentication, DiscardReason, Engine, Event, ExchangeId, Input, Request, SourceConfig, SourceKind,
-    SourceMode, SourceReport, TimestampSource, Timestamped, Transmit,
+    AskedFields, Authentication, Command, DiscardReason, Engine, Event, ExchangeId, Input, Request,
+    SourceConfig, SourceKind, SourceMode, SourceReport, TimestampSource, Timestamped, Transmit,
 };
 use chime_discipline::{ClockCommand, LocalReference};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, PollExponent};
@@ -149,8 +149,10 @@ impl Pair {
             let Some(exchange) = side.socket else { continue };
             let received = Timestamped { at: side.reading(now), source: TimestampSource::Kernel };
             let local = Some(side.address.ip());
-            side.engine
-                .handle_input(now, Input::Datagram { exchange, from, local, received, octets: &octets });
+            side.engine.handle_input(
+                now,
+                Input::Datagram { exchange, from, local, received, path: None, octets: &octets },
+            );
         }
     }
 
@@ -244,6 +246,41 @@ fn one_side_that_asks_for_interleaved_packets_is_enough() {
     pair.run_for(600.0);
     assert!(pair.report(0).ntp.total_interleaved_rx > 10 && pair.report(1).ntp.total_interleaved_rx > 10);
     assert!(pair.sides[1].error.abs() < 5e-5, "{}", pair.sides[1].error);
+}
+
+#[test]
+fn a_peer_that_sends_twice_as_often_is_not_left_with_packets_that_complete_nothing() {
+    for polls in [[5, 4], [4, 5], [6, 4]] {
+        let mut pair = Pair::usual([true; 2], polls);
+        pair.run_for(2000.0);
+        assert!(pair.synchronized()[1], "{polls:?}");
+        assert!(pair.report(1).ntp.total_good_rx > 20, "{polls:?}");
+    }
+}
+
+/// The error of the second clock (seconds) and of its rate (s/s) a poll after the first was moved by 0.1 s.
+fn after_a_correction_of_the_other(interleaved: bool, monotonic: bool) -> (f64, f64) {
+    let fields = AskedFields { monotonic, correction: false };
+    let side = |name| SourceConfig { interleaved, fields, ..peer(name, 4) };
+    let mut pair = Pair::new([side("192.0.2.2"), side("192.0.2.1")], [0.0, 0.02]);
+    pair.run_for(1500.0);
+    assert!(pair.sides[1].error.abs() < 5e-4, "{}", pair.sides[1].error);
+    let now = pair.now;
+    pair.sides[0].engine.handle_input(now, Input::Control(Command::SlewByHand(0.1)));
+    pair.run_for(24.0);
+    let error = pair.sides[1].error - pair.sides[0].error;
+    let report = pair.sides[1].engine.report(pair.sides[1].reading(pair.now));
+    (error, report.tracking.frequency_ppm * 1e-6)
+}
+
+#[test]
+fn a_correction_of_the_other_side_is_followed_at_once_where_it_says_so() {
+    for interleaved in [false, true] {
+        let (error, rate) = after_a_correction_of_the_other(interleaved, true);
+        assert!(error.abs() < 5e-4 && rate.abs() < 1e-6, "interleaved {interleaved}: {error} s, {rate}");
+        let (error, _) = after_a_correction_of_the_other(interleaved, false);
+        assert!(error.abs() > 0.05, "it cannot be told from a mistake, interleaved {interleaved}: {error} s");
+    }
 }
 
 #[test]

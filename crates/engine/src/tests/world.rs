@@ -277,8 +277,10 @@ impl World {
                 let received = self.stamp();
                 let (from, local) = (answer.from, Some(ip("198.51.100.1")));
                 let octets = &answer.octets;
-                self.engine
-                    .handle_input(self.now, Input::Datagram { exchange, from, local, received, octets });
+                self.engine.handle_input(
+                    self.now,
+                    Input::Datagram { exchange, from, local, received, path: None, octets },
+                );
             }
             Pending::Resolved(lookup, name) => {
                 let result = self.names.get(&name).cloned().ok_or(ResolveFailure::NotFound);

@@ -47,7 +47,7 @@ impl Both {
         let answer = self.machine.run_limited(&frame);
         let system = now().system + NtpDuration::from_nanos(nanos.cast_signed());
         let mono = MonoTime::from_nanos(now().mono.as_nanos() + nanos);
-        let arrival = Arrival { from: client, received: system.timestamp(), mono };
+        let arrival = Arrival::new(client, system.timestamp(), mono);
         let published = Published { time: &self.time, keys: None };
         let mut room = [0; 48];
         let mut drawn = Drawn(system.timestamp(), random);

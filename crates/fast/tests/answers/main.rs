@@ -55,7 +55,7 @@ fn by_sockets(
     let mut answer = [0; 2048];
     let verdict = responder.respond(
         request,
-        &Arrival { from, received: system, mono },
+        &Arrival::new(from, system, mono),
         &Published { time, keys: None },
         &mut StandingStill(system),
         &mut answer,

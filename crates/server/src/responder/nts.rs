@@ -63,7 +63,9 @@ pub(super) fn respond<E: Environment>(
             Ok(cookies) => {
                 counters.count_cookies(ring.age_of(pending.request.cookie), cookies.min(COOKIES_MAX));
                 let identifier = pending.request.unique_identifier;
-                answers.push(BatchAnswer::new(number, identifier, cookies, pending.response));
+                let fields = pending.asked.told_ahead(pending.message, published.time);
+                let answer = BatchAnswer::new(number, identifier, cookies, pending.response);
+                answers.push(answer.with_fields(fields));
                 asked.push((number, pending.asked, pending.message, Interleaving::default()));
                 Err(SilenceReason::ResponseTooLong)
             }

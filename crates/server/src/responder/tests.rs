@@ -1,3 +1,5 @@
+mod fields;
+
 use super::*;
 use crate::{
     AccessList, AccessRule, KeyTable, SMEARED_REFERENCE_ID, SmearSettings, Subnet, TermsList, TermsRule,
@@ -38,11 +40,7 @@ fn received() -> NtpTimestamp {
 }
 
 fn at(seconds: f64) -> Arrival {
-    Arrival {
-        from: CLIENT,
-        received: received(),
-        mono: MonoTime::from_nanos(1_000_000_000_000).add_secs_f64(seconds),
-    }
+    Arrival::new(CLIENT, received(), MonoTime::from_nanos(1_000_000_000_000).add_secs_f64(seconds))
 }
 
 fn time() -> ServerTime {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 fn respond(responder: &mut Responder, request: &[u8], keys: &KeyRing) -> (Verdict, Vec<u8>) {
     let received = NtpTimestamp::from_bits(4_000_000_000 << 32);
-    let arrival = Arrival { from: [192, 0, 2, 1].into(), received, mono: MonoTime::ZERO };
+    let arrival = Arrival::new([192, 0, 2, 1].into(), received, MonoTime::ZERO);
     let time = ServerTime::local(10, -20, MonoTime::ZERO, received);
     let mut response = [0; 2048];
     let published = Published { time: &time, keys: Some(keys) };

@@ -149,7 +149,7 @@ impl Node {
         let reading = self.clock.read();
         let (from, received) =
             (SocketAddr::new(from, chime_engine::NTP_PORT), Timestamped::by_daemon(reading));
-        self.tell(Input::Datagram { exchange, from, local: None, received, octets }, reading);
+        self.tell(Input::Datagram { exchange, from, local: None, received, path: None, octets }, reading);
         true
     }
 
@@ -226,7 +226,7 @@ impl Node {
         let reading = self.clock.read();
         let server_time = self.server_time(reading);
         let published = Published { time: &server_time, keys: None };
-        let arrival = Arrival { from, received: reading.system.timestamp(), mono: reading.mono };
+        let arrival = Arrival::new(from, reading.system.timestamp(), reading.mono);
         let mut environment = FleetEnvironment { transmit: reading.system.timestamp(), chance };
         let mut response = vec![0; RESPONSE_OCTETS];
         match responder.respond(request, &arrival, &published, &mut environment, &mut response) {

@@ -211,6 +211,14 @@ const DIRECTIVES: &[(&str, Handler)] = &[
         reader.serving.port = line.only_integer(&(0..=u16::MAX))?;
         Ok(())
     }),
+    ("ptpdomain", |reader, line| {
+        reader.serving.ptp.domain = line.only_integer(&(0..=u8::MAX))?;
+        Ok(())
+    }),
+    ("ptpport", |reader, line| {
+        reader.serving.ptp.port = line.only_integer(&(0..=u16::MAX))?;
+        Ok(())
+    }),
     ("ratelimit", read_rate_limit),
     ("refclock", refclock::read),
     ("refresh", |reader, line| {

@@ -11,7 +11,8 @@ use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use crate::{
-    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpServer, NtsKeServer, Origin, Severity,
+    Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpOverPtp, NtpServer, NtsKeServer,
+    Origin, Severity,
 };
 
 /// What the directives about serving say.
@@ -21,6 +22,8 @@ pub(super) struct Serving {
     pub(super) v4: Option<Ipv4Addr>,
     pub(super) v6: Option<Ipv6Addr>,
     pub(super) interface: Option<String>,
+    /// With port 0: off.
+    pub(super) ptp: NtpOverPtp,
     pub(super) rate_limit: Option<RateLimitSettings>,
     /// Where limits are set, of whatever service.
     pub(super) limits: Vec<Diagnostic>,
@@ -47,6 +50,7 @@ impl Default for Serving {
             v4: None,
             v6: None,
             interface: None,
+            ptp: NtpOverPtp { port: 0, ..NtpOverPtp::default() },
             rate_limit: None,
             limits: Vec::new(),
             without_records: false,
@@ -221,7 +225,8 @@ impl Serving {
         }));
         let certificates = self.certificates(diagnostics);
         let (addresses, waiting) = self.addresses();
-        let ntp = |address: &IpAddr| NtpServer {
+        model.ntp_over_ptp = Some(self.ptp).filter(|ptp| ptp.port != 0);
+        let ntp = |(address, port): (IpAddr, u16)| NtpServer {
             rules: Some(self.rules.clone()),
             rate_limit: self.rate_limit,
             rate_limit_entries: self.clients,
@@ -229,12 +234,17 @@ impl Serving {
             interface: self.interface.clone(),
             versions: vec![1, 2, 3, 4],
             signing_directory: self.signing_directory.clone(),
-            ..NtpServer::new(SocketAddr::new(*address, self.port))
+            ..NtpServer::new(SocketAddr::new(address, port))
         };
-        if self.port != 0 {
-            model.servers = addresses.iter().map(ntp).collect();
-            model.servers_in_waiting = waiting.iter().map(ntp).collect();
-        }
+        // The usual port first: it is the one that peers see.
+        let mut ports = vec![self.port, self.ptp.port];
+        ports.dedup();
+        let at_each_port = |addresses: &[IpAddr]| {
+            let ports = ports.iter().filter(|port| **port != 0);
+            ports.flat_map(|port| addresses.iter().map(move |address| (*address, *port))).map(ntp).collect()
+        };
+        model.servers = at_each_port(&addresses);
+        model.servers_in_waiting = at_each_port(&waiting);
         let Some((_, place)) = self.chains.first().filter(|_| !certificates.is_empty()) else {
             return;
         };

@@ -184,10 +184,12 @@ fn option(
         }
         "extfield" => {
             let field = line.require("the type of an extension field")?;
-            if !["10A", "F323", "F324"].contains(&field.text.to_ascii_uppercase().as_str()) {
-                return Err(unknown(&field, "extension field", &["10A", "F323", "F324"]));
+            match field.text.to_ascii_uppercase().as_str() {
+                "F323" => source.frequency_transfer = true,
+                // The second is what chrony 4.5 to 4.8 called it.
+                "10A" | "F324" => source.network_correction = true,
+                _ => return Err(unknown(&field, "extension field", &["10A", "F323", "F324"])),
             }
-            reader.no_effect(line, word, "chrony's experimental extension fields are not sent");
         }
         _ => return Err(unknown(word, "option", OPTIONS)),
     }

@@ -14,8 +14,6 @@ pub(super) enum Shape {
     Words(usize),
 }
 
-const PORT: RangeInclusive<i64> = 0..=65_535;
-
 const STAMPS: &str = "packets whose stamps come late are followed up without them";
 const MAIL: &str = "no mail is sent, as a daemon that sets clocks starts no other programs; corrections are logged \
                     (`logchange`), and `chime check` has a verdict for whatever sends mail";
@@ -39,8 +37,6 @@ pub(super) const DIRECTIVES: &[(&str, Shape, &str)] = &[
     ("linux_hz", Shape::Words(0), REMOVED),
     ("mailonchange", Shape::Words(2), MAIL),
     ("maxtxbuffers", Shape::Integer(0..=1_048_576, Some(0)), STAMPS),
-    ("ptpdomain", Shape::Integer(0..=255, None), "NTP over PTP is not supported"),
-    ("ptpport", Shape::Integer(PORT, Some(0)), "NTP over PTP is not supported"),
 ];
 
 /// Checks how a directive without effect is written; gives what is different, if anything.

@@ -15,8 +15,8 @@ use super::values::{
 };
 use crate::model::parse_address;
 use crate::{
-    AccessNetworks, Broadcast, CertificatePair, Diagnostic, FastPath, KeySet, Model, NtpServer, NtsKeServer,
-    Origin, RateLimitSettings, Refusal, RequireNts, Severity,
+    AccessNetworks, Broadcast, CertificatePair, Diagnostic, FastPath, KeySet, Model, NtpOverPtp, NtpServer,
+    NtsKeServer, Origin, RateLimitSettings, Refusal, RequireNts, Severity,
 };
 
 const FAST_PATHS: &[(&str, FastPath)] = &[
@@ -109,6 +109,14 @@ pub(in crate::dialects) fn read_broadcast(table: &mut TableReader<'_, '_, '_, '_
         table.error_at("bind-address", message, None);
     }
     to.map(|_| broadcast)
+}
+
+/// `[ntp-over-ptp]`.
+pub(in crate::dialects) fn read_ntp_over_ptp(table: &mut TableReader<'_, '_, '_, '_>) -> NtpOverPtp {
+    let mut ptp = NtpOverPtp::default();
+    table.set("port", integer(1..=u16::MAX), &mut ptp.port);
+    table.set("domain", integer(0..=u8::MAX), &mut ptp.domain);
+    ptp
 }
 
 /// `IP[:PORT]`, port 123 unless given.

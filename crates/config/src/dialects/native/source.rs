@@ -155,6 +155,7 @@ const OURS: &[&str] = &[
     "authentication",
     "burst",
     "copy-reference",
+    "frequency-transfer",
     "iburst",
     "interleaved",
     "key",
@@ -166,6 +167,7 @@ const OURS: &[&str] = &[
     "median-filter",
     "min-delay",
     "min-stratum",
+    "network-correction",
     "noselect",
     "offline-on-failure",
     "offset",
@@ -356,6 +358,8 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("trust", boolean, &mut source.trust);
     table.set("require", boolean, &mut source.require);
     table.set("interleaved", boolean, &mut source.interleaved);
+    table.set("frequency-transfer", boolean, &mut source.frequency_transfer);
+    table.set("network-correction", boolean, &mut source.network_correction);
     table.set("max-delay", number(1e-6..=DELAY_MAX, " seconds"), &mut source.max_delay);
     let ratio = || number(0.0..=1e6, "");
     table.set("max-delay-ratio", ratio(), &mut source.max_delay_ratio);
