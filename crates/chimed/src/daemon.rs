@@ -12,6 +12,7 @@ use crate::chronyd::files::PidFile;
 use crate::chronyd::shell::ChronyShell;
 use crate::cli::{Habits, Options};
 use crate::leap_table::LeapTables;
+use crate::load::{ChronyFiles, Told};
 use crate::logging::Verbosity;
 use crate::ntpd::shell::NtpdShell;
 use crate::oscillator::Oscillator;
@@ -21,12 +22,13 @@ use crate::real_time_clock::RtcShell;
 use crate::reference_clocks::ReferenceClocks;
 use crate::service_manager::ServiceManager;
 use crate::serving::Shared;
+use crate::source_files::SourceFiles;
 use crate::state::{Rotation, StateKeeper};
 use crate::time_plane::{Parts, Stop, TimePlane, Turn, summary};
 use crate::trust::Trusts;
 use crate::{chronyd, desks, fast_path, load, logging, once, urgency, wiring};
 use anyhow::{Context, Result};
-use changes::{kept_sources, reload};
+use changes::reload;
 use chime_config::Model;
 use chime_engine::{Config, Engine};
 use chime_sys::adjust::ClockError;
@@ -61,7 +63,7 @@ const MEASURE_LIMIT: Duration = Duration::from_secs(10);
 /// Runs the daemon as the options say; the whole program.
 #[must_use]
 pub fn run(options: &Options) -> ExitCode {
-    let (loaded, path) = match load::load(options.config.as_deref(), options.dialect) {
+    let Told { loaded, path, chrony } = match load::load_as_told(options) {
         Ok(loaded) => loaded,
         Err(error) => {
             // Written as it is: the message has several lines with a caret under the mistake.
@@ -79,7 +81,7 @@ pub fn run(options: &Options) -> ExitCode {
         measure_once(options, &loaded.model)
     } else {
         greet(path.as_deref());
-        serve(options, loaded.model, None, None, || ())
+        serve(options, (loaded.model, chrony), None, None, || ())
     };
     outcome.unwrap_or_else(|error| {
         error!("{error:#}");
@@ -104,16 +106,16 @@ fn greet(path: Option<&Path>) {
     }
 }
 
-/// Keeps time until a signal or the time limit. `ready` is called when everything is open; `pid_file` is given to the
+/// Keeps time until a signal or the time limit, by a model and, where that was one, the chrony.conf that it is of. `ready` is called when everything is open; `pid_file` is given to the
 /// daemon's user, and removed at the end.
 pub(crate) fn serve(
     options: &Options,
-    model: Model,
+    configuration: (Model, Option<ChronyFiles>),
     slew: Option<f64>,
     pid_file: Option<PidFile>,
     ready: impl FnOnce(),
 ) -> Result<ExitCode> {
-    let mut daemon = Daemon::start(options, model)?;
+    let mut daemon = Daemon::start(options, configuration)?;
     if let Some(forward) = slew {
         daemon.plane.command(chime_engine::Command::SlewByHand(forward));
     }
@@ -150,11 +152,11 @@ struct Daemon {
 
 impl Daemon {
     /// Opens everything that needs privileges, gives them up, and starts the planes.
-    fn start(options: &Options, model: Model) -> Result<Self> {
+    fn start(options: &Options, (model, chrony_files): (Model, Option<ChronyFiles>)) -> Result<Self> {
         signals::install(&Signal::ALL)?;
         let now = clock::read();
         let trusts = Trusts::load(&model)?;
-        let source_files = kept_sources(options, &model);
+        let source_files = chrony_files.map(|files| SourceFiles::keep(files, options, &model));
         let mut config = with_habits(wiring::engine_config(&model, &trusts, options.steers())?, options);
         let shared = Arc::new(Shared::unsynchronized(config.discipline.precision.exponent()));
 

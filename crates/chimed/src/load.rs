@@ -56,6 +56,28 @@ pub struct Sourced {
     pub dialect: Dialect,
     /// All files, the main one first, in the order in which they were read.
     pub texts: Vec<Text>,
+    /// The same of a chrony.conf, and what asked for them.
+    pub chrony: Option<ChronyFiles>,
+}
+
+/// A chrony.conf as it was read.
+#[derive(Clone, Debug)]
+pub struct ChronyFiles {
+    /// The main file, or the directives of the command line in its place.
+    pub main: Text,
+    /// What was asked for there, and was given.
+    pub included: Vec<(Request, Vec<Text>)>,
+}
+
+/// A configuration that was read as the options say.
+#[derive(Debug)]
+pub struct Told {
+    /// What it says.
+    pub loaded: Loaded,
+    /// The main file; `None`: built in, or from the command line.
+    pub path: Option<PathBuf>,
+    /// Where it is a chrony.conf, its files.
+    pub chrony: Option<ChronyFiles>,
 }
 
 /// Reads the configuration: `named`, or the file at the usual place, or, when neither is there, the built-in one. Also
@@ -76,15 +98,19 @@ pub struct CommandLines {
     pub after: String,
 }
 
-/// Reads the configuration that the options ask for; also gives the path that was read.
+/// Reads the configuration that the options ask for.
 ///
 /// # Errors
 /// As [`load`], but for a file that is missing beside an ntpd's options: to ntpd that is no mistake.
-pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), LoadError> {
+pub fn load_as_told(options: &Options) -> Result<Told, LoadError> {
     let (lines, path) = match (&options.habits, &options.config) {
         (Habits::Chronyd(chronyd), _) => return chronyd::load(chronyd),
         (Habits::Ntpd(lines), Some(path)) => (lines, path),
-        _ => return load(options.config.as_deref(), options.dialect),
+        _ => {
+            let Sourced { loaded, path, chrony, .. } =
+                load_with_texts(options.config.as_deref(), options.dialect)?;
+            return Ok(Told { loaded, path, chrony });
+        }
     };
     let first = Text::new("command line", lines.before.as_str());
     let mut others = Vec::new();
@@ -113,7 +139,7 @@ pub fn load_as_told(options: &Options) -> Result<(Loaded, Option<PathBuf>), Load
         excerpt: String::new(),
         width: 1,
     }));
-    Ok((loaded, Some(path.clone())))
+    Ok(Told { loaded, path: Some(path.clone()), chrony: None })
 }
 
 /// The same with everything that was read.
@@ -128,12 +154,14 @@ pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result
             if named.is_none() && error.kind() == io::ErrorKind::NotFound =>
         {
             let loaded = Loaded { model: Model::built_in(), warnings: Diagnostics::default() };
-            return Ok(Sourced { loaded, path: None, dialect: Dialect::Native, texts: Vec::new() });
+            let (dialect, texts) = (Dialect::Native, Vec::new());
+            return Ok(Sourced { loaded, path: None, dialect, texts, chrony: None });
         }
         Err(error) => return Err(error),
     };
     let dialect = dialect.unwrap_or_else(|| recognise(&main));
     let others = RefCell::new(Vec::new());
+    let mut chrony_files = None;
     let noted = |texts: Result<Vec<Text>, String>| {
         others.borrow_mut().extend(texts.iter().flatten().cloned());
         texts
@@ -147,8 +175,10 @@ pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result
             loaded
         }
         Dialect::Chrony => {
-            let files = |request: &Request| noted(included(request));
-            chrony::parse(&main, &files).map_err(LoadError::Mistakes)?
+            let (loaded, files) = load_chrony(main.clone())?;
+            others.borrow_mut().extend(files.included.iter().flat_map(|(_, texts)| texts.clone()));
+            chrony_files = Some(files);
+            loaded
         }
         Dialect::Ntpsec => {
             let drop_ins = path.with_file_name(NTPD_DROP_IN_DIRECTORY);
@@ -167,14 +197,14 @@ pub fn load_with_texts(named: Option<&Path>, dialect: Option<Dialect>) -> Result
         }
     };
     let texts = std::iter::once(main).chain(others.into_inner()).collect();
-    Ok(Sourced { loaded, path: Some(path.to_owned()), dialect, texts })
+    Ok(Sourced { loaded, path: Some(path.to_owned()), dialect, texts, chrony: chrony_files })
 }
 
 /// The main file that is read when this one is named, or none.
 ///
 /// # Errors
 /// As [`load`].
-pub fn main_text(named: Option<&Path>) -> Result<Text, LoadError> {
+pub(crate) fn main_text(named: Option<&Path>) -> Result<Text, LoadError> {
     read(named.unwrap_or(Path::new(DEFAULT_CONFIGURATION_PATH)))
 }
 
@@ -182,8 +212,15 @@ pub fn main_text(named: Option<&Path>) -> Result<Text, LoadError> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_chrony(main: &Text) -> Result<Loaded, LoadError> {
-    chrony::parse(main, &included).map_err(LoadError::Mistakes)
+pub fn load_chrony(main: Text) -> Result<(Loaded, ChronyFiles), LoadError> {
+    let asked = RefCell::new(Vec::new());
+    let files = |request: &Request| {
+        let texts = included(request)?;
+        asked.borrow_mut().push((request.clone(), texts.clone()));
+        Ok(texts)
+    };
+    let loaded = chrony::parse(&main, &files).map_err(LoadError::Mistakes)?;
+    Ok((loaded, ChronyFiles { main, included: asked.into_inner() }))
 }
 
 /// The directives of a chrony.conf, as [`chrony::directives`] gives them.

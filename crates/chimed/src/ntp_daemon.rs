@@ -65,7 +65,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if loaded.model.sources.is_empty() {
         info!("No sources configured. Daemon will not change system time.");
     }
-    daemon::serve(&options(file), loaded.model, None, None, || ()).unwrap_or_else(|fault| {
+    daemon::serve(&options(file), (loaded.model, None), None, None, || ()).unwrap_or_else(|fault| {
         error!("{fault:#}");
         ExitCode::from(exit_code(&fault))
     })

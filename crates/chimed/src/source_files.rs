@@ -5,9 +5,10 @@
 
 use crate::chronyd;
 use crate::cli::{Habits, Options};
-use crate::load;
+use crate::load::{self, ChronyFiles};
+use crate::time_plane::KeptSources;
 use chime_config::dialects::chrony::{self, Request};
-use chime_config::{Dialect, Model, Source, Text, recognise};
+use chime_config::{Model, Source, Text};
 use std::cell::RefCell;
 use tracing::{error, warn};
 
@@ -17,61 +18,34 @@ pub struct SourceFiles {
     main: Text,
     included: Vec<(Request, Vec<Text>)>,
     options: Options,
-    /// Sources of the main file; those of `sourcedir` come after them.
-    own: usize,
 }
 
 impl SourceFiles {
-    /// Keeps what the options made the daemon read; `None` when that is no chrony.conf.
+    /// Keeps the files that a model was made of, and the sources of it that are of `sourcedir`.
     #[must_use]
-    pub fn keep(options: &Options) -> Option<Self> {
-        let main = match &options.habits {
-            Habits::Chronyd(chronyd) => chronyd::main_text(chronyd),
-            Habits::Ours => load::main_text(options.config.as_deref()),
-            Habits::Ntpd(_) => return None,
-        };
-        let main = main.ok()?;
-        let is_chrony = match (&options.habits, options.dialect) {
-            (Habits::Chronyd(_), _) => true,
-            (_, dialect) => dialect.unwrap_or_else(|| recognise(&main)) == Dialect::Chrony,
-        };
-        if !is_chrony {
-            return None;
-        }
-        let included = RefCell::new(Vec::new());
-        let files = |request: &Request| {
-            if matches!(request, Request::SourceDirectories(_)) {
-                return Ok(Vec::new());
-            }
-            let texts = load::included(request)?;
-            included.borrow_mut().push((request.clone(), texts.clone()));
-            Ok(texts)
-        };
-        let loaded = chrony::parse(&main, &files).ok()?;
-        let mut kept = Self { main, included: included.into_inner(), options: options.clone(), own: 0 };
-        kept.own = kept.adapted(loaded.model).sources.len();
-        Some(kept)
+    pub fn keep(files: ChronyFiles, options: &Options, model: &Model) -> KeptSources {
+        let ChronyFiles { main, included } = files;
+        let (directories, included): (Vec<_>, _) =
+            included.into_iter().partition(|(request, _)| matches!(request, Request::SourceDirectories(_)));
+        let texts: Vec<Text> = directories.into_iter().flat_map(|(_, texts)| texts).collect();
+        let sources = of_files(model, &texts).to_vec();
+        KeptSources { files: Self { main, included, options: options.clone() }, sources }
     }
 
-    /// The sources of `sourcedir` among those of a model that was read at the same time.
+    /// Reads the directories again, and gives their sources; `None` when that failed, and the old ones stay.
     #[must_use]
-    pub fn of<'m>(&self, model: &'m Model) -> &'m [Source] {
-        model.sources.get(self.own..).unwrap_or_default()
-    }
-
-    /// Reads the directories again; `None` when that failed, and the old ones stay.
-    #[must_use]
-    pub fn read(&self) -> Option<Model> {
+    pub fn read(&self) -> Option<Vec<Source>> {
+        let texts = RefCell::new(Vec::new());
         let files = |request: &Request| match self.included.iter().find(|(known, _)| known == request) {
             Some((_, texts)) => Ok(texts.clone()),
-            None => load::included(request),
+            None => load::included(request).inspect(|read| texts.borrow_mut().extend(read.iter().cloned())),
         };
         match chrony::parse(&self.main, &files) {
             Ok(loaded) => {
                 if !loaded.warnings.is_empty() {
                     warn!("{}", loaded.warnings.render(false));
                 }
-                Some(self.adapted(loaded.model))
+                Some(of_files(&self.adapted(loaded.model), &texts.borrow()).to_vec())
             }
             Err(mistakes) => {
                 error!("sources not read again, the old ones stay: {}", mistakes.render(false));
@@ -86,6 +60,15 @@ impl SourceFiles {
         }
         model
     }
+}
+
+/// The sources of a model that are of these files, which were read last.
+fn of_files<'m>(model: &'m Model, files: &[Text]) -> &'m [Source] {
+    let is_of_them = |source: &Source| {
+        source.origin.as_ref().is_some_and(|origin| files.iter().any(|file| file.name == origin.file))
+    };
+    let count = model.sources.iter().rev().take_while(|source| is_of_them(source)).count();
+    &model.sources[model.sources.len() - count..]
 }
 
 #[cfg(test)]
@@ -109,19 +92,23 @@ mod tests {
         fs::write(at("chrony.conf"), &text).expect("it can be written");
         fs::write(at("more"), "server b.example\n").expect("it can be written");
         fs::write(at("dhcp/x.sources"), "server c.example\n").expect("it can be written");
-        let files = SourceFiles::keep(&options(&at("chrony.conf"))).expect("it is a chrony.conf");
-        let names = || {
-            let model = files.read().expect("it is right");
-            let own: Vec<String> = files.of(&model).iter().map(|source| source.name.clone()).collect();
-            (model.sources.len(), own)
-        };
-        assert_eq!(names(), (3, vec!["c.example".to_owned()]));
+        let options = options(&at("chrony.conf"));
+        let told = load::load_as_told(&options).expect("it is right");
+        let kept = SourceFiles::keep(told.chrony.expect("it is a chrony.conf"), &options, &told.loaded.model);
+        let names = |sources: &[Source]| sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (told.loaded.model.sources.len(), names(&kept.sources)),
+            (3, vec!["c.example".to_owned()])
+        );
+        let read = || names(&kept.files.read().expect("it is right"));
+        assert_eq!(read(), ["c.example"]);
         fs::write(at("chrony.conf"), "a mistake\n").expect("it can be written");
         fs::remove_file(at("more")).expect("it is there");
         fs::write(at("dhcp/x.sources"), "server d.example\nserver e.example\n").expect("it can be written");
-        assert_eq!(names(), (4, vec!["d.example".to_owned(), "e.example".to_owned()]));
+        assert_eq!(read(), ["d.example", "e.example"]);
         fs::write(at("native.toml"), "[[source]]\nmode = \"server\"\naddress = \"a.example\"\n")
             .expect("it can be written");
-        assert!(SourceFiles::keep(&options(&at("native.toml"))).is_none());
+        let native = Options { config: Some(at("native.toml")), ..options };
+        assert!(load::load_as_told(&native).expect("it is right").chrony.is_none());
     }
 }

@@ -297,7 +297,7 @@ mod tests {
     }
 
     fn model(text: &str) -> Model {
-        crate::load::load_chrony(&crate::load::as_text(&[text.to_owned()])).expect("it is right").model
+        crate::load::load_chrony(crate::load::as_text(&[text.to_owned()])).expect("it is right").0.model
     }
 
     fn address() -> IpAddr {

@@ -14,11 +14,11 @@ pub mod temperature;
 
 use crate::cli::{Habits, Options};
 use crate::detach::{self, Complaints};
-use crate::load::LoadError;
+use crate::load::{LoadError, Told};
 use crate::logging::{self, Destination, Verbosity, Words};
 use crate::{daemon, load, once};
 use anyhow::{Context, Result, anyhow, bail};
-use chime_config::{AddressFamily, Diagnostic, Dialect, Loaded, LogLevel, Model, Severity, Text, Threads};
+use chime_config::{AddressFamily, Diagnostic, Dialect, LogLevel, Model, Severity, Text, Threads};
 use chime_sys::background::Parent;
 use chime_sys::privileges;
 use chime_sys::signals::{self, Signal};
@@ -91,7 +91,7 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
     if !options.any_user && !options.measure && !privileges::is_root() {
         bail!("Not superuser");
     }
-    let (loaded, path) = load(options).map_err(|error| anyhow!(one_line(&error)))?;
+    let Told { loaded, path, chrony } = load(options).map_err(|error| anyhow!(one_line(&error)))?;
     loaded.warnings.0.iter().for_each(|warning| warn!("{}", place(warning)));
     let model = loaded.model;
     let daemon_options = daemon_options(options, path);
@@ -115,7 +115,7 @@ fn live(options: &ChronydOptions, parent: &mut Option<Parent>) -> Result<ExitCod
         Some(wish) if daemon_options.steers() && !options.restart => first_correction::correct(&model, wish)?,
         _ => from_rtc,
     };
-    let outcome = daemon::serve(&daemon_options, model, slew, pid_file, ready);
+    let outcome = daemon::serve(&daemon_options, (model, chrony), slew, pid_file, ready);
     if outcome.is_ok() {
         info!("chronyd exiting");
     }
@@ -147,17 +147,18 @@ fn open_log(options: &ChronydOptions) -> Result<()> {
 ///
 /// # Errors
 /// As [`load::load`].
-pub fn load(options: &ChronydOptions) -> Result<(Loaded, Option<PathBuf>), LoadError> {
-    let mut loaded = load::load_chrony(&main_text(options)?)?;
+pub fn load(options: &ChronydOptions) -> Result<Told, LoadError> {
+    let (mut loaded, files) = load::load_chrony(main_text(options)?)?;
     adapt(&mut loaded.model, options);
-    Ok((loaded, options.directives.is_empty().then(|| file(options).to_owned())))
+    let path = options.directives.is_empty().then(|| file(options).to_owned());
+    Ok(Told { loaded, path, chrony: Some(files) })
 }
 
 /// The main file, or the directives of the command line in its place.
 ///
 /// # Errors
 /// As [`load::load`].
-pub(crate) fn main_text(options: &ChronydOptions) -> Result<Text, LoadError> {
+fn main_text(options: &ChronydOptions) -> Result<Text, LoadError> {
     if options.directives.is_empty() {
         load::main_text(Some(file(options)))
     } else {
@@ -294,7 +295,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str, options: &ChronydOptions) -> Model {
-        let mut model = load::load_chrony(&load::as_text(&[line.to_owned()])).expect("it is right").model;
+        let mut model = load::load_chrony(load::as_text(&[line.to_owned()])).expect("it is right").0.model;
         adapt(&mut model, options);
         model
     }
@@ -331,8 +332,9 @@ mod tests {
             family: Some(Family::V6),
             ..ChronydOptions::default()
         };
-        let (first, path) = load(&options).expect("no mistake");
-        let (again, _) = load::load_as_told(&daemon_options(&options, path)).expect("no mistake");
+        let Told { loaded: first, path, .. } = load(&options).expect("no mistake");
+        let Told { loaded: again, .. } =
+            load::load_as_told(&daemon_options(&options, path)).expect("no mistake");
         assert_eq!(again.model, first.model);
         assert_eq!(
             (again.model.sources.len(), again.model.sources[0].address_family),
@@ -359,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_one_line_with_its_place() {
-        let error = load::load_chrony(&load::as_text(&["server a.example".into(), "makstep 1 3".into()]))
+        let error = load::load_chrony(load::as_text(&["server a.example".into(), "makstep 1 3".into()]))
             .expect_err("wrong");
         assert_eq!(one_line(&error), "unknown directive `makstep` (did you mean `makestep`?) at line 2");
     }

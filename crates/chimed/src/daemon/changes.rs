@@ -4,11 +4,11 @@ use super::opening::{ke_access, listener, listeners, serving_settings};
 use super::starting::Servers;
 use super::with_habits;
 use crate::cli::{Habits, Options};
-use crate::load::LoadError;
+use crate::load::{LoadError, Told};
 use crate::runtime_access::RuntimeAccess;
 use crate::serving::Serving;
 use crate::source_files::SourceFiles;
-use crate::time_plane::{KeptSources, ReadAgain, Reload, Reloaded};
+use crate::time_plane::{ReadAgain, Reload, Reloaded};
 use crate::trust::Trusts;
 use crate::{load, restart_only, runtime_access, wiring};
 use anyhow::Result;
@@ -24,7 +24,7 @@ use tracing::{error, warn};
 pub(super) fn reload(options: Options, running: Model, known_time: KnownTime, servers: Servers) -> Reload {
     let habits = options.habits.clone();
     let read = move || {
-        let (loaded, _) =
+        let Told { loaded, chrony, .. } =
             load::load_as_told(&options).map_err(|error: LoadError| anyhow::anyhow!("{error}"))?;
         if !loaded.warnings.is_empty() {
             warn!("{}", loaded.warnings.render(false));
@@ -34,7 +34,7 @@ pub(super) fn reload(options: Options, running: Model, known_time: KnownTime, se
         // What was known of the time at the start is known still.
         let engine = wiring::engine_config(&model, &trusts, options.steers())?;
         let engine = Config { known_time, ..with_habits(engine, &options) };
-        let source_files = kept_sources(&options, &model);
+        let source_files = chrony.map(|files| SourceFiles::keep(files, &options, &model));
         let leap_seconds = model.leap_seconds.clone();
         Ok(ReadAgain { model, changes: Reloaded { engine, trusts, leap_seconds, source_files } })
     };
@@ -60,13 +60,6 @@ pub(super) fn reload(options: Options, running: Model, known_time: KnownTime, se
         Ok(changes)
     };
     Reload { read: Arc::new(read), apply: Box::new(apply) }
-}
-
-/// Files with sources, as they were when the model was read.
-pub(super) fn kept_sources(options: &Options, model: &Model) -> Option<KeptSources> {
-    let files = SourceFiles::keep(options)?;
-    let sources = files.of(model).to_vec();
-    Some(KeptSources { files, sources })
 }
 
 /// The access list of the NTP servers, which chronyc can change; those who establish keys follow where they have no

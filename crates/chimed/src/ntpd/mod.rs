@@ -96,7 +96,7 @@ fn live(options: &NtpdOptions, parent: &mut Option<Parent>) -> Result<ExitCode> 
             parent.ready();
         }
     };
-    daemon::serve(&daemon_options, model, None, pid_file, ready)
+    daemon::serve(&daemon_options, (model, None), None, pid_file, ready)
 }
 
 /// The version of NTPsec whose behaviour this is, with our own.
@@ -163,7 +163,7 @@ fn open_log(options: &NtpdOptions, configured: Option<&Path>) -> Result<()> {
 
 /// The file, if there is one, between what the options say.
 fn load(options: &Options) -> Result<Loaded, LoadError> {
-    load::load_as_told(options).map(|(loaded, _)| loaded)
+    load::load_as_told(options).map(|told| told.loaded)
 }
 
 fn daemon_options(options: &NtpdOptions) -> Options {

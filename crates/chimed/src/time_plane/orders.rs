@@ -199,8 +199,7 @@ impl TimePlane {
     /// As chronyd: a source whose line is as it was keeps its state, or stays away if it was deleted meanwhile.
     fn exchange_sources(&mut self, kept: KeptSources) -> KeptSources {
         let KeptSources { files, sources: before } = kept;
-        let Some(model) = files.read() else { return KeptSources { files, sources: before } };
-        let after = files.of(&model).to_vec();
+        let Some(after) = files.read() else { return KeptSources { files, sources: before } };
         for source in &after {
             self.trust(source.authentication.nts_trust(), &source.name);
         }
