@@ -40,7 +40,14 @@ pub enum CertificateProblem {
 /// Chooses by the name that the client sent (SNI), and by what signatures it can verify.
 #[derive(Debug)]
 pub(super) struct CertificatesByName {
-    certified: Vec<Arc<CertifiedKey>>,
+    certified: Vec<Certified>,
+}
+
+#[derive(Debug)]
+struct Certified {
+    key: Arc<CertifiedKey>,
+    /// The DNS names in the certificate: which one may be for a name is told without reading all of them.
+    names: Box<[String]>,
 }
 
 impl CertificatesByName {
@@ -54,18 +61,16 @@ impl CertificatesByName {
     }
 }
 
-fn certify(
-    provider: &CryptoProvider,
-    chain: CertifiedChain,
-) -> Result<Arc<CertifiedKey>, CertificateProblem> {
+fn certify(provider: &CryptoProvider, chain: CertifiedChain) -> Result<Certified, CertificateProblem> {
     let unusable = |error: &dyn core::fmt::Display| CertificateProblem::Unusable(error.to_string());
     let leaf = chain.certificates.first().ok_or(CertificateProblem::EmptyChain)?;
-    EndEntityCert::try_from(leaf).map_err(|error| unusable(&error))?;
+    let leaf = EndEntityCert::try_from(leaf).map_err(|error| unusable(&error))?;
+    let names = leaf.valid_dns_names().map(str::to_owned).collect();
     let key = provider.key_provider.load_private_key(chain.key).map_err(|error| unusable(&error))?;
     let certified = CertifiedKey::new(chain.certificates, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(Arc::new(certified))
+            Ok(Certified { key: Arc::new(certified), names })
         }
         Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateProblem::KeyMismatch),
         Err(error) => Err(unusable(&error)),
@@ -77,19 +82,65 @@ impl ResolvesServerCert for CertificatesByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         hello.alpn()?.find(|protocol| *protocol == ALPN_PROTOCOL)?;
         let schemes = hello.signature_schemes();
-        let usable =
-            || self.certified.iter().filter(|certified| certified.key.choose_scheme(schemes).is_some());
+        let usable = || {
+            let all = self.certified.iter();
+            all.filter(|certified| certified.key.key.choose_scheme(schemes).is_some())
+        };
         if usable().nth(1).is_none() {
             // Whatever the name: reading the certificate for it, with every hello, would change nothing.
-            return usable().next().cloned();
+            return usable().next().map(|certified| certified.key.clone());
         }
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let named = name.and_then(|name| usable().find(|certified| is_for(certified, &name)));
-        named.or_else(|| usable().next()).cloned()
+        let named = hello.server_name().and_then(|name| usable().find(|certified| certified.is_for(name)));
+        named.or_else(|| usable().next()).map(|certified| certified.key.clone())
     }
 }
 
-fn is_for(certified: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let leaf = certified.cert.first().and_then(|leaf| EndEntityCert::try_from(leaf).ok());
-    leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
+impl Certified {
+    fn is_for(&self, name: &str) -> bool {
+        self.may_be_for(name) && self.verifies(name)
+    }
+
+    /// Whether one of the names is this one, or has an asterisk for its first part.
+    fn may_be_for(&self, name: &str) -> bool {
+        let asked = name.strip_suffix('.').unwrap_or(name);
+        let parent = asked.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|known| {
+            let wild = known.strip_prefix("*.");
+            known.eq_ignore_ascii_case(asked)
+                || wild.zip(parent).is_some_and(|(known, parent)| known.eq_ignore_ascii_case(parent))
+        })
+    }
+
+    fn verifies(&self, name: &str) -> bool {
+        let leaf = self.key.cert.first().and_then(|leaf| EndEntityCert::try_from(leaf).ok());
+        let name = ServerName::try_from(name).ok();
+        leaf.zip(name).is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::crypto::aws_lc_rs;
+
+    #[test]
+    fn names_are_told_apart_as_by_who_verifies_them() {
+        let provider = aws_lc_rs::default_provider();
+        let made = rcgen::generate_simple_self_signed(vec!["A.test".to_owned(), "*.wild.test".to_owned()]);
+        let made = made.expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let chain = CertifiedChain { certificates: vec![made.cert.der().clone()], key };
+        let certified = certify(&provider, chain).expect("usable");
+        for (name, is_for) in [
+            ("a.test", true),
+            ("A.TEST", true),
+            ("b.wild.test", true),
+            ("wild.test", false),
+            ("c.b.wild.test", false),
+            ("test", false),
+            ("b.test", false),
+        ] {
+            assert_eq!((certified.may_be_for(name), certified.verifies(name)), (is_for, is_for), "{name}");
+        }
+    }
 }
