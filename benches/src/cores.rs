@@ -33,9 +33,9 @@ pub(crate) fn measure(
     identity: &Identity,
     (runs, time): (usize, Duration),
 ) -> Result<Vec<Cores>> {
-    let one = Pace::bursts(OFFER_EACH);
+    let one = Pace { rests: true, ..Pace::bursts(OFFER_EACH) };
     // Bursts twice as large as well, so that a worker finds as many requests whenever it is woken.
-    let twice = Pace { offer: 2.0 * one.offer, at_once: 2 * one.at_once };
+    let twice = Pace { offer: 2.0 * one.offer, at_once: 2 * one.at_once, ..one };
     let kinds = [(Program::Chimed, one), (Program::ChimedBeside, one), (Program::ChimedTwo, twice)];
     [Subject::Plain, Subject::Nts15]
         .into_iter()

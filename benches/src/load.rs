@@ -81,12 +81,15 @@ pub(crate) struct Pace {
     pub(crate) offer: f64,
     /// Frames that leave together.
     pub(crate) at_once: usize,
+    /// Whether it rests between bursts and goes before all others in them, as a network card does: a server on its core finds
+    /// whole bursts then, and does not hold up each of their frames.
+    pub(crate) rests: bool,
 }
 
 impl Pace {
     /// So many requests per second, in bursts.
     pub(crate) const fn bursts(offer: f64) -> Self {
-        Self { offer, at_once: FRAMES_AT_ONCE }
+        Self { offer, at_once: FRAMES_AT_ONCE, rests: false }
     }
 }
 
@@ -253,10 +256,16 @@ fn send_until(
     pace: &Pace,
 ) -> Result<()> {
     pin_to_load_core()?;
+    if pace.rests {
+        chime_sys::limits::run_before_others(1).context("only root can measure two workers")?;
+    }
     let cable = open_cable(SockProtocol::Raw)?;
     let mut due = Instant::now();
     for batch in frames.chunks(pace.at_once).cycle() {
         while Instant::now() < due {
+            if pace.rests {
+                sleep(due.saturating_duration_since(Instant::now()));
+            }
             std::hint::spin_loop();
         }
         if stop.load(Ordering::Relaxed) {

@@ -83,7 +83,7 @@ pub(crate) fn measure(
 /// When answers left, less when they say so; nanoseconds.
 fn errors_of(network: &Network, server: &Server, subject: Subject, offer: f64) -> Result<Vec<f64>> {
     let load = Load::new(network, server, subject)?;
-    let pace = if offer.is_finite() { Pace { offer, at_once: 1 } } else { Pace::bursts(offer) };
+    let pace = if offer.is_finite() { Pace { offer, at_once: 1, rests: false } } else { Pace::bursts(offer) };
     load.run(&pace, None, |_| {
         // On the server's core the one who looks would be what answers wait for.
         std::thread::scope(|scope| match scope.spawn(|| look(&load)).join() {
