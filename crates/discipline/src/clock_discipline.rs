@@ -73,6 +73,23 @@ impl Estimate {
     }
 }
 
+/// A sudden change of the oscillator's frequency.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Jump {
+    /// s per s, positive.
+    by: f64,
+    at: MonoTime,
+}
+
+/// Standard errors of two estimates of the frequency by which they may differ without a jump.
+const JUMP_SIGMAS: f64 = 3.0;
+/// Updates of the clock before what the oscillator does is known.
+const JUMP_UPDATES_MIN: u64 = 16;
+/// An oscillator whose frequency jumped may jump by this multiple of that again.
+const JUMPS_AGAIN: f64 = 2.0;
+/// Seconds after which that is believed of a jump that is e times smaller.
+const JUMP_MEMORY: f64 = 86_400.0;
+
 /// What to do about an estimate.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Decision {
@@ -98,6 +115,8 @@ pub(crate) struct ClockDiscipline {
     pub(crate) skew: f64,
     /// When the slew ends, and what it was meant to correct.
     slew: Option<(MonoTime, f64)>,
+    /// The greatest jump of the oscillator that is still remembered.
+    jump: Option<Jump>,
     /// Seconds between the samples of the selected source.
     interval: f64,
     pub(crate) updates: u64,
@@ -118,6 +137,7 @@ impl ClockDiscipline {
             frequency,
             skew,
             slew: None,
+            jump: None,
             interval: 0.0,
             updates: 0,
             steps: 0,
@@ -134,6 +154,7 @@ impl ClockDiscipline {
             "an estimate that steers the clock must be a number: {combined:?}"
         );
         if combined.skew <= settings.max_update_skew.as_ratio() {
+            self.note_jump(now, combined, settings);
             let limit = settings.max_drift.as_ratio().abs();
             self.frequency = combined.frequency.clamp(-limit, limit);
             self.skew = combined.skew;
@@ -143,6 +164,28 @@ impl ClockDiscipline {
         self.foreign_steps = 0.0;
         self.interval = interval;
         self.updates += 1;
+    }
+
+    /// Takes note of a frequency that changed by more than it was uncertain by and an oscillator is believed to change.
+    fn note_jump(&mut self, now: MonoTime, combined: &Combined, settings: &Settings) {
+        let by = (combined.frequency - self.frequency).abs();
+        let walk = (combined.wander_square * self.interval).sqrt();
+        let uncertain = JUMP_SIGMAS * self.skew.hypot(combined.skew).hypot(walk);
+        let expected = self.oscillator_change(now, settings);
+        let is_jump = by > uncertain + settings.max_clock_error.as_ratio();
+        if is_jump && self.updates >= JUMP_UPDATES_MIN && JUMPS_AGAIN * by > expected {
+            self.jump = Some(Jump { by, at: now });
+        }
+    }
+
+    /// By how much the oscillator's frequency may change before the next measurement, s per s: as the settings say, or as it did
+    /// within the last days. Who jumped may jump back, and further.
+    pub(crate) fn oscillator_change(&self, now: MonoTime, settings: &Settings) -> f64 {
+        let jump = self.jump.map_or(0.0, |jump| {
+            let age = now.seconds_since(jump.at).max(0.0);
+            JUMPS_AGAIN * jump.by * (-age / JUMP_MEMORY).exp()
+        });
+        settings.max_clock_error.as_ratio().max(jump)
     }
 
     /// Takes note of an estimate that is not believed: it is shown, and an operator can have it, but nothing follows it.
@@ -405,6 +448,23 @@ mod tests {
         assert_eq!(clock.decide(9.0, false, &policy), Decision::Step(9.0));
         clock.stepped(NtpDuration::from_seconds(9));
         assert_eq!(clock.decide(2.0, false, &policy), Decision::Refuse { by: 2.0, accumulated: true });
+    }
+
+    #[test]
+    fn who_jumped_may_jump_again() {
+        let (mut clock, settings) = discipline();
+        let usual = settings.max_clock_error.as_ratio();
+        (clock.updates, clock.skew) = (JUMP_UPDATES_MIN, 1e-4);
+        let mut changes = |seconds: f64, frequency: f64| {
+            clock.adopt(at(seconds), &combined(0.0, frequency), 64.0, &settings);
+            clock.oscillator_change(at(seconds), &settings)
+        };
+        assert_eq!(changes(0.0, 2e-5), usual, "nothing was known before");
+        assert_eq!(changes(64.0, 2.09e-5), usual, "that much is always possible");
+        assert!((changes(128.0, 1.09e-5) - 2e-5).abs() < 1e-9);
+        assert!((changes(192.0, 1.59e-5) - 2e-5).abs() < 1e-7, "a smaller one says nothing new");
+        assert!((changes(192.0 + JUMP_MEMORY, 1.59e-5) - 2e-5 / std::f64::consts::E).abs() < 1e-7);
+        assert_eq!(changes(1e6, 1.59e-5), usual);
     }
 
     #[test]

@@ -188,6 +188,12 @@ impl ClockFilter {
         self.unrest.note(contradicts.then_some(residual));
         if contradicts {
             self.contradictions.push(sample);
+            if self.is_frequency_jump() {
+                for sample in std::mem::take(&mut self.contradictions) {
+                    self.take(sample, floor, belief);
+                }
+                return SampleVerdict::Stored;
+            }
             if self.contradictions.len() < CONTRADICTIONS_MAX {
                 return SampleVerdict::Stored;
             }
@@ -231,6 +237,22 @@ impl ClockFilter {
             + elapsed.abs() * OSCILLATOR_CHANGE
             + CONTRADICTION_MARGIN;
         tracking.surprise(sample).abs() > tracking.explicable(sample) + sample.dispersion + uncertainty
+    }
+
+    /// Whether the oscillator explains all contradictions: its frequency jumped after the last sample that was none. Unlike a
+    /// clock that was stepped, it moves on and on: by as much as that takes for the first one, if it began before it.
+    fn is_frequency_jump(&self) -> bool {
+        let (Some(tracking), [first, .., newest]) = (&self.tracking, &self.contradictions[..]) else {
+            return false;
+        };
+        let (wrong, more) = (tracking.surprise(first), tracking.surprise(newest) - tracking.surprise(first));
+        let noise = tracking.explicable(first).max(tracking.explicable(newest));
+        let free = |sample: &StoredSample| sample.point.free;
+        let before = free(first) - tracking.estimator.point().free;
+        let possible = (more.abs() + noise) * before / (free(newest) - free(first)) + noise;
+        more * wrong > 0.0
+            && more.abs() > noise + first.dispersion + newest.dispersion
+            && wrong.abs() <= possible
     }
 
     /// By how much further than the error bound the newest contradiction says that true time may lie, seconds; 0 without one.

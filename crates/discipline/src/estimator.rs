@@ -22,7 +22,7 @@ mod rise;
 mod truncated;
 
 use crate::correction::ClockPoint;
-use bank::{Bank, Leg, Moments, Outcome};
+use bank::{Bank, Leg, Moments, Outcome, Queues};
 use correlation::Correlation;
 use gaussian::Gaussian;
 use rise::Rise;
@@ -56,6 +56,10 @@ const JITTER_MEMORY: f64 = 100.0;
 const JITTER_HASTE: f64 = 2.5;
 /// An excess counts at most as so many mean ones: a burst is not the mean.
 const JITTER_CLIP: f64 = 6.0;
+/// Excess delays of one way tell its correlation while their mean is less than the other's divided by this.
+const OWN_WAY: f64 = 2.0;
+/// Where less than this share of an exchange is its own, that is a slow queue and not chance.
+const SLOW_SHARE: f64 = 0.5;
 /// Exchanges for which the shortest delays are remembered.
 const BASE_MEMORY: f64 = 1000.0;
 /// A mean queueing delay is not believed to be less than this, seconds.
@@ -130,12 +134,8 @@ pub(crate) struct PathBelief {
     pub(crate) base: (f64, f64),
     /// The same of the asymmetry.
     pub(crate) asymmetry: (f64, f64),
-    /// Tails of the excess delays there and back, seconds.
-    pub(crate) tails: (f64, f64),
-    /// Softness of their edges, as variances.
-    pub(crate) softness: (f64, f64),
-    /// Share of an exchange's evidence that is its own.
-    pub(crate) share: f64,
+    /// There and back.
+    pub(crate) queues: (Queues, Queues),
     /// Variance that the last exchange added to base and asymmetry, as the path had changed.
     pub(crate) changed: f64,
 }
@@ -151,6 +151,8 @@ pub(crate) struct Estimator {
     last: Exchange,
     count: u64,
     correlation: Correlation,
+    /// The same of the excess delays there and back.
+    ways: [Correlation; 2],
     /// The newest exchanges, while all of them were slower than any before.
     rise: Option<Rise>,
     changed: f64,
@@ -173,6 +175,7 @@ impl Estimator {
             last: exchange,
             count: 1,
             correlation: Correlation::default(),
+            ways: [Correlation::default(); 2],
             rise: None,
             changed: 0.0,
         };
@@ -275,18 +278,41 @@ impl Estimator {
         let elapsed = exchange.point.free - self.last.point.free;
         let corrected = exchange.point.correction - self.last.point.correction;
         self.last = exchange;
-        let share = self.correlation.share();
+        let shares = self.shares();
         let weight = self.jitter_weight();
         let floor = exchange.floor;
         let jitter_min = jitter_min(floor);
-        for (variant, softness) in self.variants.iter_mut().zip(SOFTNESS) {
+        let mut excess = [0.0; 2];
+        let chosen = self.chosen;
+        for ((number, variant), softness) in self.variants.iter_mut().enumerate().zip(SOFTNESS) {
             variant.advance(elapsed, corrected, self.changed);
-            let outcome = variant.observe(exchange, share, softness, floor);
+            let outcome = variant.observe(exchange, variant.queues(softness, floor, shares));
+            if number == chosen {
+                excess = outcome.excess;
+            }
             if jitter_min <= VAGUENESS_MAX * variant.jitter.mean() {
                 variant.learn(outcome.excess, weight, jitter_min);
             }
         }
+        for (way, excess) in self.ways.iter_mut().zip(excess) {
+            way.add(excess);
+        }
         self.choose();
+    }
+
+    /// Share of an exchange's evidence that is its own, there and back. Round trips tell it for both, and do not depend on any
+    /// clock. A way whose queues are much the shorter ones is no part of that: its own excess delays tell.
+    fn shares(&self) -> (f64, f64) {
+        let share = self.correlation.share();
+        if share > SLOW_SHARE {
+            return (share, share);
+        }
+        let Jitter { forward, backward } = self.variants[self.chosen].jitter;
+        let of = |own: f64, other: f64, way: &Correlation| {
+            let apart = (1.0 - OWN_WAY * own / other).max(0.0);
+            share + apart * (way.share() - share).max(0.0)
+        };
+        (of(forward, backward, &self.ways[0]), of(backward, forward, &self.ways[1]))
     }
 
     /// Looks for a change of the path: base and asymmetry are uncertain then. No error of any clock can make a round trip
@@ -409,14 +435,11 @@ impl Estimator {
     /// What is known about the path.
     pub(crate) fn path(&self) -> PathBelief {
         let variant = &self.variants[self.chosen];
-        let share = self.correlation.share();
         let (base, asymmetry) = (bank::base(0), bank::asymmetry(0));
         PathBelief {
             base: (variant.bank.mean(base), variant.bank.covariance(base, base)),
             asymmetry: (variant.bank.mean(asymmetry), variant.bank.covariance(asymmetry, asymmetry)),
-            tails: (variant.jitter.forward / share, variant.jitter.backward / share),
-            softness: variant.softness(SOFTNESS[self.chosen], self.floor()),
-            share,
+            queues: variant.queues(SOFTNESS[self.chosen], self.floor(), self.shares()),
             changed: self.changed,
         }
     }
@@ -478,17 +501,16 @@ impl Variant {
         self.bank.advance(elapsed, corrected, &noise);
     }
 
-    fn observe(&mut self, exchange: Exchange, share: f64, softness: f64, floor: f64) -> Outcome {
-        let soft = self.softness(softness, floor);
+    fn observe(&mut self, exchange: Exchange, queues: (Queues, Queues)) -> Outcome {
         let legs = [
-            Leg::forward(0, exchange.forward(), self.jitter.forward / share, soft.0),
-            Leg::backward(0, exchange.backward(), self.jitter.backward / share, soft.1),
+            Leg::forward(0, exchange.forward(), queues.0),
+            Leg::backward(0, exchange.backward(), queues.1),
             Leg::not_negative(0, 1.0),
             Leg::not_negative(0, -1.0),
         ];
         let asymmetry = bank::asymmetry(0);
         let is_asymmetric = self.bank.covariance(asymmetry, asymmetry) > 0.0;
-        let outcome = self.bank.observe(&legs[..if is_asymmetric { 4 } else { 2 }], share);
+        let outcome = self.bank.observe(&legs[..if is_asymmetric { 4 } else { 2 }]);
         self.score = EVIDENCE_KEPT * self.score + outcome.log_evidence;
         outcome
     }
@@ -506,6 +528,16 @@ impl Variant {
     fn softness(&self, share: f64, floor: f64) -> (f64, f64) {
         let of = |jitter: f64| (share * jitter).powi(2) + floor * floor;
         (of(self.jitter.forward), of(self.jitter.backward))
+    }
+
+    /// What its excess delays are like there and back. `softness`: share of the mean; `floor`: of time stamps; `shares`: see
+    /// [`Queues::share`].
+    fn queues(&self, softness: f64, floor: f64, shares: (f64, f64)) -> (Queues, Queues) {
+        let soft = self.softness(softness, floor);
+        (
+            Queues { mean: self.jitter.forward, softness: soft.0, share: shares.0 },
+            Queues { mean: self.jitter.backward, softness: soft.1, share: shares.1 },
+        )
     }
 
     /// Expected base delay and its standard error.

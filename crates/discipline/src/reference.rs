@@ -90,7 +90,7 @@ impl Reference {
         state: &mut SystemState,
     ) {
         let elapsed = now.seconds_since(self.at).max(0.0);
-        let rate = settings.max_clock_error.as_ratio() + SKEW_SIGMAS * clock.skew;
+        let rate = clock.oscillator_change(now, settings) + SKEW_SIGMAS * clock.skew;
         state.stratum = self.stratum;
         state.reference_id = self.reference_id;
         state.reference_at = Some(self.at);

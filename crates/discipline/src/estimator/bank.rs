@@ -21,6 +21,20 @@ const SHARE_MIN: f64 = 1e-5;
 const LEGS_MAX: usize = 4;
 /// An excess of more mean ones than this is not of the usual tail: the farther it is, the less it says.
 const TAILS_MAX: f64 = 6.0;
+/// So many times the tail and the base delay are no queue.
+const UNKNOWN_TAILS: f64 = 1000.0;
+/// See [`UNKNOWN_TAILS`].
+const UNKNOWN_PATHS: f64 = 10.0;
+/// How often the frequency of an oscillator jumps (its temperature, a virtual machine that moved), for each second, and by how
+/// much: standard deviation in s per s.
+const JUMP: (f64, f64) = (1e-7, 1e-5);
+/// Advantage that a jump must have over everything else before it is believed, natural logarithm. A small one is what a filter has
+/// that is mistaken about something else: it would be mistaken for good, as each exchange that refutes it became a jump.
+const JUMP_ODDS: f64 = 10.0;
+/// Exchanges before which it is the delays that are not known yet.
+const JUMP_EXCHANGES_MIN: u32 = 16;
+/// Where exchanges resemble the ones before them, so that less than this share of one is its own, what looks like a jump is a queue.
+const JUMP_SHARE_MIN: f64 = 0.5;
 /// Measurements tell at least this share of what they told a filter; the smallest share that keeps the factors exact.
 const INFORMATION_MIN: f64 = 1e-12;
 
@@ -52,25 +66,42 @@ pub(crate) struct Leg<const N: usize> {
     pub(crate) tail: f64,
     /// Variance of the softness of the edge: time stamps and delays that are not exponential, seconds².
     pub(crate) softness: f64,
+    /// Share of its evidence that counts, in (0, 1]: less than 1 where exchanges resemble the ones before them.
+    pub(crate) share: f64,
+}
+
+/// How the excess delays of one direction are distributed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Queues {
+    /// Their mean, seconds.
+    pub(crate) mean: f64,
+    /// Variance of the softness of the edge, seconds².
+    pub(crate) softness: f64,
+    /// Share of an exchange's evidence that is its own.
+    pub(crate) share: f64,
 }
 
 impl<const N: usize> Leg<N> {
     /// From us to source number `source`: T2 − T1 = base + asymmetry + excess + offset.
-    pub(crate) fn forward(source: usize, measured: f64, tail: f64, softness: f64) -> Self {
+    pub(crate) fn forward(source: usize, measured: f64, queues: Queues) -> Self {
         let mut row = [0.0; N];
         row[OFFSET] = -1.0;
         row[base(source)] = -1.0;
         row[asymmetry(source)] = -1.0;
-        Self { row, measured, tail, softness }
+        Self::new(row, measured, queues)
     }
 
     /// From source number `source` to us: T4 − T3 = base − asymmetry + excess − offset.
-    pub(crate) fn backward(source: usize, measured: f64, tail: f64, softness: f64) -> Self {
+    pub(crate) fn backward(source: usize, measured: f64, queues: Queues) -> Self {
         let mut row = [0.0; N];
         row[OFFSET] = 1.0;
         row[base(source)] = -1.0;
         row[asymmetry(source)] = 1.0;
-        Self { row, measured, tail, softness }
+        Self::new(row, measured, queues)
+    }
+
+    fn new(row: Row<N>, measured: f64, Queues { mean, softness, share }: Queues) -> Self {
+        Self { row, measured, tail: mean / share, softness, share }
     }
 
     /// The base delays there and back, which cannot be negative either.
@@ -78,7 +109,7 @@ impl<const N: usize> Leg<N> {
         let mut row = [0.0; N];
         row[base(source)] = 1.0;
         row[asymmetry(source)] = sign;
-        Self { row, measured: 0.0, tail: f64::INFINITY, softness: 0.0 }
+        Self { row, measured: 0.0, tail: f64::INFINITY, softness: 0.0, share: 1.0 }
     }
 }
 
@@ -89,6 +120,8 @@ pub(crate) struct Outcome {
     pub(crate) excess: [f64; 2],
     /// Natural logarithm of the density that they gave to the exchange.
     pub(crate) log_evidence: f64,
+    /// The same of what was its own, see [`Leg::share`].
+    own: f64,
 }
 
 /// Expected values and covariance of the whole bank.
@@ -120,6 +153,10 @@ pub(crate) struct Bank<const N: usize> {
     models: [Gaussian<N>; MODELS],
     /// They sum up to 1; 0 for one that is left out.
     weights: [f64; MODELS],
+    /// Seconds that passed before the exchange that is next.
+    elapsed: f64,
+    /// Exchanges taken over so far.
+    exchanges: u32,
 }
 
 fn wander(model: usize) -> f64 {
@@ -129,18 +166,24 @@ fn wander(model: usize) -> f64 {
 impl<const N: usize> Bank<N> {
     /// All filters alike.
     pub(crate) fn new(belief: Gaussian<N>) -> Self {
-        Self { models: [belief; MODELS], weights: [1.0 / MODELS as f64; MODELS] }
+        Self { models: [belief; MODELS], weights: [1.0 / MODELS as f64; MODELS], elapsed: 0.0, exchanges: 0 }
     }
 
     /// A bank over more or fewer states, made from each filter of this one.
     pub(crate) fn map<const M: usize>(&self, change: impl Fn(&Gaussian<N>) -> Gaussian<M>) -> Bank<M> {
-        Bank { models: std::array::from_fn(|model| change(&self.models[model])), weights: self.weights }
+        Bank {
+            models: std::array::from_fn(|model| change(&self.models[model])),
+            weights: self.weights,
+            elapsed: self.elapsed,
+            exchanges: self.exchanges,
+        }
     }
 
     /// Lets time pass: `elapsed` seconds of the free oscillator in which the clock was moved forward by `corrected`
     /// seconds. `noise`: what else became uncertain, each a variance and a direction.
     pub(crate) fn advance(&mut self, elapsed: f64, corrected: f64, noise: &[(f64, Row<N>)]) {
         let (before, weights) = (self.models, self.weights);
+        self.elapsed = elapsed;
         for model in 0..MODELS {
             let sources = [model.checked_sub(1), Some(model), Some(model + 1).filter(|&next| next < MODELS)];
             let stays =
@@ -166,65 +209,104 @@ impl<const N: usize> Bank<N> {
         self.normalize();
     }
 
-    /// Takes over an exchange. `tempering`: share of its evidence that counts, less than 1 when exchanges resemble the ones
-    /// before them.
-    pub(crate) fn observe(&mut self, legs: &[Leg<N>], tempering: f64) -> Outcome {
-        let mut excess = [[0.0; 2]; MODELS];
-        let mut evidence = [f64::NEG_INFINITY; MODELS];
+    /// Takes over an exchange.
+    pub(crate) fn observe(&mut self, legs: &[Leg<N>]) -> Outcome {
         // The same for all filters: what they foresaw is compared.
         let tails: [f64; LEGS_MAX] =
             std::array::from_fn(|number| legs.get(number).map_or(0.0, |leg| self.tail(leg)));
+        let expected = (self.most_likely(), self.weights);
+        self.exchanges = self.exchanges.saturating_add(1);
+        let mut seen = [Seen::NOTHING; MODELS];
         for model in self.active() {
-            let belief = &mut self.models[model];
-            let mut sum = 0.0;
-            for ((leg, tail), number) in legs.iter().zip(tails).zip(0..) {
-                let leg = &Leg { tail, ..*leg };
-                let (mean, log_evidence) = take(belief, leg);
-                if let Some(excess) = excess[model].get_mut(number) {
-                    *excess = mean;
-                }
-                sum += log_evidence;
-            }
-            if belief.is_finite() && !sum.is_nan() {
-                evidence[model] = sum;
-            }
+            seen[model] = take_all(&mut self.models[model], legs, tails);
         }
-        self.weigh(&evidence, &excess, tempering)
+        let outcome = self.weigh(&seen);
+        self.jump(legs, tails, expected, outcome)
     }
 
-    /// The tail with which a leg is taken over: as long as the excess that is expected makes it at least.
+    /// Copy of the filter that counts most.
+    fn most_likely(&self) -> Gaussian<N> {
+        let best = (0..MODELS).max_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]));
+        self.models[best.unwrap_or(0)]
+    }
+
+    /// Allows for a jump of the frequency before this exchange, where that explains it better: the states are what they are
+    /// after one, and the oscillator wanders no more than before. `expected`: most likely belief before the exchange and weights.
+    fn jump(
+        &mut self,
+        legs: &[Leg<N>],
+        tails: [f64; LEGS_MAX],
+        (belief, weights): (Gaussian<N>, [f64; MODELS]),
+        outcome: Outcome,
+    ) -> Outcome {
+        let prior = (JUMP.0 * self.elapsed).ln();
+        // No belief gives an exchange more than the density at the edges.
+        let density =
+            |(leg, tail): (&Leg<N>, f64)| if tail.is_finite() { -leg.share * tail.ln() } else { 0.0 };
+        let most: f64 = legs.iter().zip(tails).map(density).sum();
+        let is_queue = legs.iter().any(|leg| leg.share < JUMP_SHARE_MIN);
+        let is_young = self.exchanges <= JUMP_EXCHANGES_MIN;
+        if is_queue || is_young || self.elapsed <= 0.0 || prior + most < outcome.own + JUMP_ODDS {
+            return outcome;
+        }
+        let noise = walk(JUMP.1 * JUMP.1, self.elapsed);
+        let mut jumped = Gaussian::propagated(&[Part { weight: 1.0, belief: &belief }], 0.0, &noise);
+        let seen = take_all(&mut jumped, legs, tails);
+        let odds = prior + seen.own - outcome.own;
+        if !jumped.is_finite() || odds.is_nan() || odds < JUMP_ODDS {
+            return outcome;
+        }
+        (self.models, self.weights) = ([jumped; MODELS], weights);
+        Outcome { excess: seen.excess, log_evidence: prior + seen.log_evidence, own: prior + seen.own }
+    }
+
+    /// The tail with which a leg is taken over: as long as the excess that is expected makes it at least. But where more is unknown
+    /// than the path and many tails take, it is the clock that is, and no excess is long.
     fn tail(&self, leg: &Leg<N>) -> f64 {
-        let expected = leg.measured + (0..N).map(|state| leg.row[state] * self.mean(state)).sum::<f64>();
-        leg.tail.max(expected / TAILS_MAX)
+        let project = |belief: &Gaussian<N>| leg.measured + belief.project(&leg.row);
+        let expected: f64 = self.active().map(|m| self.weights[m] * project(&self.models[m])).sum();
+        if expected <= TAILS_MAX * leg.tail {
+            return leg.tail;
+        }
+        let variance =
+            |belief: &Gaussian<N>| belief.projected_variance(&leg.row) + (project(belief) - expected).powi(2);
+        let variance: f64 = self.active().map(|m| self.weights[m] * variance(&self.models[m])).sum();
+        // The base delay of this way.
+        let path = -(2..N).map(|state| leg.row[state] * self.mean(state)).sum::<f64>();
+        let unknown = (UNKNOWN_PATHS * path).max(UNKNOWN_TAILS * leg.tail);
+        if variance.sqrt() > unknown { leg.tail } else { expected / TAILS_MAX }
     }
 
-    fn weigh(&mut self, evidence: &[f64; MODELS], excess: &[[f64; 2]; MODELS], tempering: f64) -> Outcome {
-        let best = evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    fn weigh(&mut self, seen: &[Seen; MODELS]) -> Outcome {
+        let best = seen.iter().map(|seen| seen.log_evidence).fold(f64::NEG_INFINITY, f64::max);
         if best == f64::NEG_INFINITY {
-            return Outcome { log_evidence: best, ..Outcome::default() };
+            return Outcome { log_evidence: best, own: best, ..Outcome::default() };
         }
         let sum: f64 = (0..MODELS)
             .filter(|&m| self.weights[m] > 0.0)
-            .map(|m| self.weights[m] * (evidence[m] - best).exp())
+            .map(|m| self.weights[m] * (seen[m].log_evidence - best).exp())
             .sum();
-        for (weight, evidence) in self.weights.iter_mut().zip(evidence) {
+        let greatest = seen.iter().map(|seen| seen.own).fold(f64::NEG_INFINITY, f64::max);
+        for (weight, seen) in self.weights.iter_mut().zip(seen) {
             if *weight > 0.0 {
-                *weight *= (tempering * (evidence - best)).exp();
+                *weight *= (seen.own - greatest).exp();
             }
         }
-        self.normalize();
-        let mut outcome = Outcome { excess: [0.0; 2], log_evidence: best + sum.ln() };
+        let own = self.normalize().ln() + greatest;
+        let mut outcome = Outcome { excess: [0.0; 2], log_evidence: best + sum.ln(), own };
         for model in self.active() {
-            for (total, excess) in outcome.excess.iter_mut().zip(excess[model]) {
+            for (total, excess) in outcome.excess.iter_mut().zip(seen[model].excess) {
                 *total += self.weights[model] * excess;
             }
         }
         outcome
     }
 
-    fn normalize(&mut self) {
+    /// Gives what they summed up to.
+    fn normalize(&mut self) -> f64 {
         let sum: f64 = self.weights.iter().sum();
         self.weights.iter_mut().for_each(|weight| *weight /= sum);
+        sum
     }
 
     fn active(&self) -> impl Iterator<Item = usize> + use<N> {
@@ -276,17 +358,50 @@ fn propagated<const N: usize>(
     elapsed: f64,
     noise: &[(f64, Row<N>)],
 ) -> Gaussian<N> {
-    // Covariance of offset and frequency after a walk of that time: q·[[t³/3, t²/2], [t²/2, t]], in factors.
-    let walk = wander(model).powi(2) * elapsed;
-    let (mut alone, mut together) = ([0.0; N], [0.0; N]);
-    alone[OFFSET] = 1.0;
-    (together[OFFSET], together[FREQUENCY]) = (elapsed / 2.0, 1.0);
     let mut all = [(0.0, [0.0; N]); 8];
-    all[0] = (walk * elapsed * elapsed / 12.0, alone);
-    all[1] = (walk, together);
+    all[..2].copy_from_slice(&walk(wander(model).powi(2) * elapsed, elapsed));
     let count = noise.len().min(all.len() - 2);
     all[2..2 + count].copy_from_slice(&noise[..count]);
     Gaussian::propagated(parts, elapsed, &all[..2 + count])
+}
+
+/// What a frequency adds that in `elapsed` seconds walked at random, or jumped at any time, and gained `variance` (s per s)² by
+/// that: covariance variance·[[t²/3, t/2], [t/2, 1]] of offset and frequency, in factors.
+fn walk<const N: usize>(variance: f64, elapsed: f64) -> [(f64, Row<N>); 2] {
+    let (mut alone, mut together) = ([0.0; N], [0.0; N]);
+    alone[OFFSET] = 1.0;
+    (together[OFFSET], together[FREQUENCY]) = (elapsed / 2.0, 1.0);
+    [(variance * elapsed * elapsed / 12.0, alone), (variance, together)]
+}
+
+/// What one filter made of an exchange.
+#[derive(Clone, Copy)]
+struct Seen {
+    excess: [f64; 2],
+    log_evidence: f64,
+    /// Of what was its own, see [`Leg::share`].
+    own: f64,
+}
+
+impl Seen {
+    const NOTHING: Self = Self { excess: [0.0; 2], log_evidence: f64::NEG_INFINITY, own: f64::NEG_INFINITY };
+}
+
+/// One exchange in one filter.
+fn take_all<const N: usize>(belief: &mut Gaussian<N>, legs: &[Leg<N>], tails: [f64; LEGS_MAX]) -> Seen {
+    let mut seen = Seen { log_evidence: 0.0, own: 0.0, ..Seen::NOTHING };
+    for ((leg, tail), number) in legs.iter().zip(tails).zip(0..) {
+        let (mean, log_evidence) = take(belief, &Leg { tail, ..*leg });
+        if let Some(excess) = seen.excess.get_mut(number) {
+            *excess = mean;
+        }
+        seen.log_evidence += log_evidence;
+        seen.own += leg.share * log_evidence;
+    }
+    if !belief.is_finite() || seen.own.is_nan() {
+        (seen.log_evidence, seen.own) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+    }
+    seen
 }
 
 /// One leg in one filter: the expected excess and the evidence.

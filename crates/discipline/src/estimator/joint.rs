@@ -155,16 +155,16 @@ impl Joint {
             self.point = exchange.point;
         }
         let unit = |state: usize| std::array::from_fn(|i| if i == state { 1.0 } else { 0.0 });
-        let noise = base_noise(f64::midpoint(path.tails.0, path.tails.1) * path.share) + path.changed;
+        let noise = base_noise(f64::midpoint(path.queues.0.mean, path.queues.1.mean)) + path.changed;
         let noise = [(noise, unit(bank::base(place))), (path.changed, unit(bank::asymmetry(place)))];
         self.bank.advance(elapsed, corrected, &noise);
         let legs = [
-            Leg::forward(place, exchange.forward(), path.tails.0, path.softness.0),
-            Leg::backward(place, exchange.backward(), path.tails.1, path.softness.1),
+            Leg::forward(place, exchange.forward(), path.queues.0),
+            Leg::backward(place, exchange.backward(), path.queues.1),
             Leg::not_negative(place, 1.0),
             Leg::not_negative(place, -1.0),
         ];
-        self.bank.observe(&legs, path.share);
+        self.bank.observe(&legs);
     }
 
     /// What is known about the clock at [`Self::point`]; offsets relative to [`Self::anchor`].

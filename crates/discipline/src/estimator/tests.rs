@@ -252,8 +252,8 @@ fn its_figures_are_those_of_before() {
                 moments.frequency_variance.sqrt(),
                 moments.log_wander.exp(),
                 path.base.0,
-                path.tails.0,
-                path.tails.1,
+                path.queues.0.mean,
+                path.queues.1.mean,
                 estimator.softness_in_use(),
             );
         }

@@ -42,6 +42,8 @@ pub(super) fn by_seed(worlds: &[Conditions], seeds: u64) -> Vec<Vec<Accuracy>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accuracy::FrequencyStep;
+    use crate::{Direction, SlowQueue};
 
     /// Variance just after a correction of the Kalman filter that knows this world, and the mean between two
     /// corrections: what no estimator that is linear in the offsets can beat.
@@ -85,6 +87,55 @@ mod tests {
         let [accuracy] = medians(&[world.jitter(0.0, 0.0).poll(4)], 1)[..] else { panic!("one world") };
         assert!(accuracy.rms < 5e-9 && accuracy.frequency_rms < 1e-9, "{accuracy:?}");
         assert!((accuracy.mean_interval - 16.0).abs() < 1.0, "{accuracy:?}");
+    }
+
+    #[test]
+    fn with_a_request_every_four_hours_and_a_half_three_answers_are_enough() {
+        let interval = 16_384.0;
+        let direction = Direction { base: 1e-4, jitter: 1e-6, ..Direction::default() };
+        let world = Conditions {
+            iburst: false,
+            frequency: Some(1e-4),
+            wander: 0.0,
+            there: direction,
+            back: direction,
+            from: 2.1 * interval,
+            to: 10.0 * interval,
+            ..Conditions::default()
+        };
+        for accuracy in &by_seed(&[world.poll(14)], 7)[0] {
+            assert!(accuracy.max < 8e-6 && accuracy.rms < 4e-6, "{accuracy:?}");
+        }
+    }
+
+    #[test]
+    fn a_jump_of_the_frequency_is_over_with_the_second_answer_after_it() {
+        let step = |at, by| FrequencyStep { at, by };
+        let world = Conditions {
+            frequency_steps: vec![step(3_000.0, 1e-5), step(6_000.0, -2e-5)],
+            from: 2_000.0,
+            to: 9_000.0,
+            ..Conditions::default()
+        };
+        for (jitter, max) in [(1e-5, 9e-4), (1e-4, 9e-4)] {
+            for accuracy in &by_seed(&[world.clone().jitter(jitter, jitter).poll(4)], 5)[0] {
+                // 20 ppm for twice 16 s, and queues.
+                assert!(accuracy.max < max && accuracy.containment == 1.0, "{jitter:e}: {accuracy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_queue_on_one_way_leaves_the_other_way_to_tell_the_time() {
+        let queue = Some(SlowQueue { mean: 2e-4, time: 600.0, shared: false });
+        let world = Conditions {
+            there: Direction { queue, ..Direction::default() },
+            to: 60_000.0,
+            ..Conditions::default()
+        };
+        // Not each: a queue that is there from the start is taken for the path.
+        let accuracy = &medians(&[world.poll(4)], 9)[0];
+        assert!(accuracy.rms < 1.2e-5, "{accuracy:?}");
     }
 
     #[test]
