@@ -627,3 +627,30 @@ fn answers_are_signed_where_restrict_says_mssntp_and_there_is_a_socket() {
     assert!(!without.model.servers[0].policy().signs);
     assert!(without.warnings.to_string().contains("`mssntp` has no effect without `ntpsigndsocket`"));
 }
+
+#[test]
+fn what_shows_nowhere_draws_no_warning() {
+    for line in [
+        "reset allpeers auth ctl io mem sys timer",
+        "rlimit memlock 32",
+        "disable kernel",
+        "enable kernel",
+        "mru initalloc 5 initmem 5 incalloc 5 incmem 5",
+        "filegen clockstats file clockstats type day enable",
+    ] {
+        assert!(load(line).warnings.is_empty(), "{line}: {}", load(line).warnings);
+    }
+    for (line, word) in [
+        ("reset everything", "everything"),
+        ("rlimit memlock 32 filenum 1000", "`filenum` has no effect"),
+        ("rlimit cpu 3", "cpu"),
+        ("mru maxage 60", "`maxage` has no effect"),
+    ] {
+        let loaded = load(line);
+        assert!(
+            matches!(&warnings(&loaded)[..], [(1, text)] if text.contains(word)),
+            "{line}: {}",
+            loaded.warnings
+        );
+    }
+}

@@ -66,7 +66,9 @@ const COMMANDS: &[(&str, Handler)] = &[
     }),
     ("pool", association::read),
     ("refclock", reference_clock::read),
+    ("reset", reset),
     ("restrict", restrict::read),
+    ("rlimit", limits_of_process),
     ("server", association::read),
     ("setvar", set_variable),
     ("statistics", statistics::read),
@@ -220,6 +222,8 @@ fn mru(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
             "maxdepth" => number,
             #[expect(clippy::cast_possible_truncation, reason = "saturates, and is brought into range below")]
             "maxmem" => (number as f64 * CLIENTS_PER_KILOBYTE) as i64,
+            // How its memory is taken shows nowhere.
+            "incalloc" | "incmem" | "initalloc" | "initmem" => continue,
             _ => {
                 reader.no_effect(line, &word, "the table of clients has a fixed size");
                 continue;
@@ -363,10 +367,8 @@ fn switch(reader: &mut Reader<'_>, line: &mut Line<'_>, on: bool) -> Parsed<()> 
     while let Some(flag) = word {
         match (flag.text, on) {
             ("ntp", on) => reader.model.synchronization.tuning.steer = on,
-            ("kernel", true) | ("calibrate", false) => {}
-            ("kernel", false) => {
-                reader.no_effect(line, &flag, "the clock is steered without the kernel's loop")
-            }
+            // The clock is steered without the kernel's loop, which nobody sees.
+            ("kernel", _) | ("calibrate", false) => {}
             ("monitor", on) => {
                 let place = || Diagnostic::new(Severity::Warning, line.text, &flag.span(), "", None);
                 reader.unwatched = (!on).then(place);
@@ -376,6 +378,34 @@ fn switch(reader: &mut Reader<'_>, line: &mut Line<'_>, on: bool) -> Parsed<()> 
             _ => return Err(unknown(&flag, "switch", FLAGS)),
         }
         word = line.next();
+    }
+    Ok(())
+}
+
+/// `reset WORD ...`: ntpd does it when it starts, as counters are 0 then here.
+fn reset(_reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const WORDS: &[&str] = &["allpeers", "auth", "ctl", "io", "mem", "sys", "timer"];
+    let mut word = Some(line.require(&format!("one or more of {}", WORDS.join(", ")))?);
+    while let Some(given) = word {
+        if !WORDS.contains(&given.text) {
+            return Err(unknown(&given, "word", WORDS));
+        }
+        word = line.next();
+    }
+    Ok(())
+}
+
+/// `rlimit [memlock N] [stacksize N] [filenum N]`; ntpd does nothing about the first, either.
+fn limits_of_process(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    const WORDS: &[&str] = &["memlock", "stacksize", "filenum"];
+    while let Some(word) = line.next() {
+        if !WORDS.contains(&word.text) {
+            return Err(unknown(&word, "option", WORDS));
+        }
+        line.number()?;
+        if word.text != "memlock" {
+            reader.no_effect(line, &word, "limits of the process are the service manager's to set");
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Commands that are understood and have no effect here: how they are written, and what is different without them.
 
-use super::line::{Line, Parsed, unknown};
+use super::line::{Line, Parsed};
 
 /// The arguments of a command without effect.
 pub(super) enum Shape {
@@ -10,10 +10,6 @@ pub(super) enum Shape {
     Integer,
     /// One number.
     Number,
-    /// Pairs of one of these words and a number.
-    Pairs(&'static [&'static str]),
-    /// At least one of these words.
-    Among(&'static [&'static str]),
 }
 
 /// Name, arguments, and what is different without it.
@@ -22,16 +18,6 @@ pub(super) const COMMANDS: &[(&str, Shape, &str)] = &[
     ("nonvolatile", Shape::Number, "the frequency is saved as it changes"),
     ("phone", Shape::Words(1), "there are no telephone time services"),
     ("requestkey", Shape::Integer, "ntpd does not use it either"),
-    (
-        "reset",
-        Shape::Among(&["allpeers", "auth", "ctl", "io", "mem", "sys", "timer"]),
-        "counters begin at 0 with each start",
-    ),
-    (
-        "rlimit",
-        Shape::Pairs(&["memlock", "stacksize", "filenum"]),
-        "limits of the process are the service manager's to set",
-    ),
     ("tick", Shape::Number, "ntpd does not use it either"),
 ];
 
@@ -67,23 +53,6 @@ pub(super) fn check(line: &mut Line<'_>, shape: &Shape) -> Parsed<()> {
         }
         Shape::Number => {
             line.number()?;
-        }
-        Shape::Pairs(words) => {
-            while let Some(word) = line.next() {
-                if !words.contains(&word.text) {
-                    return Err(unknown(&word, "option", words));
-                }
-                line.number()?;
-            }
-        }
-        Shape::Among(words) => {
-            let mut word = Some(line.require(&format!("one or more of {}", words.join(", ")))?);
-            while let Some(given) = word {
-                if !words.contains(&given.text) {
-                    return Err(unknown(&given, "word", words));
-                }
-                word = line.next();
-            }
         }
     }
     line.end()
