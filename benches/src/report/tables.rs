@@ -34,7 +34,9 @@ impl Report {
             ("arithmetic".to_owned(), self.arithmetic_table()),
             ("stamps".to_owned(), self.stamps_table()),
             ("idle".to_owned(), self.idle_table()),
-            ("one machine".to_owned(), self.others()),
+            ("cores".to_owned(), self.cores_table()),
+            ("clients".to_owned(), self.clients_table()),
+            ("footprint".to_owned(), self.footprint_table()),
         ];
         tables.into_iter().filter_map(|(name, table)| Some((name, table?))).collect()
     }
@@ -170,31 +172,34 @@ impl Report {
         table.text()
     }
 
-    /// Cores, a client that is saturated, and one alone.
-    fn others(&self) -> Option<String> {
-        let mut table = Table::new(&["", "", "goal"]);
+    fn cores_table(&self) -> Option<String> {
+        let mut table =
+            Table::new(&["an answer costs", "one worker", "beside the load", "both", "two by one", "goal"]);
         for cores in &self.cores {
-            let figure = format!(
-                "{:.2} (an answer costs {:.2} µs with one, {:.2} with one beside the load, {:.2} with both)",
-                cores.ratio, cores.one, cores.one_beside_load, cores.two
-            );
-            table.add(&[&format!("two workers by one, {}", cores.subject.text()), &figure, "1.8"]);
+            let [one, beside, two] =
+                [cores.one, cores.one_beside_load, cores.two].map(|cost| format!("{cost:.2} µs"));
+            table.add(&[cores.subject.text(), &one, &beside, &two, &format!("{:.2}", cores.ratio), "1.8"]);
         }
+        table.text()
+    }
+
+    fn clients_table(&self) -> Option<String> {
+        let mut table = Table::new(&["error as a client", "at rest", "while saturated", "goal"]);
         for clients in &self.clients {
-            let figure = format!(
-                "{:.2} µs at rest, {:.2} while saturated",
-                clients.error_at_rest, clients.error_saturated
-            );
-            table.add(&[&format!("error of {} as a client", clients.server), &figure, "twice that at rest"]);
+            let [rest, saturated] =
+                [clients.error_at_rest, clients.error_saturated].map(|error| format!("{error:.2} µs"));
+            table.add(&[clients.server, &rest, &saturated, "twice that at rest"]);
         }
-        if let Some(footprint) = self.footprint {
-            let resident = format!("{} KiB", footprint.resident);
-            table.add(&["a client alone: resident", &resident, "8192 KiB"]);
-            table.add(&["private and dirty", &format!("{} KiB", footprint.private_dirty), "1536 KiB"]);
-            table.add(&["threads", &footprint.threads.to_string(), ""]);
-            let wake_ups = format!("{:.3}", footprint.wake_ups);
-            table.add(&["wake-ups per second at poll 64 s", &wake_ups, "0.05"]);
-        }
+        table.text()
+    }
+
+    fn footprint_table(&self) -> Option<String> {
+        let footprint = self.footprint?;
+        let mut table = Table::new(&["a client alone", "", "goal"]);
+        table.add(&["resident", &format!("{} KiB", footprint.resident), "8192 KiB"]);
+        table.add(&["private and dirty", &format!("{} KiB", footprint.private_dirty), "1536 KiB"]);
+        table.add(&["threads", &footprint.threads.to_string(), ""]);
+        table.add(&["wake-ups per second at poll 64 s", &format!("{:.3}", footprint.wake_ups), "0.05"]);
         table.text()
     }
 }
@@ -293,7 +298,9 @@ mod tests {
             "arithmetic",
             "stamps",
             "idle",
-            "one machine",
+            "cores",
+            "clients",
+            "footprint",
         ] {
             replaced(document, name, "").unwrap();
         }
