@@ -202,6 +202,10 @@ impl Discipline {
         if (self.dirty || patience_over) && !self.commands.has_step() {
             self.dirty = false;
             summary = self.run_election(now);
+            // Not every election asks for it; a deadline that stays in the past would have us called for ever.
+            if self.patience.deadline().is_some_and(|deadline| deadline <= now) {
+                self.patience = Patience::Over;
+            }
         }
         if self.clock.slew_end().is_some_and(|end| end <= now) && !self.commands.has_step() {
             let command = self.clock.end_slew(now, &self.settings);

@@ -6,6 +6,7 @@ mod control;
 mod establishing;
 mod interleaved;
 mod ladder;
+mod liars;
 mod malformed;
 mod nts;
 mod plain;

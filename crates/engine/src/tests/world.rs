@@ -227,7 +227,7 @@ impl World {
     pub(super) fn run_for(&mut self, seconds: f64) {
         let end = self.now.add_secs_f64(seconds);
         self.drain();
-        let mut steps = 0;
+        let (mut steps, mut for_nothing) = (0, 0);
         loop {
             let deadline = self.engine.poll_timeout();
             let arrival = self.pending.iter().map(|(at, ..)| *at).min();
@@ -244,6 +244,10 @@ impl World {
                     self.engine.poll_timeout().is_none_or(|at| at > self.now),
                     "a timeout makes progress"
                 );
+                let soon = self.now.add_secs_f64(2e-3);
+                let is_soon = self.engine.poll_timeout().is_some_and(|at| at < soon);
+                for_nothing = if is_soon { for_nothing + 1 } else { 0 };
+                assert!(for_nothing < 1000, "the engine wakes again and again for nothing");
             }
             self.drain();
             steps += 1;
