@@ -58,8 +58,6 @@ const JITTER_HASTE: f64 = 2.5;
 const JITTER_CLIP: f64 = 6.0;
 /// Excess delays of one way tell its correlation while their mean is less than the other's divided by this.
 const OWN_WAY: f64 = 2.0;
-/// Where less than this share of an exchange is its own, that is a slow queue and not chance.
-const SLOW_SHARE: f64 = 0.5;
 /// Exchanges for which the shortest delays are remembered.
 const BASE_MEMORY: f64 = 1000.0;
 /// A mean queueing delay is not believed to be less than this, seconds.
@@ -304,9 +302,6 @@ impl Estimator {
     /// clock. A way whose queues are much the shorter ones is no part of that: its own excess delays tell.
     fn shares(&self) -> (f64, f64) {
         let share = self.correlation.share();
-        if share > SLOW_SHARE {
-            return (share, share);
-        }
         let Jitter { forward, backward } = self.variants[self.chosen].jitter;
         let of = |own: f64, other: f64, way: &Correlation| {
             let apart = (1.0 - OWN_WAY * own / other).max(0.0);
