@@ -6,6 +6,8 @@
 
 mod first_samples;
 
+use first_samples::FREQUENCY_ERROR_PLAUSIBLE;
+
 use crate::correction::{ClockPoint, Correction};
 use crate::estimator::bank::Moments;
 use crate::estimator::{Estimator, Exchange, FrequencyPrior};
@@ -250,7 +252,10 @@ impl ClockFilter {
         let free = |sample: &StoredSample| sample.point.free;
         let before = free(first) - tracking.estimator.point().free;
         let possible = (more.abs() + noise) * before / (free(newest) - free(first)) + noise;
+        // A server that jumps to and fro is no oscillator.
+        let plausible = FREQUENCY_ERROR_PLAUSIBLE * (free(newest) - free(first)) + noise;
         more * wrong > 0.0
+            && more.abs() <= plausible
             && more.abs() > noise + first.dispersion + newest.dispersion
             && wrong.abs() <= possible
     }

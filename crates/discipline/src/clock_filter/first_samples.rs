@@ -8,7 +8,7 @@
 use super::{CONTRADICTION_MARGIN, ClockFilter, FrequencyBelief, SCATTER_SIGMAS, StoredSample};
 
 /// Frequencies that differ from what is believed by more than this are no oscillator's unless three samples say so, s per s.
-const FREQUENCY_ERROR_PLAUSIBLE: f64 = 1e-3;
+pub(super) const FREQUENCY_ERROR_PLAUSIBLE: f64 = 1e-3;
 /// Frequencies that are believed of nothing: a clock that is slow by a tenth lacks more than a tenth.
 const FREQUENCY_ERROR_MAX: f64 = 0.25;
 
