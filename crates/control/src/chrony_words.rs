@@ -179,10 +179,12 @@ impl ChronyWords {
         if wanted { vec![error("Could not step system clock".to_owned())] } else { Vec::new() }
     }
 
-    /// The lines about sources whose state changed since the last report.
+    /// The lines about sources whose state changed since the last report. One of which nothing is known for a while, as its
+    /// samples begin anew, is as it was: what was said of it is not said again.
     pub fn states(&mut self, report: &EngineReport) -> Vec<Line> {
         let mut lines = Vec::new();
-        for source in &report.sources {
+        let judged = |source: &&SourceReport| !matches!(source.state, 'M' | 'W');
+        for source in report.sources.iter().filter(judged) {
             let last = self.states.insert(source.id, source.state);
             if last == Some(source.state) {
                 continue;
@@ -556,14 +558,16 @@ mod tests {
     fn a_source_that_is_too_far_away_is_told_once() {
         let mut words = words();
         let remote = Some("192.0.2.1:123".parse().expect("an address"));
-        let report = EngineReport {
-            sources: vec![SourceReport { remote, ..voter('d', 1, 0.0, 0.0) }],
+        let report = |state| EngineReport {
+            sources: vec![SourceReport { remote, ..voter(state, 1, 0.0, 0.0) }],
             ..EngineReport::default()
         };
-        let lines = words.states(&report);
+        let lines = words.states(&report('d'));
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].text, "Root distance of 192.0.2.1 exceeds maxdistance of 3.000 seconds");
-        assert_eq!(words.states(&report), []);
+        // Nor when its samples begin anew, which may take a while; but when it was near in between.
+        let again = ['d', 'M', 'W', 'd', '*', 'd'].map(|state| words.states(&report(state)).len());
+        assert_eq!(again, [0, 0, 0, 0, 0, 1]);
     }
 
     #[test]
