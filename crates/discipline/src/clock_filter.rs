@@ -179,21 +179,18 @@ impl ClockFilter {
             return SampleVerdict::OutOfRange;
         }
         let sample = StoredSample::new(sample, measured, correction);
+        let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
         if self.samples.len() < SAMPLES_MIN {
-            let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
             let agrees = self.add_first(sample, floor, belief);
             self.unrest.note((!agrees).then_some(residual));
             return SampleVerdict::Stored;
         }
         let contradicts = self.contradicts(&sample);
-        let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
         self.unrest.note(contradicts.then_some(residual));
         if contradicts {
             self.contradictions.push(sample);
             if self.is_frequency_jump() {
-                for sample in std::mem::take(&mut self.contradictions) {
-                    self.take(sample, floor, belief);
-                }
+                self.take_contradictions(floor, belief);
                 return SampleVerdict::Stored;
             }
             if self.contradictions.len() < CONTRADICTIONS_MAX {
@@ -210,6 +207,13 @@ impl ClockFilter {
             self.take(sample, floor, belief);
         }
         SampleVerdict::Stored
+    }
+
+    /// Believes the samples that were held back.
+    fn take_contradictions(&mut self, floor: f64, belief: FrequencyBelief) {
+        for sample in std::mem::take(&mut self.contradictions) {
+            self.take(sample, floor, belief);
+        }
     }
 
     fn take(&mut self, mut sample: StoredSample, floor: f64, belief: FrequencyBelief) {

@@ -30,9 +30,8 @@ impl ClockFilter {
         }
         match self.contradictions.last() {
             Some(before) if is_line(&last, before, &sample) => {
-                for sample in std::mem::take(&mut self.contradictions).into_iter().chain([sample]) {
-                    self.take(sample, floor, belief);
-                }
+                self.contradictions.push(sample);
+                self.take_contradictions(floor, belief);
                 return true;
             }
             Some(before) if !agrees(before) => self.contradictions.clear(),
@@ -41,9 +40,7 @@ impl ClockFilter {
         self.contradictions.push(sample);
         if self.contradictions.len() > self.samples.len() {
             (self.samples, self.tracking) = Default::default();
-            for sample in std::mem::take(&mut self.contradictions) {
-                self.take(sample, floor, belief);
-            }
+            self.take_contradictions(floor, belief);
         }
         false
     }
