@@ -61,6 +61,8 @@ pub struct StateKeeper {
     keeps_samples: bool,
     nts_due: Option<MonoTime>,
     nts_written: Option<MonoTime>,
+    /// Whether cookies were given to be written, and it is not known yet that they were.
+    nts_is_on_its_way: bool,
     clock_due: MonoTime,
     retry_due: Option<MonoTime>,
 }
@@ -90,6 +92,7 @@ impl StateKeeper {
             oscillator: Oscillator::Steered,
             nts_due: None,
             nts_written: None,
+            nts_is_on_its_way: false,
             clock_due: now.saturating_add(CLOCK_FIRST),
             retry_due: Some(now.saturating_add(RETRY_INTERVAL)),
         }
@@ -116,10 +119,13 @@ impl StateKeeper {
         remembered
     }
 
-    /// Gives the engine the keys and cookies of an earlier run.
+    /// Gives the engine the keys and cookies of an earlier run, once no later one can find them. RFC 8915 §5.7: a cookie is
+    /// sent once.
     pub fn restore_nts_state(&mut self, engine: &mut Engine, now: MonoTime) {
         let Some(store) = &mut self.store else { return };
-        if let Some(saved) = store.load(StateFile::Associations, decode_nts_state) {
+        if let Some(saved) = store.load(StateFile::Associations, decode_nts_state)
+            && store.take_away(StateFile::Associations)
+        {
             let restored = engine.restore_nts_state(now, saved);
             if restored > 0 {
                 info!(
@@ -232,12 +238,17 @@ impl StateKeeper {
     /// When [`StateKeeper::tend`] has something to do next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        [self.nts_due, Some(self.clock_due), self.retry_due].into_iter().flatten().min()
+        let nts_due = self.nts_due.filter(|_| !self.nts_is_on_its_way);
+        [nts_due, Some(self.clock_due), self.retry_due].into_iter().flatten().min()
     }
 
     /// Writes what is due.
-    pub fn tend(&mut self, engine: &Engine, now: ClockReading) {
-        if self.nts_due.is_some_and(|due| now.mono >= due) {
+    pub fn tend(&mut self, engine: &mut Engine, now: ClockReading) {
+        if self.nts_is_on_its_way && !self.is_behind() {
+            self.nts_is_on_its_way = false;
+            engine.nts_state_saved();
+        }
+        if self.nts_due.is_some_and(|due| now.mono >= due) && !self.nts_is_on_its_way {
             self.save_nts_state(engine, now.mono);
         }
         if now.mono >= self.clock_due {
@@ -264,9 +275,18 @@ impl StateKeeper {
         self.log_reports();
     }
 
-    /// Writes everything: the daemon stops.
-    pub fn save_all(&mut self, engine: &Engine, now: ClockReading) {
-        self.save_nts_state(engine, now.mono);
+    /// Writes everything as it is now: somebody asked for it.
+    pub fn save_all(&mut self, engine: &mut Engine, now: ClockReading) {
+        if !self.nts_is_on_its_way {
+            self.save_nts_state(engine, now.mono);
+        }
+        self.save_clock(engine, now.mono);
+        self.log_reports();
+    }
+
+    /// Writes everything: the daemon stops, and sends nothing more.
+    pub fn save_at_end(&mut self, engine: &Engine, now: ClockReading) {
+        self.write(StateFile::Associations, encode_nts_state(&engine.nts_state()), now.mono);
         self.save_clock(engine, now.mono);
         for report in self.writer.take().map(StoreWriter::finish).unwrap_or_default() {
             log(&report);
@@ -274,10 +294,15 @@ impl StateKeeper {
         self.log_reports();
     }
 
-    fn save_nts_state(&mut self, engine: &Engine, now: MonoTime) {
+    /// Has cookies written down that are out of use from now on. One such file at a time: what is to become of the cookies of
+    /// several could not be told.
+    fn save_nts_state(&mut self, engine: &mut Engine, now: MonoTime) {
         self.nts_due = None;
-        self.nts_written = Some(now);
-        self.write(StateFile::Associations, encode_nts_state(&engine.nts_state()), now);
+        if self.store.is_some() {
+            self.nts_written = Some(now);
+            self.nts_is_on_its_way = true;
+            self.write(StateFile::Associations, encode_nts_state(&engine.set_nts_state_aside()), now);
+        }
     }
 
     fn save_clock(&mut self, engine: &Engine, now: MonoTime) {
@@ -392,6 +417,8 @@ fn fresh_key(now: NtpDate) -> std::io::Result<CookieKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chime_engine::{Config, SavedAssociation, SourceConfig};
+    use chime_nts::{AeadAlgorithm, AeadKey, Cookie, NtsKeys};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
@@ -443,6 +470,132 @@ mod tests {
         keeper.reload_key_ring();
         assert_eq!((published(&shared), on_disk(&directory)), (first, Some(first)));
         assert!(directory.path().join("cookie-keys.damaged-1").exists());
+    }
+
+    const NTS_SOURCE: &str = "nts.example";
+    const START: ClockReading = ClockReading { mono: MonoTime::ZERO, system: CREATED };
+
+    fn engine() -> Engine {
+        Engine::new(
+            Config { sources: vec![SourceConfig::nts(NTS_SOURCE)], ..Config::default() },
+            [7; 32],
+            START,
+        )
+    }
+
+    /// Leaves what a daemon with so many cookies leaves at its end.
+    fn leave_cookies(directory: &TempDir, count: u8) {
+        let key = |octet| AeadKey::new(AeadAlgorithm::AesSivCmac256, &[octet; 32]).expect("32 octets");
+        let saved = SavedAssociation {
+            name: NTS_SOURCE.to_owned(),
+            ke_port: 4460,
+            trust: 0,
+            ke_address: None,
+            remote: "192.0.2.1:123".parse().expect("an address"),
+            keys: NtsKeys { c2s: key(1), s2c: key(2) },
+            cookies: (0..count).map(|octet| Cookie::new(&[octet; 100]).expect("a cookie")).collect(),
+            established_unix_seconds: CREATED.unix_seconds(),
+            establishments: 1,
+            certificate: None,
+        };
+        let mut store = Store::open(directory.path(), None);
+        assert!(store.save(StateFile::Associations, &encode_nts_state(&[saved])));
+    }
+
+    fn cookies_of(saved: &[SavedAssociation]) -> Vec<u8> {
+        saved.iter().flat_map(|saved| &saved.cookies).map(|cookie| cookie.as_bytes()[0]).collect()
+    }
+
+    fn cookies_on_disk(directory: &TempDir) -> Option<Vec<u8>> {
+        let octets = fs::read(directory.path().join("associations")).ok()?;
+        Some(cookies_of(&decode_nts_state(&octets).expect("it is whole")))
+    }
+
+    fn start(directory: &TempDir, engine: &mut Engine) -> StateKeeper {
+        let shared = Arc::new(Shared::unsynchronized(-20));
+        let mut keeper = StateKeeper::new(Some(Store::open(directory.path(), None)), shared, MonoTime::ZERO);
+        keeper.restore_nts_state(engine, MonoTime::ZERO);
+        keeper
+    }
+
+    /// Lets the keeper do what is due at `seconds`, and the disk do it.
+    fn tend(keeper: &mut StateKeeper, engine: &mut Engine, seconds: f64) {
+        let now = ClockReading { mono: MonoTime::ZERO.add_secs_f64(seconds), system: CREATED };
+        keeper.tend(engine, now);
+        while keeper.writer.as_ref().is_some_and(StoreWriter::is_behind) {
+            std::thread::yield_now();
+        }
+        keeper.tend(engine, now);
+    }
+
+    #[test]
+    fn cookies_are_taken_off_the_disk_before_they_are_used() {
+        let directory = TempDir::new().expect("a folder");
+        leave_cookies(&directory, 8);
+        let mut first = engine();
+        let keeper = start(&directory, &mut first);
+        assert_eq!((cookies_of(&first.nts_state()).len(), cookies_on_disk(&directory)), (8, None));
+        // It crashes before anything is written.
+        drop(keeper);
+        let mut second = engine();
+        start(&directory, &mut second);
+        assert_eq!(second.nts_state(), []);
+    }
+
+    #[test]
+    fn what_a_crash_leaves_was_set_aside() {
+        let directory = TempDir::new().expect("a folder");
+        leave_cookies(&directory, 8);
+        let mut engine = engine();
+        let mut keeper = start(&directory, &mut engine);
+        for (seconds, left) in [(2.0, [6, 7]), (3602.0, [4, 5]), (7202.0, [2, 3])] {
+            keeper.nts_state_changed(MonoTime::ZERO.add_secs_f64(seconds - 1.0));
+            tend(&mut keeper, &mut engine, seconds);
+            assert_eq!(cookies_on_disk(&directory), Some(left.to_vec()));
+        }
+        // Those of the two files before are in use again.
+        assert_eq!(cookies_of(&engine.set_nts_state_aside()), [0, 1]);
+        keeper.save_at_end(&engine, START);
+        assert_eq!(
+            cookies_on_disk(&directory).map(|left| left.len()),
+            Some(8),
+            "nothing is sent after the end"
+        );
+    }
+
+    #[test]
+    fn cookies_that_cannot_be_taken_off_the_disk_are_not_used() {
+        let directory = TempDir::new().expect("a folder");
+        leave_cookies(&directory, 8);
+        let other = Store::open(directory.path(), None);
+        let mut engine = engine();
+        start(&directory, &mut engine);
+        assert_eq!(
+            (engine.nts_state().len(), cookies_on_disk(&directory).map(|left| left.len())),
+            (0, Some(8))
+        );
+        drop(other);
+    }
+
+    #[test]
+    fn while_nothing_can_be_written_the_cookies_of_one_file_are_out_of_use() {
+        let directory = TempDir::new().expect("a folder");
+        leave_cookies(&directory, 8);
+        let mut engine = engine();
+        let mut keeper = start(&directory, &mut engine);
+        let obstacle = directory.path().join("associations.new");
+        fs::create_dir_all(obstacle.join("x")).expect("it can be made");
+        for hour in 0..24 {
+            let seconds = f64::from(hour) * 3600.0;
+            keeper.nts_state_changed(MonoTime::ZERO.add_secs_f64(seconds));
+            let now = ClockReading { mono: MonoTime::ZERO.add_secs_f64(seconds + 2.0), system: CREATED };
+            keeper.tend(&mut engine, now);
+            assert!(keeper.poll_timeout().is_none_or(|due| due > now.mono), "nothing spins");
+        }
+        fs::remove_dir_all(&obstacle).expect("it can be removed");
+        keeper.writer.take().expect("it was started").retry();
+        assert_eq!(cookies_on_disk(&directory), Some(vec![6, 7]));
+        assert_eq!(cookies_of(&engine.nts_state()).len(), 8);
     }
 
     #[test]

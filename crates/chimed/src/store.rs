@@ -119,6 +119,13 @@ pub enum Report {
         /// Why.
         error: io::Error,
     },
+    /// A file whose contents may be used only once stays on the disk.
+    NotTakenAway {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// A file that could not be written has been.
     WrittenAgain {
         /// The file.
@@ -167,6 +174,13 @@ impl fmt::Display for Report {
                 write!(
                     f,
                     "{}: cannot be written: {error}; the old contents stay, trying again",
+                    path.display()
+                )
+            }
+            Self::NotTakenAway { path, error } => {
+                write!(
+                    f,
+                    "{}: cannot be removed: {error}; not used, as it could be used a second time then",
                     path.display()
                 )
             }
@@ -336,18 +350,21 @@ impl<M: Medium> Store<M> {
         !self.unwritten.is_empty()
     }
 
-    /// Removes a file, whose contents must not be used a second time. Without success it is emptied.
-    pub fn remove(&mut self, file: StateFile) {
+    /// Removes a file, whose contents may be used once, before they are; without success it is emptied. True when no crash
+    /// can bring it back.
+    pub fn take_away(&mut self, file: StateFile) -> bool {
         let path = self.path(file);
-        self.unwritten.retain(|unwritten| unwritten.file != file);
-        let removed = self.claim.hold().and_then(|()| {
-            fs::remove_file(&path).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => OpenOptions::new().write(true).truncate(true).open(&path).map(drop),
-            })
+        let taken = self.claim.hold().and_then(|()| match fs::remove_file(&path) {
+            Ok(()) => sync_directory_of(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(_) => OpenOptions::new().write(true).truncate(true).open(&path)?.sync_all(),
         });
-        if let Err(error) = removed {
-            self.report(Report::NotWritten { path, error });
+        match taken {
+            Ok(()) => true,
+            Err(error) => {
+                self.report(Report::NotTakenAway { path, error });
+                false
+            }
         }
     }
 
@@ -444,11 +461,21 @@ fn replace(medium: &impl Medium, path: &Path, octets: &[u8], mode: u32) -> io::R
         let _absent = fs::remove_file(&temporary);
         return replaced;
     }
-    // The new name is only sure once the directory is on the disk; file systems that cannot do that are none's fault.
-    if let Some(directory) = path.parent() {
-        let _unsupported = File::open(directory).and_then(|directory| directory.sync_all());
+    sync_directory_of(path)
+}
+
+/// A name is only sure, or surely gone, once its directory is on the disk. File systems that cannot do that are none's fault,
+/// and neither are directories that may be written but not read.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let Some(directory) = path.parent().and_then(|directory| File::open(directory).ok()) else {
+        return Ok(());
+    };
+    match directory.sync_all() {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 struct Found {

@@ -41,9 +41,9 @@ fn what_was_saved_is_loaded() {
     }
     assert!(store.poll_report().is_none());
     assert_eq!(names(directory.path()).len(), StateFile::ALL.len());
-    store.remove(StateFile::Associations);
+    assert!(store.take_away(StateFile::Associations));
     assert_eq!(store.load(StateFile::Associations, understood), None);
-    store.remove(StateFile::Associations);
+    assert!(store.take_away(StateFile::Associations), "it is gone");
     assert!(store.poll_report().is_none());
 }
 
@@ -163,7 +163,7 @@ fn of_two_daemons_with_one_directory_the_first_writes() {
     assert!(report.contains("another daemon"), "{report}");
     assert_eq!(second.load(StateFile::CookieKeys, understood).as_deref(), Some(OLD));
     assert!(!second.save(StateFile::CookieKeys, NEW) && !second.retry());
-    second.remove(StateFile::Drift);
+    assert!(!second.take_away(StateFile::Drift), "what it says is the first one's to use");
     second.load(StateFile::CookieKeys, |_| Err::<(), _>("not understood"));
     assert_eq!(names(directory.path()), ["cookie-keys", "drift"]);
     assert_eq!(first.load(StateFile::CookieKeys, understood).as_deref(), Some(OLD));

@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 /// What is asked of the thread.
 enum Job {
     Save(StateFile, Zeroizing<Vec<u8>>),
-    Remove(StateFile),
     Retry,
 }
 
@@ -48,11 +47,6 @@ impl StoreWriter {
     /// Has a file replaced, soon.
     pub fn save(&self, file: StateFile, octets: Zeroizing<Vec<u8>>) {
         self.ask(Job::Save(file, octets));
-    }
-
-    /// Has a file removed, soon; a save before it that waits is not carried out.
-    pub fn remove(&self, file: StateFile) {
-        self.ask(Job::Remove(file));
     }
 
     /// Has what could not be written tried again.
@@ -111,16 +105,12 @@ fn work(mut store: Store, queue: &mpsc::Receiver<Job>, reports: &mpsc::Sender<Re
         for job in std::iter::once(first).chain(queue.try_iter()) {
             taken += 1;
             match job {
-                Job::Save(file, octets) => drop(wanted.insert(file, Some(octets))),
-                Job::Remove(file) => drop(wanted.insert(file, None)),
+                Job::Save(file, octets) => drop(wanted.insert(file, octets)),
                 Job::Retry => retry = true,
             }
         }
         for (file, octets) in wanted {
-            match octets {
-                Some(octets) => drop(store.save(file, &octets)),
-                None => store.remove(file),
-            }
+            store.save(file, &octets);
         }
         if retry {
             store.retry();
@@ -156,11 +146,8 @@ mod tests {
         for version in 0..100 {
             writer.save(StateFile::Drift, octets(&format!("version {version}")));
         }
-        writer.save(StateFile::Associations, octets("cookies"));
-        writer.remove(StateFile::Associations);
         drop(writer);
         assert_eq!(load(&directory, StateFile::Drift).unwrap(), b"version 99");
-        assert_eq!(load(&directory, StateFile::Associations), None);
     }
 
     #[test]

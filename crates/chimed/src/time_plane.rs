@@ -244,7 +244,7 @@ impl TimePlane {
         if let Some(chrony) = &mut self.chrony {
             chrony.finish(&self.engine, now.mono);
         }
-        self.state.save_all(&self.engine, now);
+        self.state.save_at_end(&self.engine, now);
         // With the clock as it stays.
         self.clock.leave();
         self.state.save_samples(&self.engine);
@@ -305,7 +305,7 @@ impl TimePlane {
             }
             ntpd.handle_timeout(now);
         }
-        self.state.tend(&self.engine, now);
+        self.state.tend(&mut self.engine, now);
         if !changed && now.mono >= self.next_publish && self.clock.steers() {
             // The kernel lets its bound grow by 500 ppm, much faster than ours.
             let _reported_when_it_changes = self.clock.apply(self.engine.discipline().status(now.mono));

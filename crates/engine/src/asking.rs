@@ -2,7 +2,7 @@
 
 use crate::association::{Association, Credentials, Exchange, NtsProof, Outcome, Proof};
 use crate::engine::Engine;
-use crate::nts_state::REQUEST_OCTETS_MAX;
+use crate::nts_state::{NtsState, REQUEST_OCTETS_MAX};
 use crate::polling::{BURST_SECONDS, UNREACHABLE_POLLS};
 use crate::timers::Timer;
 use crate::{
@@ -170,6 +170,7 @@ impl Engine {
             }
         };
         let octets = writer.written().to_vec();
+        let is_short = association.nts().is_some_and(NtsState::is_short);
         association.exchange = Some(Exchange {
             id,
             asked_at: now,
@@ -182,6 +183,9 @@ impl Engine {
             ahead: false,
             disturbed: false,
         });
+        if is_short {
+            self.save_soon(now);
+        }
         Ok(Some(octets))
     }
 

@@ -271,8 +271,7 @@ impl Engine {
         self.timers.set_no_later(Timer::Save, now.add_secs_f64(SAVE_SECONDS));
     }
 
-    /// Cookies changed, as they do with each answer: the shell writes them when it ends, and now and then in case it does
-    /// not end in peace. An old file only means that a server sees a cookie again.
+    /// Cookies changed, as they do with each answer: now and then fresh ones are set aside, as a server forgets its keys.
     pub(crate) fn save_later(&mut self, now: MonoTime) {
         self.timers.set_no_later(Timer::Save, now.add_secs_f64(SAVE_LATER_SECONDS));
     }

@@ -64,7 +64,7 @@ impl Engine {
         let empty = self
             .associations_of(source.key)
             .filter(needing)
-            .min_by_key(|association| association.nts().map_or(0, |nts| nts.cookies().len()));
+            .min_by_key(|association| association.nts().map_or(0, |nts| nts.cookie_count()));
         if let Some(association) = empty {
             return Some(Some(association.id));
         }

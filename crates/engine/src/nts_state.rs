@@ -15,6 +15,11 @@ pub(crate) const REQUEST_OCTETS_MAX: usize = 1280 - 48;
 const REQUEST_OCTETS_FIXED: usize = HEADER_OCTETS + 36 + 40;
 /// Octets of a field's header.
 const FIELD_HEADER_OCTETS: usize = 4;
+/// Cookies of an association that are written down for the time after a crash. With one, a single lost request would be the
+/// end of it; more would be missing while requests get lost.
+const COOKIES_SET_ASIDE: usize = 2;
+/// Of so many cookies one may be set aside: a server that hands out few leaves none to spare.
+const COOKIES_PER_SET_ASIDE: usize = 4;
 /// Good answers after which one more placeholder is tried on a path that lost long requests; doubles with each loss.
 const PROBE_AFTER: u32 = 4;
 /// The greatest such wait; answers.
@@ -34,7 +39,12 @@ pub(crate) struct NtsState {
     keys: NtsKeys,
     /// The other key set of AEAD 30, until the first authentic answer decides. See docs of chrony's record 1024.
     alternative: Option<NtsKeys>,
+    /// Those that may be sent, oldest first.
     cookies: ArrayVec<Cookie, COOKIES_MAX>,
+    /// Those that may be on disk, where a crash would leave them: they are not sent before the disk has others.
+    set_aside: ArrayVec<Cookie, COOKIES_MAX>,
+    /// Those that are being written, to take the place of the former.
+    to_set_aside: ArrayVec<Cookie, COOKIES_MAX>,
     /// Unix seconds by our clock at that time.
     pub(crate) established_unix: i64,
     /// The same on our monotonic scale; `None` when the keys are from before a restart.
@@ -78,6 +88,8 @@ impl NtsState {
             keys,
             alternative,
             cookies: cookies.into_iter().take(COOKIES_MAX).collect(),
+            set_aside: ArrayVec::new(),
+            to_set_aside: ArrayVec::new(),
             established_unix,
             established_at: None,
             establishments: 1,
@@ -99,8 +111,36 @@ impl NtsState {
         &self.keys
     }
 
-    pub(crate) fn cookies(&self) -> &[Cookie] {
-        &self.cookies
+    /// All cookies that were not sent, oldest first.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = &Cookie> {
+        self.set_aside.iter().chain(&self.cookies).chain(&self.to_set_aside)
+    }
+
+    pub(crate) const fn cookie_count(&self) -> usize {
+        self.set_aside.len() + self.cookies.len() + self.to_set_aside.len()
+    }
+
+    /// Takes the newest cookies out of use, so that they can be written down: whoever finds them after a crash can be sure
+    /// that they were not sent (RFC 8915 §5.7). The last one that may be sent stays.
+    pub(crate) fn set_aside(&mut self) -> &[Cookie] {
+        // What is asked for again before it was written may have been written all the same.
+        self.set_aside.extend(self.to_set_aside.drain(..));
+        let spare = COOKIES_SET_ASIDE.min(self.cookie_count() / COOKIES_PER_SET_ASIDE);
+        let first = self.cookies.len().saturating_sub(spare).max(1).min(self.cookies.len());
+        self.to_set_aside.extend(self.cookies.drain(first..));
+        &self.to_set_aside
+    }
+
+    /// The disk has what [`NtsState::set_aside`] gave, and nothing older: those before may be sent.
+    pub(crate) fn saved(&mut self) {
+        let newer = std::mem::replace(&mut self.cookies, std::mem::take(&mut self.set_aside));
+        self.cookies.extend(newer);
+        self.set_aside = std::mem::take(&mut self.to_set_aside);
+    }
+
+    /// Whether the last cookie that may be sent is the next, and there are others on disk: replaced there, they can be used.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.cookies.len() <= 1 && !self.set_aside.is_empty()
     }
 
     /// How old the keys are; seconds. Only keys from before a restart depend on the system clock, which may have been
@@ -117,7 +157,7 @@ impl NtsState {
     /// Takes the oldest cookie for one request: it is never sent again. With n cookies before, 8 − n placeholders bring
     /// the number back to 8; fewer where long requests get lost or the packet would become too long.
     pub(crate) fn take_request_parts(&mut self) -> Option<RequestParts> {
-        let wanted = COOKIES_MAX - self.cookies.len();
+        let wanted = COOKIES_MAX - self.cookie_count();
         let cookie = self.cookies.pop_at(0)?;
         let field = cookie.as_bytes().len() + FIELD_HEADER_OCTETS;
         let fitting = REQUEST_OCTETS_MAX.saturating_sub(REQUEST_OCTETS_FIXED + field) / field;
@@ -126,14 +166,16 @@ impl NtsState {
 
     /// A request never left: its cookie was not seen by anybody.
     pub(crate) fn put_back(&mut self, cookie: Cookie) {
-        // There is room unless new cookies came in between; they are fresher.
-        let _ = self.cookies.try_insert(0, cookie);
+        // Otherwise new cookies came in between; they are fresher.
+        if self.cookie_count() < COOKIES_MAX {
+            self.cookies.insert(0, cookie);
+        }
     }
 
     /// An authentic answer came with these cookies, to a request with so many placeholders.
     pub(crate) fn answered(&mut self, fresh: impl IntoIterator<Item = Cookie>, placeholders: usize) {
         for cookie in fresh {
-            if self.cookies.is_full() {
+            if self.cookie_count() >= COOKIES_MAX {
                 break;
             }
             self.cookies.push(cookie);
@@ -227,6 +269,66 @@ mod tests {
             .map(|parts| parts.cookie.as_bytes()[0])
             .collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    /// The first octets of all cookies that are still sent.
+    fn sent(state: &mut NtsState) -> Vec<u8> {
+        std::iter::from_fn(|| state.take_request_parts()).map(|parts| parts.cookie.as_bytes()[0]).collect()
+    }
+
+    /// The first octets of the cookies that are written down.
+    fn written(state: &mut NtsState) -> Vec<u8> {
+        state.set_aside().iter().map(|cookie| cookie.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn cookies_that_may_be_on_disk_are_not_sent() {
+        let mut state = state(8, 100);
+        assert_eq!(written(&mut state), [6, 7]);
+        let mut crashed = state.clone();
+        assert_eq!(placeholders(&mut crashed), Some(0), "those set aside count");
+        assert_eq!(sent(&mut crashed), [1, 2, 3, 4, 5]);
+        assert!(crashed.needs_keys());
+        state.saved();
+        assert_eq!(written(&mut state), [4, 5]);
+        assert_eq!(sent(&mut state.clone()), [0, 1, 2, 3], "as long as it is not known which are on disk");
+        state.saved();
+        assert_eq!(sent(&mut state), [6, 7, 0, 1, 2, 3], "the disk has 4 and 5");
+        assert_eq!(state.cookies().count(), 2);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_sent_either() {
+        let mut state = state(8, 100);
+        assert_eq!(written(&mut state), [6, 7]);
+        assert_eq!(written(&mut state), [4, 5]);
+        state.saved();
+        state.answered((10..20).map(|fill| cookie(fill, 100)), 0);
+        assert_eq!((state.cookie_count(), sent(&mut state)), (8, vec![6, 7, 0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn when_only_those_on_disk_are_left_they_can_be_had_back() {
+        let mut state = state(8, 100);
+        state.set_aside();
+        state.saved();
+        while state.cookies.len() > 2 {
+            state.take_request_parts();
+        }
+        assert!(!state.is_short());
+        state.take_request_parts();
+        assert!(state.is_short());
+        assert_eq!(written(&mut state), [0; 0], "the last one stays");
+        state.saved();
+        assert!(!state.is_short());
+        assert_eq!(sent(&mut state), [6, 7, 5]);
+    }
+
+    #[test]
+    fn a_server_of_few_cookies_leaves_none_to_spare() {
+        for (count, spared) in [(0, 0), (1, 0), (3, 0), (4, 1), (7, 1), (8, 2)] {
+            assert_eq!(written(&mut state(count, 100)).len(), spared, "{count}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub enum Request {
     /// Let the clock run faster by this from now on, beside all that is commanded, and do not report it: a reference clock
     /// that runs evenly says that our oscillator does not. Replaces what was asked for before.
     Compensate(Frequency),
-    /// Keys or cookies changed: write [`crate::Engine::nts_state`] soon.
+    /// Keys or cookies changed: write what [`crate::Engine::set_nts_state_aside`] gives soon.
     SaveState,
 }
 

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Numbers are big-endian; strings and lists carry their length in front. The files are the shell's: mode 0600 for
-//! [`encode_nts_state`], which holds keys, written to a temporary name and renamed. After a crash the NTS state is as
-//! old as the last write: cookies that were used since are sent a second time, by which whoever saw both can tell that
-//! it is the same client. That is preferred to a key establishment with every server after every crash.
+//! [`encode_nts_state`], which holds keys, written to a temporary name and renamed. Whoever saw a cookie twice could tell
+//! that it is the same client. So the file of a running daemon has only cookies that it has set aside, and a daemon that
+//! starts takes the file away before it uses them: a crash at a bad moment costs new keys, and no cookie is sent again.
 
 use chime_nts::{AeadAlgorithm, AeadKey, COOKIES_MAX, Cookie, NtsKeys};
 use chime_time::Frequency;

@@ -273,7 +273,7 @@ impl Engine {
             }
             Credentials::Nts(nts) => {
                 let algorithm = nts.keys().algorithm();
-                let cookie_octets = nts.cookies().first().map_or(0, |cookie| cookie.as_bytes().len());
+                let cookie_octets = nts.cookies().next().map_or(0, |cookie| cookie.as_bytes().len());
                 let age = nts.age_seconds(now.mono, now.system.unix_seconds());
                 AuthenticationReport {
                     mode: AuthenticationMode::Nts,
@@ -283,7 +283,7 @@ impl Engine {
                     last_establishment_age_seconds: Some(age.max(0.0)),
                     attempts: source.establishment.attempts,
                     nak: association.latest_was_nak(),
-                    cookies: u8::try_from(nts.cookies().len()).unwrap_or(u8::MAX),
+                    cookies: u8::try_from(nts.cookie_count()).unwrap_or(u8::MAX),
                     cookie_octets: u16::try_from(cookie_octets).unwrap_or(u16::MAX),
                     certificate_not_after: nts.certificate.map(|certificate| certificate.dates.not_after),
                     certificate_provisional: association.is_provisional(),

@@ -1,46 +1,83 @@
 //! NTS state across restarts: what is given away to be saved, and what is taken back.
 
-use crate::association::Credentials;
+use crate::association::{Association, Credentials};
 use crate::certificate_dates::{CertificateDates, judge_by_lower_bound};
 use crate::engine::Engine;
 use crate::nts_state::{Certificate, NtsState};
 use crate::persistence::{SavedAssociation, SavedCertificate};
 use crate::timers::Timer;
+use chime_nts::Cookie;
 use chime_time::MonoTime;
 
 impl Engine {
-    /// The NTS state of all associations that have cookies, for [`crate::encode_nts_state`].
+    /// The NTS state of all associations with all of their cookies, for [`crate::encode_nts_state`]: for the end, as nothing
+    /// may be sent after that.
     #[must_use]
     pub fn nts_state(&self) -> Vec<SavedAssociation> {
-        let saved = self.associations.iter().filter_map(|association| {
-            let nts = association.nts().filter(|nts| !nts.cookies().is_empty())?;
-            let source = &self.sources[self.source_index(association.source)?];
-            let wish = source.config.nts_source()?;
-            Some(SavedAssociation {
-                name: source.config.name.clone(),
-                ke_port: wish.port,
-                trust: wish.trust,
-                ke_address: nts.ke_address,
-                remote: association.remote,
-                keys: nts.keys().clone(),
-                cookies: nts.cookies().to_vec(),
-                established_unix_seconds: nts.established_unix,
-                establishments: nts.establishments,
-                certificate: nts.certificate.map(|certificate| SavedCertificate {
-                    not_before: certificate.dates.not_before,
-                    not_after: certificate.dates.not_after,
-                    provisional: certificate.provisional,
-                }),
-            })
-        });
-        saved.collect()
+        let all = |association: &Association| {
+            let nts = association.nts()?;
+            self.to_save(association, nts, nts.cookies().cloned().collect())
+        };
+        self.associations.iter().filter_map(all).collect()
     }
 
-    /// Takes NTS state from before a restart, so that no key establishment is needed; call before the first `handle_*`.
-    /// Gives how many associations were restored. What fits no configured source, or has certificates that have certainly
+    /// The NTS state of all associations with some of their cookies, for [`crate::encode_nts_state`]: for a crash. These
+    /// cookies are not sent from now on, nor are those of the calls before, until [`Engine::nts_state_saved`] says that
+    /// nothing but these is on disk. RFC 8915 §5.7: a cookie is sent once.
+    pub fn set_nts_state_aside(&mut self) -> Vec<SavedAssociation> {
+        let mut associations = std::mem::take(&mut self.associations);
+        let set_aside = |association: &mut Association| {
+            let cookies = association.nts_mut()?.set_aside().to_vec();
+            self.to_save(association, association.nts()?, cookies)
+        };
+        let saved = associations.iter_mut().filter_map(set_aside).collect();
+        self.associations = associations;
+        saved
+    }
+
+    /// What the last [`Engine::set_nts_state_aside`] gave is on disk and has replaced what was there.
+    pub fn nts_state_saved(&mut self) {
+        for nts in self.associations.iter_mut().filter_map(Association::nts_mut) {
+            nts.saved();
+        }
+    }
+
+    /// `None` when there are no cookies: keys alone are of no use.
+    fn to_save(
+        &self,
+        association: &Association,
+        nts: &NtsState,
+        cookies: Vec<Cookie>,
+    ) -> Option<SavedAssociation> {
+        let source = &self.sources[self.source_index(association.source)?];
+        let wish = source.config.nts_source().filter(|_| !cookies.is_empty())?;
+        Some(SavedAssociation {
+            name: source.config.name.clone(),
+            ke_port: wish.port,
+            trust: wish.trust,
+            ke_address: nts.ke_address,
+            remote: association.remote,
+            keys: nts.keys().clone(),
+            cookies,
+            established_unix_seconds: nts.established_unix,
+            establishments: nts.establishments,
+            certificate: nts.certificate.map(|certificate| SavedCertificate {
+                not_before: certificate.dates.not_before,
+                not_after: certificate.dates.not_after,
+                provisional: certificate.provisional,
+            }),
+        })
+    }
+
+    /// Takes NTS state from before a restart, so that no key establishment is needed; call before the first `handle_*`, and
+    /// only with what is on no disk any more, as its cookies are sent. Gives how many associations were restored. What fits no configured source, or has certificates that have certainly
     /// expired, is left out.
     pub fn restore_nts_state(&mut self, now: MonoTime, saved: Vec<SavedAssociation>) -> usize {
-        saved.into_iter().filter(|saved| self.restore(now, saved)).count()
+        let restored = saved.into_iter().filter(|saved| self.restore(now, saved)).count();
+        if restored > 0 {
+            self.save_soon(now);
+        }
+        restored
     }
 
     fn restore(&mut self, now: MonoTime, saved: &SavedAssociation) -> bool {

@@ -30,10 +30,11 @@ impl Disk {
         self.clock_due = time + CLOCK_FIRST_SECONDS;
     }
 
-    /// Writes the NTS state.
-    pub(crate) fn save_nts(&mut self, engine: &Engine) {
+    /// Writes the NTS state for the time after a crash.
+    pub(crate) fn save_nts(&mut self, engine: &mut Engine) {
         if self.can_write() {
-            self.nts = Some(encode_nts_state(&engine.nts_state()).to_vec());
+            self.nts = Some(encode_nts_state(&engine.set_nts_state_aside()).to_vec());
+            engine.nts_state_saved();
         }
     }
 
@@ -47,7 +48,9 @@ impl Disk {
 
     /// The daemon ends in order, and leaves this clock: it writes everything.
     pub(crate) fn daemon_ends(&mut self, engine: &Engine, left: ClockIdentity) {
-        self.save_nts(engine);
+        if self.can_write() {
+            self.nts = Some(encode_nts_state(&engine.nts_state()).to_vec());
+        }
         self.save_clock(engine);
         if self.can_write() {
             let samples = engine.samples(left.now.mono);
@@ -61,14 +64,16 @@ impl Disk {
         }
     }
 
-    /// The configuration of a daemon that starts with these files, and the NTS state for it.
-    pub(crate) fn load(&self, mut config: Config) -> (Config, Vec<SavedAssociation>) {
+    /// The configuration of a daemon that starts with these files, and the NTS state for it, which no later
+    /// daemon finds; or none when that cannot be seen to.
+    pub(crate) fn load(&mut self, mut config: Config) -> (Config, Vec<SavedAssociation>) {
         if let Some(clock) = self.clock.as_deref().and_then(|octets| decode_clock(octets).ok()) {
             config.saved_frequency =
                 clock.frequency.map(|(frequency, skew)| SavedFrequency { frequency, skew });
             config.known_time.last_good_unix_seconds = clock.last_good_unix_seconds;
         }
-        let nts = self.nts.as_deref().and_then(|octets| decode_nts_state(octets).ok());
+        let nts = if self.full { None } else { self.nts.take() };
+        let nts = nts.and_then(|octets| decode_nts_state(&octets).ok());
         (config, nts.unwrap_or_default())
     }
 

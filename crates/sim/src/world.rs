@@ -10,6 +10,7 @@ use chime_engine::{
     Config, Engine, EstablishKeys, EstablishmentId, Event, ExchangeId, Input, LookupId, Request,
     ResolveFailure, SendFailure, Timestamped, Transmit,
 };
+use chime_nts::NtsRequest;
 use chime_time::{Frequency, NtpDate, NtpDuration};
 use chime_wire::LeapIndicator;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +127,8 @@ pub struct World {
     queued: u64,
     open: BTreeSet<ExchangeId>,
     cancelled: BTreeSet<EstablishmentId>,
+    /// All that were ever sent, by this daemon and those before it.
+    cookies: BTreeSet<Vec<u8>>,
     chance: Chance,
 }
 
@@ -167,6 +170,7 @@ impl World {
             queued: 0,
             open: BTreeSet::new(),
             cancelled: BTreeSet::new(),
+            cookies: BTreeSet::new(),
             chance,
         }
     }
@@ -413,6 +417,12 @@ impl World {
         let sent = if self.network_up {
             self.requests += 1;
             self.note("c>s", &octets);
+            if let Ok(request) = NtsRequest::parse(&octets) {
+                assert!(
+                    self.cookies.insert(request.cookie.to_vec()),
+                    "a cookie is sent once (RFC 8915 §5.7)"
+                );
+            }
             self.open.insert(exchange);
             self.send(exchange, to, &octets);
             Ok(Timestamped::by_daemon(stamp))
@@ -477,7 +487,7 @@ impl World {
             }
             // There are none in these worlds.
             Request::ReadReferenceClock(_) | Request::Compensate(_) => {}
-            Request::SaveState => self.disk.save_nts(&self.engine),
+            Request::SaveState => self.disk.save_nts(&mut self.engine),
         }
     }
 

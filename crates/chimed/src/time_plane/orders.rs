@@ -160,7 +160,7 @@ impl TimePlane {
                 }
             }
             PlaneCommand::Save => {
-                self.state.save_all(&self.engine, clock::read());
+                self.state.save_all(&mut self.engine, clock::read());
                 if let Some(chrony) = &self.chrony {
                     chrony.dump(&self.engine);
                 }

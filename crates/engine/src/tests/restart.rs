@@ -28,6 +28,48 @@ fn a_restart_needs_no_key_establishment() {
 }
 
 #[test]
+fn after_a_crash_no_cookie_is_sent_twice() {
+    let mut world = World::with_nts_server();
+    world.run_for(600.0);
+    let older = encode_nts_state(&world.engine.set_nts_state_aside());
+    world.engine.nts_state_saved();
+    world.run_for(7200.0);
+    assert!(world.cookies_sent().len() > 20);
+    // The disk is slow: either file may be what a crash leaves.
+    let newer = encode_nts_state(&world.engine.set_nts_state_aside());
+    world.run_for(7200.0);
+    let spent = world.cookies_sent();
+    for file in [older, newer] {
+        let saved = decode_nts_state(&file).expect("it was just encoded");
+        assert_eq!((saved.len(), saved[0].cookies.len()), (1, 2));
+        let mut next = World::with_nts_server();
+        assert_eq!(next.engine.restore_nts_state(next.now, saved), 1);
+        next.run_for(600.0);
+        assert!(next.cookies_sent().iter().all(|cookie| !spent.contains(cookie)));
+        assert_eq!((next.source().authentication.cookies, next.establishments.len()), (8, 0));
+        assert!(next.saves >= 1, "what was restored is to be replaced on the disk");
+    }
+}
+
+#[test]
+fn cookies_set_aside_are_had_back_when_answers_fail_to_come() {
+    let mut world = World::with_nts_server();
+    world.run_for(60.0);
+    world.engine.set_nts_state_aside();
+    world.engine.nts_state_saved();
+    let (saves, sent) = (world.saves, world.cookies_sent().len());
+    world.server("192.0.2.1:123", |_| Vec::new());
+    while world.saves == saves {
+        world.run_for(1.0);
+    }
+    assert_eq!(world.cookies_sent().len(), sent + 5, "the last cookie but those on disk is the next");
+    assert_eq!(world.establishments.len(), 1);
+    assert_eq!(world.engine.set_nts_state_aside(), []);
+    world.engine.nts_state_saved();
+    assert_eq!(world.source().authentication.cookies, 3);
+}
+
+#[test]
 fn a_server_that_lost_its_keys_meanwhile_leads_to_an_establishment() {
     let (saved, _) = saved();
     let mut world = World::with_nts_server();
