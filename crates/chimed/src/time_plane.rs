@@ -384,8 +384,10 @@ impl TimePlane {
                     AddressFamily::V4 => Family::V4,
                     AddressFamily::V6 => Family::V6,
                 };
-                self.resolver.submit(lookup.0, &name, family);
-                self.lookups.insert(lookup, name);
+                match self.resolver.submit(lookup.0, &name, family) {
+                    Ok(()) => drop(self.lookups.insert(lookup, name)),
+                    Err(error) => self.lookup_ended(lookup, &name, Err(error)),
+                }
             }
             Request::EstablishKeys(wish) => {
                 let config = self.trusts.client_config(wish.trust);

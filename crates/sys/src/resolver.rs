@@ -15,6 +15,13 @@ use std::thread;
 /// Lookups under way at once; the others wait for their turn.
 pub const LOOKUPS_RUNNING_MAX: usize = 8;
 
+/// Names that wait for their turn at most: more than any configuration has. Where the name service hangs, nothing more is
+/// taken on.
+pub const NAMES_WAITING_MAX: usize = 1024;
+
+/// Who may wait for one name: several sources, and those that asked again as it took so long.
+pub const ASKERS_MAX: usize = 16;
+
 /// Addresses taken from one answer; a name that has more of them is not a name server's usual answer.
 pub const ADDRESSES_MAX: usize = 64;
 
@@ -44,11 +51,11 @@ pub enum ResolveError {
     Failed(String),
 }
 
-/// The answer to a lookup.
+/// The answer to all who asked for one name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// The number that the caller gave the lookup.
-    pub lookup: u64,
+    /// The numbers that the caller gave the lookups.
+    pub lookups: Vec<u64>,
     /// Addresses, at least one, each once.
     pub result: Result<Vec<IpAddr>, ResolveError>,
 }
@@ -58,10 +65,27 @@ pub struct Answer {
 pub struct Resolver {
     receiver: OwnedFd,
     sender: Arc<OwnedFd>,
-    answers: mpsc::Receiver<Answer>,
-    answer_sender: mpsc::Sender<Answer>,
-    waiting: VecDeque<(u64, String, Family)>,
-    running: usize,
+    answers: mpsc::Receiver<Found>,
+    answer_sender: mpsc::Sender<Found>,
+    waiting: VecDeque<Lookup>,
+    running: Vec<Lookup>,
+}
+
+/// One name, which is looked up once for all who ask meanwhile.
+#[derive(Debug)]
+struct Lookup {
+    name: String,
+    family: Family,
+    /// At least one.
+    askers: Vec<u64>,
+}
+
+/// What a helper found.
+#[derive(Debug)]
+struct Found {
+    /// Who asked first.
+    first: u64,
+    result: Result<Vec<IpAddr>, ResolveError>,
 }
 
 impl Resolver {
@@ -75,25 +99,41 @@ impl Resolver {
             answers,
             answer_sender,
             waiting: VecDeque::new(),
-            running: 0,
+            running: Vec::new(),
         })
     }
 
-    /// Starts to look up `name`: a host name, or an address literal.
-    pub fn submit(&mut self, lookup: u64, name: &str, family: Family) {
-        self.waiting.push_back((lookup, name.to_owned(), family));
+    /// Starts to look up `name`: a host name, or an address literal. One that is being looked up already is so once, however
+    /// often it is asked for.
+    ///
+    /// # Errors
+    /// When too many lookups are out; then there is no answer to this one.
+    pub fn submit(&mut self, lookup: u64, name: &str, family: Family) -> Result<(), ResolveError> {
+        let is_same = |other: &&mut Lookup| other.name == name && other.family == family;
+        if let Some(same) = self.running.iter_mut().chain(&mut self.waiting).find(is_same) {
+            if same.askers.len() >= ASKERS_MAX {
+                return Err(ResolveError::Temporary("it hangs".to_owned()));
+            }
+            same.askers.push(lookup);
+            return Ok(());
+        }
+        if self.waiting.len() >= NAMES_WAITING_MAX {
+            return Err(ResolveError::Temporary("too many other names wait for it".to_owned()));
+        }
+        self.waiting.push_back(Lookup { name: name.to_owned(), family, askers: vec![lookup] });
         self.start_some();
+        Ok(())
     }
 
     /// What to wait for, for reading, as long as a lookup is out.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        (self.running > 0).then(|| self.receiver.as_fd())
+        (!self.running.is_empty()).then(|| self.receiver.as_fd())
     }
 
     /// Takes one answer, waiting for it if need be; `None` when no lookup is out.
     pub fn take(&mut self) -> Option<Answer> {
-        if self.running == 0 {
+        if self.running.is_empty() {
             return None;
         }
         let mut octet = [0u8; 1];
@@ -106,36 +146,38 @@ impl Resolver {
             }
         }
         // The answer was put into the channel before the octet into the pipe.
-        let answer = self.answers.recv().ok();
-        self.running -= 1;
+        let Found { first, result } = self.answers.recv().ok()?;
+        let ended = self.running.iter().position(|lookup| lookup.askers[0] == first)?;
+        let lookups = self.running.swap_remove(ended).askers;
         self.start_some();
-        answer
+        Some(Answer { lookups, result })
     }
 
     fn start_some(&mut self) {
-        while self.running < LOOKUPS_RUNNING_MAX {
-            let Some((lookup, name, family)) = self.waiting.pop_front() else { return };
+        while self.running.len() < LOOKUPS_RUNNING_MAX {
+            let Some(lookup) = self.waiting.pop_front() else { return };
+            let (first, name, family) = (lookup.askers[0], lookup.name.clone(), lookup.family);
+            self.running.push(lookup);
             let (answers, sender) = (self.answer_sender.clone(), Arc::clone(&self.sender));
             let spawned = thread::Builder::new().name("resolver".to_owned()).spawn({
                 let (answers, sender) = (answers.clone(), Arc::clone(&sender));
                 move || {
                     // Without this the signals of the daemon could come to rest here.
                     let _unblocked = crate::signals::block_in_this_thread();
-                    deliver(&answers, &sender, Answer { lookup, result: look_up(&name, family) });
+                    deliver(&answers, &sender, Found { first, result: look_up(&name, family) });
                 }
             });
             if let Err(error) = spawned {
                 let result = Err(ResolveError::Temporary(format!("no thread for it: {error}")));
-                deliver(&answers, &sender, Answer { lookup, result });
+                deliver(&answers, &sender, Found { first, result });
             }
-            self.running += 1;
         }
     }
 }
 
-fn deliver(answers: &mpsc::Sender<Answer>, sender: &OwnedFd, answer: Answer) {
+fn deliver(answers: &mpsc::Sender<Found>, sender: &OwnedFd, found: Found) {
     // Both ends belong to the resolver; when it is gone nobody waits for the answer.
-    if answers.send(answer).is_ok() {
+    if answers.send(found).is_ok() {
         // SAFETY: the pointer is to one octet.
         let _gone = unsafe { libc::write(sender.as_raw_fd(), [1u8].as_ptr().cast(), 1) };
     }
@@ -245,7 +287,8 @@ mod tests {
         assert!(resolver.descriptor().is_none() && resolver.take().is_none());
         let lookups = LOOKUPS_RUNNING_MAX as u64 * 3;
         for lookup in 0..lookups {
-            resolver.submit(lookup, "localhost", Family::V4);
+            let name = format!("127.0.0.{}", lookup + 1);
+            resolver.submit(lookup, &name, Family::V4).unwrap();
         }
         let mut answered = Vec::new();
         let mut set = PollSet::new();
@@ -254,10 +297,53 @@ mod tests {
             set.add(&descriptor, Interest::READ, ());
             while set.wait(None).unwrap() == Wake::Interrupted {}
             let answer = resolver.take().unwrap();
-            assert_eq!(answer.result.unwrap(), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-            answered.push(answer.lookup);
+            let [lookup] = answer.lookups[..] else { panic!("{answer:?}") };
+            let octet = u8::try_from(lookup + 1).unwrap();
+            assert_eq!(answer.result.unwrap(), [IpAddr::V4(Ipv4Addr::new(127, 0, 0, octet))]);
+            answered.push(lookup);
         }
         answered.sort_unstable();
         assert_eq!(answered, (0..lookups).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_name_is_looked_up_once_for_all_who_ask_meanwhile() {
+        let mut resolver = Resolver::new().unwrap();
+        for lookup in 0..ASKERS_MAX as u64 {
+            resolver.submit(lookup, "192.0.2.1", Family::Any).unwrap();
+        }
+        // It may have been found by now, but nobody has taken it.
+        assert!(matches!(resolver.submit(99, "192.0.2.1", Family::Any), Err(ResolveError::Temporary(_))));
+        resolver.submit(100, "192.0.2.1", Family::V6).unwrap();
+        assert_eq!(
+            (resolver.running.len(), resolver.waiting.len()),
+            (2, 0),
+            "the family is another question"
+        );
+        let mut answers = [resolver.take().unwrap(), resolver.take().unwrap()];
+        answers.sort_by_key(|answer| answer.lookups[0]);
+        assert_eq!(answers[0].lookups, (0..ASKERS_MAX as u64).collect::<Vec<_>>());
+        assert_eq!(answers[1], Answer { lookups: vec![100], result: Err(ResolveError::NotFound) });
+        assert_eq!(resolver.take(), None);
+        resolver.submit(99, "192.0.2.1", Family::Any).unwrap();
+        assert_eq!(resolver.take().unwrap().lookups, [99], "what was found is not kept");
+    }
+
+    #[test]
+    fn where_lookups_hang_only_so_many_names_wait() {
+        let mut resolver = Resolver::new().unwrap();
+        let names = (LOOKUPS_RUNNING_MAX + NAMES_WAITING_MAX) as u64;
+        let address = |number: u64| format!("10.0.{}.{}", number / 256, number % 256);
+        for lookup in 0..names {
+            resolver.submit(lookup, &address(lookup), Family::Any).unwrap();
+        }
+        assert_eq!(resolver.waiting.len(), NAMES_WAITING_MAX);
+        assert!(matches!(resolver.submit(names, "10.9.9.9", Family::Any), Err(ResolveError::Temporary(_))));
+        resolver.submit(names, &address(names - 1), Family::Any).unwrap();
+        assert_eq!(resolver.take().unwrap().lookups.len(), 1);
+        resolver.submit(names + 1, "10.9.9.9", Family::Any).unwrap();
+        let answered =
+            std::iter::from_fn(|| resolver.take()).map(|answer| answer.lookups.len()).sum::<usize>();
+        assert_eq!(answered as u64, names + 1, "all but the one that was taken before");
     }
 }

@@ -15,6 +15,7 @@ use chime_sys::poll::{Interest, Readiness, Wake};
 use chime_sys::resolver::ResolveError;
 use chime_time::MonoTime;
 use std::io;
+use std::net::IpAddr;
 use tracing::info;
 
 /// A descriptor of the loop.
@@ -223,16 +224,27 @@ impl TimePlane {
 
     fn take_lookup(&mut self) {
         let Some(answer) = self.resolver.take() else { return };
-        let lookup = LookupId(answer.lookup);
-        let name = self.lookups.remove(&lookup).unwrap_or_default();
-        let result = match answer.result {
+        for lookup in answer.lookups {
+            let lookup = LookupId(lookup);
+            let name = self.lookups.remove(&lookup).unwrap_or_default();
+            self.lookup_ended(lookup, &name, answer.result.clone());
+        }
+    }
+
+    pub(super) fn lookup_ended(
+        &mut self,
+        lookup: LookupId,
+        name: &str,
+        result: Result<Vec<IpAddr>, ResolveError>,
+    ) {
+        let result = match result {
             Ok(addresses) => {
-                self.state.remember_addresses(&name, &addresses);
+                self.state.remember_addresses(name, &addresses);
                 Ok(addresses)
             }
             // The name service may need the time that we are to get (DNSSEC, DNS over TLS): what the name meant last
             // time will do, since an NTS server proves its name anyway, and a plain one could lie at any address.
-            Err(ResolveError::Temporary(reason)) => match self.state.addresses_of(&name) {
+            Err(ResolveError::Temporary(reason)) => match self.state.addresses_of(name) {
                 Some(known) => {
                     info!("looking up {name}: {reason}; using the addresses of last time");
                     Ok(known.to_vec())
