@@ -2,6 +2,7 @@
 //!
 //! A library so that `chime` can measure and demonstrate with the same code. Start at [`run`], then [`time_plane`].
 
+mod appended_file;
 pub mod broadcasts;
 pub mod card_clocks;
 pub mod chrony_host;

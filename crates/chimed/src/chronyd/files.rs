@@ -1,5 +1,6 @@
 //! The files of chronyd: the PID file, the drift file, and the log files.
 
+use crate::appended_file::AppendedFile;
 use anyhow::{Context, Result, bail};
 use chime_config::{ChronyLog, ChronyLogs, Model};
 use chime_discipline::SavedFrequency;
@@ -112,7 +113,7 @@ pub struct LogFiles {
 #[derive(Debug)]
 struct LogFile {
     /// `None`: it could not be opened, and that was said.
-    file: Option<File>,
+    file: Option<AppendedFile>,
     entries: u32,
 }
 
@@ -143,8 +144,7 @@ impl LogFiles {
         let heading_due = banner > 0 && log.entries.is_multiple_of(banner);
         let text = if heading_due { chime_control::chrony_logs::banner(heading) } else { String::new() };
         log.entries = log.entries.wrapping_add(1);
-        // A full disk loses entries, and the clock goes on.
-        let _lost = file.write_all(format!("{text}{entry}\n").as_bytes());
+        file.append(format_args!("{text}{entry}\n"));
     }
 
     /// Closes the files; the next entry opens its file again, which may be another one by then.
@@ -153,14 +153,13 @@ impl LogFiles {
     }
 }
 
-fn open(directory: Option<&Path>, name: &str) -> Option<File> {
+fn open(directory: Option<&Path>, name: &str) -> Option<AppendedFile> {
     let Some(directory) = directory else {
         warn!("logdir not specified");
         return None;
     };
     let path = directory.join(name).with_extension("log");
-    let opened = File::options().append(true).create(true).mode(0o644).open(&path);
-    opened.inspect_err(|error| warn!("Could not open {} : {error}", path.display())).ok()
+    AppendedFile::open(&path).inspect_err(|error| warn!("Could not open {} : {error}", path.display())).ok()
 }
 
 #[cfg(test)]

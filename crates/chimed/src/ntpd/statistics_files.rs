@@ -1,11 +1,12 @@
 //! The statistics files of ntpd: their names, which change with the date, and the link to the last one.
 
+use crate::appended_file::AppendedFile;
 use chime_config::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 use chime_control::CivilDate;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 
@@ -24,7 +25,7 @@ pub struct StatisticsFiles {
 struct OpenFile {
     path: PathBuf,
     /// `None`: it could not be opened, and that was said.
-    file: Option<File>,
+    file: Option<AppendedFile>,
 }
 
 impl StatisticsFiles {
@@ -68,15 +69,14 @@ impl StatisticsFiles {
             *open = OpenFile { path, file: file.ok() };
         }
         if let Some(file) = &mut open.file {
-            // A full disk loses lines, and the clock goes on.
-            let _lost = file.write_all(format!("{line}\n").as_bytes());
+            file.append(format_args!("{line}\n"));
         }
     }
 }
 
 /// Opens a file to append to it, and makes `link` another name of it.
-fn open_file(path: &Path, link: Option<&Path>) -> io::Result<File> {
-    let file = File::options().append(true).create(true).mode(0o644).open(path)?;
+fn open_file(path: &Path, link: Option<&Path>) -> io::Result<AppendedFile> {
+    let file = AppendedFile::open(path)?;
     if let Some(link) = link {
         make_way(link)?;
         fs::hard_link(path, link)?;
