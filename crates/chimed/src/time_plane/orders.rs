@@ -272,7 +272,64 @@ fn surplus<T: Clone + PartialEq>(these: &[T], those: &[T]) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rereading::Added;
+    use super::super::{InlineDesks, Parts, Reload, TimePlane};
     use super::surplus;
+    use crate::broadcasts::Broadcasts;
+    use crate::card_clocks::CardClocks;
+    use crate::clock_shell::ClockShell;
+    use crate::exchanges::Exchanges;
+    use crate::leap_table::LeapTables;
+    use crate::publish::Publisher;
+    use crate::reference_clocks::ReferenceClocks;
+    use crate::serving::Shared;
+    use crate::state::StateKeeper;
+    use crate::time_plane::Inline;
+    use crate::trust::Trusts;
+    use chime_config::Model;
+    use chime_engine::{Config, Engine, SourceConfig};
+    use chime_sys::adjust::ObserveOnly;
+    use chime_sys::{clock, poll};
+    use std::sync::{Arc, mpsc};
+
+    /// A plane that only watches, has no sources, and finds no configuration when it is to read it again.
+    fn plane() -> TimePlane {
+        let (model, now) = (Model::default(), clock::read());
+        let shared = Arc::new(Shared::unsynchronized(-20));
+        let parts = Parts {
+            clock: ClockShell::new(Box::new(ObserveOnly), now),
+            state: StateKeeper::new(None, shared.clone(), now.mono),
+            publisher: Publisher::new(shared.clone(), now.mono, false),
+            exchanges: Exchanges::of(&model),
+            cards: CardClocks::none(shared.cards.clone()),
+            reference_clocks: ReferenceClocks::open(&model).expect("there are none"),
+            broadcasts: Broadcasts::of(&model, shared, now.mono).expect("there are none"),
+            trusts: Trusts::load(&model).expect("nobody is trusted"),
+            source_files: None,
+            leap_tables: LeapTables::default(),
+            inline: Inline::default(),
+            desks: InlineDesks::default(),
+            chrony: None,
+            ntpd: None,
+            alone: true,
+        };
+        let (_, commands) = mpsc::channel();
+        let (_, wake) = poll::waker().expect("a pipe");
+        let engine = Engine::new(Config::default(), [7; 32], now);
+        TimePlane::new(engine, parts, (commands, wake), Reload::never()).expect("descriptors")
+    }
+
+    #[test]
+    fn a_reload_that_fails_neither_adds_nor_forgets_what_was_added_while_running() {
+        for added in [Added::Stay, Added::Go] {
+            let mut plane = plane();
+            plane.add_source(SourceConfig { online: false, ..SourceConfig::server("192.0.2.1") });
+            assert_eq!((plane.report().sources.len(), plane.added.len()), (1, 1));
+            plane.reload(added);
+            plane.reload(added);
+            assert_eq!((plane.report().sources.len(), plane.added.len()), (1, 1), "{added:?}");
+        }
+    }
 
     #[test]
     fn a_surplus_is_counted() {
