@@ -38,6 +38,10 @@ pub struct Options {
     #[arg(short = 'q', long = "set", conflicts_with = "observe")]
     pub set_once: bool,
 
+    /// Take back the slew of a daemon that was killed, and exit: the clock gets the frequency that was saved
+    #[arg(long = "end-slew", conflicts_with_all = ["observe", "measure", "set_once"])]
+    pub end_slew: bool,
+
     /// Exit after SECONDS; with -q and -Q the limit for measuring (10 unless given)
     #[arg(short = 't', long = "timeout", value_name = "SECONDS", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
@@ -158,6 +162,8 @@ mod tests {
             Options::try_parse_from(["chimed", "-q", "-x"]).is_err(),
             "set the clock and do not touch it"
         );
+        assert!(Options::parse_from(["chimed", "--end-slew"]).end_slew);
+        assert!(Options::try_parse_from(["chimed", "--end-slew", "-x"]).is_err());
         assert!(Options::try_parse_from(["chimed", "-t", "0"]).is_err());
         assert!(Options::try_parse_from(["chimed", "-t", "nan"]).is_err());
     }

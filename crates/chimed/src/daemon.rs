@@ -26,7 +26,7 @@ use crate::source_files::SourceFiles;
 use crate::state::{Rotation, StateKeeper};
 use crate::time_plane::{Parts, Stop, TimePlane, Turn, summary};
 use crate::trust::Trusts;
-use crate::{chronyd, desks, fast_path, load, logging, once, urgency, wiring};
+use crate::{chronyd, desks, fast_path, left_slew, load, logging, once, urgency, wiring};
 use anyhow::{Context, Result};
 use changes::reload;
 use chime_config::Model;
@@ -77,7 +77,12 @@ pub fn run(options: &Options) -> ExitCode {
     }
     let observe = options.observe || !loaded.model.synchronization.tuning.steer;
     let options = &Options { observe, ..options.clone() };
-    let outcome = if options.once() {
+    let outcome = if options.end_slew {
+        left_slew::end(&loaded.model.process.state_directory).map(|done| {
+            info!("{done}");
+            ExitCode::SUCCESS
+        })
+    } else if options.once() {
         measure_once(options, &loaded.model)
     } else {
         greet(path.as_deref());

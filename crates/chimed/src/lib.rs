@@ -21,6 +21,7 @@ pub mod ke_client;
 pub mod ke_connection;
 pub mod ke_server;
 pub mod leap_table;
+mod left_slew;
 pub mod load;
 pub mod log_limit;
 pub mod logging;

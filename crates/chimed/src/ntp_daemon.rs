@@ -105,6 +105,7 @@ fn options(file: Option<PathBuf>) -> Options {
         dialect: Some(Dialect::NtpdRs),
         observe: false,
         measure: false,
+        end_slew: false,
         set_once: false,
         timeout: None,
         debug: 0,

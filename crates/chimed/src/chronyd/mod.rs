@@ -219,6 +219,7 @@ fn daemon_options(options: &ChronydOptions, path: Option<PathBuf>) -> Options {
         dialect: Some(Dialect::Chrony),
         observe: options.observe,
         measure: options.measure,
+        end_slew: false,
         set_once: options.set_once && !options.observe,
         timeout: options.timeout,
         debug: options.debug.saturating_sub(1),

@@ -174,6 +174,7 @@ fn daemon_options(options: &NtpdOptions) -> Options {
         dialect: Some(Dialect::Ntpsec),
         observe: false,
         measure: false,
+        end_slew: false,
         set_once: options.quit,
         timeout: None,
         debug: options.debug,
