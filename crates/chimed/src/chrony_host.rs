@@ -330,6 +330,7 @@ impl ChronyDesk {
                 Some(keys) => {
                     let serves_with_them = self.access.borrow().ntp.iter().all(RuntimeAccess::refresh);
                     let asks_with_them = tell(PlaneCommand::Engine(Command::SetKeys(Arc::new(keys))));
+                    tell(PlaneCommand::ReadCookieKeys);
                     if serves_with_them { asks_with_them } else { Outcome::Failed }
                 }
                 None => Outcome::Failed,

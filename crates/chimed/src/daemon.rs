@@ -177,7 +177,7 @@ impl Daemon {
         let reference_clocks = ReferenceClocks::open(&model)?;
         let clock = take_clock(options, now, model.synchronization.marks_kernel)?;
         let real_time_clock = RtcShell::open(&model.chrony.real_time_clock, now.mono);
-        let inheritance = Inheritance::read(&model);
+        let inheritance = Inheritance::read(&model, matches!(options.habits, Habits::Chronyd(_)));
         urgency::claim(&model.process);
         give_up_privileges(options, user, store.as_ref())?;
         warn_of_unreadable(&model, options.config.as_deref());
@@ -189,7 +189,7 @@ impl Daemon {
         config.known_time = remembered.known_time(config.known_time);
         let frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
         config.saved_frequency = frequency.and_then(|saved| oscillator.from_file(saved));
-        state.inherit(inheritance.cookie_keys);
+        state.inherit(inheritance.cookie_keys, inheritance.cookie_keys_file);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
             state.open_key_ring(rotation(&model), now.system).context("no cookie keys")?;
         }

@@ -1,12 +1,16 @@
 //! What is taken over from the time daemon that ran here before: its frequency and its cookie keys.
 //!
-//! Its files belong to it and its user. They are read before privileges are given up and never written, so that it can be
+//! Its files belong to it and its user. They are read before privileges are given up and not written, so that it can be
 //! started again.
 
+mod cookie_keys;
+
+pub use cookie_keys::PredecessorKeysFile;
+
 use crate::plain_file::{self, SMALL_OCTETS_MAX};
-use chime_config::{CookieKeyFile, CookieKeyFormat, DriftFile, Model};
+use chime_config::{DriftFile, Model};
 use chime_discipline::SavedFrequency;
-use chime_nts::{PredecessorFormat, PredecessorKeys};
+use chime_nts::PredecessorKeys;
 use chime_time::Frequency;
 use std::io;
 use std::path::Path;
@@ -21,49 +25,20 @@ pub struct Inheritance {
     pub frequency: Option<SavedFrequency>,
     /// What opens the cookies that clients have.
     pub cookie_keys: Option<Arc<PredecessorKeys>>,
+    /// Where that is kept.
+    pub cookie_keys_file: Option<PredecessorKeysFile>,
 }
 
 impl Inheritance {
-    /// Reads the files that the configuration names. What is not there is not missed; what cannot be used is said.
+    /// Reads the files that the configuration names, those of chronyd as its own where that is whose name we have. What is
+    /// not there is not missed; what cannot be used is said.
     #[must_use]
-    pub fn read(model: &Model) -> Self {
-        let serves_nts = !model.nts_ke_servers.is_empty() || !model.servers.is_empty();
+    pub fn read(model: &Model, is_chronyd: bool) -> Self {
+        let file = PredecessorKeysFile::of(model, is_chronyd);
         Self {
             frequency: model.predecessor.drift_file.as_ref().and_then(read_drift),
-            cookie_keys: cookie_key_file(model).filter(|_| serves_nts).and_then(|file| read_keys(&file)),
-        }
-    }
-}
-
-/// The file of cookie keys: as it is configured, or chronyd's in its directory.
-fn cookie_key_file(model: &Model) -> Option<CookieKeyFile> {
-    let chrony = || {
-        let directory = model.chrony.nts_directory.as_ref().filter(|_| !model.nts_ke_servers.is_empty())?;
-        Some(CookieKeyFile { path: directory.join("ntskeys"), format: CookieKeyFormat::Chrony })
-    };
-    model.predecessor.cookie_keys.clone().or_else(chrony)
-}
-
-fn read_keys(file: &CookieKeyFile) -> Option<Arc<PredecessorKeys>> {
-    let format = match file.format {
-        CookieKeyFormat::Chrony => PredecessorFormat::Chrony,
-        CookieKeyFormat::Ntpsec => PredecessorFormat::Ntpsec,
-        CookieKeyFormat::NtpdRs => PredecessorFormat::NtpdRs,
-    };
-    let octets = contents(&file.path)?;
-    let path = file.path.display();
-    match PredecessorKeys::decode(format, &octets) {
-        Ok(keys) => {
-            info!(
-                "{path}: {} keys of {} open the cookies that its clients have",
-                keys.len(),
-                file.format.name()
-            );
-            Some(Arc::new(keys))
-        }
-        Err(error) => {
-            warn!("{path}: {error}: its clients need new cookies");
-            None
+            cookie_keys: file.as_ref().and_then(PredecessorKeysFile::read),
+            cookie_keys_file: file,
         }
     }
 }
@@ -108,6 +83,7 @@ fn contents(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chime_config::{CookieKeyFile, CookieKeyFormat};
     use std::path::PathBuf;
 
     fn fixture(name: &str) -> PathBuf {
@@ -141,11 +117,11 @@ mod tests {
             ("absent", CookieKeyFormat::Chrony, None),
         ] {
             model.predecessor.cookie_keys = Some(CookieKeyFile { path: fixture(name), format });
-            let found = Inheritance::read(&model);
+            let found = Inheritance::read(&model, false);
             assert_eq!(found.cookie_keys.map(|keys| keys.len()), keys, "{name}");
             assert_eq!(found.frequency.map(|it| it.frequency.as_ppm()), Some(-12.345678));
         }
         model.servers.clear();
-        assert!(Inheritance::read(&model).cookie_keys.is_none(), "nobody to open cookies for");
+        assert!(Inheritance::read(&model, false).cookie_keys.is_none(), "nobody to open cookies for");
     }
 }

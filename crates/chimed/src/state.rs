@@ -1,6 +1,7 @@
 //! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
 
 use crate::oscillator::Oscillator;
+use crate::predecessor::PredecessorKeysFile;
 use crate::sample_history::{self, clock_identity};
 use crate::serving::Shared;
 use crate::state_files::{
@@ -51,8 +52,9 @@ pub struct StateKeeper {
     /// Writes what may be written late; started with the first of that, when privileges are given up already.
     writer: Option<StoreWriter>,
     ring: Option<(KeyRing, Rotation)>,
-    /// What opens the cookies of the program that served here before.
+    /// What opens the cookies of the program that served here before, and where that is kept.
     predecessor: Option<Arc<PredecessorKeys>>,
+    predecessor_file: Option<PredecessorKeysFile>,
     shared: Arc<Shared>,
     oscillator: Oscillator,
     names: BTreeMap<String, Vec<IpAddr>>,
@@ -85,6 +87,7 @@ impl StateKeeper {
             writer: None,
             ring: None,
             predecessor: None,
+            predecessor_file: None,
             names: BTreeMap::new(),
             names_changed: false,
             keeps_samples: false,
@@ -136,9 +139,11 @@ impl StateKeeper {
         self.log_reports();
     }
 
-    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on.
-    pub fn inherit(&mut self, predecessor: Option<Arc<PredecessorKeys>>) {
+    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on, and makes such while its
+    /// keys are fresh.
+    pub fn inherit(&mut self, predecessor: Option<Arc<PredecessorKeys>>, file: Option<PredecessorKeysFile>) {
         self.predecessor = predecessor;
+        self.predecessor_file = file;
     }
 
     /// Gives the engine the samples of an earlier run, when the clock has run on since as it was left, and has them
@@ -180,7 +185,11 @@ impl StateKeeper {
             Some(ring) => ring,
             None => KeyRing::new(fresh_key(now)?),
         };
-        self.ring = Some((ring.with_predecessor(self.predecessor.clone()), rotation));
+        if self.predecessor.is_none() {
+            self.predecessor = self.predecessor_file.as_ref().and_then(|file| file.make(now));
+        }
+        self.ring = Some((ring, rotation));
+        self.open_way_back(now);
         self.retry_due.get_or_insert(MonoTime::ZERO);
         if is_new {
             self.save_ring();
@@ -190,9 +199,15 @@ impl StateKeeper {
         Ok(())
     }
 
-    /// Reads the cookie keys again, as when a fleet copies them to all of its servers.
-    pub fn reload_key_ring(&mut self) {
-        let Some((ring, _)) = &mut self.ring else { return };
+    /// Reads the cookie keys again, as when a fleet copies them to all of its servers; also those of another program, where
+    /// we renew none.
+    pub fn reload_key_ring(&mut self, now: NtpDate) {
+        let Some((ring, rotation)) = &mut self.ring else { return };
+        if rotation.interval_seconds == 0
+            && let Some(read) = self.predecessor_file.as_ref().and_then(PredecessorKeysFile::read)
+        {
+            self.predecessor = Some(read);
+        }
         let loaded = self.store.as_mut().and_then(|store| store.load(StateFile::CookieKeys, KeyRing::decode));
         if let Some(loaded) = loaded {
             if loaded.current_id() != ring.current_id() {
@@ -201,12 +216,14 @@ impl StateKeeper {
                     loaded.current_id()
                 );
             }
-            *ring = loaded.with_predecessor(self.predecessor.clone());
-            self.publish_ring();
+            let way_back = ring.keeps_way_back();
+            *ring = loaded.with_predecessor(self.predecessor.clone()).with_way_back(way_back);
         } else if self.store.as_ref().is_some_and(|store| !store.path(StateFile::CookieKeys).exists()) {
             // Damaged and set aside, or removed: without a file the keys in use would end with this run.
             self.save_ring();
         }
+        self.open_way_back(now);
+        self.publish_ring();
         self.log_reports();
     }
 
@@ -266,6 +283,7 @@ impl StateKeeper {
             // start, and lose the old ones that its clients' cookies need.
             if engine.discipline().system(now.mono).stratum != 0 {
                 self.rotate_if_due(now.system);
+                self.tend_way_back(now.system);
             }
             self.retry_due = None;
             if self.ring.is_some() || self.is_behind() {
@@ -366,6 +384,40 @@ impl StateKeeper {
         }
     }
 
+    /// Renews the other program's keys where they are ours to renew, and ends with them when they are old.
+    fn tend_way_back(&mut self, now: NtpDate) {
+        let (Some(file), Some(keys), Some((ring, rotation))) =
+            (&self.predecessor_file, &self.predecessor, &self.ring)
+        else {
+            return;
+        };
+        let interval = i64::from(rotation.interval_seconds);
+        let is_due = interval > 0 && !keys.is_fresh(now, interval - 1);
+        let rotated = is_due.then(|| file.rotate(keys, now)).flatten();
+        if rotated.is_none() && ring.keeps_way_back() == is_way_back_open(keys, *rotation, now) {
+            return;
+        }
+        self.predecessor = rotated.or(self.predecessor.take());
+        self.open_way_back(now);
+        self.publish_ring();
+    }
+
+    /// Has cookies made with the other program's keys, or not any more, as they are now.
+    fn open_way_back(&mut self, now: NtpDate) {
+        let Some((ring, rotation)) = &mut self.ring else { return };
+        let is_open = self.predecessor.as_ref().is_some_and(|keys| is_way_back_open(keys, *rotation, now));
+        if let Some(file) = self.predecessor_file.as_ref().filter(|_| is_open != ring.keeps_way_back()) {
+            let program = file.program();
+            match is_open {
+                true => {
+                    info!("cookies are made with the keys of {program}, which can serve its clients again")
+                }
+                false => info!("the keys of {program} are old: cookies are made with our own from now on"),
+            }
+        }
+        *ring = ring.clone().with_predecessor(self.predecessor.clone()).with_way_back(is_open);
+    }
+
     /// Whether the ring is on disk now; without a directory there is nowhere better.
     fn save_ring(&mut self) -> bool {
         match (&mut self.store, &self.ring) {
@@ -404,6 +456,11 @@ impl Remembered {
     pub fn known_time(&self, known: KnownTime) -> KnownTime {
         KnownTime { last_good_unix_seconds: self.last_good_unix_seconds, ..known }
     }
+}
+
+/// Whether the other program would make its cookies with these keys, or would still open them for as long again.
+fn is_way_back_open(keys: &PredecessorKeys, rotation: Rotation, now: NtpDate) -> bool {
+    rotation.interval_seconds == 0 || keys.is_fresh(now, 2 * i64::from(rotation.interval_seconds))
 }
 
 fn fresh_key(now: NtpDate) -> std::io::Result<CookieKey> {
@@ -467,7 +524,7 @@ mod tests {
         let path = directory.path().join("cookie-keys");
         fs::write(&path, "half a fi").expect("it can be written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
-        keeper.reload_key_ring();
+        keeper.reload_key_ring(CREATED);
         assert_eq!((published(&shared), on_disk(&directory)), (first, Some(first)));
         assert!(directory.path().join("cookie-keys.damaged-1").exists());
     }
@@ -596,6 +653,34 @@ mod tests {
         keeper.writer.take().expect("it was started").retry();
         assert_eq!(cookies_on_disk(&directory), Some(vec![6, 7]));
         assert_eq!(cookies_of(&engine.nts_state()).len(), 8);
+    }
+
+    #[test]
+    fn the_way_back_is_open_while_the_keys_of_the_other_program_are_fresh() {
+        use chime_config::{CookieKeyFile, CookieKeyFormat};
+        let directory = TempDir::new().expect("a folder");
+        let path = directory.path().join("nts-keys");
+        let made = CREATED.unix_seconds() - 1000;
+        let text = format!("T: {made}\nL: 32\nI: 7\nK: {}\n", "5a".repeat(32));
+        fs::write(&path, &text).expect("it can be written");
+        let mut model = chime_config::Model::default();
+        model.predecessor.cookie_keys =
+            Some(CookieKeyFile { path: path.clone(), format: CookieKeyFormat::Ntpsec });
+        assert!(PredecessorKeysFile::of(&model, false).is_none(), "nobody is served");
+        model.servers.push(chime_config::NtpServer::new(([127, 0, 0, 1], 123).into()));
+        let file = PredecessorKeysFile::of(&model, false).expect("it is configured");
+
+        let shared = Arc::new(Shared::unsynchronized(-20));
+        let mut keeper = StateKeeper::new(None, shared.clone(), MonoTime::ZERO);
+        keeper.inherit(file.read(), Some(file));
+        keeper.open_key_ring(ROTATION, NtpDate::from_unix(0, 0)).expect("there is randomness");
+        let is_open = || shared.keys.load().as_ref().is_some_and(|ring| ring.keeps_way_back());
+        assert!(!is_open(), "in 1970 nobody knows how old they are");
+        for (age, open) in [(1000, true), (2 * 86_400, true), (2 * 86_400 + 1, false), (999, true)] {
+            keeper.tend_way_back(NtpDate::from_unix(made + age, 0));
+            assert_eq!(is_open(), open, "after {age} s");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
     }
 
     #[test]

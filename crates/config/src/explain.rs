@@ -248,7 +248,11 @@ fn serving(model: &Model) -> Vec<String> {
     if let Some(local) = model.synchronization.local_clock {
         text.push(format!("Without a source the own clock is served, as stratum {}.", local.stratum));
     }
-    if !model.nts_ke_servers.is_empty() {
+    if !model.nts_ke_servers.is_empty() && model.keyset.rotation_interval.is_zero() {
+        text.push(
+            "The keys of cookies are not renewed here: that is left to whoever writes their files.".into(),
+        );
+    } else if !model.nts_ke_servers.is_empty() {
         text.push(format!(
             "Cookies are good for {} to {}: a new key every {}, {} old ones kept.",
             lifetime(model.keyset.rotation_interval, model.keyset.stale_keys),

@@ -328,7 +328,6 @@ fn what_has_no_effect_is_said_once_with_its_place() {
         "cmdallow gateway.example",
         "refclock PHC /dev/ptp0:extpps",
         "server a maxsources 3",
-        "ntsrotate 0",
         "mailonchange root@localhost 0.5",
         "commandkey 1",
         "maxsamples 5",

@@ -141,7 +141,7 @@ impl NtsBatch {
         };
         let opened = self.open_cookies(vector, ring, requests);
         self.expand(vector, &opened);
-        self.verify(vector, requests, &opened)
+        self.verify((vector, ring), requests, &opened)
     }
 
     fn open_cookies(
@@ -213,7 +213,7 @@ impl NtsBatch {
 
     fn verify(
         &mut self,
-        vector: Vector,
+        (vector, ring): (Vector, &KeyRing),
         requests: &[&NtsRequest<'_>],
         opened: &[Result<(), CookieError>; LANES],
     ) -> ArrayVec<Result<usize, NtsRequestError>, LANES> {
@@ -247,7 +247,7 @@ impl NtsBatch {
             }
             if let Ok(cookies) = outcome {
                 let algorithm = self.clients[number].algorithm;
-                *cookies = requests[number].cookies_that_fit(algorithm, (*cookies).min(COOKIES_MAX));
+                *cookies = requests[number].cookies_that_fit(ring, algorithm, (*cookies).min(COOKIES_MAX));
             }
         }
         outcomes
@@ -325,9 +325,10 @@ impl NtsBatch {
             let (nonce, rest) = (nonces.next().copied().unwrap_or_default(), nonces.as_slice());
             let (cookie_nonces, rest) = rest.split_at(answer.cookies.min(rest.len()));
             nonces = rest.iter();
-            answer.frame = lay_out(answer, client.algorithm, &nonce).ok();
+            let step = EXTENSION_FIELD_HEADER_OCTETS + ring.fresh_cookie_octets(client.algorithm);
+            answer.frame = lay_out(answer, client.algorithm, &nonce, answer.cookies * step).ok();
             let Some(frame) = &answer.frame else { continue };
-            let (mut at, step) = (frame.text().start, cookie_field_octets(client.algorithm));
+            let mut at = frame.text().start;
             for nonce in cookie_nonces {
                 cookies.push(FreshCookie { answer: number, at, nonce: *nonce });
                 at += step;
@@ -346,8 +347,8 @@ impl NtsBatch {
         let id = ring.current_id().to_be_bytes();
         let (Some(vector), Some(key)) = (ring.arithmetic().vector(), ring.current_siv_key()) else {
             for cookie in cookies {
-                if let Cipher::Alone(keys) = &client(answers, cookie).cipher {
-                    let made = ring.seal_cookie(keys, cookie.nonce);
+                if let Some(keys) = client(answers, cookie).keys() {
+                    let made = ring.seal_cookie(&keys, cookie.nonce);
                     let room = cookie.field(answers, made.as_bytes().len());
                     room.copy_from_slice(made.as_bytes());
                 }
@@ -489,16 +490,12 @@ fn equal(left: &Block, right: &Block) -> bool {
     (a.ct_eq(&c) & b.ct_eq(&d)).into()
 }
 
-/// Octets of the field with a cookie of ours, which needs no padding.
-const fn cookie_field_octets(algorithm: AeadAlgorithm) -> usize {
-    EXTENSION_FIELD_HEADER_OCTETS + KeyRing::cookie_octets(algorithm)
-}
-
 /// Writes the identifier and the start of the authenticator.
 fn lay_out(
     answer: &mut BatchAnswer<'_>,
     algorithm: AeadAlgorithm,
     nonce: &[u8; NONCE_ROOM],
+    text_octets: usize,
 ) -> Result<AuthenticatorFrame, DecodeError> {
     if answer.response.len() < HEADER_OCTETS {
         return Err(DecodeError::BufferTooShort);
@@ -506,7 +503,6 @@ fn lay_out(
     let mut writer = FieldWriter::new(answer.response, HEADER_OCTETS);
     answer.fields.append(&mut writer)?;
     writer.put_field(field_type::UNIQUE_IDENTIFIER, answer.unique_identifier, 0)?;
-    let text_octets = answer.cookies * cookie_field_octets(algorithm);
     AuthenticatorFrame::lay_out(&mut writer, algorithm, &nonce[..algorithm.nonce_octets()], text_octets)
 }
 
@@ -575,6 +571,14 @@ impl Client {
 
     fn plaintext(&self) -> &[u8] {
         &self.plaintext[..self.octets]
+    }
+
+    /// The keys themselves, where cookies are made one by one.
+    fn keys(&self) -> Option<NtsKeys> {
+        match &self.cipher {
+            Cipher::Alone(keys) => Some(keys.clone()),
+            Cipher::Siv | Cipher::GcmSiv => plaintext_keys(self.plaintext()),
+        }
     }
 }
 

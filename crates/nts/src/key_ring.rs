@@ -80,6 +80,8 @@ pub struct KeyRing {
     arithmetic: Arithmetic,
     /// Keys of the program that served here before.
     predecessor: Option<Arc<PredecessorKeys>>,
+    /// Whether cookies are made with these, so that it can serve here again.
+    keeps_way_back: bool,
 }
 
 /// A key with its schedules computed.
@@ -109,13 +111,29 @@ impl KeyRing {
         let arithmetic = Arithmetic::best();
         let mut keys = ArrayVec::new();
         keys.push(RingKey::new(first, arithmetic));
-        Self { keys, arithmetic, predecessor: None }
+        Self { keys, arithmetic, predecessor: None, keeps_way_back: false }
     }
 
     /// The same ring, which opens the cookies of another program, too. They are not in the ring's file.
     #[must_use]
     pub fn with_predecessor(self, predecessor: Option<Arc<PredecessorKeys>>) -> Self {
         Self { predecessor, ..self }
+    }
+
+    /// The same ring, whose cookies are made with the keys of the other program, if there are any, or are ours again.
+    #[must_use]
+    pub fn with_way_back(self, keeps_way_back: bool) -> Self {
+        Self { keeps_way_back, ..self }
+    }
+
+    /// Whether cookies are made with the keys of the other program.
+    #[must_use]
+    pub fn keeps_way_back(&self) -> bool {
+        self.way_back().is_some()
+    }
+
+    fn way_back(&self) -> Option<&PredecessorKeys> {
+        self.predecessor.as_deref().filter(|_| self.keeps_way_back)
     }
 
     /// The keys of another program whose cookies are opened.
@@ -134,7 +152,7 @@ impl KeyRing {
     #[must_use]
     pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
         let keys = self.keys.into_iter().map(|key| RingKey::new(key.key, arithmetic)).collect();
-        Self { keys, arithmetic, predecessor: self.predecessor }
+        Self { keys, arithmetic, ..self }
     }
 
     /// Makes cookies with `fresh` from now on and keeps at most `keep` older keys ([`KEYS_MAX`] in all).
@@ -180,7 +198,13 @@ impl KeyRing {
         self.keys.iter().map(|key| &key.key)
     }
 
-    /// Octets of the cookies that we make for an algorithm; a multiple of four.
+    /// Octets of the cookies that this ring makes for an algorithm; a multiple of four.
+    #[must_use]
+    pub fn fresh_cookie_octets(&self, algorithm: AeadAlgorithm) -> usize {
+        self.way_back().map_or(Self::cookie_octets(algorithm), |theirs| theirs.cookie_octets(algorithm))
+    }
+
+    /// Octets of the cookies of our own form for an algorithm; a multiple of four.
     #[must_use]
     pub const fn cookie_octets(algorithm: AeadAlgorithm) -> usize {
         COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + PLAINTEXT_HEAD_OCTETS + 2 * algorithm.key_octets()
@@ -196,14 +220,17 @@ impl KeyRing {
         self.keys.iter().find(|key| key.key.id == id)?.siv.as_deref()
     }
 
-    /// The key that makes cookies, for batches.
+    /// The key that makes cookies, for batches; none while it is another program's.
     pub(crate) fn current_siv_key(&self) -> Option<&SameDataKey> {
-        self.keys[0].siv.as_deref()
+        self.keys[0].siv.as_deref().filter(|_| !self.keeps_way_back())
     }
 
     /// Makes a cookie from a client's keys; `nonce` is random and used for one cookie only.
     #[must_use]
     pub fn seal_cookie(&self, keys: &NtsKeys, nonce: [u8; NONCE_OCTETS]) -> Cookie {
+        if let Some(theirs) = self.way_back() {
+            return theirs.seal_cookie(keys, &nonce);
+        }
         let RingKey { key, aead, .. } = &self.keys[0];
         let algorithm = keys.algorithm();
         let mut octets = [0; COOKIE_HEAD_OCTETS + AEAD_TAG_OCTETS + PLAINTEXT_OCTETS_MAX];

@@ -7,9 +7,12 @@
 //! | NTPsec | key id (4, host order), nonce (16), sealed | AEAD id (4, host order), C2S, S2C | key id and nonce |
 //! | ntpd-rs | key id (4), octets of the sealed (2), nonce (16), sealed | AEAD id (2), S2C, C2S | none |
 //!
-//! They are only opened: the cookies that their holders get in exchange are ours.
+//! For a while they are made, too: then that program can be started again, and its clients never notice.
 
-use crate::{Aead, AeadAlgorithm, AeadKey, NtsKeys};
+mod file;
+
+use crate::{AEAD_TAG_OCTETS, Aead, AeadAlgorithm, AeadKey, Cookie, NtsKeys};
+use chime_time::NtpDate;
 use core::fmt;
 use zeroize::Zeroizing;
 
@@ -41,31 +44,27 @@ pub enum PredecessorError {
     Keys,
 }
 
-/// The keys of another program, which open its cookies.
+/// The keys of another program, which open its cookies, and make such.
 #[derive(Clone)]
 pub struct PredecessorKeys {
     format: PredecessorFormat,
-    /// By number.
-    keys: Vec<(u32, Aead)>,
+    /// In the order of the file; never empty.
+    keys: Vec<Key>,
+    /// The place of the key that makes cookies.
+    current: usize,
+    /// When the newest key was made.
+    made_unix_seconds: i64,
+}
+
+/// A key and the number by which cookies name it.
+#[derive(Clone)]
+struct Key {
+    number: u32,
+    key: AeadKey,
+    aead: Aead,
 }
 
 impl PredecessorKeys {
-    /// Reads the keys of a file.
-    ///
-    /// # Errors
-    /// [`PredecessorError`], whatever the octets are.
-    pub fn decode(format: PredecessorFormat, file: &[u8]) -> Result<Self, PredecessorError> {
-        let keys = match format {
-            PredecessorFormat::Chrony => chrony(file),
-            PredecessorFormat::Ntpsec => ntpsec(file),
-            PredecessorFormat::NtpdRs => ntpd_rs(file),
-        }?;
-        if keys.is_empty() || keys.len() > PREDECESSOR_KEYS_MAX {
-            return Err(PredecessorError::Keys);
-        }
-        Ok(Self { format, keys })
-    }
-
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -76,6 +75,56 @@ impl PredecessorKeys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether the newest key is no older than that, so that the program itself would make cookies with it, or has just
+    /// ceased to; not so when it seems to be of the future.
+    #[must_use]
+    pub fn is_fresh(&self, now: NtpDate, age_seconds_max: i64) -> bool {
+        (0..=age_seconds_max).contains(&now.unix_seconds().saturating_sub(self.made_unix_seconds))
+    }
+
+    /// Octets of the cookies that are made for an algorithm; a multiple of four.
+    #[must_use]
+    pub fn cookie_octets(&self, algorithm: AeadAlgorithm) -> usize {
+        let (head, plaintext_head) = match self.format {
+            PredecessorFormat::Chrony => (4, 0),
+            PredecessorFormat::Ntpsec => (4, 4),
+            PredecessorFormat::NtpdRs => (4 + 2, 2),
+        };
+        let nonce = self.keys[self.current].key.algorithm().nonce_octets();
+        head + nonce + AEAD_TAG_OCTETS + plaintext_head + 2 * algorithm.key_octets()
+    }
+
+    /// A cookie from a client's keys, as the other program makes it; `nonce` is random and used for one cookie only.
+    #[must_use]
+    pub fn seal_cookie(&self, keys: &NtsKeys, nonce: &[u8; NONCE_OCTETS]) -> Cookie {
+        let Key { number, aead, .. } = &self.keys[self.current];
+        let algorithm = keys.algorithm().id();
+        let (c2s, s2c) = (keys.c2s.expose_secret(), keys.s2c.expose_secret());
+        let algorithm_octets = match self.format {
+            PredecessorFormat::Chrony => &[][..],
+            PredecessorFormat::Ntpsec => &u32::from(algorithm).to_ne_bytes(),
+            PredecessorFormat::NtpdRs => &algorithm.to_be_bytes(),
+        };
+        let (first, second) = if self.format == PredecessorFormat::NtpdRs { (s2c, c2s) } else { (c2s, s2c) };
+        let plaintext = Zeroizing::new([algorithm_octets, first, second].concat());
+        let mut cookie = match self.format {
+            PredecessorFormat::Ntpsec => number.to_ne_bytes().to_vec(),
+            PredecessorFormat::Chrony | PredecessorFormat::NtpdRs => number.to_be_bytes().to_vec(),
+        };
+        if self.format == PredecessorFormat::NtpdRs {
+            let sealed_octets = plaintext.len() + AEAD_TAG_OCTETS;
+            cookie.extend(u16::try_from(sealed_octets).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        let nonce = &nonce[..aead.algorithm().nonce_octets()];
+        cookie.extend_from_slice(nonce);
+        let associated_data = if self.format == PredecessorFormat::Ntpsec { &cookie[..] } else { &[] };
+        let mut sealed = [0; AEAD_TAG_OCTETS + PLAINTEXT_OCTETS_MAX];
+        let octets =
+            aead.seal(nonce, associated_data, &plaintext, &mut sealed).expect("the nonce and the room fit");
+        cookie.extend_from_slice(&sealed[..octets]);
+        Cookie::new(&cookie).expect("a multiple of four below the maximum")
     }
 
     /// The keys that a cookie carries; `None` for what they did not make.
@@ -89,7 +138,7 @@ impl PredecessorKeys {
             PredecessorFormat::Ntpsec => u32::from_ne_bytes(*id),
             _ => u32::from_be_bytes(*id),
         };
-        let (_, aead) = self.keys.iter().find(|(key, _)| *key == number)?;
+        let Key { aead, .. } = self.keys.iter().find(|key| key.number == number)?;
         let rest = match self.format {
             PredecessorFormat::NtpdRs => {
                 let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -131,7 +180,7 @@ impl PredecessorKeys {
     }
 }
 
-/// Octets of an AES-SIV nonce in these cookies.
+/// Octets of an AES-SIV nonce in these cookies; AES-GCM-SIV takes the first twelve.
 const NONCE_OCTETS: usize = 16;
 
 impl fmt::Debug for PredecessorKeys {
@@ -140,139 +189,11 @@ impl fmt::Debug for PredecessorKeys {
     }
 }
 
-type Keys = Result<Vec<(u32, Aead)>, PredecessorError>;
-
-fn key(algorithm: AeadAlgorithm, octets: &[u8]) -> Result<Aead, PredecessorError> {
-    AeadKey::new(algorithm, octets).map(|key| key.expand()).map_err(|_| PredecessorError::Keys)
-}
-
-/// `NKS1`, the age of the newest key, and lines of number, key and algorithm; before version 4.6.1 `NKS0`, with one
-/// algorithm for all of them in the second line.
-fn chrony(file: &[u8]) -> Keys {
-    let text = core::str::from_utf8(file).map_err(|_| PredecessorError::Form)?;
-    let mut lines = text.lines();
-    let head = lines.next().map(str::trim_end);
-    let second = lines.next().ok_or(PredecessorError::Form)?;
-    let common = match head {
-        Some("NKS1") => None,
-        Some("NKS0") => Some(second.split_ascii_whitespace().next().ok_or(PredecessorError::Form)?),
-        _ => return Err(PredecessorError::Form),
-    };
-    let mut keys = Vec::new();
-    for line in lines.filter(|line| !line.trim().is_empty()).take(PREDECESSOR_KEYS_MAX + 1) {
-        let mut words = line.split_ascii_whitespace();
-        let (Some(id), Some(digits)) = (words.next(), words.next()) else {
-            return Err(PredecessorError::Form);
-        };
-        let number = u32::from_str_radix(id, 16).map_err(|_| PredecessorError::Form)?;
-        let algorithm =
-            words.next().or(common).and_then(|word| word.parse().ok()).ok_or(PredecessorError::Form)?;
-        let algorithm = AeadAlgorithm::from_id(algorithm).ok_or(PredecessorError::Keys)?;
-        let octets = hexadecimal(digits)?;
-        keys.push((number, key(algorithm, &octets)?));
-    }
-    Ok(keys)
-}
-
-/// `T:` the time, `L:` the octets of a key, and pairs of `I:` a number and `K:` a key.
-fn ntpsec(file: &[u8]) -> Keys {
-    let text = core::str::from_utf8(file).map_err(|_| PredecessorError::Form)?;
-    let mut algorithm = None;
-    let mut number = None;
-    let mut keys = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(PredecessorError::Form)?;
-        let value = value.trim();
-        match name.trim() {
-            "T" => {}
-            "L" => {
-                let octets: usize = value.parse().map_err(|_| PredecessorError::Form)?;
-                let siv = [
-                    AeadAlgorithm::AesSivCmac256,
-                    AeadAlgorithm::AesSivCmac384,
-                    AeadAlgorithm::AesSivCmac512,
-                ];
-                let found = siv.into_iter().find(|it| it.key_octets() == octets);
-                algorithm = Some(found.ok_or(PredecessorError::Keys)?);
-            }
-            "I" => number = Some(value.parse().map_err(|_| PredecessorError::Form)?),
-            "K" => {
-                let (Some(algorithm), Some(number)) = (algorithm, number.take()) else {
-                    return Err(PredecessorError::Form);
-                };
-                let octets = hexadecimal(value)?;
-                keys.push((number, key(algorithm, &octets)?));
-                if keys.len() > PREDECESSOR_KEYS_MAX {
-                    return Err(PredecessorError::Keys);
-                }
-            }
-            _ => return Err(PredecessorError::Form),
-        }
-    }
-    Ok(keys)
-}
-
-/// Time (8), number of the first key (4), index of the current one (4), count (4), keys of 64 octets; big-endian.
-fn ntpd_rs(file: &[u8]) -> Keys {
-    const KEY_OCTETS: usize = 64;
-    let (head, keys) = file.split_first_chunk::<20>().ok_or(PredecessorError::Form)?;
-    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (offset, current, count) = (number(8), number(12), number(16));
-    if usize::try_from(count).is_ok_and(|count| count > PREDECESSOR_KEYS_MAX) {
-        return Err(PredecessorError::Keys);
-    }
-    let wanted = usize::try_from(count).ok().and_then(|count| count.checked_mul(KEY_OCTETS));
-    if wanted != Some(keys.len()) || current >= count {
-        return Err(PredecessorError::Form);
-    }
-    let octets = keys.chunks_exact(KEY_OCTETS);
-    (0..count)
-        .zip(octets)
-        .map(|(index, octets)| Ok((offset.wrapping_add(index), key(AeadAlgorithm::AesSivCmac512, octets)?)))
-        .collect()
-}
-
-fn hexadecimal(digits: &str) -> Result<Zeroizing<Vec<u8>>, PredecessorError> {
-    const OCTETS_MAX: usize = 64;
-    if digits.len() > 2 * OCTETS_MAX || !digits.len().is_multiple_of(2) {
-        return Err(PredecessorError::Keys);
-    }
-    let mut octets = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    for pair in digits.as_bytes().chunks_exact(2) {
-        let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let pair = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low);
-        octets.push(pair.ok_or(PredecessorError::Form)?);
-    }
-    Ok(octets)
-}
-
-/// A cookie as the other program makes it.
+/// Keys of which there is but one, for tests.
 #[cfg(test)]
-pub(crate) fn seal_as_predecessor(
-    format: PredecessorFormat,
-    (number, master): (u32, &AeadKey),
-    keys: &NtsKeys,
-    nonce: &[u8],
-) -> Vec<u8> {
-    let algorithm = keys.algorithm().id();
-    let (c2s, s2c) = (keys.c2s.expose_secret(), keys.s2c.expose_secret());
-    let plaintext = match format {
-        PredecessorFormat::Chrony => [c2s, s2c].concat(),
-        PredecessorFormat::Ntpsec => [&u32::from(algorithm).to_ne_bytes()[..], c2s, s2c].concat(),
-        PredecessorFormat::NtpdRs => [&algorithm.to_be_bytes()[..], s2c, c2s].concat(),
-    };
-    let sealed_octets = u16::try_from(plaintext.len() + 16).unwrap_or(u16::MAX);
-    let head = match format {
-        PredecessorFormat::Chrony => number.to_be_bytes().to_vec(),
-        PredecessorFormat::Ntpsec => number.to_ne_bytes().to_vec(),
-        PredecessorFormat::NtpdRs => [&number.to_be_bytes()[..], &sealed_octets.to_be_bytes()].concat(),
-    };
-    let mut cookie = [&head, nonce].concat();
-    let associated_data = if format == PredecessorFormat::Ntpsec { cookie.clone() } else { Vec::new() };
-    let mut sealed = vec![0; plaintext.len() + 16];
-    let sealed_octets = master.expand().seal(nonce, &associated_data, &plaintext, &mut sealed);
-    cookie.extend_from_slice(&sealed[..sealed_octets.unwrap_or(0)]);
-    cookie
+pub(crate) fn of_one_key(format: PredecessorFormat, number: u32, key: &AeadKey) -> PredecessorKeys {
+    let key = Key { number, key: key.clone(), aead: key.expand() };
+    PredecessorKeys { format, keys: vec![key], current: 0, made_unix_seconds: 0 }
 }
 
 #[cfg(test)]
@@ -299,10 +220,11 @@ mod tests {
     }
 
     fn opens(ring: &PredecessorKeys, number: u32, master: &AeadKey, octets: usize) {
-        let nonce = vec![7; master.algorithm().nonce_octets()];
+        let maker = of_one_key(ring.format, number, master);
         for algorithm in AeadAlgorithm::ALL {
             let keys = keys(algorithm);
-            let cookie = seal_as_predecessor(ring.format, (number, master), &keys, &nonce);
+            let cookie = maker.seal_cookie(&keys, &[7; 16]).as_bytes().to_vec();
+            assert_eq!(cookie.len(), maker.cookie_octets(algorithm));
             if algorithm == AeadAlgorithm::AesSivCmac256 {
                 assert_eq!(cookie.len(), octets);
             }
@@ -316,40 +238,122 @@ mod tests {
         }
     }
 
+    const WRITTEN: NtpDate = NtpDate::from_unix(1_795_200_000, 0);
+
+    fn decode(format: PredecessorFormat, file: &[u8]) -> Result<PredecessorKeys, PredecessorError> {
+        PredecessorKeys::decode(format, file, WRITTEN)
+    }
+
     #[test]
     fn the_files_of_all_three_are_read_and_their_cookies_opened() {
         let siv = AeadAlgorithm::AesSivCmac256;
-        let ntpsec = PredecessorKeys::decode(PredecessorFormat::Ntpsec, NTPSEC).expect("as it writes them");
+        let ntpsec = decode(PredecessorFormat::Ntpsec, NTPSEC).expect("as it writes them");
         assert_eq!(ntpsec.len(), 2);
         opens(&ntpsec, 3_076_691_085, &master(siv, 0), 104);
 
-        let ntpd_rs = PredecessorKeys::decode(PredecessorFormat::NtpdRs, NTPD_RS).expect("as it writes them");
+        let ntpd_rs = decode(PredecessorFormat::NtpdRs, NTPD_RS).expect("as it writes them");
         assert_eq!(ntpd_rs.len(), 3);
         opens(&ntpd_rs, 7, &master(AeadAlgorithm::AesSivCmac512, 32), 104);
 
-        let chrony = PredecessorKeys::decode(PredecessorFormat::Chrony, CHRONY.as_bytes()).expect("good");
+        let chrony = decode(PredecessorFormat::Chrony, CHRONY.as_bytes()).expect("good");
         assert_eq!(chrony.len(), 3);
         opens(&chrony, 0x865d_3285, &master(siv, 16), 100);
         opens(&chrony, 0x539d_45b6, &master(AeadAlgorithm::Aes128GcmSiv, 32), 96);
 
         let old =
             "NKS0\n15 43.0\n0F2C0684 000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F\n";
-        let old = PredecessorKeys::decode(PredecessorFormat::Chrony, old.as_bytes()).expect("good");
+        let old = decode(PredecessorFormat::Chrony, old.as_bytes()).expect("good");
         opens(&old, 0x0f2c_0684, &master(siv, 0), 100);
     }
 
     #[test]
     fn a_key_number_of_ntpsec_is_in_host_order_in_its_cookies() {
-        let cookie = seal_as_predecessor(
-            PredecessorFormat::Ntpsec,
-            (3_076_691_085, &master(AeadAlgorithm::AesSivCmac256, 0)),
-            &keys(AeadAlgorithm::AesSivCmac256),
-            &[0; 16],
-        );
+        let siv = AeadAlgorithm::AesSivCmac256;
+        let maker = of_one_key(PredecessorFormat::Ntpsec, 3_076_691_085, &master(siv, 0));
+        let cookie = maker.seal_cookie(&keys(siv), &[0; 16]);
         // As captured from NTPsec on a little-endian machine with this key file.
         if cfg!(target_endian = "little") {
-            assert_eq!(cookie[..4], [0x8d, 0x94, 0x62, 0xb7]);
+            assert_eq!(cookie.as_bytes()[..4], [0x8d, 0x94, 0x62, 0xb7]);
         }
+    }
+
+    #[test]
+    fn cookies_are_made_with_the_key_that_the_program_itself_would_take() {
+        let number = |format, file: &[u8]| {
+            let keys_of_program = decode(format, file).expect("as it writes them");
+            let cookie = keys_of_program.seal_cookie(&keys(AeadAlgorithm::AesSivCmac256), &[1; 16]);
+            cookie.as_bytes()[..4].to_vec()
+        };
+        // The last of chronyd's is of the future; ntpd's first is the current one; ntpd-rs says which.
+        assert_eq!(number(PredecessorFormat::Chrony, CHRONY.as_bytes()), [0x86, 0x5d, 0x32, 0x85]);
+        assert_eq!(number(PredecessorFormat::Ntpsec, NTPSEC), 3_076_691_085_u32.to_ne_bytes());
+        assert_eq!(number(PredecessorFormat::NtpdRs, NTPD_RS), [0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn keys_are_fresh_while_the_program_itself_would_hardly_have_made_new_ones() {
+        let fresh = |format, file: &[u8], unix| {
+            let keys = decode(format, file).expect("as it writes them");
+            keys.is_fresh(NtpDate::from_unix(unix, 0), 100)
+        };
+        let made = [
+            (PredecessorFormat::Chrony, CHRONY.as_bytes(), 1_795_200_000 - 43),
+            (PredecessorFormat::Ntpsec, NTPSEC, 1_795_186_979),
+            (PredecessorFormat::NtpdRs, NTPD_RS, 0x6b00_6123),
+        ];
+        for (format, file, made) in made {
+            let fresh = [-1, 0, 100, 101].map(|age| fresh(format, file, made + age));
+            assert_eq!(fresh, [false, true, true, false], "{format:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_chrony_are_made_rotated_and_written_so_that_they_are_read_again() {
+        let mut octet = 0_u8;
+        let mut random = |room: &mut [u8]| {
+            octet += 1;
+            room.fill(octet);
+        };
+        let now = NtpDate::from_unix(1_795_200_000, 0);
+        let first = PredecessorKeys::new_of_chrony(&mut random, now);
+        let later = NtpDate::from_unix(1_795_200_100, 0);
+        let file = first.encode_for_chrony(later).expect("they are chronyd's");
+        let line = format!("01010100 {} 30", "02".repeat(16));
+        assert_eq!(file.lines().take(3).collect::<Vec<_>>(), ["NKS1", "100.0", line.as_str()]);
+        let read = PredecessorKeys::decode(PredecessorFormat::Chrony, file.as_bytes(), later).expect("good");
+        assert_eq!(read.encode_for_chrony(later), first.encode_for_chrony(later));
+        assert!(read.is_fresh(now, 0));
+
+        let keys = keys(AeadAlgorithm::Aes128GcmSiv);
+        let mut rotated = read;
+        let mut cookies = Vec::new();
+        for _ in 0..9 {
+            let places: Vec<u32> = rotated.keys.iter().map(|key| key.number % 4).collect();
+            let follow = |pair: &[u32]| pair[1] == (pair[0] + 1) % 4;
+            assert!(places.windows(2).all(follow), "chronyd refuses other places: {places:?}");
+            cookies.push(rotated.seal_cookie(&keys, &[8; 16]));
+            let of_next = of_one_key(PredecessorFormat::Chrony, rotated.keys[3].number, &rotated.keys[3].key);
+            rotated = rotated.rotated(&mut random, later).expect("four keys");
+            assert!(rotated.is_fresh(later, 0) && !rotated.is_fresh(now, 1000));
+            let made = rotated.seal_cookie(&keys, &[9; 16]);
+            assert_eq!(made, of_next.seal_cookie(&keys, &[9; 16]), "the key of the future is in use");
+        }
+        let opened = |cookie: &Cookie| rotated.open_cookie(cookie.as_bytes()).is_some();
+        assert_eq!(cookies.iter().rev().take_while(|cookie| opened(cookie)).count(), 2);
+        assert_eq!(cookies.iter().filter(|cookie| opened(cookie)).count(), 2);
+        let old = rotated.keys.iter().map(|one| Key {
+            key: master(AeadAlgorithm::AesSivCmac256, 1),
+            aead: master(AeadAlgorithm::AesSivCmac256, 1).expand(),
+            number: one.number,
+        });
+        let old = PredecessorKeys { keys: old.collect(), ..rotated.clone() };
+        let file = old.rotated(&mut random, now).and_then(|old| old.encode_for_chrony(later)).expect("four");
+        assert!(file.starts_with("NKS0\n15 100.0\n") && file.lines().skip(2).all(|line| line.len() == 73));
+        assert!(decode(PredecessorFormat::Chrony, file.as_bytes()).is_ok());
+        let ntpsec = decode(PredecessorFormat::Ntpsec, NTPSEC).expect("as it writes them");
+        assert!(ntpsec.rotated(&mut random, now).is_none() && ntpsec.encode_for_chrony(now).is_none());
+        let three = decode(PredecessorFormat::Chrony, CHRONY.as_bytes()).expect("good");
+        assert!(three.rotated(&mut random, now).is_none(), "chronyd has four");
     }
 
     #[test]
@@ -359,6 +363,7 @@ mod tests {
             (Chrony, &b""[..]),
             (Chrony, b"NKS2\n1\n"),
             (Chrony, b"NKS1\n1.0\n"),
+            (Chrony, b"NKS1\nnan\n0F2C0684 000102030405060708090A0B0C0D0E0F 30\n"),
             (Chrony, b"NKS1\n1.0\n0F 00 15\n"),
             (Ntpsec, b""),
             (Ntpsec, b"T: 1\nL: 31\n"),
@@ -369,7 +374,7 @@ mod tests {
             (NtpdRs, &[0xff; 20]),
             (NtpdRs, NTPSEC),
         ] {
-            assert!(PredecessorKeys::decode(format, file).is_err(), "{format:?} {file:?}");
+            assert!(decode(format, file).is_err(), "{format:?} {file:?}");
         }
     }
 
@@ -377,9 +382,9 @@ mod tests {
         #[test]
         fn any_octets_are_an_error_or_keys(octets in prop::collection::vec(any::<u8>(), 0..300)) {
             for format in [PredecessorFormat::Chrony, PredecessorFormat::Ntpsec, PredecessorFormat::NtpdRs] {
-                let _ = PredecessorKeys::decode(format, &octets);
+                let _ = decode(format, &octets);
             }
-            let ring = PredecessorKeys::decode(PredecessorFormat::NtpdRs, NTPD_RS).expect("good");
+            let ring = decode(PredecessorFormat::NtpdRs, NTPD_RS).expect("good");
             prop_assert_eq!(ring.open_cookie(&[&[0, 0, 0, 7], &octets[..]].concat()), None);
         }
     }

@@ -205,17 +205,17 @@ impl<'a> NtsRequest<'a> {
     /// [`NtsRequestError::Nak`] or [`NtsRequestError::Silence`].
     pub fn accept(&self, ring: &KeyRing) -> Result<(NtsKeys, usize), NtsRequestError> {
         let keys = ring.open_cookie(self.cookie).map_err(NakReason::Cookie)?;
-        let cookies = self.cookies_that_fit(keys.algorithm(), self.verify(&keys)?);
+        let cookies = self.cookies_that_fit(ring, keys.algorithm(), self.verify(&keys)?);
         Ok((keys, cookies))
     }
 
     /// A request leaves room for as many cookies as it asks for when they are as long as the one that it brought, which
-    /// holds unless an older version of us made that one.
-    pub(crate) fn cookies_that_fit(&self, algorithm: AeadAlgorithm, wanted: usize) -> usize {
+    /// holds unless an older version of us, or another program, made that one.
+    pub(crate) fn cookies_that_fit(&self, ring: &KeyRing, algorithm: AeadAlgorithm, wanted: usize) -> usize {
         let overhead = HEADER_OCTETS
             + (EXTENSION_FIELD_HEADER_OCTETS + self.unique_identifier.len())
             + (EXTENSION_FIELD_HEADER_OCTETS + 4 + algorithm.nonce_octets() + AEAD_TAG_OCTETS);
-        let cookie_field = EXTENSION_FIELD_HEADER_OCTETS + KeyRing::cookie_octets(algorithm);
+        let cookie_field = EXTENSION_FIELD_HEADER_OCTETS + ring.fresh_cookie_octets(algorithm);
         wanted.min(self.packet_octets.saturating_sub(overhead) / cookie_field)
     }
 }

@@ -156,7 +156,17 @@ pub fn predecessor_keys(octets: &[u8]) {
     let (cut, octets) = crate::first(octets);
     let format = [PredecessorFormat::Chrony, PredecessorFormat::Ntpsec, PredecessorFormat::NtpdRs];
     let (cookie, file) = octets.split_at(octets.len().min(usize::from(cut)));
-    let Ok(keys) = PredecessorKeys::decode(format[usize::from(choice) % 3], file) else { return };
-    assert!((1..=PREDECESSOR_KEYS_MAX).contains(&keys.len()));
-    let _ = keys.open_cookie(cookie);
+    let written = NtpDate::from_unix(1_795_200_000, 0);
+    let Ok(theirs) = PredecessorKeys::decode(format[usize::from(choice) % 3], file, written) else { return };
+    assert!((1..=PREDECESSOR_KEYS_MAX).contains(&theirs.len()));
+    let _ = theirs.open_cookie(cookie);
+    let client = keys(algorithm(cut));
+    let made = theirs.seal_cookie(&client, &[7; 16]);
+    assert_eq!(made.as_bytes().len(), theirs.cookie_octets(client.algorithm()));
+    let random = &mut |room: &mut [u8]| room.fill(3);
+    if let Some(rotated) = theirs.rotated(random, written) {
+        let text = rotated.encode_for_chrony(written).expect("only chronyd's are rotated");
+        let read = PredecessorKeys::decode(PredecessorFormat::Chrony, text.as_bytes(), written);
+        assert_eq!(read.map(|keys| keys.len()), Ok(rotated.len()));
+    }
 }

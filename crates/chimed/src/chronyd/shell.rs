@@ -2,7 +2,7 @@
 //! drift file.
 
 use super::dumps;
-use super::files::{LogFiles, drift_line, parse_drift, replace};
+use super::files::{LogFiles, PUBLIC, drift_line, parse_drift, replace};
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
 use crate::oscillator::Oscillator;
@@ -318,7 +318,7 @@ impl ChronyShell {
         self.drift_due = now.saturating_add(drift.interval);
         let found = engine.discipline().frequency_to_save();
         let Some(saved) = found.and_then(|found| self.oscillator.to_file(found)) else { return };
-        if let Err(error) = replace(&drift.path, &drift_line(&saved)) {
+        if let Err(error) = replace(&drift.path, &drift_line(&saved), PUBLIC) {
             warn!("Could not write {} : {error}", drift.path.display());
         }
     }

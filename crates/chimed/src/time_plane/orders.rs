@@ -43,6 +43,8 @@ pub enum PlaneCommand {
     CycleLogs,
     /// Write everything that the next run wants to know.
     Save,
+    /// Read the cookie keys again, as others may have written them.
+    ReadCookieKeys,
     /// End, as SIGTERM does.
     Stop,
 }
@@ -165,6 +167,7 @@ impl TimePlane {
                     chrony.dump(&self.engine);
                 }
             }
+            PlaneCommand::ReadCookieKeys => self.state.reload_key_ring(clock::system_now()),
             PlaneCommand::Stop => self.stopping = true,
         }
     }
@@ -214,7 +217,7 @@ impl TimePlane {
 
     /// Begins to read the configuration again; without other threads it is done at once.
     fn reload(&mut self, added: Added) {
-        self.state.reload_key_ring();
+        self.state.reload_key_ring(clock::system_now());
         if self.alone {
             let read = (self.reload.read)();
             return self.put_in_force(read, added);

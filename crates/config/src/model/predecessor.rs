@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-/// Files of the time daemon whose configuration is read. They are read where our own files have nothing yet, and never
-/// written, so that the other program can be started again.
+/// Files of the time daemon whose configuration is read. They are read where our own files have nothing yet, and not
+/// written, so that the other program can be started again; under chronyd's name its cookie keys are rotated.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Predecessor {
     /// The frequency of the clock: a number in ppm, perhaps followed by its uncertainty.

@@ -1,7 +1,7 @@
 //! Batches against one request after the other, for every arithmetic of this processor.
 
 use super::{BATCH_REQUESTS_MAX, BatchAnswer, NtsBatch};
-use crate::predecessor::{PredecessorFormat, PredecessorKeys, seal_as_predecessor};
+use crate::predecessor::{PredecessorFormat, of_one_key};
 use crate::{
     AeadAlgorithm, AeadKey, Arithmetic, Cookie, CookieKey, KeyRing, NtsKeys, NtsRequest, NtsRequestError,
     authenticator, verify_nts_response, write_nts_response,
@@ -171,17 +171,16 @@ fn request_with(cookie: &[u8], keys: &NtsKeys, placeholders: usize) -> Vec<u8> {
 }
 
 #[test]
-fn cookies_of_a_predecessor_are_exchanged_for_ours_and_never_with_a_longer_answer() {
-    let file = "NKS1\n1.0\n0F2C0684 000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F 15\n";
-    let chrony = PredecessorKeys::decode(PredecessorFormat::Chrony, file.as_bytes()).expect("good");
+fn cookies_of_a_predecessor_are_exchanged_for_ours_or_its_own_and_never_with_a_longer_answer() {
     let master: Vec<u8> = (0..32).collect();
     let master = AeadKey::new(AeadAlgorithm::AesSivCmac256, &master).expect("right length");
-    for arithmetic in Arithmetic::available() {
-        let ring = ring().with_arithmetic(arithmetic).with_predecessor(Some(Arc::new(chrony.clone())));
+    let chrony = Arc::new(of_one_key(PredecessorFormat::Chrony, 0x0f2c_0684, &master));
+    for (arithmetic, way_back) in Arithmetic::available().flat_map(|it| [(it, false), (it, true)]) {
+        let ring =
+            ring().with_arithmetic(arithmetic).with_predecessor(Some(chrony.clone())).with_way_back(way_back);
         for (algorithm, placeholders) in [(15, 0), (15, 1), (15, 7), (30, 3)] {
             let keys = keys(AeadAlgorithm::from_id(algorithm).expect("known"), 5);
-            let cookie =
-                seal_as_predecessor(PredecessorFormat::Chrony, (0x0f2c_0684, &master), &keys, &[1; 16]);
+            let cookie = chrony.seal_cookie(&keys, &[1; 16]).as_bytes().to_vec();
             let (ours, _) = request(AeadAlgorithm::AesSivCmac256, 1, 32, 0);
             let octets = [request_with(&cookie, &keys, placeholders), ours];
             let requests: Vec<_> =
@@ -193,7 +192,10 @@ fn cookies_of_a_predecessor_are_exchanged_for_ours_and_never_with_a_longer_answe
             let mut cookies = ArrayVec::new();
             verify_nts_response(answer, &[9; 32], &keys.s2c, &mut cookies).expect("it verifies");
             // Theirs are 4 octets shorter than ours: one in 26 does not fit.
-            assert!(cookies.len() >= placeholders, "{} for {placeholders}", cookies.len());
+            let all = if way_back { 1 + placeholders } else { placeholders };
+            assert!(cookies.len() >= all, "{} for {placeholders}", cookies.len());
+            let theirs = cookies.iter().filter(|cookie| chrony.open_cookie(cookie.as_bytes()).is_some());
+            assert_eq!(theirs.count(), if way_back { cookies.len() } else { 0 });
             assert!(cookies.iter().all(|cookie| ring.open_cookie(cookie.as_bytes()) == Ok(keys.clone())));
         }
     }

@@ -96,7 +96,12 @@ impl KeyRing {
     }
 
     fn from_keys(keys: impl Iterator<Item = CookieKey>) -> Result<Self, KeyRingError> {
-        let mut ring = Self { keys: ArrayVec::new(), arithmetic: Arithmetic::best(), predecessor: None };
+        let mut ring = Self {
+            keys: ArrayVec::new(),
+            arithmetic: Arithmetic::best(),
+            predecessor: None,
+            keeps_way_back: false,
+        };
         for key in keys {
             let key = RingKey::new(key, ring.arithmetic);
             if ring.keys().any(|other| other.id == key.key.id) || ring.keys.try_push(key).is_err() {

@@ -232,6 +232,11 @@ impl Chimed {
         Ok(found.and_then(|entry| entry.get("count")?.as_u64()).unwrap_or(0))
     }
 
+    /// How many answers of its one source passed all tests.
+    pub(crate) fn valid_answers(&self) -> Result<u64> {
+        number(&self.source()?, "/ntp/total_valid_rx")
+    }
+
     /// How many key establishments have succeeded.
     pub(crate) fn establishments(&self) -> Result<u64> {
         number(&self.source()?, "/authentication/key_id")

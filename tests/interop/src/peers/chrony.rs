@@ -39,6 +39,16 @@ pub(crate) struct AuthData {
 
 /// A server that calls its own clock good (stratum 8).
 pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerOf) -> Result<Chrony> {
+    server_by(stage, node, (suite, false), options)
+}
+
+/// The same, or our daemon in its place.
+pub(crate) fn server_by(
+    stage: &Stage,
+    node: &Node,
+    (suite, ours): (Suite, bool),
+    options: &ServerOf,
+) -> Result<Chrony> {
     let mut text = String::from("local stratum 8\nallow all\n");
     if let Some(identity) = options.identity {
         let (chain, key) = (identity.chain.display(), identity.key.display());
@@ -47,7 +57,7 @@ pub(crate) fn server(stage: &Stage, node: &Node, suite: Suite, options: &ServerO
     if let Some(name) = options.ntp_server {
         text += &format!("ntsntpserver {name}\n");
     }
-    start(stage, node, suite, "chronyd-server", &text)
+    of_text(stage, node, suite, ("chronyd-server", &text), ours)
 }
 
 /// A plain server by another name, for several on the same stage.

@@ -471,12 +471,8 @@ fn nts_rotate(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     const LONGEST: i32 = 366 * 86_400;
     let seconds = line.only_integer(&(0..=INT))?;
     let word = line.directive;
-    if seconds == 0 {
-        let why = "cookie keys are made and rotated here, weekly; they are not read from `ntskeys`";
-        reader.no_effect(line, &word, why);
-        return Ok(());
-    }
-    let used = seconds.clamp(SHORTEST, LONGEST);
+    // Zero: somebody else renews what is in `ntskeys`.
+    let used = if seconds == 0 { 0 } else { seconds.clamp(SHORTEST, LONGEST) };
     if used != seconds {
         reader.warn(line, &word, &format!("cookie keys are rotated every {used} seconds"));
     }

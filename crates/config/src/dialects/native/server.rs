@@ -197,7 +197,15 @@ pub(in crate::dialects) fn read_keyset(table: &mut TableReader<'_, '_, '_, '_>, 
     const STALE_MAX: usize = 255;
     const INTERVAL_MAX: u64 = 366 * 86_400;
     keyset.stale_keys = table.within("stale-key-count", 0..=STALE_MAX).unwrap_or(keyset.stale_keys);
-    if let Some(seconds) = table.within("key-rotation-interval", 60..=INTERVAL_MAX) {
+    let interval = if table.is_tolerant() {
+        table.within("key-rotation-interval", 60..=INTERVAL_MAX)
+    } else {
+        // Zero: the keys are not renewed here.
+        table.read("key-rotation-interval", |value| {
+            integer(0..=0)(value).or_else(|_| integer(60..=INTERVAL_MAX)(value))
+        })
+    };
+    if let Some(seconds) = interval {
         keyset.rotation_interval = Duration::from_secs(seconds);
     }
     let storage = table.read("key-storage-path", path);
