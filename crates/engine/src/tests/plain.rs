@@ -143,6 +143,24 @@ fn plain_kisses_are_obeyed_when_the_origin_is_right() {
     assert!(denied.events.iter().any(|event| matches!(event, Event::Kiss { .. })));
 }
 
+/// RFC 5905 §7.4: only stratum 0 makes a kiss code of what names a clock otherwise.
+#[test]
+fn a_reference_identifier_is_a_kiss_code_at_stratum_0_and_in_letters_only() {
+    let named = |stratum, name: [u8; 4]| {
+        let mut world = plain_world(move |asked| {
+            vec![plain_answer(asked, |header| {
+                (header.stratum, header.reference_id) = (stratum, ReferenceId(name));
+            })]
+        });
+        world.run_for(60.0);
+        let kisses = world.events.iter().filter(|event| matches!(event, Event::Kiss { .. })).count();
+        (kisses > 0, world.samples() == world.sent.len())
+    };
+    assert_eq!(named(1, *b"DENY"), (false, true));
+    assert_eq!(named(0, *b"DENY"), (true, false));
+    assert_eq!(named(0, [192, 0, 2, 1]), (false, false), "a server without time, and no kiss");
+}
+
 fn keyed(answer_key: u32, spoil: bool) -> World {
     let key = |id| SymmetricKey::new(id, MacAlgorithm::Sha1, &[7; 20]).expect("a key");
     let source = SourceConfig { authentication: Authentication::Key(2), ..SourceConfig::server("192.0.2.1") };

@@ -156,6 +156,24 @@ fn a_clock_that_is_not_synchronised_says_so() {
     let header = Header::decode(&response).expect("an answer");
     assert_eq!((header.leap, header.stratum), (LeapIndicator::Unsynchronized, 0));
     assert_eq!(header.reference_id, ReferenceId::default());
+    // Whatever it followed before: with stratum 0 that would be read as a kiss code.
+    let lost = ServerTime { leap: LeapIndicator::Unsynchronized, ..time() };
+    let published = Published { time: &lost, keys: None };
+    responder(Policy::open()).respond(&request, &at(0.0), &published, &mut Fixed::default(), &mut response);
+    let header = Header::decode(&response).expect("an answer");
+    assert_eq!((header.leap, header.stratum), (LeapIndicator::Unsynchronized, 0));
+    assert_eq!(header.reference_id, ReferenceId::default());
+}
+
+#[test]
+fn whatever_made_an_answer_longer_than_its_request_it_is_not_sent() {
+    let mut responder = responder(Policy::open());
+    let mut conclude = |octets| {
+        let interleaving = Interleaving::default();
+        responder.conclude(76, Ok(super::Answered { octets, kind: ResponseKind::Plain, interleaving })).0
+    };
+    assert_eq!(conclude(76), Verdict::Respond { octets: 76, kind: ResponseKind::Plain });
+    assert_eq!(conclude(77), Verdict::Silence(SilenceReason::ResponseTooLong));
 }
 
 #[test]

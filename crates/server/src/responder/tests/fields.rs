@@ -132,4 +132,14 @@ fn a_kiss_says_nothing_else() {
     let policy = Policy { require_nts: RequireNts::Deny, ..Policy::open() };
     let answer = answer_to(&asking(|_| ()), policy, &scaled(), &over_ptp());
     assert_eq!((answer.kind(), answer.octets.len()), (Some(ResponseKind::KissDeny), HEADER_OCTETS));
+
+    let keys = keys(AeadAlgorithm::AesSivCmac256);
+    let cookie = ring().seal_cookie(&keys, [5; 16]);
+    let request = asking(|writer| {
+        write_nts_request(writer, &UNIQUE_IDENTIFIER, cookie.as_bytes(), 1, &keys.c2s, &[3; 16])
+            .expect("there is room");
+    });
+    let nobody = crate::AccessList::from_lists(Some((&[crate::Subnet::host(CLIENT)], Refusal::Deny)), None);
+    let answer = answer_to(&request, Policy::new(nobody), &scaled(), &over_ptp());
+    assert_eq!((answer.kind(), fields(&answer)), (Some(ResponseKind::KissDeny), ExchangeFields::default()));
 }
