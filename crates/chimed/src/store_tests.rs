@@ -1,6 +1,8 @@
 //! Tests of the state directory: damage, permissions, and a disk that fills up at every octet.
 
 use super::*;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use std::cell::Cell;
 use std::rc::Rc;
 use tempfile::TempDir;
@@ -257,4 +259,77 @@ fn a_disk_that_fails_to_sync_leaves_the_old_file() {
     let mut store = Store::on(disk, directory.path(), None);
     assert!(!store.save(StateFile::Drift, NEW));
     assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(OLD));
+}
+
+/// Runs `test` where a folder is a file system of its own, which nobody else sees; false: that is not permitted.
+fn with_mounted(directory: &Path, options: &str, test: impl FnOnce() + Send) -> bool {
+    let none: Option<&str> = None;
+    let mounted = || {
+        // Only this thread has these mounts, and they end with it.
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("test"), directory, Some("tmpfs"), MsFlags::empty(), Some(options))
+    };
+    std::thread::scope(|scope| {
+        let shown = scope.spawn(|| {
+            mounted().is_ok_and(|()| {
+                test();
+                true
+            })
+        });
+        shown.join().expect("the test passes")
+    })
+}
+
+#[test]
+fn on_a_disk_that_became_read_only_nothing_is_used_that_may_be_used_once() {
+    let directory = TempDir::new().unwrap();
+    let shown = with_mounted(directory.path(), "size=64k", || {
+        let mut store = Store::open(directory.path(), None);
+        assert!(store.save(StateFile::Associations, OLD));
+        let none: Option<&str> = None;
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, directory.path(), none, read_only, none).unwrap();
+        assert_eq!(store.load(StateFile::Associations, understood).as_deref(), Some(OLD));
+        assert!(!store.take_away(StateFile::Associations));
+        let report = store.poll_report().expect("it is told").to_string();
+        assert!(report.contains("cannot be removed: Read-only file system"), "{report}");
+        for _ in 0..3 {
+            assert!(!store.save(StateFile::Drift, NEW) && !store.retry());
+        }
+        assert!(matches!(store.poll_report(), Some(Report::NotWritten { .. })));
+        assert!(store.poll_report().is_none(), "it is told once");
+        mount(none, directory.path(), none, MsFlags::MS_REMOUNT, none).unwrap();
+        assert!(store.retry() && store.poll_report().is_some_and(|report| report.is_recovery()));
+        assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(NEW));
+        assert!(store.take_away(StateFile::Associations));
+    });
+    if !shown {
+        eprintln!("not shown: mounts of one's own are not permitted here");
+    }
+}
+
+#[test]
+fn a_disk_without_room_keeps_the_old_contents_and_gives_up_what_may_be_used_once() {
+    let directory = TempDir::new().unwrap();
+    let shown = with_mounted(directory.path(), "size=64k", || {
+        let mut store = Store::open(directory.path(), None);
+        assert!(store.save(StateFile::Drift, OLD) && store.save(StateFile::Associations, OLD));
+        let ballast = directory.path().join("ballast");
+        let full = fs::write(&ballast, vec![1; 128 << 10]).expect_err("there is no room for it");
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(!store.save(StateFile::Drift, NEW));
+        assert!(matches!(store.poll_report(), Some(Report::NotWritten { .. })));
+        assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(OLD));
+        assert_eq!(names(directory.path()), ["associations", "ballast", "drift"], "nothing half written");
+        fs::remove_file(&ballast).unwrap();
+        assert!(store.retry());
+        assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(NEW));
+        let _full = fs::write(&ballast, vec![1; 128 << 10]);
+        assert!(store.take_away(StateFile::Associations), "that needs no room");
+        assert_eq!(store.load(StateFile::Associations, understood), None);
+    });
+    if !shown {
+        eprintln!("not shown: mounts of one's own are not permitted here");
+    }
 }
