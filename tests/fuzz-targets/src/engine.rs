@@ -4,22 +4,24 @@ use crate::nts::keys;
 use chime_discipline::{ClockCommand, ClockFailure};
 use chime_engine::{
     Authentication, Command, Config, Engine, EstablishmentId, ExchangeId, Input, KeFailure, LookupId,
-    Request, ResolveFailure, SendFailure, SourceConfig, SourceMatch, SourceMode, Timestamped, Transmit,
-    decode_clock, decode_nts_state, encode_nts_state,
+    Request, ResolveFailure, SavedClock, SendFailure, SourceConfig, SourceMatch, SourceMode, Timestamped,
+    Transmit, decode_clock, decode_nts_state, encode_clock, encode_nts_state,
 };
 use chime_ke::KeOutcome;
-use chime_nts::{AeadAlgorithm, Cookie};
+use chime_nts::{AeadAlgorithm, Cookie, NtsRequest};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 use chime_wire::{MacAlgorithm, SymmetricKey};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// State files, as they are and with header and checksum put right.
 pub fn saved_state(octets: &[u8]) {
     let _ = (decode_nts_state(octets), decode_clock(octets));
-    for kind in [b'N', b'C'] {
-        let mut file = [b"CHIMEST", &[kind, 0, 1][..]].concat();
+    for empty in [encode_nts_state(&[]).to_vec(), encode_clock(&SavedClock::default())] {
+        // As far as the version, of the kind and of today.
+        let mut file = empty[..10].to_vec();
         file.extend_from_slice(&u32::try_from(octets.len()).unwrap_or(u32::MAX).to_be_bytes());
         file.extend_from_slice(octets);
         let checksum = Sha256::digest(&file);
@@ -55,6 +57,17 @@ struct World {
     lookups: Vec<LookupId>,
     establishments: Vec<EstablishmentId>,
     clock: Vec<ClockCommand>,
+    /// How many cookies were handed out, which all differ.
+    cookies: u64,
+    /// Those that were sent, or may be on disk: none of them may be sent again.
+    unusable: Unusable,
+    saves: u32,
+}
+
+#[derive(Default)]
+struct Unusable {
+    sent: BTreeSet<Vec<u8>>,
+    saved: BTreeSet<Vec<u8>>,
 }
 
 impl World {
@@ -86,6 +99,9 @@ impl World {
             lookups: Vec::new(),
             establishments: Vec::new(),
             clock: Vec::new(),
+            cookies: 0,
+            unusable: Unusable::default(),
+            saves: 0,
         };
         world.drain();
         world
@@ -198,10 +214,7 @@ impl World {
             Ok(KeOutcome {
                 keys: keys(AeadAlgorithm::Aes128GcmSiv),
                 alternative_keys: argument.is_multiple_of(2).then(|| keys(AeadAlgorithm::Aes128GcmSiv)),
-                cookies: vec![
-                    Cookie::new(&[argument; 72]).expect("a good length");
-                    usize::from(argument % 8) + 1
-                ],
+                cookies: (0..=argument % 8).map(|_| self.fresh_cookie()).collect(),
                 ntp_server: argument.is_multiple_of(5).then(|| "ntp.example.org".to_owned()),
                 ntp_port: argument.is_multiple_of(7).then_some(11123),
                 certificate_not_before: 1_700_000_000,
@@ -211,6 +224,25 @@ impl World {
             })
         };
         self.engine.handle_input(self.now, Input::KeFinished { establishment, address, result });
+    }
+
+    fn fresh_cookie(&mut self) -> Cookie {
+        self.cookies += 1;
+        let mut octets = [0; 72];
+        octets[..8].copy_from_slice(&self.cookies.to_be_bytes());
+        Cookie::new(&octets).expect("a good length")
+    }
+
+    /// The disk takes every other file; of the others nobody knows what became of them. RFC 8915 §5.7.
+    fn save(&mut self) {
+        let saved = self.engine.set_nts_state_aside();
+        let cookies = saved.iter().flat_map(|one| &one.cookies).map(|cookie| cookie.as_bytes().to_vec());
+        self.saves += 1;
+        if self.saves.is_multiple_of(2) {
+            self.engine.nts_state_saved();
+            self.unusable.saved.clear();
+        }
+        self.unusable.saved.extend(cookies);
     }
 
     fn apply(&mut self, argument: u8) {
@@ -245,6 +277,10 @@ impl World {
             assert!(wishes < WISHES_MAX, "the engine never stops wishing");
             if let Some(Transmit { token, to, octets, .. }) = self.engine.poll_transmit() {
                 assert!(octets.len() >= 48);
+                if let Ok(request) = NtsRequest::parse(&octets) {
+                    assert!(!self.unusable.saved.contains(request.cookie), "it may be on disk");
+                    assert!(self.unusable.sent.insert(request.cookie.to_vec()), "it was sent before");
+                }
                 let exchange = token.exchange();
                 let sent = Ok(self.reading());
                 self.engine.handle_input(self.now, Input::Transmitted { token, sent });
@@ -257,7 +293,7 @@ impl World {
                     Request::CancelEstablishment(gone) => self.establishments.retain(|open| *open != gone),
                     Request::CloseExchange(gone) => self.exchanges.retain(|(open, ..)| *open != gone),
                     Request::ReadReferenceClock(_) | Request::Compensate(_) => {}
-                    Request::SaveState => drop(self.engine.clock_state()),
+                    Request::SaveState => self.save(),
                 }
             } else if let Some(command) = self.engine.poll_clock() {
                 self.clock.push(command);
