@@ -320,3 +320,73 @@ impl AsFd for FrameSocket {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::fs::File;
+
+    const PLACES: u32 = 64;
+    const RING_OCTETS: libc::off_t = 1 << 16;
+    const STAMP: u64 = 123_456_789;
+    /// Where the kernel puts frames: after the room that it keeps in each chunk.
+    const FRAME: libc::xdp_desc = libc::xdp_desc { addr: CHUNK_OCTETS as u64 * 3 + 256, len: 60, options: 0 };
+
+    /// A socket whose kernel is the test: its rings are in a file. Beside it the other end of the ring of frames that come.
+    fn socket() -> (FrameSocket, Ring<libc::xdp_desc>) {
+        let file = File::from(memfd_create("rings", MFdFlags::MFD_CLOEXEC).expect("a file"));
+        file.set_len(4 * RING_OCTETS.unsigned_abs()).expect("it grows");
+        let fd = OwnedFd::from(file);
+        let offsets = libc::xdp_ring_offset { producer: 0, consumer: 64, flags: 128, desc: 192 };
+        let at = |number: libc::off_t| number * RING_OCTETS;
+        let frames = |number, end| Ring::map(&fd, at(number), (&offsets, PLACES), end).expect("a ring");
+        let chunks = |number, end| Ring::map(&fd, at(number), (&offsets, PLACES), end).expect("a ring");
+        let (received, kernel) = (frames(2, End::Reading), frames(2, End::Writing));
+        let socket = FrameSocket {
+            is_zero_copy: false,
+            fill: chunks(0, End::Writing),
+            completion: chunks(1, End::Reading),
+            received,
+            sent: frames(3, End::Writing),
+            free: Vec::new(),
+            batch: Vec::new(),
+            now: clock::read(),
+            memory: Mapping::anonymous(8 * CHUNK_OCTETS as usize).expect("memory"),
+            fd,
+        };
+        (socket, kernel)
+    }
+
+    /// A frame comes, with a stamp before it or without one.
+    fn come(socket: &FrameSocket, kernel: &mut Ring<libc::xdp_desc>, is_stamped: bool) {
+        if is_stamped {
+            let place = socket.memory.at::<u64>(FRAME.addr - STAMP_OCTETS, 1).expect("it lies inside");
+            // SAFETY: the place lies in the mapping, aligned, and in no slice.
+            unsafe { place.write(STAMP) };
+        }
+        assert!(kernel.push(FRAME));
+        kernel.publish();
+    }
+
+    fn stamp(socket: &mut FrameSocket) -> Option<MonoTime> {
+        socket.exchange(0).and_then(|(frame, _)| frame.stamp)
+    }
+
+    #[test]
+    fn a_stamp_belongs_to_one_frame_also_when_that_is_dropped() {
+        let (mut socket, mut kernel) = socket();
+        socket.free.push(0);
+        come(&socket, &mut kernel, true);
+        assert_eq!((socket.receive(), stamp(&mut socket)), ((1, 0), Some(MonoTime::from_nanos(STAMP))));
+        come(&socket, &mut kernel, false);
+        assert_eq!((socket.receive(), stamp(&mut socket)), ((1, 0), None), "the one before had it");
+        assert_eq!(socket.receive(), (0, 0));
+        let room = socket.free.pop();
+        come(&socket, &mut kernel, true);
+        assert_eq!(socket.receive(), (0, 1), "there is no room for an answer");
+        socket.free.extend(room);
+        come(&socket, &mut kernel, false);
+        assert_eq!((socket.receive(), stamp(&mut socket)), ((1, 0), None), "the one that was dropped had it");
+    }
+}
