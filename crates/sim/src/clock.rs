@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// Seconds on the monotonic clock at the start of the world: the machine booted a while ago.
 const BOOTED_SECONDS: f64 = 10.0;
+/// The most that sines and ramps may change a frequency by, s per s.
+const FREQUENCY_CHANGE_MAX: f64 = 1e-3;
+const DAY_SECONDS: f64 = 86_400.0;
 
 /// A frequency that goes up and down, as with the temperature of a day.
 #[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
@@ -21,8 +24,59 @@ pub struct Sine {
 }
 
 impl Sine {
+    /// Whether such a clock can be simulated.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.amplitude.abs() <= FREQUENCY_CHANGE_MAX && self.period >= 1.0
+    }
+
     fn at(self, time: f64) -> f64 {
         self.amplitude * (std::f64::consts::TAU * time / self.period).sin()
+    }
+}
+
+/// A frequency that moves from one value to another: the temperature of a room, or of a machine that was switched on.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ramp {
+    /// By how much it moves, s per s.
+    pub by: f64,
+    /// For how long, seconds.
+    pub lasting: f64,
+    /// When it begins, seconds after the start.
+    #[serde(default)]
+    pub at: f64,
+    /// Whether it is fast at first and slower and slower, with `lasting` as its time constant, instead of steady.
+    #[serde(default)]
+    pub settling: bool,
+}
+
+impl Ramp {
+    /// Whether such a clock can be simulated.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.by.abs() <= FREQUENCY_CHANGE_MAX && self.lasting >= 1.0 && (0.0..=1e8).contains(&self.at)
+    }
+
+    fn at(self, time: f64) -> f64 {
+        let share = (time - self.at).max(0.0) / self.lasting;
+        self.by * if self.settling { 1.0 - (-share).exp() } else { share.min(1.0) }
+    }
+}
+
+/// What the frequency does of itself beside its random walk.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Course {
+    pub(crate) sines: Vec<Sine>,
+    /// What it gains in a day, s per s, as quartz does that grows old.
+    pub(crate) ageing: f64,
+    pub(crate) ramps: Vec<Ramp>,
+}
+
+impl Course {
+    /// What it adds to the frequency at `time`, seconds after the start.
+    fn at(&self, time: f64) -> f64 {
+        let sines: f64 = self.sines.iter().map(|sine| sine.at(time)).sum();
+        let ramps: f64 = self.ramps.iter().map(|ramp| ramp.at(time)).sum();
+        sines + ramps + self.ageing * time / DAY_SECONDS
     }
 }
 
@@ -38,7 +92,9 @@ pub struct SimulatedClock {
     frequency: f64,
     wander: f64,
     next_wander: f64,
-    sines: Vec<Sine>,
+    course: Course,
+    /// What [`Self::course`] has added to the oscillator so far.
+    followed: f64,
     resolution: f64,
     stamp_noise: f64,
     permitted: bool,
@@ -62,7 +118,8 @@ impl SimulatedClock {
             frequency: 0.0,
             wander,
             next_wander: 1.0,
-            sines: Vec::new(),
+            course: Course::default(),
+            followed: 0.0,
             resolution: 0.0,
             stamp_noise: 0.0,
             permitted: true,
@@ -72,10 +129,10 @@ impl SimulatedClock {
         }
     }
 
-    /// Lets the oscillator also go up and down with sines, which change once a second.
+    /// Lets the oscillator also follow a course, which changes once a second.
     #[must_use]
-    pub fn with_sines(mut self, sines: Vec<Sine>) -> Self {
-        self.sines = sines;
+    pub(crate) fn with_course(mut self, course: Course) -> Self {
+        self.course = course;
         self
     }
 
@@ -181,9 +238,9 @@ impl SimulatedClock {
             self.time = until;
             if until >= self.next_wander {
                 self.oscillator += self.wander * chance.normal();
-                for sine in &self.sines {
-                    self.oscillator += sine.at(self.next_wander) - sine.at(self.next_wander - 1.0);
-                }
+                let course = self.course.at(self.next_wander);
+                self.oscillator += course - self.followed;
+                self.followed = course;
                 self.next_wander += 1.0;
             }
         }
@@ -294,13 +351,36 @@ mod tests {
             "1e-8 each second, 20 times that after 400 s: {deviation:e}"
         );
         let sine = Sine { amplitude: 1e-6, period: 400.0 };
-        let mut clock = SimulatedClock::new(start, 0.0, 1e-5, 0.0).with_sines(vec![sine]);
+        let course = Course { sines: vec![sine], ..Course::default() };
+        let mut clock = SimulatedClock::new(start, 0.0, 1e-5, 0.0).with_course(course);
         clock.advance(100.0, &mut chance);
         assert!((clock.oscillator() - 1.1e-5).abs() < 1e-12);
         clock.advance(400.0, &mut chance);
         assert!((clock.oscillator() - 1e-5).abs() < 1e-12);
         clock.change_oscillator(1e-6);
         assert!((clock.frequency_error() - 1.1e-5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_oscillator_grows_old_and_is_heated() {
+        let ramp = |by, lasting, at, settling| Ramp { by, lasting, at, settling };
+        let course = Course {
+            ageing: 8.64e-6,
+            ramps: vec![ramp(1e-6, 100.0, 200.0, false), ramp(-2e-6, 50.0, 1000.0, true)],
+            ..Course::default()
+        };
+        let mut clock = SimulatedClock::new(NtpDate::from_unix(0, 0), 0.0, 0.0, 0.0).with_course(course);
+        let mut chance = Chance::new(1);
+        for (time, expected) in
+            [(200.0, 2e-8), (250.0, 5.25e-7), (1000.0, 1.1e-6), (1050.0, 1.105e-6 - 2e-6 * 0.632_120_56)]
+        {
+            clock.advance(time, &mut chance);
+            assert!((clock.oscillator() - expected).abs() < 1e-13, "{time}: {:e}", clock.oscillator());
+        }
+        // While the machine slept, its quartz did not.
+        clock.suspend(100_000.0, 0.0);
+        clock.advance(101_052.0, &mut chance);
+        assert!((clock.oscillator() - (1e-5 + 1.052e-7 - 1e-6)).abs() < 1e-13, "{:e}", clock.oscillator());
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod watch;
 mod world;
 
 pub use adversary::{Adversary, Attack};
-pub use clock::{SimulatedClock, Sine};
+pub use clock::{Ramp, SimulatedClock, Sine};
 pub use fleet::{Fleet, StratumReport};
 pub use limits::{Limits, Outcome, Verdict};
 pub use network::{Burst, Detour, Direction, Distribution, Path, REORDER_SECONDS_MAX, SlowQueue, Ways};

@@ -1,9 +1,9 @@
 //! A world described in a few words, and what must hold in it.
 
+use crate::clock::Course;
 use crate::watch::Watch;
 use crate::{
-    Action, Adversary, Burst, Chance, Lie, Limits, Outcome, Path, SimulatedClock, SimulatedServer, Sine,
-    World,
+    Action, Adversary, Burst, Chance, Lie, Limits, Outcome, Path, SimulatedClock, SimulatedServer, World,
 };
 use chime_discipline::LeapMode;
 use chime_engine::{AuthenticationPolicy, Config, Engine, SourceConfig};
@@ -75,7 +75,7 @@ pub(crate) struct ClockPlan {
     pub(crate) offset: f64,
     pub(crate) frequency: f64,
     pub(crate) wander: f64,
-    pub(crate) sines: Vec<Sine>,
+    pub(crate) course: Course,
     pub(crate) resolution: f64,
     pub(crate) stamp_noise: f64,
 }
@@ -103,7 +103,7 @@ impl Scenario {
                 offset: 0.0,
                 frequency: 2e-5,
                 wander: 1e-9,
-                sines: Vec::new(),
+                course: Course::default(),
                 resolution,
                 stamp_noise,
             },
@@ -261,7 +261,7 @@ impl Scenario {
         let mut chance = Chance::new(seed);
         let plan = &self.clock;
         let clock = SimulatedClock::new(self.start, plan.offset, plan.frequency, plan.wander)
-            .with_sines(plan.sines.clone())
+            .with_course(plan.course.clone())
             .with_stamps(plan.resolution, plan.stamp_noise);
         let servers = (0..).zip(&self.servers).map(|(number, plan)| {
             let mut server = SimulatedServer::new(number, self.start, &mut chance);

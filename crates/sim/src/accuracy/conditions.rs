@@ -1,9 +1,10 @@
 //! One world in steady state, and the client's error in it.
 
+use crate::clock::Course;
 use crate::scenario::precision_of;
 use crate::{
-    Action, Burst, Chance, Direction, Lie, Path, START_UNIX_SECONDS, SimulatedClock, SimulatedServer, Sine,
-    World,
+    Action, Burst, Chance, Direction, Lie, Path, Ramp, START_UNIX_SECONDS, SimulatedClock, SimulatedServer,
+    Sine, World,
 };
 use chime_engine::{Config, Engine, SourceConfig};
 use chime_time::{NtpDate, PollExponent};
@@ -33,6 +34,10 @@ pub struct Conditions {
     pub sine: Option<Sine>,
     /// More such parts.
     pub sines: Vec<Sine>,
+    /// What the frequency gains in a day, s per s.
+    pub ageing: f64,
+    /// Slow changes of the frequency.
+    pub ramps: Vec<Ramp>,
     /// Sudden changes of the frequency.
     pub frequency_steps: Vec<FrequencyStep>,
     /// To the servers.
@@ -98,6 +103,8 @@ impl Default for Conditions {
             wander: 1e-9,
             sine: None,
             sines: Vec::new(),
+            ageing: 0.0,
+            ramps: Vec::new(),
             frequency_steps: Vec::new(),
             there: Direction::default(),
             back: Direction::default(),
@@ -162,7 +169,12 @@ impl Conditions {
             ("from, to: 0 <= from < to <= 1e8 s", 0.0 <= self.from && self.from < self.to && self.to <= 1e8),
             (
                 "sine, sines: amplitude up to 1e-3 s per s, period from 1 s",
-                self.all_sines().all(|sine| small(sine.amplitude, 1e-3) && sine.period >= 1.0),
+                self.all_sines().all(Sine::is_possible),
+            ),
+            ("ageing: up to 1e-5 s per s in a day", small(self.ageing, 1e-5)),
+            (
+                "ramps: by up to 1e-3 s per s, lasting from 1 s, at 0 to 1e8 s",
+                self.ramps.iter().all(Ramp::is_possible),
             ),
             (
                 "frequency-steps: by up to 1e-3 s per s",
@@ -186,7 +198,11 @@ impl Conditions {
         let drawn = sign * 10f64.powf(-5.0 + chance.uniform());
         let frequency = self.frequency.unwrap_or(drawn);
         let clock = SimulatedClock::new(start, self.offset, frequency, self.wander)
-            .with_sines(self.all_sines().collect())
+            .with_course(Course {
+                sines: self.all_sines().copied().collect(),
+                ageing: self.ageing,
+                ramps: self.ramps.clone(),
+            })
             .with_stamps(self.resolution, self.client_noise);
         let servers = (0..self.servers).map(|number| self.server(number, start, &mut chance)).collect();
         let engine = Engine::new(self.config(), chance.octets(), clock.read());
@@ -196,8 +212,8 @@ impl Conditions {
         world
     }
 
-    fn all_sines(&self) -> impl Iterator<Item = Sine> {
-        self.sine.iter().chain(&self.sines).copied()
+    fn all_sines(&self) -> impl Iterator<Item = &Sine> {
+        self.sine.iter().chain(&self.sines)
     }
 
     fn server(&self, number: u8, start: NtpDate, chance: &mut Chance) -> SimulatedServer {

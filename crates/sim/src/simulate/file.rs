@@ -2,8 +2,9 @@
 
 use super::event::{EventTable, Usual};
 use super::span::Span;
+use crate::clock::Course;
 use crate::scenario::{ClientPlan, ServerPlan};
-use crate::{Action, Burst, Direction, Fleet, Lie, Limits, Path, Scenario, Sine};
+use crate::{Action, Burst, Direction, Fleet, Lie, Limits, Path, Ramp, Scenario, Sine};
 use chime_discipline::LeapMode;
 use chime_time::PollExponent;
 use serde::Deserialize;
@@ -98,6 +99,8 @@ struct ClockTable {
     frequency: f64,
     wander: f64,
     sines: Vec<Sine>,
+    ageing: f64,
+    ramps: Vec<Ramp>,
     resolution: f64,
     stamp_noise: f64,
 }
@@ -109,6 +112,8 @@ impl Default for ClockTable {
             frequency: 2e-5,
             wander: 1e-9,
             sines: Vec::new(),
+            ageing: 0.0,
+            ramps: Vec::new(),
             resolution: 0.0,
             stamp_noise: 0.0,
         }
@@ -224,9 +229,11 @@ impl Tables {
                 };
             }
         }
-        let ClockTable { offset, frequency, wander, sines, resolution, stamp_noise } = self.clock;
+        let ClockTable { offset, frequency, wander, sines, ageing, ramps, resolution, stamp_noise } =
+            self.clock;
+        let course = Course { sines, ageing, ramps };
         scenario.clock =
-            crate::scenario::ClockPlan { offset, frequency, wander, sines, resolution, stamp_noise };
+            crate::scenario::ClockPlan { offset, frequency, wander, course, resolution, stamp_noise };
         scenario.servers = servers;
         scenario.path = path;
         scenario.client = self.client.plan();
@@ -286,7 +293,12 @@ impl Tables {
             ("clock: wander 0 to 1e-5 s per s", (0.0..=1e-5).contains(&clock.wander)),
             (
                 "clock: sines with an amplitude up to 1e-3 s per s and a period from 1 s",
-                clock.sines.iter().all(|sine| small(sine.amplitude, 1e-3) && sine.period >= 1.0),
+                clock.sines.iter().all(Sine::is_possible),
+            ),
+            ("clock: ageing up to 1e-5 s per s in a day", small(clock.ageing, 1e-5)),
+            (
+                "clock: ramps by up to 1e-3 s per s, lasting from 1 s, at 0 to 1e8 s",
+                clock.ramps.iter().all(Ramp::is_possible),
             ),
             (
                 "clock: resolution, stamp-noise 0 to 1 s",
