@@ -142,6 +142,10 @@ impl EventLog {
             DisciplineEvent::SavedFrequencyRefuted { ppm } => warn!(
                 "the saved frequency, {ppm:+.3} ppm, contradicts what is measured: forgotten (another machine's drift file?)"
             ),
+            DisciplineEvent::SavedEstimateRefused(id) => warn!(
+                "what the last run knew of {} beyond its measurements does not fit them, and is not used",
+                self.name(*id)
+            ),
             DisciplineEvent::FallbackFrequency { ppm, over } => info!(
                 "no source for {over:.0} s: the clock goes on with the average frequency of that time, {ppm:+.3} ppm"
             ),

@@ -1,7 +1,7 @@
 //! The file with the samples of an earlier run: for a restart of the daemon, while the machine and its clock run on.
 
 use crate::state_files::{TextError, checked, checked_body_of};
-use chime_discipline::{Leap, Sample};
+use chime_discipline::{Leap, Sample, SavedEstimate};
 use chime_engine::{ClockIdentity, SampleOwner, SavedSamples};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
@@ -39,6 +39,9 @@ pub fn encode(clock: &ClockIdentity, sources: &[SavedSamples]) -> String {
         // Reference clocks tell the time anew within seconds.
         let SampleOwner::Remote(remote) = source.owner else { continue };
         let _infallible = writeln!(text, "source {remote} {}", u8::from(source.authenticated));
+        if let Some(SavedEstimate(words)) = &source.estimate {
+            let _infallible = writeln!(text, "estimate {words}");
+        }
         for sample in &source.samples {
             let _infallible = writeln!(
                 text,
@@ -69,6 +72,10 @@ pub fn decode(octets: &[u8]) -> Result<(ClockIdentity, Vec<SavedSamples>), TextE
     for line in lines {
         if let Some(source) = line.strip_prefix("source ") {
             sources.push(decode_source(source).ok_or(TextError::Contents)?);
+        } else if let Some(estimate) = line.strip_prefix("estimate ") {
+            // Whose words they are is said by them; what they are worth, by who takes them over.
+            sources.last_mut().ok_or(TextError::Contents)?.estimate =
+                Some(SavedEstimate(estimate.to_owned()));
         } else {
             let source = sources.last_mut().ok_or(TextError::Contents)?;
             source.samples.push(decode_sample(line).ok_or(TextError::Contents)?);
@@ -106,7 +113,7 @@ fn decode_source(words: &str) -> Option<SavedSamples> {
         _ => return None,
     };
     let owner = SampleOwner::Remote(remote.parse().ok()?);
-    Some(SavedSamples { owner, authenticated, reach: 0, samples: Vec::new() })
+    Some(SavedSamples { owner, authenticated, reach: 0, samples: Vec::new(), estimate: None })
 }
 
 fn decode_sample(line: &str) -> Option<Sample> {
@@ -177,6 +184,7 @@ mod tests {
             authenticated,
             reach: 0,
             samples: vec![sample; count],
+            estimate: authenticated.then(|| SavedEstimate("1 2.5e-3 -4e0".to_owned())),
         };
         vec![source("192.0.2.1:123", true, 2), source("[2001:db8::1]:123", false, 64)]
     }

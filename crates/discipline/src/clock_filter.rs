@@ -10,6 +10,7 @@ use first_samples::FREQUENCY_ERROR_PLAUSIBLE;
 
 use crate::correction::{ClockPoint, Correction};
 use crate::estimator::bank::Moments;
+use crate::estimator::saved::SavedEstimate;
 use crate::estimator::{Estimator, Exchange, FrequencyPrior};
 use crate::{Sample, SampleVerdict};
 use chime_time::{MonoTime, NtpDuration};
@@ -363,6 +364,21 @@ impl ClockFilter {
         let (tracking, newest) = (self.tracking.as_ref()?, self.samples.back()?);
         let floor = tracking.estimator.floor() / PRECISION_SHARE;
         self.contradictions.is_empty().then(|| newest.exchange(tracking.anchor, floor))
+    }
+
+    /// What is known beyond the samples that are kept, for the next run.
+    pub(crate) fn saved_estimate(&self) -> Option<SavedEstimate> {
+        let tracking = self.tracking.as_ref().filter(|_| self.contradictions.is_empty())?;
+        tracking.estimator.saved()
+    }
+
+    /// Takes what an earlier run knew when it had the same newest sample; whether that can be true.
+    pub(crate) fn restore_estimate(&mut self, saved: &SavedEstimate) -> bool {
+        let is_contradicted = self.is_contradicted();
+        let Some(tracking) = self.tracking.as_mut().filter(|_| !is_contradicted) else { return false };
+        let Some(restored) = tracking.estimator.restored(saved) else { return false };
+        tracking.estimator = restored;
+        true
     }
 
     /// The clock was stepped forward by `by`: every offset is smaller by that.

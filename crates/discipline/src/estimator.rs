@@ -11,6 +11,7 @@
 //! - Here: four banks that differ in how sharp the edge of the delays is, one of which is believed; the mean delays; the
 //!   start; changes of the path.
 //! - [`correlation`]: slow queues, in which exchanges are no independent witnesses.
+//! - [`saved`]: what is written down for the next run.
 //!
 //! docs/estimator.md has the derivation, what else was tried, and the figures.
 
@@ -19,6 +20,7 @@ mod correlation;
 mod gaussian;
 pub(crate) mod joint;
 mod rise;
+pub(crate) mod saved;
 mod truncated;
 
 use crate::correction::ClockPoint;

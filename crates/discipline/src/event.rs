@@ -50,6 +50,8 @@ pub enum DisciplineEvent {
         /// What it was, ppm.
         ppm: f64,
     },
+    /// What an earlier run knew of this source cannot be read, or cannot be true: only its last samples are taken over.
+    SavedEstimateRefused(SourceId),
     /// Without sources for so long, the clock goes on with a long-term average of its frequency.
     FallbackFrequency {
         /// The average, ppm.

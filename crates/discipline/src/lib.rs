@@ -40,6 +40,7 @@ mod statistics;
 pub use card_clock::{CardClock, CardLine, CardReading, CardSettings, CardVerdict};
 pub use command::{ClockCommand, ClockFailure};
 pub use discipline::{AbsentSources, Discipline, UpdateSummary};
+pub use estimator::saved::SavedEstimate;
 pub use event::{DisciplineEvent, Interference, LeapOutcome, StepEvidence, StepRefusal};
 pub use leap::{
     KnownLeap, LeapKnowledge, LeapMode, LeapTable, LeapTableError, parse_leap_seconds_list,

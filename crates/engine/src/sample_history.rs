@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::packet_tests::reference_id;
 use crate::reference_clock::STANDARD_ERROR_MIN;
-use chime_discipline::Sample;
+use chime_discipline::{Sample, SavedEstimate};
 use chime_time::MonoTime;
 use std::net::SocketAddr;
 
@@ -30,6 +30,8 @@ pub struct SavedSamples {
     pub reach: u8,
     /// The samples, oldest first, as a clock would have measured them that had always run at its last frequency.
     pub samples: Vec<Sample>,
+    /// What was known of the source beyond them.
+    pub estimate: Option<SavedEstimate>,
 }
 
 impl Engine {
@@ -41,12 +43,14 @@ impl Engine {
             authenticated: false,
             reach: 0,
             samples: self.discipline.samples(now, clock.id),
+            estimate: None,
         });
         let remotes = self.associations.iter().map(|association| SavedSamples {
             owner: SampleOwner::Remote(association.remote),
             authenticated: association.is_authenticated(),
             reach: 0,
             samples: self.discipline.samples(now, association.id),
+            estimate: self.discipline.saved_estimate(association.id),
         });
         clocks.chain(remotes).filter(|saved| !saved.samples.is_empty()).collect()
     }
@@ -114,7 +118,11 @@ impl Engine {
             |saved: &SavedSamples| saved.owner == owner && (saved.authenticated || !is_authenticated);
         let Some(mut saved) = self.take_waiting(belongs) else { return };
         saved.samples.iter_mut().for_each(|sample| sample.reference_id = ours);
-        self.discipline.restore_samples(now, id, &saved.samples);
+        let taken = self.discipline.restore_samples(now, id, &saved.samples);
+        // It goes on from the last of them.
+        if let Some(estimate) = saved.estimate.filter(|_| taken == saved.samples.len()) {
+            self.discipline.restore_estimate(id, &estimate);
+        }
         if saved.reach != 0 {
             self.associations[index].polling.restore_reach(saved.reach);
             self.discipline.reach_restored(now, id, saved.reach);

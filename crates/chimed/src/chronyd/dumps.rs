@@ -236,6 +236,7 @@ impl Dump {
             authenticated: self.authenticated,
             reach: self.reach,
             samples: samples.collect::<Option<Vec<Sample>>>()?,
+            estimate: None,
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::{AbsentSources, Discipline, SKEW_UNKNOWN};
 use crate::clock_filter::FrequencyBelief;
 use crate::source::{POLLS_TOLD, Source};
-use crate::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
+use crate::{DisciplineEvent, Leap, Sample, SampleVerdict, SavedEstimate, SourceId, SourceOptions};
 use chime_time::{MonoTime, NtpDuration};
 
 impl Discipline {
@@ -124,6 +124,22 @@ impl Discipline {
             (source.reach, source.unreachable_polls, source.fresh) = (0, None, false);
         }
         taken
+    }
+
+    /// What is known of a source beyond its last samples, for [`restore_estimate`](Self::restore_estimate) in the next run.
+    #[must_use]
+    pub fn saved_estimate(&self, id: SourceId) -> Option<SavedEstimate> {
+        self.source(id)?.filter.saved_estimate()
+    }
+
+    /// Gives a source that was just given all the [`samples`](Self::samples) of an earlier run what that knew beyond them. It
+    /// is believed when it is an estimate of this version that agrees with the samples, and told when not.
+    pub fn restore_estimate(&mut self, id: SourceId, saved: &SavedEstimate) -> bool {
+        let is_taken = self.source_mut(id).is_some_and(|source| source.filter.restore_estimate(saved));
+        if !is_taken {
+            self.push_event(DisciplineEvent::SavedEstimateRefused(id));
+        }
+        is_taken
     }
 
     /// The samples that a source was given from an earlier run count as if it had gone on: with its reach register.

@@ -5,6 +5,7 @@
 //! moves to neighbours only, so that a filter whose time has come again starts from one that was right.
 
 use super::gaussian::{Gaussian, Part, Row};
+use super::saved::{ReadWords, Words};
 use super::truncated::exponential_excess;
 
 /// Number of filters.
@@ -342,6 +343,40 @@ impl<const N: usize> Bank<N> {
             wander_square: self.active().map(|model| self.weights[model] * wander(model).powi(2)).sum(),
             log_wander: self.active().map(|model| self.weights[model] * wander(model).ln()).sum(),
         }
+    }
+
+    /// A value is so much more in all filters.
+    pub(super) fn shift(&mut self, state: usize, by: f64) {
+        self.models.iter_mut().for_each(|model| model.mean[state] += by);
+    }
+
+    /// Writes it down.
+    pub(super) fn write(&self, words: &mut Words) {
+        words.count(self.exchanges);
+        words.count(self.active().count());
+        for model in self.active() {
+            words.count(model);
+            words.number(self.weights[model]);
+            self.models[model].write(words);
+        }
+    }
+
+    /// Reads what [`write`](Self::write) wrote. `None` when it is no bank.
+    pub(super) fn read(words: &mut ReadWords<'_>) -> Option<Self> {
+        let exchanges = words.next()?;
+        let mut this = Self {
+            models: [Gaussian::independent(&[(0.0, 0.0); N]); MODELS],
+            weights: [0.0; MODELS],
+            elapsed: 0.0,
+            exchanges,
+        };
+        for _ in 0..words.next::<u32>()? {
+            let model: usize = words.next().filter(|model| *model < MODELS)?;
+            this.weights[model] = words.number().filter(|weight| (0.0..=1.0).contains(weight))?;
+            this.models[model] = Gaussian::read(words)?;
+        }
+        let sum: f64 = this.weights.iter().sum();
+        ((sum - 1.0).abs() < WEIGHT_MIN && this.is_sound()).then_some(this)
     }
 
     /// Whether every number in it is one.

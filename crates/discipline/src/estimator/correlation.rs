@@ -3,6 +3,8 @@
 //! Thirty long round trips in a row are one queue, not thirty witnesses of a longer path. Round trips do not depend on any
 //! clock, so that their autocorrelation tells how much an exchange says beyond the one before.
 
+use super::saved::{ReadWords, Words};
+
 /// Exchanges over which the correlation is averaged.
 const MEMORY: f64 = 200.0;
 /// Exchanges before it is believed.
@@ -46,6 +48,23 @@ impl Correlation {
     /// Every round trip is longer by so many seconds from now on.
     pub(crate) fn shift(&mut self, seconds: f64) {
         self.mean += seconds;
+    }
+
+    /// Writes it down.
+    pub(super) fn write(&self, words: &mut Words) {
+        words.count(self.count);
+        [self.mean, self.variance, self.covariance, self.last].into_iter().for_each(|one| words.number(one));
+    }
+
+    /// Reads what [`write`](Self::write) wrote. `None` when it is none.
+    pub(super) fn read(words: &mut ReadWords<'_>) -> Option<Self> {
+        Some(Self {
+            count: words.next()?,
+            mean: words.number()?,
+            variance: words.variance()?,
+            covariance: words.number()?,
+            last: words.number()?,
+        })
     }
 
     /// Share of an exchange's evidence that is its own, in (0, 1].

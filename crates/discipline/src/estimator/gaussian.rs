@@ -5,6 +5,8 @@
 //! for Discrete Sequential Estimation, 1977, ch. V and VI). Variances from 1e-2 to 1e-24 s² live in one matrix: as a plain
 //! matrix it loses its positive eigenvalues to rounding within hours.
 
+use super::saved::{ReadWords, Words};
+
 /// Columns that a time update may combine: three mixed distributions with their means, and noise.
 const COLUMNS_MAX: usize = 56;
 
@@ -163,6 +165,30 @@ impl<const N: usize> Gaussian<N> {
         let (upper, diagonal) = columns.factorize(keep.len());
         let mean = std::array::from_fn(|i| keep.get(i).map_or(0.0, |&row| self.mean[row]));
         Self { states: keep.len(), mean, upper, diagonal }
+    }
+
+    /// Writes it down: expected values, and then for each state the factors that belong to it.
+    pub(super) fn write(&self, words: &mut Words) {
+        self.mean[..self.states].iter().for_each(|mean| words.number(*mean));
+        for k in 0..self.states {
+            (0..k).for_each(|i| words.number(self.upper[i][k]));
+            words.number(self.diagonal[k]);
+        }
+    }
+
+    /// Reads what [`write`](Self::write) wrote of a belief about all `N` states. `None` when it is none.
+    pub(super) fn read(words: &mut ReadWords<'_>) -> Option<Self> {
+        let mut this = Self::independent(&[(0.0, 0.0); N]);
+        for mean in &mut this.mean {
+            *mean = words.number()?;
+        }
+        for k in 0..N {
+            for i in 0..k {
+                this.upper[i][k] = words.number()?;
+            }
+            this.diagonal[k] = words.variance()?;
+        }
+        Some(this)
     }
 
     /// Whether every number in it is one.

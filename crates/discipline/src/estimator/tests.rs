@@ -15,7 +15,12 @@ pub(super) fn exponential(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// Exchanges in a world with exponential queues: an oscillator that lacks `frequency`, a clock that is `offset` behind.
-fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f64, f64)) -> Vec<Exchange> {
+pub(super) fn exchanges(
+    seed: u64,
+    count: u32,
+    jitter: (f64, f64),
+    (offset, frequency): (f64, f64),
+) -> Vec<Exchange> {
     let mut exponential = exponential(seed);
     (0..count)
         .map(|number| {
@@ -32,7 +37,7 @@ fn exchanges(seed: u64, count: u32, jitter: (f64, f64), (offset, frequency): (f6
         .collect()
 }
 
-fn estimate(exchanges: &[Exchange]) -> Estimator {
+pub(super) fn estimate(exchanges: &[Exchange]) -> Estimator {
     let prior = FrequencyPrior { frequency: 0.0, variance: 1e-8 };
     let mut estimator = Estimator::new(exchanges[0], prior);
     exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange));

@@ -559,6 +559,37 @@ fn samples_of_an_earlier_run_count_as_soon_as_the_source_answers() {
 }
 
 #[test]
+fn what_an_earlier_run_knew_counts_when_it_fits_its_samples() {
+    let mut world = one_server(4);
+    (world.oscillator, world.clock_error) = (3e-5, 0.3);
+    // Many more samples than are kept.
+    world.run(9_000.0, |_| {});
+    let frequency = world.discipline.frequency_to_save().expect("known by now");
+    world.frequency = world.discipline.system(world.now()).frequency_ppm * 1e-6;
+    let samples = world.discipline.samples(world.now(), id(0));
+    let saved = world.discipline.saved_estimate(id(0)).expect("the first exchanges are over");
+    let known = world.discipline.source_report(world.now(), id(0)).expect("it is there");
+    assert_eq!((samples.len(), world.discipline.saved_estimate(id(7))), (64, None));
+    let mut next = |estimate: &SavedEstimate| {
+        world.discipline = Discipline::new(Settings::default(), Some(frequency), world.now());
+        world.discipline.add_source(id(0), SourceOptions::default());
+        assert_eq!(world.discipline.restore_samples(world.now(), id(0), &samples), 64);
+        let is_taken = world.discipline.restore_estimate(id(0), estimate);
+        let report = world.discipline.source_report(world.now(), id(0)).expect("it is there");
+        let refused = world.discipline.poll_event();
+        (is_taken, report, refused)
+    };
+    let (is_taken, report, refused) = next(&saved);
+    assert!(is_taken && refused.is_none(), "{refused:?}");
+    assert!((report.offset - known.offset).abs() < 1e-9, "{report:?} {known:?}");
+    assert!((report.offset_error / known.offset_error - 1.0).abs() < 1e-3, "{report:?} {known:?}");
+    let garbled = SavedEstimate(saved.0.replace(" 1", " 7"));
+    let (is_taken, report, refused) = next(&garbled);
+    assert_eq!((is_taken, refused), (false, Some(DisciplineEvent::SavedEstimateRefused(id(0)))));
+    assert!(report.samples == 64 && report.offset_error > known.offset_error, "{report:?}");
+}
+
+#[test]
 fn an_oscillator_that_is_five_per_cent_wrong_is_mastered_whatever_was_believed_of_it() {
     for (oscillator, believed) in [(0.05, None), (-0.05, None), (0.0, Some(0.05)), (-0.05, Some(-0.02))] {
         let saved = believed
