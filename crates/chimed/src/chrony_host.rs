@@ -64,7 +64,7 @@ pub struct ChronyDesk {
     sockets: Sockets,
     ways: Ways,
     access: RefCell<Lists>,
-    /// Whether the last request told the time plane something. That ends a turn: where the desk lives in the time plane's
+    /// Whether the last request told the time plane or a server something. That ends a turn: where the desk lives in the time plane's
     /// loop, whoever asks next sees what came of it.
     told: Cell<bool>,
 }
@@ -310,6 +310,8 @@ impl ChronyDesk {
                     Table::Ntp => ntp.as_mut(),
                     Table::Command => Some(command),
                 };
+                // Ports may be opened and closed by it, which a worker in the time plane's loop does at its next turn.
+                self.told.set(true);
                 // Where no server is configured, nobody could be answered.
                 if list.is_some_and(|list| list.add(rule)) { Outcome::Done } else { Outcome::Failed }
             }

@@ -97,7 +97,7 @@ pub struct Listener {
 }
 
 /// What is served, and by how many.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServingSettings {
     /// Where; each with its own policy.
     pub listeners: Vec<Listener>,
@@ -115,9 +115,27 @@ pub struct ServingSettings {
     pub seed: [u8; 32],
 }
 
+impl std::fmt::Debug for ServingSettings {
+    /// Without the seed, which is secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ServingSettings({} workers at {:?})", self.workers(), self.listeners)
+    }
+}
+
 impl ServingSettings {
     fn workers(&self) -> usize {
         self.workers.clamp(1, WORKERS_MAX)
+    }
+
+    /// What is asked of the sockets of a listener.
+    fn wishes(&self, listener: &Listener, shared: &Shared) -> UdpOptions {
+        UdpOptions {
+            hardware_timestamps: shared.cards.is_active(),
+            share_port: self.share_ports || listener.ptp_domain.is_some(),
+            busy_poll_micros: self.busy_poll_micros,
+            dscp: self.dscp,
+            ..UdpOptions::default()
+        }
     }
 }
 
@@ -129,6 +147,12 @@ enum Order {
     ResetClients(Arc<[IpAddr]>),
     /// Serve by these policies from now on, one for each listener.
     Policies(Vec<Arc<Policy>>),
+    /// Serve listener number `index` through this socket from now on, or not at all; `done` is dropped when that is so.
+    Socket {
+        index: usize,
+        socket: Option<UdpSocket>,
+        done: Sender<()>,
+    },
     Stop,
 }
 
@@ -151,13 +175,23 @@ pub struct Serving {
 /// Workers that have the same listeners.
 #[derive(Debug)]
 struct Group {
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    settings: Arc<ServingSettings>,
     handles: Vec<WorkerHandle>,
+}
+
+/// A listener of a group, with the port that the kernel chose where 0 was asked for.
+#[derive(Debug)]
+struct Place {
+    listener: Listener,
+    is_open: bool,
 }
 
 /// Workers are not asked for their clients more often: it holds up their answers, and whoever can fetch the metrics can
 /// cause it.
 const CLIENTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Workers that have not closed a socket by then are busier than any worker ever is.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct WorkerHandle {
@@ -191,27 +225,21 @@ pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Work
     let mut spread = worker::random(settings.seed, u64::MAX);
     let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
-        let wishes = UdpOptions {
-            hardware_timestamps: shared.cards.is_active(),
-            share_port: settings.share_ports || listener.ptp_domain.is_some(),
-            busy_poll_micros: settings.busy_poll_micros,
-            dscp: settings.dscp,
-            ..UdpOptions::default()
-        };
-        let group = bind_group(listener, count, wishes, spread.next_u32())
+        let group = bind_group(listener, count, settings.wishes(listener, shared), spread.next_u32())
             .with_context(|| format!("cannot serve NTP at {} (UDP)", listener.address))?;
         sockets.iter_mut().zip(group).for_each(|(worker, socket)| worker.push(socket));
     }
     // The one thing that workers write for each other, without locks.
     let transmit_times = Arc::new(TransmitTimes::new([spread.next_u64(), spread.next_u64()]));
     let signers = signers(&settings.listeners);
+    let kept = Arc::new(settings.clone());
     let workers = sockets.into_iter().enumerate().map(|(number, sockets)| {
         let listeners = sockets.into_iter().zip(&settings.listeners).map(|(socket, listener)| {
             let signer = listener.signing_directory.as_ref().and_then(|directory| signers.get(directory));
             (socket, listener.clone(), signer.cloned())
         });
         let cpu = settings.cpus.get(number % settings.cpus.len().max(1)).copied();
-        Worker::new(listeners, shared.clone(), &transmit_times, (settings.seed, number as u64)).pinned_to(cpu)
+        Worker::new(listeners, shared.clone(), &transmit_times, (kept.clone(), number as u64)).pinned_to(cpu)
     });
     Ok(workers.collect())
 }
@@ -309,7 +337,7 @@ pub fn start(workers: Vec<Worker>, shared: &Arc<Shared>) -> Result<Serving> {
 }
 
 fn start_threads(workers: Vec<Worker>) -> Result<Group> {
-    let mut group = Group::of(&workers);
+    let mut group = Group::of(&workers)?;
     for (number, worker) in workers.into_iter().enumerate() {
         let (mut handle, orders) = WorkerHandle::new(&worker)?;
         let thread = std::thread::Builder::new()
@@ -327,7 +355,7 @@ fn start_threads(workers: Vec<Worker>) -> Result<Group> {
 /// # Errors
 /// When there is no worker, or no pipe.
 pub fn start_inline(workers: Vec<Worker>, shared: &Arc<Shared>) -> Result<(Serving, InlineWorker)> {
-    let mut group = Group::of(&workers);
+    let mut group = Group::of(&workers)?;
     let worker = workers.into_iter().next().context("there is at least one worker")?;
     let (handle, orders) = WorkerHandle::new(&worker)?;
     group.handles.push(handle);
@@ -352,7 +380,7 @@ pub enum InlineToken {
 impl InlineWorker {
     /// Adds every socket to what the loop waits for; with `orders` the line on which it is told things, too.
     pub fn register<T: Copy>(&self, set: &mut PollSet<T>, token: impl Fn(InlineToken) -> T, orders: bool) {
-        for (index, socket) in self.worker.sockets().enumerate() {
+        for (index, socket) in self.worker.sockets() {
             set.add(socket, Interest::READ, token(InlineToken::Listener(index)));
         }
         if orders {
@@ -382,10 +410,42 @@ impl InlineWorker {
 }
 
 impl Group {
-    /// A handle to no worker yet.
-    fn of(workers: &[Worker]) -> Self {
-        let addresses = workers.first().map(Worker::addresses).unwrap_or_default();
-        Self { addresses, handles: Vec::new() }
+    /// With a handle to no worker yet.
+    fn of(workers: &[Worker]) -> Result<Self> {
+        let worker = workers.first().context("there is at least one worker")?;
+        let place = |(address, listener): (SocketAddr, &Listener)| Place {
+            listener: Listener { address, ..listener.clone() },
+            is_open: true,
+        };
+        let settings = worker.settings.clone();
+        let places = worker.addresses().into_iter().zip(&settings.listeners).map(place).collect();
+        Ok(Self { places, settings, handles: Vec::new() })
+    }
+
+    /// Opens or closes listener number `index`.
+    fn set_open(&mut self, index: usize, open: bool, shared: &Shared) -> Result<()> {
+        let Self { places, settings, handles } = self;
+        let Some(place) = places.get_mut(index).filter(|place| place.is_open != open) else { return Ok(()) };
+        let mut sockets = Vec::new();
+        if open {
+            let wishes = settings.wishes(&place.listener, shared);
+            // Nobody knows it, which is all that matters.
+            let spread = worker::random(settings.seed, u64::MAX).next_u32();
+            sockets = bind_group(&place.listener, settings.workers(), wishes, spread)?;
+        }
+        let (done, closed) = channel();
+        let mut sockets = sockets.into_iter();
+        for worker in handles.iter() {
+            worker.tell(Order::Socket { index, socket: sockets.next(), done: done.clone() });
+        }
+        drop(done);
+        // Until then the port is taken, if somebody wants it back at once. A loop that drives its worker obeys before it
+        // does anything else.
+        if handles.iter().all(|worker| worker.thread.is_some()) {
+            let _closed_by_all = closed.recv_timeout(CLOSING_PATIENCE);
+        }
+        place.is_open = open;
+        Ok(())
     }
 }
 
@@ -410,6 +470,20 @@ impl Serving {
         Ok(())
     }
 
+    /// Closes the ports of listeners at addresses that are not wanted, and opens those again that are. What is counted, and
+    /// known of clients, stays. One that cannot be opened is told, and stays closed.
+    pub fn keep_open(&self, is_wanted: impl Fn(SocketAddr) -> bool) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        for group in groups.iter_mut() {
+            for index in 0..group.places.len() {
+                let address = group.places[index].listener.address;
+                if let Err(error) = group.set_open(index, is_wanted(address), &self.shared) {
+                    error!("Could not open NTP socket on {address} : {error:#}");
+                }
+            }
+        }
+    }
+
     fn groups(&self) -> RwLockReadGuard<'_, Vec<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -425,7 +499,9 @@ impl Serving {
     /// The addresses that are served, with the ports that the kernel chose where 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.groups().iter().flat_map(|group| group.addresses.clone()).collect()
+        let groups = self.groups();
+        let open = groups.iter().flat_map(|group| &group.places).filter(|place| place.is_open);
+        open.map(|place| place.listener.address).collect()
     }
 
     /// What all workers have counted, and the kernel for them. Cheap: it disturbs no worker.
@@ -508,7 +584,7 @@ impl Serving {
         }
         let mut rest = policies;
         for group in self.groups().iter() {
-            let (own, others) = rest.split_at(group.addresses.len().min(rest.len()));
+            let (own, others) = rest.split_at(group.places.len().min(rest.len()));
             for worker in &group.handles {
                 worker.tell(Order::Policies(own.to_vec()));
             }

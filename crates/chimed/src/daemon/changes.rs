@@ -14,7 +14,7 @@ use crate::{load, restart_only, runtime_access, wiring};
 use anyhow::Result;
 use chime_config::{Model, NtpServer};
 use chime_engine::{Config, KnownTime};
-use chime_server::AccessRule;
+use chime_server::{AccessList, AccessRule};
 use std::cell::RefCell;
 use std::sync::Arc;
 use tracing::{error, warn};
@@ -66,6 +66,8 @@ pub(super) fn reload(options: Options, running: Model, known_time: KnownTime, se
 /// rules of their own.
 pub(super) fn ntp_access(model: &Model, servers: Servers) -> Option<RuntimeAccess> {
     let rules = runtime_access::rules_of(model)?;
+    // As chronyd does; who has a server by a table of its own wants it whoever is let in.
+    let closes = model.possible_servers().all(|server| server.rules.is_some());
     // Those that serve come first, in the order in which they were opened.
     let model = RefCell::new(model.clone());
     let apply = move |rules: &[AccessRule]| {
@@ -78,6 +80,10 @@ pub(super) fn ntp_access(model: &Model, servers: Servers) -> Option<RuntimeAcces
                 Ok(listeners) => {
                     let policies: Vec<_> = listeners.into_iter().map(|one| one.policy).collect();
                     ntp.set_policies(&policies);
+                    if closes {
+                        let list = AccessList::from_rules(rules);
+                        ntp.keep_open(|address| list.allows_any_of(address.is_ipv4()));
+                    }
                     open_waiting(&mut wanted, ntp);
                 }
                 Err(error) => {

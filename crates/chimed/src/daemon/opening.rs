@@ -270,7 +270,8 @@ pub(super) fn open_mode6(
     let opening = mode6_host::Opening { ntpq, servers: &model.servers, keys };
     let (mode6, hand_over) = Mode6::open(opening).context("mode 6 cannot be served")?;
     // All workers' sockets for an address have the same name.
-    let sockets = workers.first().map(|worker| worker.sockets().map(UdpSocket::try_clone).collect());
+    let sockets =
+        workers.first().map(|worker| worker.sockets().map(|(_, socket)| socket.try_clone()).collect());
     let sockets: io::Result<Vec<UdpSocket>> = sockets.unwrap_or(Ok(Vec::new()));
     let _only_once = shared.control.set(hand_over);
     Ok(Some((mode6, sockets.context("a socket cannot be shared")?)))

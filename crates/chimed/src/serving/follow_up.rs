@@ -71,10 +71,15 @@ impl FollowUps {
         self.take_stamps(socket, time);
         if refused > 0 {
             // Whether a refused answer took a number is not known.
-            self.awaited.clear();
-            self.next = 0;
+            self.forget();
             let _no_stamps = socket.restart_stamp_numbers();
         }
+    }
+
+    /// Waits for no stamps of answers that were sent; the next one is the first of its socket.
+    pub(super) fn forget(&mut self) {
+        self.awaited.clear();
+        self.next = 0;
     }
 
     /// Takes what the error queue has; to be called whenever the socket reports errors, or it would do so for ever:

@@ -211,13 +211,41 @@ fn a_loop_without_threads_can_serve() {
     assert_eq!((worker.stats().requests.answered(), worker.clients().len()), (1, 1));
 }
 
+/// A closed port is free for others at once, and what is known of clients stays.
+#[test]
+fn ports_are_closed_and_opened_again() {
+    for workers in [1, 3] {
+        let settings = settings(&["127.0.0.1:0", "127.0.0.2:0"], workers, Policy::open());
+        let serving = spawn(&settings, &shared()).expect("it starts");
+        let [one, two] = serving.addresses()[..] else { panic!("{:?}", serving.addresses()) };
+        let asker = client("127.0.0.1:0");
+        assert_eq!(ask(&asker, one, &request()).len(), HEADER_OCTETS);
+        serving.keep_open(|address| address == two);
+        assert_eq!(serving.addresses(), [two]);
+        drop(StdSocket::bind(one).expect("the port is free"));
+        assert_eq!(ask(&asker, two, &request()).len(), HEADER_OCTETS);
+        serving.keep_open(|_| true);
+        assert_eq!(serving.addresses(), [one, two]);
+        assert_eq!(ask(&asker, one, &request()).len(), HEADER_OCTETS);
+        let hits: u32 = serving.clients(Duration::from_secs(5)).iter().map(|client| client.hits).sum();
+        assert_eq!(hits, 3);
+        serving.keep_open(|_| false);
+        let taken = StdSocket::bind(two).expect("the port is free");
+        serving.keep_open(|_| true);
+        assert_eq!(serving.addresses(), [one], "the other one is taken by somebody else");
+        drop(taken);
+        serving.keep_open(|_| true);
+        assert_eq!(serving.addresses(), [one, two]);
+    }
+}
+
 #[test]
 fn a_stamp_that_nobody_waits_for_does_not_wake_the_loop_for_ever() {
     let settings = settings(&["127.0.0.1:0"], 1, Policy::open());
     let mut worker = bind(&settings, &shared()).expect("it binds").pop().expect("one worker");
     let (server, client) = (worker.addresses()[0], client("127.0.0.1:0"));
     // As after an answer that the system refused: stamps of others may come later, and are not told apart any more.
-    let socket = worker.sockets().next().and_then(|socket| socket.try_clone().ok()).expect("a socket");
+    let socket = worker.sockets().next().and_then(|(_, socket)| socket.try_clone().ok()).expect("a socket");
     let mut batch = chime_sys::batch::ServerBatch::new(1, 64);
     client.send_to(&request(), server).expect("sent");
     assert_eq!(batch.receive(&socket).expect("the request"), 1);

@@ -7,7 +7,7 @@ use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
 use super::signing::{Signer, SigningDesk};
 use super::stats::{ServingStats, WorkerCounters};
-use super::{Listener, Order, Orders, Shared};
+use super::{Listener, Order, Orders, ServingSettings, Shared};
 use crate::card_clocks::{CardLines, Convertible};
 use crate::mode6_host::HandOver;
 use arrayvec::ArrayVec;
@@ -62,8 +62,12 @@ pub struct Worker {
     kinds: [(ResponseKind, Carrier); BATCH_REQUESTS],
     pub(super) stats: ServingStats,
     counters: Arc<WorkerCounters>,
+    /// What its sockets were opened by.
+    pub(super) settings: Arc<ServingSettings>,
     /// The processor to be pinned to.
     cpu: Option<u16>,
+    /// Whether other sockets are to be waited for than before.
+    has_other_sockets: bool,
 }
 
 /// A socket and who answers there.
@@ -71,10 +75,22 @@ pub(super) struct Desk {
     number: usize,
     /// The PTP domain, where requests are PTP messages.
     pub(super) ptp_domain: Option<u8>,
-    socket: UdpSocket,
+    /// None while the port is closed: what is known of clients outlives that.
+    socket: Option<UdpSocket>,
     pub(super) responder: Responder,
+    signer: Option<Arc<Signer>>,
     pub(super) signing: Option<SigningDesk>,
     follow_ups: FollowUps,
+}
+
+impl Desk {
+    /// Serves through this socket from now on, or through none.
+    fn set_socket(&mut self, socket: Option<UdpSocket>) {
+        self.follow_ups.forget();
+        let signer = self.signer.clone().zip(socket.as_ref());
+        self.signing = signer.and_then(|(signer, socket)| SigningDesk::new(signer, socket));
+        self.socket = socket;
+    }
 }
 
 /// The clock and the random octets of one worker.
@@ -173,20 +189,23 @@ impl Worker {
         listeners: impl Iterator<Item = (UdpSocket, Listener, Option<Arc<Signer>>)>,
         shared: Arc<Shared>,
         times: &Arc<TransmitTimes>,
-        (seed, number): ([u8; 32], u64),
+        (settings, number): (Arc<ServingSettings>, u64),
     ) -> Self {
-        let mut random = random(seed, number);
+        let mut random = random(settings.seed, number);
         let desk = |(number, (socket, listener, signer)): (usize, (UdpSocket, Listener, Option<_>))| {
             let hash_key = [random.next_u64(), random.next_u64()];
             let responder = Responder::new(listener.policy, hash_key).with_transmit_times(times.clone());
-            Desk {
+            let mut desk = Desk {
                 number,
                 ptp_domain: listener.ptp_domain,
-                signing: signer.and_then(|signer| SigningDesk::new(signer, &socket)),
-                socket,
+                signing: None,
+                signer,
+                socket: None,
                 responder,
                 follow_ups: FollowUps::new(times.clone(), shared.cards.clone()),
-            }
+            };
+            desk.set_socket(Some(socket));
+            desk
         };
         let desks = listeners.enumerate().map(desk).collect();
         Self {
@@ -198,7 +217,9 @@ impl Worker {
             kinds: [(ResponseKind::Plain, Carrier::Udp); BATCH_REQUESTS],
             stats: ServingStats::default(),
             counters: Arc::default(),
+            settings,
             cpu: None,
+            has_other_sockets: false,
         }
     }
 
@@ -215,12 +236,12 @@ impl Worker {
     /// The addresses that are served, in the order of the listeners.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.desks.iter().filter_map(|desk| desk.socket.local_addr().ok()).collect()
+        self.sockets().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
     }
 
-    /// The sockets to wait for, in the order of the listeners.
-    pub fn sockets(&self) -> impl ExactSizeIterator<Item = &UdpSocket> {
-        self.desks.iter().map(|desk| &desk.socket)
+    /// The sockets to wait for, with the numbers of their listeners.
+    pub fn sockets(&self) -> impl Iterator<Item = (usize, &UdpSocket)> {
+        self.desks.iter().enumerate().filter_map(|(number, desk)| Some((number, desk.socket.as_ref()?)))
     }
 
     /// What was counted so far.
@@ -263,8 +284,10 @@ impl Worker {
         }
         // What woke us may be stamps of answers sent before. Only now: in simulators looking takes time, and requests are
         // stamped when they are read.
-        if let Some(desk) = self.desks.get_mut(index).filter(|desk| reports || desk.follow_ups.is_waiting()) {
-            desk.follow_ups.take_stamps(&desk.socket, &self.shared.time.load());
+        if let Some(Desk { socket: Some(socket), follow_ups, .. }) = self.desks.get_mut(index)
+            && (reports || follow_ups.is_waiting())
+        {
+            follow_ups.take_stamps(socket, &self.shared.time.load());
         }
         self.write_counters();
     }
@@ -308,14 +331,11 @@ impl Worker {
             tracing::error!("cpus: a thread that serves NTP cannot be pinned to processor {cpu}: {error}");
         }
         let mut set = PollSet::new();
-        for (index, socket) in self.sockets().enumerate() {
-            set.add(socket, Interest::READ, Token::Listener(index));
-        }
-        for (index, desk) in self.frame_desks.iter().enumerate() {
-            set.add(desk, Interest::READ, Token::Frames(index));
-        }
-        set.add(&orders.wake, Interest::READ, Token::Orders);
+        self.has_other_sockets = true;
         loop {
+            if std::mem::take(&mut self.has_other_sockets) {
+                self.register(&mut set, orders);
+            }
             match set.wait(None) {
                 Ok(Wake::Ready) => {}
                 Ok(Wake::TimedOut | Wake::Interrupted) => continue,
@@ -335,6 +355,17 @@ impl Worker {
         }
     }
 
+    fn register(&self, set: &mut PollSet<Token>, orders: &Orders) {
+        set.clear();
+        for (index, socket) in self.sockets() {
+            set.add(socket, Interest::READ, Token::Listener(index));
+        }
+        for (index, desk) in self.frame_desks.iter().enumerate() {
+            set.add(desk, Interest::READ, Token::Frames(index));
+        }
+        set.add(&orders.wake, Interest::READ, Token::Orders);
+    }
+
     /// Carries out what it was told; false: stop.
     pub(super) fn obey(&mut self, orders: &Orders) -> bool {
         orders.wake.drain();
@@ -345,6 +376,13 @@ impl Worker {
                     self.desks.iter_mut().for_each(|desk| desk.responder.reset_client_counts(&addresses));
                 }
                 Ok(Order::Policies(policies)) => self.set_policies(policies),
+                Ok(Order::Socket { index, socket, done }) => {
+                    if let Some(desk) = self.desks.get_mut(index) {
+                        desk.set_socket(socket);
+                    }
+                    self.has_other_sockets = true;
+                    drop(done);
+                }
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -353,8 +391,8 @@ impl Worker {
 
     /// Receives and answers one batch; gives how many requests there were.
     fn serve_batch(&mut self, index: usize) -> usize {
-        let Some(desk) = self.desks.get_mut(index) else { return 0 };
-        let received = match self.batch.receive(&desk.socket) {
+        let Some(Desk { socket: Some(socket), .. }) = self.desks.get(index) else { return 0 };
+        let received = match self.batch.receive(socket) {
             Ok(received) => received,
             // ICMP errors and the like, left by answers that were not delivered: taken by the call that told of them.
             Err(_) => return 0,
@@ -557,10 +595,11 @@ fn send(
         let (kind, carrier) = kinds[number];
         restamp_transmit(carrier.write(answer), kind, now + departures.after_sending_begins(place, count));
     }
-    let refused = batch.send(&desk.socket);
+    let Some(socket) = &desk.socket else { return 0 };
+    let refused = batch.send(socket);
     departures.sent(count, clock::system_now() - before);
     if desk.follow_ups.is_due() {
-        desk.follow_ups.sent(&desk.socket, before, refused, time);
+        desk.follow_ups.sent(socket, before, refused, time);
     }
     refused as u64
 }

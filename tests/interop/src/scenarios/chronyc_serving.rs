@@ -13,6 +13,8 @@ pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.6-clients-are-counted-from-the-beginning-again", |stage| clients(stage, Trixie)),
     ("chronyc/4.3-allow-begins-to-serve", |stage| allows(stage, Bookworm)),
     ("chronyc/4.6-allow-begins-to-serve", |stage| allows(stage, Trixie)),
+    ("chronyc/4.3-deny-closes-the-port", |stage| closes(stage, Bookworm)),
+    ("chronyc/4.6-deny-closes-the-port", |stage| closes(stage, Trixie)),
     ("chronyc/4.6-precision-is-what-the-file-says", precision),
     ("chronyc/4.6-udp-permits-what-chronyd-permits", permissions),
     ("chronyc/4.6-no-limits-without-client-records", without_records),
@@ -132,9 +134,36 @@ fn allows(stage: &mut Stage, suite: Suite) -> Result<()> {
     say("accheck ::1")?;
     say("deny all")?;
     say("accheck 127.0.0.1")?;
+    ensure!(open("with everybody denied")?.is_empty(), "a port is open that answers nobody");
+    pair.same("what is known of clients", |daemon, _| {
+        Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
+    })?;
     say("allow 10.0.0.0/8")?;
+    ensure!(open("with one family again")? == "IPv4", "IPv4 again");
     say("allow 127.0.0.0/8")?;
     pair.same("six requests more", |daemon, node| {
+        six_requests(node)?;
+        Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
+    })?;
+    Ok(())
+}
+
+/// What is allowed by the file is closed by a command, for a family or for both, and opened by the next.
+fn closes(stage: &mut Stage, suite: Suite) -> Result<()> {
+    let pair = pair(stage, suite, "local\nallow\n")?;
+    let say = |command: &'static str, families: &'static str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        pair.same(command, |daemon, _| Ok(format!("{:?}", daemon.chronyc_says(&words)?)))?;
+        let open = pair.same(command, |_, node| open_families(node))?;
+        ensure!(open == families, "{command}: open for {open:?}");
+        Ok(())
+    };
+    say("deny 192.0.2.1", "IPv4 and IPv6")?;
+    say("deny ::/0", "IPv4")?;
+    say("deny all", "")?;
+    say("allow ::1", "IPv6")?;
+    say("allow 127.0.0.1", "IPv4 and IPv6")?;
+    pair.same("six requests", |daemon, node| {
         six_requests(node)?;
         Ok(counts(&daemon.chronyc_says(&["-c", "clients"])?.1))
     })?;
