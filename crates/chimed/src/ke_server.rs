@@ -20,13 +20,13 @@ pub use counters::KeServingStats;
 pub use worker::{KeToken, KeWorker};
 
 use crate::ntpd::key_log::KeyLog;
-use crate::serving::Shared;
+use crate::serving::{Shared, merge_clients};
 use admission::Admission;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
 use chime_nts::AeadAlgorithm;
-use chime_server::{AccessList, ClientTable, Policy, RateDecision, RateLimitSettings};
+use chime_server::{AccessList, ClientRecord, ClientTable, Policy, RateDecision, RateLimitSettings};
 use chime_sys::limits::allow_descriptors;
 use chime_sys::poll::{Waker, waker};
 use chime_sys::random;
@@ -35,7 +35,7 @@ use chime_time::MonoTime;
 use counters::KeCounters;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::{error, warn};
@@ -70,6 +70,8 @@ pub struct KeListener {
     pub connections_per_address_max: usize,
     /// How often one address is served; `None`: as often as it comes.
     pub rate_limit: Option<RateLimitSettings>,
+    /// Whether who comes is remembered for reports, where no limit takes that anyway.
+    pub client_records: bool,
     /// How long a connection may last.
     pub timeout: Duration,
     /// The NTP server that clients are sent to; `None`: this host.
@@ -95,6 +97,7 @@ impl KeListener {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: Self::per_address_default(CONNECTIONS_MAX_DEFAULT),
             rate_limit: None,
+            client_records: false,
             timeout: TIMEOUT_DEFAULT,
             ntp_server: None,
             ntp_port: None,
@@ -177,7 +180,7 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
                 .with_context(|| format!("cannot serve NTS-KE at {}", listener.address))?,
             access: ArcSwap::from_pointee(listener.access.clone()),
             admission: Admission::new(listener.connections_per_address_max.max(1)),
-            clients: listener.rate_limit.map(clients_of).transpose()?,
+            clients: clients_of(listener)?,
             connections_per_worker_max: connections_max.div_ceil(count),
             timeout: listener.timeout,
             ntp_server: listener.ntp_server.clone(),
@@ -195,13 +198,17 @@ pub fn bind(settings: &KeServerSettings, shared: &Arc<Shared>) -> Result<Vec<KeW
     Ok(workers)
 }
 
-/// Who came, for a limit.
-fn clients_of(limit: RateLimitSettings) -> Result<Mutex<ClientTable>> {
+/// Who came, for a limit or for reports.
+fn clients_of(listener: &KeListener) -> Result<Option<Mutex<ClientTable>>> {
+    if listener.rate_limit.is_none() && !listener.client_records {
+        return Ok(None);
+    }
     let mut octets = [0; 16];
     random::fill(&mut octets).context("no randomness")?;
     let (one, other) = octets.split_at(8);
     let half = |octets: &[u8]| octets.iter().fold(0, |half, octet| half << 8 | u64::from(*octet));
-    Ok(Mutex::new(ClientTable::new(Policy::CLIENTS_DEFAULT, Some(limit), [half(one), half(other)])))
+    let hash_key = [half(one), half(other)];
+    Ok(Some(Mutex::new(ClientTable::new(Policy::CLIENTS_DEFAULT, listener.rate_limit, hash_key))))
 }
 
 impl Desk {
@@ -318,6 +325,24 @@ impl KeServing {
         let connections = self.desks.iter().map(|desk| desk.admission.connections()).sum();
         let certificate_not_after = self.desks.iter().filter_map(|desk| desk.certificates.not_after()).min();
         KeServingStats { connections, certificate_not_after, ..self.counters.read() }
+    }
+
+    /// Who came, as far as that is remembered; by address.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientRecord> {
+        let mut all = Vec::new();
+        self.tables().for_each(|table| all.extend(table.clients()));
+        merge_clients(all)
+    }
+
+    /// Has the counts of these clients begin again.
+    pub fn reset_clients(&self, addresses: &[IpAddr]) {
+        self.tables().for_each(|mut table| table.reset_counts(addresses));
+    }
+
+    fn tables(&self) -> impl Iterator<Item = MutexGuard<'_, ClientTable>> {
+        let tables = self.desks.iter().filter_map(|desk| desk.clients.as_ref());
+        tables.map(|table| table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the access lists, one for each listener, in their order. Missing ones stay.

@@ -310,6 +310,9 @@ pub struct ClientReport {
     /// Its use of the NTP server.
     #[serde(flatten)]
     pub ntp: UseReport,
+    /// Its use of the key establishment server.
+    #[serde(default)]
+    pub ke: UseReport,
     /// Its use of chronyc.
     #[serde(default)]
     pub command: UseReport,
@@ -399,16 +402,28 @@ impl ServerReport {
 impl ClientReport {
     /// What is remembered of the clients of the services, as of `now`; by address.
     #[must_use]
-    pub fn of(ntp: &[ClientRecord], command: &[ClientRecord], now: MonoTime) -> Vec<Self> {
+    pub fn of(
+        ntp: &[ClientRecord],
+        ke: &[ClientRecord],
+        command: &[ClientRecord],
+        now: MonoTime,
+    ) -> Vec<Self> {
         let mut clients: BTreeMap<IpAddr, Self> = BTreeMap::new();
         let mut of = |record: &ClientRecord, service: fn(&mut Self) -> &mut UseReport| {
-            let address = record.address;
-            let new = || Self { address, ntp: UseReport::default(), command: UseReport::default() };
-            *service(clients.entry(address).or_insert_with(new)) = UseReport::new(record, now);
+            let client = clients.entry(record.address).or_insert_with(|| Self::new(record.address));
+            *service(client) = UseReport::new(record, now);
         };
         ntp.iter().for_each(|record| of(record, |client| &mut client.ntp));
+        ke.iter().for_each(|record| of(record, |client| &mut client.ke));
         command.iter().for_each(|record| of(record, |client| &mut client.command));
         clients.into_values().collect()
+    }
+
+    /// One that has not asked for anything yet.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        let [ntp, ke, command] = [UseReport::default(); 3];
+        Self { address, ntp, ke, command }
     }
 
     /// Whether it asked the NTP server.

@@ -328,9 +328,8 @@ fn activity_and_what_we_do_not_have() {
 
 fn client(last: u8, hits: u32) -> ClientReport {
     ClientReport {
-        address: [127, 0, 0, last].into(),
         ntp: UseReport { hits, last_age_seconds: Some(1.0), ..UseReport::default() },
-        command: UseReport::default(),
+        ..ClientReport::new([127, 0, 0, last].into())
     }
 }
 

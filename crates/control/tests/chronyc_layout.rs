@@ -324,14 +324,13 @@ fn server_snapshot(last: &str) -> Snapshot {
     snapshot.server.timestamps.kernel_rx = 7;
     snapshot.ke_server.accepted = 2;
     snapshot.clients.push(ClientReport {
-        address: "127.0.0.1".parse().expect("an address"),
         ntp: UseReport {
             hits: 2,
             interval_log2: Some(-4.0),
             last_age_seconds: Some(number(last)),
             ..UseReport::default()
         },
-        command: UseReport::default(),
+        ..ClientReport::new("127.0.0.1".parse().expect("an address"))
     });
     snapshot
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod chronyc;
 mod chronyc_commands;
+mod chronyc_fields;
 mod chronyc_serving;
 mod fast_path;
 mod founding;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         founding::SCENARIOS,
         chronyc::SCENARIOS,
         chronyc_commands::SCENARIOS,
+        chronyc_fields::SCENARIOS,
         chronyc_serving::SCENARIOS,
         malformed::SCENARIOS,
         ntp_ctl::SCENARIOS,

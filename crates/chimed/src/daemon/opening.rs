@@ -163,6 +163,8 @@ pub(super) fn ke_listeners(model: &Model) -> Vec<KeListener> {
             connections_max: server.connections_max,
             connections_per_address_max: KeListener::per_address_default(server.connections_max),
             rate_limit: server.rate_limit,
+            // As of those who ask for the time.
+            client_records: model.possible_servers().any(|ntp| ntp.policy().client_records),
             timeout: server.timeout,
             ntp_server: server.ntp_server.clone(),
             ntp_port: server.ntp_port,

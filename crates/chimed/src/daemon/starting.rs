@@ -117,6 +117,7 @@ pub(super) fn chrony_ways(
     let servers = view.servers.clone();
     let reset_clients = move |addresses: &[IpAddr]| {
         servers.ntp.iter().for_each(|serving| serving.reset_clients(addresses));
+        servers.ke.iter().for_each(|serving| serving.reset_clients(addresses));
     };
     Ok(chrony_host::Ways {
         tell,

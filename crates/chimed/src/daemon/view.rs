@@ -78,7 +78,8 @@ impl View {
                 table.lock().unwrap_or_else(PoisonError::into_inner).clients().collect()
             };
             let command = self.command_clients.as_ref().map(remembered).unwrap_or_default();
-            snapshot.clients = ClientReport::of(ntp, &command, now);
+            let ke = self.servers.ke.as_ref().map(|serving| serving.clients()).unwrap_or_default();
+            snapshot.clients = ClientReport::of(ntp, &ke, &command, now);
         }
         if let Some(serving) = &self.servers.ke {
             snapshot.ke_server = ke_report(serving);

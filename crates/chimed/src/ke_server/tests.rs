@@ -353,6 +353,15 @@ fn one_address_cannot_take_all_connections() {
 }
 
 #[test]
+fn who_comes_is_remembered_where_that_is_wished() {
+    for records in [false, true] {
+        let lab = Lab::new(|listener| listener.client_records = records);
+        lab.establish("nts.test").expect("a session");
+        assert_eq!(lab.serving.clients().len(), usize::from(records));
+    }
+}
+
+#[test]
 fn one_address_is_served_as_often_as_the_limit_says() {
     let limit = chime_server::RateLimitSettings {
         interval: Duration::from_secs(3600),
@@ -367,6 +376,10 @@ fn one_address_is_served_as_often_as_the_limit_says() {
     let mut third = lab.connect();
     assert!(matches!(third.read(&mut [0; 10]), Ok(0) | Err(_)), "closed at once");
     lab.wait_for(|stats| stats.over_limit == 1);
+    let [client] = lab.serving.clients()[..] else { panic!("one address: {:?}", lab.serving.clients()) };
+    assert_eq!((client.hits, client.drops), (3, 1));
+    lab.serving.reset_clients(&[client.address]);
+    assert_eq!(lab.serving.clients()[0].hits, 0);
 }
 
 #[test]

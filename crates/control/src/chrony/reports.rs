@@ -261,7 +261,7 @@ pub(super) fn clients(clients: &[ClientReport], request: &[u8]) -> Answer {
         .iter()
         .enumerate()
         .skip(first)
-        .filter(|(_, client)| client.ntp.hits.max(client.command.hits) >= hits_min)
+        .filter(|(_, client)| most_hits(client) >= hits_min)
         .take(wanted)
         .collect();
     let is_full = chosen.len() == wanted;
@@ -282,7 +282,7 @@ pub(super) fn clients(clients: &[ClientReport], request: &[u8]) -> Answer {
     }
 }
 
-/// No time can be entered by hand, so the list is empty.
+/// The times that were typed in.
 pub(super) fn manual_list(manual: &ManualReport) -> Answer {
     let entries = &manual.entries[..manual.entries.len().min(MANUAL_ENTRIES_MAX)];
     report(18, |out| {
@@ -297,15 +297,18 @@ pub(super) fn manual_list(manual: &ManualReport) -> Answer {
     })
 }
 
+fn most_hits(client: &ClientReport) -> u32 {
+    client.ntp.hits.max(client.ke.hits).max(client.command.hits)
+}
+
 fn client(out: &mut Payload, client: &ClientReport) {
-    let ClientReport { address, ntp, command } = client;
-    // NTP, establishment of keys (whose clients are not remembered), commands.
-    out.address(ip(Some(*address))).word(ntp.hits).word(0).word(command.hits);
-    out.word(ntp.drops).word(0).word(command.drops);
-    for interval in [ntp.interval_log2, None, command.interval_log2, ntp.limited_interval_log2] {
+    let ClientReport { address, ntp, ke, command } = client;
+    out.address(ip(Some(*address))).word(ntp.hits).word(ke.hits).word(command.hits);
+    out.word(ntp.drops).word(ke.drops).word(command.drops);
+    for interval in [ntp.interval_log2, ke.interval_log2, command.interval_log2, ntp.limited_interval_log2] {
         out.octets(&rate(interval).to_be_bytes());
     }
-    out.age(ntp.last_age_seconds).age(None).age(command.last_age_seconds);
+    out.age(ntp.last_age_seconds).age(ke.last_age_seconds).age(command.last_age_seconds);
 }
 
 /// The real-time clock, or what is asked of it; the time of a report is what that clock showed.

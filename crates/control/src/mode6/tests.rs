@@ -49,14 +49,13 @@ fn snapshot() -> Snapshot {
     snapshot.engine.sources = [nts, keyed].into_iter().chain(pools).chain([dead]).collect();
     snapshot.clients = (0_u8..200)
         .map(|host| crate::ClientReport {
-            address: [10, 0, 0, host].into(),
             ntp: crate::UseReport {
                 hits: u32::from(host) + 1,
                 interval_log2: Some(3.0),
                 last_age_seconds: Some(f64::from(host) + 0.25),
                 ..crate::UseReport::default()
             },
-            command: crate::UseReport::default(),
+            ..crate::ClientReport::new([10, 0, 0, host].into())
         })
         .collect();
     snapshot.server.listening = vec!["0.0.0.0:123".parse().expect("an address")];
