@@ -214,6 +214,7 @@ pub(crate) fn main_text(named: Option<&Path>) -> Result<Text, LoadError> {
 /// As [`load`].
 pub fn load_chrony(main: Text) -> Result<(Loaded, ChronyFiles), LoadError> {
     let asked = RefCell::new(Vec::new());
+    let included = included();
     let files = |request: &Request| {
         let texts = included(request)?;
         asked.borrow_mut().push((request.clone(), texts.clone()));
@@ -228,7 +229,7 @@ pub fn load_chrony(main: Text) -> Result<(Loaded, ChronyFiles), LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn chrony_lines(main: &Text) -> Result<Vec<String>, LoadError> {
-    chrony::directives(main, &included).map_err(LoadError::Mistakes)
+    chrony::directives(main, &included()).map_err(LoadError::Mistakes)
 }
 
 /// Directives of chrony.conf from a command line, each a line of its own.
@@ -275,7 +276,7 @@ fn collect_ntpd(path: &Path, depth: usize, texts: &mut Vec<Text>) -> Result<(), 
     Ok(())
 }
 
-/// Looks up the names in the restrictions of an ntp.conf; all of them together take no longer than some seconds, since keeping
+/// Looks up the names in access lists; all of a configuration together take no longer than some seconds, since keeping
 /// time waits while a configuration is read again.
 fn lookup() -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
     const TIME_MAX: Duration = Duration::from_secs(3);
@@ -292,18 +293,26 @@ fn lookup() -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// What a chrony.conf includes.
-pub(crate) fn included(request: &Request) -> Result<Vec<Text>, String> {
-    let paths = match request {
-        Request::Include(pattern) => glob::paths(pattern).map_err(|error| format!("{pattern}: {error}")),
-        Request::ConfigurationDirectories(directories) => {
-            by_file_name(directories, "conf").map_err(|error| error.to_string())
-        }
-        Request::SourceDirectories(directories) => {
-            by_file_name(directories, "sources").map_err(|error| error.to_string())
-        }
-    };
-    paths?.iter().map(|path| read(path).map_err(|error| error.to_string())).collect()
+/// Gives what a chrony.conf asks for.
+pub(crate) fn included() -> impl Fn(&Request) -> Result<Vec<Text>, String> {
+    let lookup = lookup();
+    move |request| {
+        let said = |error: LoadError| error.to_string();
+        let paths = match request {
+            Request::Include(pattern) => {
+                glob::paths(pattern).map_err(|error| format!("{pattern}: {error}"))?
+            }
+            Request::ConfigurationDirectories(directories) => {
+                by_file_name(directories, "conf").map_err(said)?
+            }
+            Request::SourceDirectories(directories) => by_file_name(directories, "sources").map_err(said)?,
+            Request::Address(name) => {
+                let first = lookup(name)?.into_iter().next();
+                return Ok(first.map(|address| Text::new(name, address.to_string())).into_iter().collect());
+            }
+        };
+        paths.iter().map(|path| read(path).map_err(said)).collect()
+    }
 }
 
 /// What is in a directory, which need not be there; one that is there and cannot be read is no empty one.
@@ -409,7 +418,7 @@ mod tests {
             ("one/10.conf", "server b.example\n"),
             ("two/10.conf", "server hidden.example\n"),
             ("two/05.conf", "server c.example\n"),
-            ("x.inc", "allow 10/8\n"),
+            ("x.inc", "allow 10/8\ndeny localhost\n"),
             ("dhcp/eth0.sources", "server d.example\n"),
         ] {
             fs::write(at(name), contents).expect("it can be written");
@@ -420,6 +429,8 @@ mod tests {
         let listens: Vec<String> =
             loaded.model.servers.iter().map(|server| server.listen.to_string()).collect();
         assert_eq!(listens, ["0.0.0.0:123"]);
+        let rules = loaded.model.servers[0].rules.as_deref().expect("two rules");
+        assert!(rules[1].subnet.is_some_and(|named| named.address().is_loopback()), "{rules:?}");
         assert!(load(Some(&at("any")), Some(Dialect::Native)).is_err(), "it is no TOML");
         fs::write(at("any"), format!("include {shown}/absent\n")).expect("it can be written");
         let error = load(Some(&at("any")), None).expect_err("there is no such file");

@@ -3,6 +3,7 @@
 //! Decides nothing about time: what was read goes through `chime_refclock` to the engine. The same trouble with a device is
 //! told now and then, not each second.
 
+mod pulse_stamper;
 mod second_teller;
 
 use crate::log_limit::LogLimits;
@@ -16,10 +17,13 @@ use chime_sys::network_card;
 use chime_sys::poll::{Interest, PollSet};
 use chime_sys::pps::PulseDevice;
 use chime_sys::ptp_clock::{PtpClock, PtpReading};
+use chime_sys::pulse_input::{PulseInput, PulsePin};
 use chime_sys::real_time_clock::RealTimeClockDevice;
 use chime_sys::serial::SerialLine;
 use chime_sys::shared_memory::SharedSegment;
 use chime_sys::unix_datagram::UnixDatagram;
+use chime_time::{ClockReading, Frequency, NtpDuration};
+use pulse_stamper::PulseStamper;
 use second_teller::SecondTeller;
 use std::fs::{self, Permissions};
 use std::io;
@@ -69,6 +73,8 @@ enum Driver {
         line: SerialLine,
         receiver: nmea::Receiver,
     },
+    /// A hardware clock of which the pulses count that it stamps.
+    Stamper(PulseStamper),
     RealTime(SecondTeller),
     /// A device that cannot be read any more, such as a line whose other end is gone: it is not asked.
     Gone,
@@ -110,6 +116,11 @@ impl ReferenceClocks {
                         set.add(&descriptor, Interest::READ, token);
                     }
                 }
+                Driver::Stamper(stamper) => {
+                    if let Some(descriptor) = stamper.descriptor() {
+                        set.add(&descriptor, Interest::READ, token);
+                    }
+                }
                 _ => {}
             }
         }
@@ -126,6 +137,10 @@ impl ReferenceClocks {
                 Err(error) => Err(Trouble::Device(error)),
             },
             Driver::Hardware { clock, usual } => read_hardware(clock, usual),
+            Driver::Stamper(stamper) => match stamper.poll(HARDWARE_READINGS) {
+                Ok(found) => return found,
+                Err(error) => Err(Trouble::Device(error)),
+            },
             Driver::RealTime(clock) => match clock.poll(clock::system_now) {
                 Ok(Some(reading)) => Ok(reading),
                 Ok(None) => return Vec::new(),
@@ -151,6 +166,7 @@ impl ReferenceClocks {
                 Driver::Socket { socket, .. } => receive_datagram(socket),
                 Driver::Line { line, receiver } => receive_octets(line, receiver),
                 Driver::RealTime(_) => return self.receive_second(clock),
+                Driver::Stamper(_) => return self.receive_pulses(clock),
                 _ => break,
             };
             match results {
@@ -197,6 +213,49 @@ impl ReferenceClocks {
         }
     }
 
+    fn receive_pulses(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
+        let Some(Device { driver: Driver::Stamper(stamper), .. }) = self.devices.get(clock.0) else {
+            return Vec::new();
+        };
+        match stamper.stamps() {
+            Ok((path, stamps)) => {
+                for stamp in stamps {
+                    self.stampers().for_each(|stamper| stamper.note(&path, stamp));
+                }
+            }
+            Err(error) => {
+                self.devices[clock.0].driver = Driver::Gone;
+                self.tell(clock.0, &Trouble::Device(error));
+            }
+        }
+        match self.devices.get_mut(clock.0).map(|device| &mut device.driver) {
+            Some(Driver::Stamper(stamper)) => stamper.take(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn stampers(&mut self) -> impl Iterator<Item = &mut PulseStamper> {
+        self.devices.iter_mut().filter_map(|device| match &mut device.driver {
+            Driver::Stamper(stamper) => Some(stamper),
+            _ => None,
+        })
+    }
+
+    /// We stepped the system clock.
+    pub fn system_stepped(&mut self, by: NtpDuration) {
+        self.stampers().for_each(|stamper| stamper.system_stepped(by));
+    }
+
+    /// We changed the frequency of the system clock; `at` was just now.
+    pub fn system_frequency_changed(&mut self, at: ClockReading, from: Frequency, to: Frequency) {
+        self.stampers().for_each(|stamper| stamper.system_frequency_changed(at.system, from, to));
+    }
+
+    /// Somebody else moved the system clock: what was known is of no use.
+    pub fn forget(&mut self) {
+        self.stampers().for_each(PulseStamper::forget);
+    }
+
     fn tell(&mut self, index: usize, trouble: &Trouble) {
         let Some(device) = self.devices.get(index) else { return };
         let text = match trouble {
@@ -241,6 +300,14 @@ impl Driver {
                 Self::Socket { socket: open_socket(&path)?, path }
             }
             "pps" => Self::Pulses(PulseDevice::open(Path::new(device), option("clear").is_some())?),
+            "phc" if clock.stamps_pulses() => {
+                let (stamper, precision) = (open_stamper(device, clock)?, clock.precision);
+                Self::Stamper(PulseStamper::new(
+                    Box::new(stamper),
+                    (device, clock.pulse_channel()),
+                    precision,
+                ))
+            }
             "phc" => {
                 let clock = open_hardware(device, option("nocrossts").is_none())?;
                 info!("reference clock {name}: {device} is read by the method {:?}", clock.method());
@@ -292,6 +359,7 @@ fn engine_config(clock: &ReferenceClock, index: usize) -> ReferenceClockConfig {
             require: clock.require,
             offset_correction: clock.offset_correction,
             unreachable_polls_max: clock.max_unreachable_polls,
+            samples_max: clock.max_samples,
             ..Default::default()
         },
         delay: clock.delay,
@@ -373,15 +441,30 @@ fn read_segment(segment: &SharedSegment) -> Result<Reading, Trouble> {
     result.map_err(Trouble::Reading)
 }
 
-/// A clock by its path, or by the network interface that has it.
 fn open_hardware(device: &str, cross: bool) -> Result<PtpClock> {
+    Ok(PtpClock::open_path(&hardware_path(device)?, cross)?)
+}
+
+/// The path of a clock, which may be named by the network interface that has it.
+fn hardware_path(device: &str) -> Result<String> {
     if device.contains('/') {
-        return Ok(PtpClock::open_path(device, cross)?);
+        return Ok(device.to_owned());
     }
     let capabilities = network_card::capabilities(device)
         .with_context(|| format!("the network interface {device} cannot be asked for its clock"))?;
     let index = capabilities.clock.with_context(|| format!("the network interface {device} has no clock"))?;
-    Ok(PtpClock::open(index, cross)?)
+    Ok(format!("/dev/ptp{index}"))
+}
+
+/// A clock that stamps pulses.
+fn open_stamper(device: &str, clock: &ReferenceClock) -> Result<PulseInput> {
+    let has = |wanted: &str| clock.driver_options().any(|(name, _)| name == wanted);
+    let opened = PtpClock::open_writable(&hardware_path(device)?, !has("nocrossts"))?;
+    let pin = PulsePin { pin: clock.pulse_pin(), channel: clock.pulse_channel(), falling: has("clear") };
+    let stamps = PulseInput::new(opened, pin);
+    stamps.with_context(|| {
+        format!("it does not stamp pulses by channel {} (`pin=-1` leaves its pins as they are)", pin.channel)
+    })
 }
 
 fn read_hardware(clock: &PtpClock, usual: &mut phc::UsualTime) -> Result<Reading, Trouble> {

@@ -36,9 +36,10 @@ impl SourceFiles {
     #[must_use]
     pub fn read(&self) -> Option<Vec<Source>> {
         let texts = RefCell::new(Vec::new());
+        let included = load::included();
         let files = |request: &Request| match self.included.iter().find(|(known, _)| known == request) {
             Some((_, texts)) => Ok(texts.clone()),
-            None => load::included(request).inspect(|read| texts.borrow_mut().extend(read.iter().cloned())),
+            None => included(request).inspect(|read| texts.borrow_mut().extend(read.iter().cloned())),
         };
         match chrony::parse(&self.main, &files) {
             Ok(loaded) => {

@@ -339,9 +339,14 @@ impl TimePlane {
             let before = self.clock.commanded();
             let result = self.clock.apply(command);
             match &result {
-                Ok(ClockCommand::Step { by }) => self.cards.system_stepped(*by),
+                Ok(ClockCommand::Step { by }) => {
+                    self.cards.system_stepped(*by);
+                    self.reference_clocks.system_stepped(*by);
+                }
                 Ok(ClockCommand::SetFrequency { .. }) => {
-                    self.cards.system_frequency_changed(clock::read(), before, self.clock.commanded());
+                    let (now, after) = (clock::read(), self.clock.commanded());
+                    self.cards.system_frequency_changed(now, before, after);
+                    self.reference_clocks.system_frequency_changed(now, before, after);
                 }
                 Ok(_) | Err(_) => {}
             }

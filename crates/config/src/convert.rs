@@ -33,6 +33,7 @@ impl Source {
             stratum_min: self.min_stratum,
             unreachable_polls_max: self.max_unreachable_polls,
             copy_reference: self.copy_reference,
+            samples_max: self.max_samples,
         }
     }
 }

@@ -31,8 +31,8 @@ pub use model::{
     CertificatePair, ChronyFiles, ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat,
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, FastPath, FileInterval,
     FirstCorrection, HardwareStamps, KE_CONNECTIONS_MAX_DEFAULT, KeyFormat, KeySet, LeapSeconds, LogChange,
-    LogLevel, Model, NtpOverPtp, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic, Ntpq, NtpqRule,
-    NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, RealTimeClock,
+    LogLevel, MailOnChange, Model, NtpOverPtp, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic, Ntpq,
+    NtpqRule, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, RealTimeClock,
     ReferenceClock, Refresh, Source, SourceKind, StatisticsFile, Synchronization, TemperatureCompensation,
     TemperatureCurve, Threads, parse_address,
 };

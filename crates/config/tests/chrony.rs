@@ -10,7 +10,7 @@ use chime_config::{
     recognise,
 };
 use chime_discipline::{CorrectionTime, FallbackDrift};
-use chime_server::Access;
+use chime_server::{Access, Subnet};
 use proptest::prelude::*;
 
 fn nothing(_: &Request) -> Result<Vec<Text>, String> {
@@ -254,7 +254,7 @@ fn nothing_is_served_without_allow_and_the_longest_prefix_decides() {
 }
 
 #[test]
-fn short_networks_are_prefixes_and_names_are_not_looked_up() {
+fn short_networks_are_prefixes() {
     let allowed = |rule: &str, address: &str| {
         let model = model(rule);
         let access = model.servers[0].policy().access;
@@ -265,8 +265,27 @@ fn short_networks_are_prefixes_and_names_are_not_looked_up() {
     assert!(allowed("allow 192.0.2.77/24", "192.0.2.1"));
     assert!(errors("allow 10.0.0.0/33").contains("prefix length"));
     assert!(errors("allow 1.2.3.999").contains("is not a network"));
-    assert!(errors("deny gateway.example").contains("not looked up"));
-    assert!(warning("allow gateway.example").contains("not looked up"));
+}
+
+#[test]
+fn names_in_access_lists_are_the_address_that_they_have() {
+    let files = |request: &Request| match request {
+        Request::Address(name) if name == "gateway.example" => Ok(vec![Text::new(name, "192.0.2.1")]),
+        Request::Address(_) => Err("there is no such name".to_owned()),
+        _ => Ok(Vec::new()),
+    };
+    let read = |text: &str| parse(&Text::new("chrony.conf", text), &files);
+    let loaded =
+        read("allow 192.0.2/24\ndeny gateway.example\ncmdallow all gateway.example\n").expect("names");
+    let access = loaded.model.servers[0].policy().access;
+    let is_allowed = |last| access.check([192, 0, 2, last].into()) == Access::Allow;
+    assert!(is_allowed(2) && !is_allowed(1) && loaded.warnings.is_empty());
+    let rule = loaded.model.observability.chrony_rules[0];
+    assert_eq!((rule.allow, rule.all, rule.subnet), (true, true, Some(Subnet::host([192, 0, 2, 1].into()))));
+    let unknown = read("allow other.example\n").expect("only a warning");
+    assert!(unknown.model.servers.is_empty(), "nobody is let in");
+    assert!(unknown.warnings.to_string().contains("there is no such name"), "{}", unknown.warnings);
+    assert!(read("deny other.example\n").is_err(), "they would be let in");
 }
 
 #[test]
@@ -326,14 +345,10 @@ fn mistakes_are_shown_with_their_place_and_what_was_meant() {
 fn what_has_no_effect_is_said_once_with_its_place() {
     for text in [
         "cmdallow gateway.example",
-        "refclock PHC /dev/ptp0:extpps",
         "server a maxsources 3",
-        "mailonchange root@localhost 0.5",
         "commandkey 1",
-        "maxsamples 5",
         "minsamples 12",
-        "server a minsamples 2",
-        "refclock SHM 0 maxsamples 8",
+        "server a minsamples 7",
     ] {
         let loaded = load(&format!("# a comment\n{text}\n"));
         assert_eq!(loaded.warnings.0.len(), 1, "{text}: {}", loaded.warnings);
@@ -341,8 +356,23 @@ fn what_has_no_effect_is_said_once_with_its_place() {
     }
     model(
         "leapsecmode system\ncmdport 0\ndscp 0\nptpport 0\nnocerttimecheck 0\nntsaeads 30 15\nrtcsync\nmaxsamples 0\n\
-         maxsamples 64\nminsamples 6\nserver a minsamples 6 maxsamples 0\nrefclock SHM 0 minsamples 6 maxsamples 64\n",
+         maxsamples 64\nminsamples 6\nserver a minsamples 6 maxsamples 0\nrefclock SHM 0 minsamples 6 maxsamples 64\n\
+         minsamples 2\nmaxtxbuffers 128\n",
     );
+}
+
+#[test]
+fn the_most_samples_are_those_of_the_source_or_of_all() {
+    let model = model(
+        "server a\nserver b maxsamples 8\nserver c maxsamples 0\nrefclock SHM 0\nrefclock SHM 1 maxsamples 5\n\
+         refclock SHM 2 maxsamples 0\nmaxsamples 12\n",
+    );
+    let sources: Vec<u32> = model.sources.iter().map(|source| source.options().samples_max).collect();
+    let clocks: Vec<u32> = model.reference_clocks.iter().map(|clock| clock.max_samples).collect();
+    assert_eq!((sources, clocks), (vec![12, 8, 0], vec![12, 5, 0]));
+    assert_eq!(model.discipline_settings().samples_min, 3);
+    let one = load("server a maxsamples 1\n").model;
+    assert_eq!((one.sources[0].max_samples, one.discipline_settings().samples_min), (1, 1));
 }
 
 #[test]
@@ -414,6 +444,12 @@ fn the_files_of_chronyd_are_where_it_has_them() {
     let kinds: Vec<&str> = chrony.logs.kinds.iter().map(|kind| kind.word()).collect();
     assert_eq!(kinds, ["measurements", "statistics", "tracking"]);
     assert!((chrony.log_change.0 - 0.5).abs() < 1e-12);
+    let mail = model("mailonchange root@localhost 0.5\n").chrony.mail_on_change.expect("a mail");
+    assert_eq!((mail.address.as_str(), mail.threshold), ("root@localhost", 0.5));
+    for wrong in ["mailonchange", "mailonchange root@localhost", "mailonchange root 1 2", "mailonchange ä 1"]
+    {
+        assert!(!errors(wrong).is_empty(), "{wrong}");
+    }
     let defaults = model("driftfile x").chrony;
     assert_eq!(defaults.drift_file.expect("there is one").interval.as_secs(), 3600);
     assert_eq!((defaults.logs.banner, defaults.pid_file), (32, None));
@@ -512,6 +548,7 @@ fn included_files_are_read_in_place_and_sources_afterwards() {
         Request::Include(pattern) if pattern == "missing" => Err("missing: no such file".to_owned()),
         Request::Include(_) => Ok(vec![Text::new("inner", "server b\n")]),
         Request::ConfigurationDirectories(_) => Ok(vec![Text::new("a.conf", "server c\n")]),
+        Request::Address(name) => Err(format!("{name}: nobody asks for it here")),
         Request::SourceDirectories(directories) => {
             assert_eq!(directories, &[PathBuf::from("/one"), PathBuf::from("/two")]);
             Ok(vec![Text::new("dhcp.sources", "server e iburst\nmakestep 1 3\nserver f oops\nserver g")])
@@ -768,11 +805,15 @@ fn reference_clocks_have_all_of_their_options_and_names_of_their_own() {
         ("refclock SHM 256", "a number from 0 to 255"),
         ("refclock SHM 0:prm=1", "`prm` is no option of the driver SHM"),
         ("refclock SHM 0 refid ABCDE", "one to four characters"),
+        ("refclock PHC /dev/ptp0:extpps:pin=x", "`pin` is a number"),
+        ("refclock PHC /dev/ptp0:extpps:channel=-1", "`channel` is a number"),
         ("refclock PHC eth0 tai", "nothing says how far TAI is from UTC"),
     ] {
         let said = errors(text);
         assert!(said.contains(message), "{text}: {said}");
     }
+    let stamped = model("refclock PHC /dev/ptp0:extpps:pin=1:channel=2:clear width 0.2 poll 2\n");
+    assert!(stamped.reference_clocks[0].tells_pulses() && stamped.reference_clocks[0].pulse_pin() == Some(1));
     let alone = load("refclock PPS /dev/pps0 lock GPS\n");
     assert!(alone.warnings.0[0].message.contains("no refclock has the refid GPS"), "{}", alone.warnings);
 }

@@ -93,7 +93,7 @@ fn no_comment_of_a_fixture_is_lost() {
 fn comments_stay_with_their_source_and_losses_are_listed() {
     let text = Text::new(
         "chrony.conf",
-        "# our upstream\nserver a.example nts iburst\n\n! keep steps small\nmakestep 0.5 3\nmaxtxbuffers 9\nallow 10/8\n",
+        "# our upstream\nserver a.example nts iburst\n\n! keep steps small\nmakestep 0.5 3\nminsamples 9\nallow 10/8\n",
     );
     let loaded = parse(&text, Dialect::Chrony).expect("it loads");
     let rewritten = rewrite(&loaded, std::slice::from_ref(&text), Dialect::Chrony);
@@ -101,7 +101,7 @@ fn comments_stay_with_their_source_and_losses_are_listed() {
     assert!(rewritten.text.contains("# at `makestep 0.5 3`:\n# keep steps small\n"), "{}", rewritten.text);
     assert!(rewritten.text.contains("access-rules = [\"allow 10.0.0.0/8\"]"), "{}", rewritten.text);
     let [lost] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
-    assert!(lost.starts_with("chrony.conf:6: `maxtxbuffers`"), "{lost}");
+    assert!(lost.starts_with("chrony.conf:6: `minsamples`"), "{lost}");
     assert!(rewritten.text.ends_with(&format!("# - {lost}\n")), "{}", rewritten.text);
 }
 

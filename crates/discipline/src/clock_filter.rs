@@ -76,8 +76,10 @@ pub(crate) struct FilterEstimate {
     pub(crate) standard_deviation: f64,
     /// By how much samples contradict the estimate again and again.
     pub(crate) unrest: f64,
-    /// Samples in memory, runs of their residuals, time between oldest and newest.
+    /// Samples in memory.
     pub(crate) samples: usize,
+    /// Those of them that are shown, runs of their residuals, time between oldest and newest.
+    pub(crate) shown: usize,
     pub(crate) runs: usize,
     pub(crate) span: f64,
     /// Round trip to the primary source.
@@ -152,16 +154,56 @@ impl Unrest {
 }
 
 /// The samples of one source.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClockFilter {
     samples: VecDeque<StoredSample>,
     /// Samples that contradict the estimate, the newest ones of all.
     contradictions: Vec<StoredSample>,
     unrest: Unrest,
     tracking: Option<Tracking>,
+    /// Samples that are to count; 64 and more: all.
+    samples_max: usize,
+}
+
+impl Default for ClockFilter {
+    fn default() -> Self {
+        Self {
+            samples: VecDeque::new(),
+            contradictions: Vec::new(),
+            unrest: Unrest::default(),
+            tracking: None,
+            samples_max: SAMPLES_MAX,
+        }
+    }
+}
+
+/// By how much less the older samples count with each new one, so that in the long run all weigh as much as `samples` do: the
+/// weights 1, 1 − 1/n, (1 − 1/n)², … sum up to n.
+fn fading(samples: usize) -> f64 {
+    if samples >= SAMPLES_MAX {
+        return 1.0;
+    }
+    let samples = samples.max(SAMPLES_MIN) as f64;
+    samples / (samples - 1.0)
 }
 
 impl ClockFilter {
+    /// Has so many samples count from now on; 0: all.
+    pub(crate) fn limit(&mut self, samples_max: u32) {
+        let limit = usize::try_from(samples_max).ok().filter(|limit| (1..SAMPLES_MAX).contains(limit));
+        self.samples_max = limit.unwrap_or(SAMPLES_MAX);
+    }
+
+    /// By how much less the older samples count with each new one.
+    pub(crate) fn fading(&self) -> f64 {
+        fading(self.samples_max)
+    }
+
+    /// The samples that are shown: never more than count.
+    fn shown(&self) -> impl DoubleEndedIterator<Item = &StoredSample> + ExactSizeIterator + Clone {
+        self.samples.range(self.samples.len().saturating_sub(self.samples_max)..)
+    }
+
     /// Stores a sample and renews the estimate. `floor`: precision of the clock, seconds. `belief`: what is known about the
     /// frequency without this source; counts with the first sample only.
     pub(crate) fn add(
@@ -221,7 +263,7 @@ impl ClockFilter {
         match &mut self.tracking {
             Some(tracking) => {
                 sample.residual = tracking.residual(&sample);
-                tracking.estimator.add(sample.exchange(tracking.anchor, floor));
+                tracking.estimator.add(sample.exchange(tracking.anchor, floor), fading(self.samples_max));
             }
             None => {
                 let anchor = sample.measured;
@@ -229,7 +271,7 @@ impl ClockFilter {
                 self.tracking = Some(Tracking { estimator, anchor });
             }
         }
-        if self.samples.len() == SAMPLES_MAX {
+        while self.samples.len() >= self.samples_max.clamp(SAMPLES_MIN, SAMPLES_MAX) {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
@@ -288,8 +330,9 @@ impl ClockFilter {
             standard_deviation: tracking.estimator.offset_deviation(),
             unrest: self.unrest.seconds(),
             samples: self.samples.len(),
+            shown: self.shown().len(),
             runs: self.runs(),
-            span: newest.at.seconds_since(self.samples.front()?.at),
+            span: newest.at.seconds_since(self.shown().next()?.at),
             // Of a round trip without queues up to a half may be in the offset.
             root_delay: newest.root_delay + 2.0 * base,
             root_dispersion: newest.root_dispersion
@@ -344,7 +387,7 @@ impl ClockFilter {
 
     /// Runs of residuals with the same sign.
     fn runs(&self) -> usize {
-        let signs = self.samples.iter().map(|sample| sample.residual > 0.0);
+        let signs = self.shown().map(|sample| sample.residual > 0.0);
         let changes = signs.clone().zip(signs.skip(1)).filter(|(a, b)| a != b).count();
         if self.samples.is_empty() { 0 } else { changes + 1 }
     }
@@ -393,7 +436,7 @@ impl ClockFilter {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { samples_max: self.samples_max, ..Self::default() };
     }
 }
 

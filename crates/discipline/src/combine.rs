@@ -79,6 +79,7 @@ mod tests {
             standard_deviation: 1e-6,
             unrest: 0.0,
             samples: 64,
+            shown: 64,
             runs: 4,
             span: 100.0,
             root_delay: 1e-3,

@@ -184,8 +184,8 @@ impl Estimator {
         this
     }
 
-    /// Takes over an exchange.
-    pub(crate) fn add(&mut self, exchange: Exchange) {
+    /// Takes over an exchange; what is known already counts `fading` times less.
+    pub(crate) fn add(&mut self, exchange: Exchange, fading: f64) {
         self.count += 1;
         let correlation = self.correlation;
         self.correlation.add(exchange.delay);
@@ -195,6 +195,7 @@ impl Estimator {
             self.begin();
         } else {
             self.start.clear();
+            self.variants.iter_mut().for_each(|variant| variant.bank.fade(fading));
             self.watch(exchange, correlation);
             self.process(exchange);
         }

@@ -105,4 +105,7 @@ pub struct SourceOptions {
     pub unreachable_polls_max: u32,
     /// When the source is selected, its stratum and reference identifier are ours, as if we were it.
     pub copy_reference: bool,
+    /// Samples that count, as far as that is possible without a window: what is older than so many is forgotten little by
+    /// little; 0 or 64 and more: by what the oscillator wanders alone.
+    pub samples_max: u32,
 }

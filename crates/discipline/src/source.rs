@@ -61,10 +61,12 @@ pub(crate) struct Candidate {
 
 impl Source {
     pub(crate) fn new(id: SourceId, options: SourceOptions) -> Self {
+        let mut filter = ClockFilter::default();
+        filter.limit(options.samples_max);
         Self {
             id,
             options,
-            filter: ClockFilter::default(),
+            filter,
             history: History::default(),
             reach: 0,
             unreachable_polls: None,
@@ -195,7 +197,7 @@ impl Source {
         }
         if let Some(estimate) = estimate {
             let distance = estimate.root_delay / 2.0 + estimate.root_dispersion;
-            report.samples = estimate.samples;
+            report.samples = estimate.shown;
             report.runs = estimate.runs;
             report.span = estimate.span;
             report.offset = estimate.offset;

@@ -25,6 +25,7 @@ pub mod poll;
 pub mod pps;
 pub mod privileges;
 pub mod ptp_clock;
+pub mod pulse_input;
 pub mod random;
 pub mod real_time_clock;
 pub mod residence;

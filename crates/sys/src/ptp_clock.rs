@@ -4,7 +4,7 @@ use crate::descriptor::{check, zeroed};
 use chime_time::NtpDate;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Readings that the kernel makes in one call, at most: `PTP_MAX_SAMPLES`.
 const READINGS_MAX: usize = 25;
@@ -47,9 +47,18 @@ impl PtpClock {
 
     /// The same by the device's path.
     pub fn open_path(path: &str, cross: bool) -> io::Result<Self> {
+        Self::open_for(libc::O_RDONLY, path, cross)
+    }
+
+    /// The same to be told what to do, as [`crate::pulse_input::PulseInput`] does.
+    pub fn open_writable(path: &str, cross: bool) -> io::Result<Self> {
+        Self::open_for(libc::O_RDWR, path, cross)
+    }
+
+    fn open_for(access: libc::c_int, path: &str, cross: bool) -> io::Result<Self> {
         let name = CString::new(path)?;
         // SAFETY: the pointer is to a C string alive during the call.
-        let fd = check(unsafe { libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })?;
+        let fd = check(unsafe { libc::open(name.as_ptr(), access | libc::O_CLOEXEC) })?;
         // SAFETY: the descriptor was just opened and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let methods = [PtpReadingMethod::Cross, PtpReadingMethod::Extended, PtpReadingMethod::Plain];
@@ -72,6 +81,12 @@ impl PtpClock {
     /// Reads it `count` times, at most 25; once where hardware reads both clocks.
     pub fn read(&self, count: usize) -> io::Result<Vec<PtpReading>> {
         read_by(self.method, &self.fd, count.clamp(1, READINGS_MAX))
+    }
+}
+
+impl AsFd for PtpClock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -136,6 +151,7 @@ mod tests {
     fn what_is_no_hardware_clock_is_refused() {
         for path in ["/dev/null", "/dev/ptp-there-is-none", "/dev/\0"] {
             assert!(PtpClock::open_path(path, true).is_err(), "{path:?}");
+            assert!(PtpClock::open_writable(path, false).is_err(), "{path:?}");
         }
     }
 

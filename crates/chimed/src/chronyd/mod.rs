@@ -8,6 +8,7 @@ pub mod dumps;
 pub mod files;
 pub mod first_correction;
 pub mod from_rtc;
+mod mail;
 pub mod options;
 pub mod shell;
 pub mod temperature;

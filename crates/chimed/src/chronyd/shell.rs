@@ -3,6 +3,7 @@
 
 use super::dumps;
 use super::files::{LogFiles, PUBLIC, drift_line, parse_drift, replace};
+use super::mail::ChangeMail;
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
 use crate::oscillator::Oscillator;
@@ -12,7 +13,7 @@ use chime_config::{ChronyLog, DriftRecord, Model, Source};
 use chime_control::RealTimeClockReport;
 use chime_control::chrony_logs as layout;
 use chime_control::chrony_words::{ChronyWords, Line, Severity, WordSettings};
-use chime_discipline::SavedFrequency;
+use chime_discipline::{DisciplineEvent, SavedFrequency};
 use chime_engine::{Engine, EngineReport, Event, SourceKind, SourceReport, best_time};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime};
@@ -36,6 +37,9 @@ pub struct ChronyShell {
     oscillator: Oscillator,
     thermometer: Option<Thermometer>,
     clock: Option<RtcShell>,
+    mail: Option<ChangeMail>,
+    /// Whether the clock was stepped since the last update, which was told by its own event.
+    stepped: bool,
 }
 
 /// The logs about single answers.
@@ -84,6 +88,8 @@ impl ChronyShell {
                 .clone()
                 .and_then(|settings| Thermometer::new(settings, now)),
             clock,
+            mail: model.chrony.mail_on_change.clone().and_then(ChangeMail::new),
+            stepped: false,
         }
     }
 
@@ -123,6 +129,10 @@ impl ChronyShell {
         if let Some(words) = &mut self.words {
             words.event(event, || engine.report(now())).into_iter().for_each(say);
         }
+        if let (Some(mail), Event::Discipline(DisciplineEvent::Stepped(evidence))) = (&self.mail, event) {
+            mail.changed(now().system, evidence.by);
+            self.stepped = true;
+        }
         self.note_reference_clock(event, engine, &now);
         let (association, is_sample) = match event {
             Event::Sampled { association, .. } => (*association, true),
@@ -156,6 +166,9 @@ impl ChronyShell {
                 words.step_not_possible(&report, updates).into_iter().for_each(say);
                 words.updated(&report).into_iter().for_each(say);
             }
+        }
+        if let (Some(mail), true) = (&self.mail, updated && !std::mem::take(&mut self.stepped)) {
+            mail.changed(now.system, -report.tracking.last_offset_seconds);
         }
         if updated && self.logs.wants(ChronyLog::Tracking) {
             let combined = report.sources.iter().filter(|source| ['*', '+'].contains(&source.state));

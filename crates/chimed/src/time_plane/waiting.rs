@@ -117,6 +117,7 @@ impl TimePlane {
         let (now, error) = clock::read_with_error();
         for input in self.clock.look_for_interference(now, error, told) {
             self.cards.forget();
+            self.reference_clocks.forget();
             if matches!(input, Input::Suspended { .. }) {
                 self.publisher.clock_stood_still();
                 self.chrony.iter_mut().for_each(ChronyShell::slept);

@@ -29,7 +29,7 @@ const DEPTH_MAX: usize = 10;
 /// The longest line, octets.
 const LINE_OCTETS_MAX: usize = 2047;
 
-/// Other files that a configuration asks for.
+/// What a configuration asks of the world: other files, and the addresses of names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     /// The files that match a glob(7) pattern, in its order; one without wildcards must exist.
@@ -38,12 +38,14 @@ pub enum Request {
     ConfigurationDirectories(Vec<PathBuf>),
     /// The same with `*.sources`.
     SourceDirectories(Vec<PathBuf>),
+    /// The first address of a host, as a text of its own.
+    Address(String),
 }
 
 /// Gives the texts that are asked for, or says why it cannot.
 pub type Files<'f> = &'f dyn Fn(&Request) -> Result<Vec<Text>, String>;
 
-/// Reads a configuration; `files` gives what it includes.
+/// Reads a configuration; `files` gives what it asks for.
 ///
 /// # Errors
 /// All mistakes that were found, when there is at least one that is more than a warning.
@@ -94,6 +96,8 @@ struct Reader<'f> {
     commands: CommandAccess,
     source_directories: Vec<PathBuf>,
     source_place: Option<Diagnostic>,
+    /// Of sources that do not say otherwise; 0: all.
+    max_samples: u32,
     /// Where `rtcfile` stands.
     rtc_file_place: Option<Diagnostic>,
     /// Places of the reference clocks.
@@ -115,6 +119,7 @@ impl<'f> Reader<'f> {
             commands: CommandAccess::default(),
             source_directories: Vec::new(),
             source_place: None,
+            max_samples: 0,
             rtc_file_place: None,
             refclock_places: Vec::new(),
         }
@@ -221,11 +226,16 @@ impl<'f> Reader<'f> {
             });
         }
         // The one use of it: to believe the first answer.
-        if !self.sources.is_empty() && self.sources.iter().all(|source| source.one_sample) {
+        if !self.sources.is_empty() && self.sources.iter().all(SourceDraft::takes_one_sample) {
             self.model.synchronization.tuning.samples_min = 1;
         }
         for draft in self.sources {
-            let mut source = draft.finish(&self.certificates, &self.serving.aeads, &mut self.diagnostics);
+            let mut source = draft.finish(
+                &self.certificates,
+                &self.serving.aeads,
+                self.max_samples,
+                &mut self.diagnostics,
+            );
             source.policy = self.model.authentication;
             self.model.sources.push(source);
         }

@@ -26,8 +26,28 @@ pub struct ChronyFiles {
     pub temperature: Option<TemperatureCompensation>,
     /// `initstepslew`: a correction before anything else. Under the name of chronyd only.
     pub first_correction: Option<FirstCorrection>,
+    /// `mailonchange`: who is told of large corrections.
+    pub mail_on_change: Option<MailOnChange>,
     /// `logchange`: offsets greater than this are logged; seconds.
     pub log_change: LogChange,
+}
+
+/// A mail about corrections of the clock.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MailOnChange {
+    /// To whom, in one word.
+    pub address: String,
+    /// Larger corrections are told; seconds.
+    pub threshold: f64,
+}
+
+impl MailOnChange {
+    /// Whether it is one word that may stand in the head of a mail.
+    #[must_use]
+    pub fn is_address(text: &str) -> bool {
+        const OCTETS_MAX: usize = 254;
+        (1..=OCTETS_MAX).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
+    }
 }
 
 /// A correction of the clock by some servers, before the daemon begins with its sources.

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 pub use address::parse_address;
 pub use chrony::{
-    ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange, RealTimeClock,
+    ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange, MailOnChange, RealTimeClock,
 };
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
 pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};

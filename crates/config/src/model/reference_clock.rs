@@ -46,6 +46,8 @@ pub struct ReferenceClock {
     pub baud: Option<u32>,
     /// Polls for which it can still be followed when it says nothing any more, as [`crate::Source::max_unreachable_polls`].
     pub max_unreachable_polls: u32,
+    /// As [`crate::Source::max_samples`].
+    pub max_samples: u32,
     /// Preferred over the sources without it.
     pub prefer: bool,
     /// Measured and shown, never believed.
@@ -86,6 +88,7 @@ impl ReferenceClock {
             local: false,
             baud: None,
             max_unreachable_polls: 0,
+            max_samples: 0,
             prefer: false,
             no_select: false,
             trust: false,
@@ -94,17 +97,38 @@ impl ReferenceClock {
         }
     }
 
-    /// Whether there is a driver for it. That for hardware clocks does not take their stamps of external pulses.
+    /// Whether there is a driver for it.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         Self::DRIVERS.contains(&self.driver.as_str())
-            && !self.driver_options().any(|(name, _)| name == "extpps")
     }
 
     /// Whether it tells pulses only, and another clock of which second they are.
     #[must_use]
     pub fn tells_pulses(&self) -> bool {
-        self.pps || self.driver == "pps"
+        self.pps || self.driver == "pps" || self.stamps_pulses()
+    }
+
+    /// Whether it is a hardware clock of which only the pulses count that it stamps.
+    #[must_use]
+    pub fn stamps_pulses(&self) -> bool {
+        self.driver == "phc" && self.driver_options().any(|(name, _)| name == "extpps")
+    }
+
+    /// The channel that stamps pulses.
+    #[must_use]
+    pub fn pulse_channel(&self) -> u32 {
+        self.driver_number("channel").and_then(|channel| channel.try_into().ok()).unwrap_or(0)
+    }
+
+    /// The pin at which they come in; `None`: the channel has one that cannot be changed.
+    #[must_use]
+    pub fn pulse_pin(&self) -> Option<u32> {
+        self.driver_number("pin").unwrap_or(0).try_into().ok()
+    }
+
+    fn driver_number(&self, option: &str) -> Option<i32> {
+        self.driver_options().find(|(name, _)| *name == option)?.1?.parse().ok()
     }
 
     /// Whether it is the machine's battery-backed clock, which must not be set by ours then.
@@ -163,6 +187,11 @@ mod tests {
         let clock = ReferenceClock::new("phc", "eth0:nocrossts:pin=1");
         assert_eq!(clock.device(), "eth0");
         assert_eq!(clock.driver_options().collect::<Vec<_>>(), [("nocrossts", None), ("pin", Some("1"))]);
-        assert!(clock.votes() && !ReferenceClock::new("phc", "eth0:extpps").is_supported());
+        assert!(clock.votes() && !clock.stamps_pulses());
+        let pulses = ReferenceClock::new("phc", "eth0:extpps");
+        assert!(pulses.stamps_pulses() && pulses.tells_pulses() && !pulses.votes());
+        assert_eq!((pulses.pulse_pin(), pulses.pulse_channel()), (Some(0), 0));
+        let fixed = ReferenceClock::new("phc", "/dev/ptp0:extpps:pin=-1:channel=2");
+        assert_eq!((fixed.pulse_pin(), fixed.pulse_channel()), (None, 2));
     }
 }

@@ -1,6 +1,6 @@
 //! What is shown and kept in files, written out.
 
-use super::values::{access_rules, list, or_off, path, rate_limit, real_time_clock, temperature};
+use super::values::{access_rules, float, list, or_off, path, rate_limit, real_time_clock, temperature};
 use super::{Writer, quoted};
 use crate::{Model, StatisticsFile};
 use std::path::Path;
@@ -61,6 +61,10 @@ impl Writer {
         let clock = &files.real_time_clock;
         self.some("real-time-clock", clock.file.as_ref(), |file| real_time_clock(file, clock));
         self.some("temperature-compensation", files.temperature.as_ref(), temperature);
+        self.some("mail-on-change", files.mail_on_change.as_ref(), |mail| {
+            let (address, threshold) = (quoted(&mail.address), float(mail.threshold));
+            format!("{{ address = {address}, threshold = {threshold} }}")
+        });
         self.number("log-change", files.log_change.0, default.log_change.0);
     }
 

@@ -115,5 +115,6 @@ fn candidate(source: &Source) -> Option<joint::Candidate<'_>> {
         estimator: source.filter.estimator()?,
         anchor: source.filter.anchor(),
         fresh: source.filter.newest_exchange().filter(|_| source.fresh),
+        fading: source.filter.fading(),
     })
 }

@@ -32,6 +32,7 @@ impl Discipline {
     pub fn set_source_options(&mut self, id: SourceId, options: SourceOptions) {
         if let Some(source) = self.source_mut(id) {
             source.options = options;
+            source.filter.limit(options.samples_max);
             self.dirty = true;
         }
     }

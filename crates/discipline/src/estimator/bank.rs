@@ -210,6 +210,13 @@ impl<const N: usize> Bank<N> {
         self.normalize();
     }
 
+    /// Believes everything less, by this factor of all variances.
+    pub(crate) fn fade(&mut self, factor: f64) {
+        if factor > 1.0 {
+            self.models.iter_mut().for_each(|model| model.scale(factor));
+        }
+    }
+
     /// Takes over an exchange.
     pub(crate) fn observe(&mut self, legs: &[Leg<N>]) -> Outcome {
         // The same for all filters: what they foresaw is compared.

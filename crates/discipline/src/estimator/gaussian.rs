@@ -101,6 +101,11 @@ impl<const N: usize> Gaussian<N> {
         }
     }
 
+    /// Multiplies all variances.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.diagonal.iter_mut().for_each(|variance| *variance *= factor);
+    }
+
     /// The distribution with the mean and covariance of a mixture, after `elapsed` seconds in which state 0 grew by state 1
     /// each second, with independent `noise` vectors (each a variance and a column) added. `parts` is not empty and has
     /// at most three entries.

@@ -29,6 +29,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) anchor: f64,
     /// Its newest exchange, when that is new.
     pub(crate) fresh: Option<Exchange>,
+    /// By how much less everything counts with each of its exchanges.
+    pub(crate) fading: f64,
 }
 
 /// The joint estimate.
@@ -158,6 +160,8 @@ impl Joint {
         let noise = base_noise(f64::midpoint(path.queues.0.mean, path.queues.1.mean)) + path.changed;
         let noise = [(noise, unit(bank::base(place))), (path.changed, unit(bank::asymmetry(place)))];
         self.bank.advance(elapsed, corrected, &noise);
+        // Of several members each makes all forget its share.
+        self.bank.fade(candidate.fading.powf(1.0 / self.members.len() as f64));
         let legs = [
             Leg::forward(place, exchange.forward(), path.queues.0),
             Leg::backward(place, exchange.backward(), path.queues.1),

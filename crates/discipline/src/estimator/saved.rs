@@ -184,8 +184,8 @@ mod tests {
             let mut after = replayed.restored(&saved).expect("it fits the last exchanges");
             prop_assert_eq!(after.saved(), Some(saved));
             for exchange in coming {
-                before.add(exchange);
-                after.add(exchange);
+                before.add(exchange, 1.0);
+                after.add(exchange, 1.0);
                 let (one, other) = (before.moments(), after.moments());
                 let near = |a: f64, b: f64, unit: f64| (a - b).abs() < 1e-3 * unit;
                 prop_assert!(near(one.offset, other.offset, one.offset_variance.sqrt()), "{:?} {:?}", one, other);
@@ -214,7 +214,7 @@ mod tests {
             words[place] = &word;
             let Some(mut restored) = replayed.restored(&SavedEstimate(words.join(" "))) else { return Ok(()) };
             for exchange in coming {
-                restored.add(exchange);
+                restored.add(exchange, 1.0);
             }
             let moments = restored.moments();
             let error = moments.offset - 0.02 - 3e-5 * restored.point().free;

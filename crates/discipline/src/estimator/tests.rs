@@ -40,7 +40,7 @@ pub(super) fn exchanges(
 pub(super) fn estimate(exchanges: &[Exchange]) -> Estimator {
     let prior = FrequencyPrior { frequency: 0.0, variance: 1e-8 };
     let mut estimator = Estimator::new(exchanges[0], prior);
-    exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange));
+    exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange, 1.0));
     estimator
 }
 
@@ -272,10 +272,25 @@ fn years_do_not_wear_it_out() {
     let mut estimator = estimate(&exchanges(3, 8, (1e-5, 1e-5), (0.0, 0.0)));
     for mut exchange in exchanges(4, 120_000, (1e-5, 1e-5), (0.0, 0.0)) {
         exchange.point.free = 1000.0 + exchange.point.free * 64.0;
-        estimator.add(exchange);
+        estimator.add(exchange, 1.0);
     }
     let moments = estimator.moments();
     assert!(moments.offset.abs() < 1e-5 && moments.offset_variance > 0.0, "{moments:?}");
+}
+
+/// Who forgets knows as much after hours as after a few exchanges, and is as sure as that.
+#[test]
+fn what_is_forgotten_makes_no_one_surer() {
+    let all = exchanges(5, 400, (1e-4, 1e-4), (0.0, 0.0));
+    let deviation = |exchanges: &[Exchange], fading: f64| {
+        let mut estimator = estimate(&exchanges[..1]);
+        exchanges[1..].iter().for_each(|exchange| estimator.add(*exchange, fading));
+        estimator.moments().offset_variance.sqrt()
+    };
+    let (everything, few) = (deviation(&all, 1.0), deviation(&all[..16], 1.0));
+    let forgetful = deviation(&all, 16.0 / 15.0);
+    assert!(everything < few / 2.0, "{everything:e} {few:e}");
+    assert!(forgetful > 1.5 * everything && forgetful < 2.0 * few, "{forgetful:e} {everything:e} {few:e}");
 }
 
 proptest! {

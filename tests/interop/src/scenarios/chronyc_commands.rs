@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("chronyc/4.3-every-command-as-for-chronyd", |stage| every_command(stage, Bookworm)),
     ("chronyc/4.6-every-command-as-for-chronyd", |stage| every_command(stage, Trixie)),
+    ("chronyc/4.6-no-more-samples-than-maxsamples", most_samples),
     ("chronyc/habits-of-scripts-go-on", habits),
     ("chronyc/4.3-reload-sources-as-with-chronyd", |stage| reloads(stage, Bookworm)),
     ("chronyc/4.6-reload-sources-as-with-chronyd", |stage| reloads(stage, Trixie)),
@@ -200,6 +201,35 @@ fn form(text: &str) -> Vec<String> {
         .map(|word| word.chars().filter(|letter| letter.is_ascii_alphabetic()).collect::<String>())
         .filter(|word| word.len() > 2)
         .collect()
+}
+
+/// By the file, for one and for all, and by a command: as many samples as chronyd keeps once there are enough.
+fn most_samples(stage: &mut Stage) -> Result<()> {
+    let (one, two, four) = (stage.node(1)?, stage.node(2)?, stage.node(4)?);
+    let _server = chrony::server(stage, &one, Trixie, &ServerOf::default())?;
+    let poll = "minpoll -2 maxpoll -2";
+    let text = format!("maxsamples 7\nserver 10.77.0.1 {poll}\nserver fd77::1 {poll} maxsamples 4\nlocal\n");
+    let ours = chrony::of_text(stage, &two, Trixie, ("ours", &text), true)?;
+    let theirs = chrony::of_text(stage, &four, Trixie, ("theirs", &text), false)?;
+    let samples = |daemon: &Chrony| -> Result<Vec<String>> {
+        let text = daemon.chronyc(&["-c", "sourcestats"])?;
+        Ok(text.lines().filter_map(|line| line.split(',').nth(1).map(str::to_owned)).collect())
+    };
+    for daemon in [&ours, &theirs] {
+        stage.until("as many as there can be", PATIENCE, || {
+            let counts = samples(daemon)?;
+            ensure!(counts == ["7", "4"], "{counts:?}");
+            Ok(())
+        })?;
+        daemon.chronyc(&["delete", "fd77::1"])?;
+        daemon.chronyc(&["add", "server", "fd77::1", "minpoll", "-2", "maxpoll", "-2", "maxsamples", "5"])?;
+        stage.until("those of the new one", PATIENCE, || {
+            let counts = samples(daemon)?;
+            ensure!(counts == ["7", "5"], "{counts:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// A daemon, the file of its sources, and its main file.

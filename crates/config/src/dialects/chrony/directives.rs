@@ -116,6 +116,7 @@ const DIRECTIVES: &[(&str, Handler)] = &[
     }),
     ("logchange", |reader, line| set_real(line, &mut reader.model.chrony.log_change.0)),
     ("logdir", |reader, line| files::read_path(&mut reader.model.chrony.logs.directory, line)),
+    ("mailonchange", files::read_mail),
     ("makestep", make_step),
     ("manual", |reader, line| {
         reader.model.synchronization.tuning.manual = true;
@@ -131,14 +132,14 @@ const DIRECTIVES: &[(&str, Handler)] = &[
             usize::try_from(line.only_integer(&(1..=INT))?).unwrap_or(usize::MAX);
         Ok(())
     }),
-    ("maxsamples", |reader, line| samples(reader, line, "maxsamples")),
+    ("maxsamples", max_samples),
     ("maxslewrate", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_slew)),
     ("maxupdateskew", |reader, line| set_ppm(line, &mut reader.model.synchronization.tuning.max_update_skew)),
     ("maxstratum", |reader, line| {
         reader.model.synchronization.tuning.strata.1 = stratum(line)?;
         Ok(())
     }),
-    ("minsamples", |reader, line| samples(reader, line, "minsamples")),
+    ("minsamples", min_samples),
     ("minstratum", |reader, line| {
         reader.model.synchronization.tuning.strata.0 = stratum(line)?;
         Ok(())
@@ -282,7 +283,8 @@ pub(super) fn apply(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> 
     let Some((_, shape, why)) = unsupported else {
         return Err(unknown(&line.directive, "directive", &names().collect::<Vec<_>>()));
     };
-    if let Some(why) = unsupported::check(line, shape, why)? {
+    unsupported::check(line, shape)?;
+    if let Some(why) = why {
         let word = line.directive;
         reader.no_effect(line, &word, why);
     }
@@ -417,14 +419,19 @@ fn fallback_drift(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     Ok(())
 }
 
-fn samples(reader: &mut Reader<'_>, line: &mut Line<'_>, option: &str) -> Parsed<()> {
-    let samples = line.only_integer(&(0..=INT))?.unsigned_abs();
-    // The one use of it: to believe the first answer.
-    if option == "maxsamples" && samples == 1 {
+fn max_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    reader.max_samples = line.only_integer(&(0..=INT))?.unsigned_abs();
+    // The first answer is enough.
+    if reader.max_samples == 1 {
         reader.model.synchronization.tuning.samples_min = 1;
-    } else if !unsupported::is_usual_window(option, samples) {
+    }
+    Ok(())
+}
+
+fn min_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    if line.only_integer(&(0..=INT))?.unsigned_abs() > unsupported::MIN_SAMPLES_USUAL {
         let word = line.directive;
-        reader.no_effect(line, &word, unsupported::SAMPLES);
+        reader.no_effect(line, &word, unsupported::MIN_SAMPLES);
     }
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Reader;
 use super::directives::{path, place};
-use super::line::{Line, Parsed, unknown};
-use crate::{ChronyLog, DriftRecord, FirstCorrection, TemperatureCompensation, TemperatureCurve};
+use super::line::{Fault, Line, Parsed, unknown};
+use crate::{
+    ChronyLog, DriftRecord, FirstCorrection, MailOnChange, TemperatureCompensation, TemperatureCurve,
+};
 
 /// `log WORD...`; the words of several lines add up. Unlike other words they are in lower case only.
 pub(super) fn read_log(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -82,6 +84,18 @@ pub(super) fn read_temperature(reader: &mut Reader<'_>, line: &mut Line<'_>) -> 
     line.end()?;
     let interval = Duration::from_secs_f64(seconds);
     reader.model.chrony.temperature = Some(TemperatureCompensation { sensor, interval, curve });
+    Ok(())
+}
+
+/// `mailonchange ADDRESS SECONDS`.
+pub(super) fn read_mail(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
+    let word = line.require("the address of a mail and a threshold in seconds")?;
+    let threshold = line.real_from_zero()?;
+    line.end()?;
+    if !MailOnChange::is_address(word.text) {
+        return Err(Fault::new(&word, format!("`{}` is no address for a mail", word.text)));
+    }
+    reader.model.chrony.mail_on_change = Some(MailOnChange { address: word.text.to_owned(), threshold });
     Ok(())
 }
 

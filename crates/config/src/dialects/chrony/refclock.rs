@@ -39,6 +39,8 @@ const DRIVER_OPTIONS: &[(&str, &[&str])] = &[
     ("SOCK", &[]),
 ];
 const INT_MAX: u32 = i32::MAX.cast_unsigned();
+/// `maxsamples` of a clock that has none of its own; what is written is smaller.
+const AS_FOR_ALL: u32 = u32::MAX;
 
 /// `refclock DRIVER PARAMETER[:OPTION[=VALUE]]... [option]...`.
 pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -50,6 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     check_parameter(&driver, &parameter)?;
     let mut clock = ReferenceClock {
         max_unreachable_polls: 100_000,
+        max_samples: AS_FOR_ALL,
         ..ReferenceClock::new(&driver.folded(), parameter.text)
     };
     while let Some(word) = line.next() {
@@ -64,10 +67,6 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     clock.reference_id = Some(name);
     let place = Diagnostic::new(Severity::Warning, line.text, &line.directive.span(), "", None);
     clock.origin = Some(Origin { file: place.file.clone(), line: place.line });
-    if !clock.is_supported() {
-        let word = line.directive;
-        reader.no_effect(line, &word, "there is no driver for it here; the clock follows the other sources");
-    }
     reader.model.reference_clocks.push(clock);
     reader.refclock_places.push(place);
     Ok(())
@@ -85,6 +84,13 @@ fn check_parameter(driver: &Word<'_>, parameter: &Word<'_>) -> Parsed<()> {
             } else {
                 fault.with_help(format!("it has {}", known.join(", ")))
             });
+        }
+    }
+    for (name, least) in [("pin", -1), ("channel", 0)] {
+        let numbers = parameter.text.split(':').skip(1).filter_map(|option| option.split_once('='));
+        let is_wrong = |value: &str| value.parse::<i32>().map_or(true, |number| number < least);
+        if numbers.into_iter().any(|(option, value)| option == name && is_wrong(value)) {
+            return Err(Fault::new(parameter, format!("`{name}` is a number, {least} at least")));
         }
     }
     let device = parameter.text.split(':').next().unwrap_or_default();
@@ -108,10 +114,10 @@ fn read_option(
         "lock" => clock.lock = Some(reference_id(line)?),
         "maxdispersion" => clock.max_dispersion = line.real_from_zero()?,
         "maxlockage" => clock.max_lock_pulses = line.integer(&(0..=INT_MAX))?,
-        name @ ("maxsamples" | "minsamples") => {
-            let samples = line.integer(&(0..=INT_MAX))?;
-            if !unsupported::is_usual_window(name, samples) {
-                reader.no_effect(line, word, unsupported::SAMPLES);
+        "maxsamples" => clock.max_samples = line.integer(&(0..=INT_MAX))?,
+        "minsamples" => {
+            if line.integer(&(0..=INT_MAX))? > unsupported::MIN_SAMPLES_USUAL {
+                reader.no_effect(line, word, unsupported::MIN_SAMPLES);
             }
         }
         "maxunreach" => clock.max_unreachable_polls = line.integer(&(0..=INT_MAX))?,
@@ -142,6 +148,9 @@ fn reference_id(line: &mut Line<'_>) -> Parsed<String> {
 impl Reader<'_> {
     /// What can be said of reference clocks once the whole file is read.
     pub(super) fn finish_reference_clocks(&mut self) {
+        for clock in self.model.reference_clocks.iter_mut().filter(|clock| clock.max_samples == AS_FOR_ALL) {
+            clock.max_samples = self.max_samples;
+        }
         let leap_seconds = &self.model.leap_seconds;
         let has_leap_table = leap_seconds.file.is_some() || leap_seconds.zone.is_some();
         let clocks = &self.model.reference_clocks;

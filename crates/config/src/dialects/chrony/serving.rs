@@ -7,9 +7,9 @@ use std::time::Duration;
 use chime_nts::AeadAlgorithm;
 use chime_server::{AccessList, AccessRule, CLIENTS_MAX, Policy, RateLimitSettings, Subnet};
 
-use super::Reader;
 use super::directives::place;
 use super::line::{Fault, Line, Parsed, Word, unknown};
+use super::{Reader, Request};
 use crate::{
     Broadcast, CertificatePair, Diagnostic, LocalReference, Model, NtpOverPtp, NtpServer, NtsKeServer,
     Origin, Severity,
@@ -87,18 +87,30 @@ pub(super) fn rule(reader: &mut Reader<'_>, line: &mut Line<'_>, allow: bool) ->
         return Ok(Some(AccessRule { allow, all, subnet: None }));
     };
     line.end()?;
-    match subnet(&word)? {
-        Some(subnet) => Ok(Some(AccessRule { allow, all, subnet: Some(subnet) })),
-        // Whom a name stands for is not known here: nobody is let in by mistake, and nobody who was to be kept out.
-        None if allow => {
-            reader.no_effect(line, &word, "names are not looked up in access lists; write the address");
+    let subnet = subnet(&word)?;
+    let found = subnet.map_or_else(|| address_of(reader, &word), Ok);
+    match found {
+        Ok(subnet) => Ok(Some(AccessRule { allow, all, subnet: Some(subnet) })),
+        // Unlike chronyd we keep time without: nobody is let in by mistake.
+        Err(fault) if allow => {
+            let why = format!(
+                "{}; whoever has this name is not let in until the daemon reads it again",
+                fault.message
+            );
+            reader.no_effect(line, &word, &why);
             Ok(None)
         }
-        None => {
-            let fault = Fault::new(&word, "names are not looked up in access lists");
-            Err(fault.with_help("write the address or the network"))
-        }
+        // Who was to be kept out would be let in.
+        Err(fault) => Err(fault.with_help("write the address or the network")),
     }
+}
+
+/// The address that a name stands for now.
+fn address_of(reader: &Reader<'_>, name: &Word<'_>) -> Parsed<Subnet> {
+    let unknown = |why: &str| Fault::new(name, format!("the name cannot be looked up: {why}"));
+    let found = (reader.files)(&Request::Address(name.text.to_owned())).map_err(|why| unknown(&why))?;
+    let address = found.first().and_then(|text| text.contents.parse().ok());
+    Ok(Subnet::host(address.ok_or_else(|| unknown("it has no address"))?))
 }
 
 /// An address, a network, or one to three decimal numbers that begin an IPv4 address; `None`: a host name.

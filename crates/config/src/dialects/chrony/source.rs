@@ -7,7 +7,7 @@ use chime_nts::AeadAlgorithm;
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use super::unsupported::{SAMPLES, is_usual_window};
+use super::unsupported::{MIN_SAMPLES, MIN_SAMPLES_USUAL};
 use crate::model::parse_address;
 use crate::{
     AddressFamily, Authentication, Diagnostic, NtpVersion, NtsTrust, Origin, PollLimits, Severity, Source,
@@ -72,8 +72,8 @@ pub(super) struct SourceDraft {
     key: Option<u32>,
     certificate_set: u32,
     count: usize,
-    /// `maxsamples 1`: the first answer is enough.
-    pub(super) one_sample: bool,
+    /// `None`: as for all sources.
+    max_samples: Option<u32>,
     place: Diagnostic,
 }
 
@@ -107,7 +107,7 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
         key: None,
         certificate_set: 0,
         count: 4,
-        one_sample: false,
+        max_samples: None,
         place,
     };
     while let Some(word) = line.next() {
@@ -168,10 +168,10 @@ fn option(
         "presend" => source.presend = Some(line.integer(&(-32..=32_i8))?).filter(|&at| at < PRESEND_OFF),
         "maxsamples" | "minsamples" => {
             let samples = line.integer(&(0..=i32::MAX))?.unsigned_abs();
-            if name == "maxsamples" && samples == 1 {
-                draft.one_sample = true;
-            } else if !is_usual_window(&name, samples) {
-                reader.no_effect(line, word, SAMPLES);
+            if name == "maxsamples" {
+                draft.max_samples = Some(samples);
+            } else if samples > MIN_SAMPLES_USUAL {
+                reader.no_effect(line, word, MIN_SAMPLES);
             }
         }
         "offset" => source.offset_correction = offset(line)?,
@@ -230,13 +230,20 @@ fn version(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, source
 }
 
 impl SourceDraft {
+    /// Whether the first answer is enough, as with `maxsamples 1`.
+    pub(super) const fn takes_one_sample(&self) -> bool {
+        matches!(self.max_samples, Some(1))
+    }
+
     /// Fills in what depends on other lines.
     pub(super) fn finish(
         mut self,
         sets: &CertificateSets,
         aeads: &[AeadAlgorithm],
+        max_samples: u32,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Source {
+        self.source.max_samples = self.max_samples.unwrap_or(max_samples);
         self.source.poll = poll_limits(self.min_poll, self.max_poll);
         let mut warn = |message: String| {
             diagnostics.push(Diagnostic { message, ..self.place.clone() });

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::table::TableReader;
-use super::values::{boolean, integer, list, number, path, word};
+use super::table::{Parsed, TableReader, Value};
+use super::values::{boolean, fault, integer, list, number, path, text, word};
 use crate::{
-    ChronyFiles, ChronyLog, DriftRecord, LogChange, RealTimeClock, TemperatureCompensation, TemperatureCurve,
+    ChronyFiles, ChronyLog, DriftRecord, LogChange, MailOnChange, RealTimeClock, TemperatureCompensation,
+    TemperatureCurve,
 };
 
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFiles) {
@@ -27,9 +28,20 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut ChronyFi
         read_real_time_clock(table, &mut files.real_time_clock);
     });
     files.temperature = read_temperature(table).or(files.temperature.take());
+    table.table("mail-on-change", "mail-on-change", |table| {
+        let address = table.require("address", mail_address);
+        let threshold = table.require("threshold", number(0.0..=1e9, " seconds"));
+        let both = address.zip(threshold);
+        files.mail_on_change = both.map(|(address, threshold)| MailOnChange { address, threshold });
+    });
     if let Some(seconds) = table.read("log-change", number(0.0..=1e9, " seconds")) {
         files.log_change = LogChange(seconds);
     }
+}
+
+fn mail_address(value: &Value<'_>) -> Parsed<String> {
+    let address = text(value)?;
+    if MailOnChange::is_address(&address) { Ok(address) } else { Err(fault(value, "must be one word")) }
 }
 
 /// `real-time-clock`: `rtcfile` and what belongs to it.

@@ -317,6 +317,25 @@ fn a_source_that_fell_silent_is_remembered_for_as_many_polls_as_is_wished() {
 }
 
 #[test]
+fn no_more_samples_count_than_are_wished() {
+    let seen = |samples_max: u32| {
+        let mut world = world(&[0.0]);
+        let options = SourceOptions { samples_max, ..SourceOptions::default() };
+        world.discipline.set_source_options(id(0), options);
+        let mut most = 0;
+        world.run(5000.0, |world| {
+            let report = world.discipline.source_report(world.now(), id(0)).expect("it is a source");
+            most = most.max(report.samples);
+            let longest = report.samples.saturating_sub(1) as f64 * 64.0;
+            assert!(report.span <= longest + 1.0 && report.runs <= report.samples, "{report:?}");
+        });
+        assert!(world.clock_error.abs() < 1e-3, "{samples_max}: {}", world.clock_error);
+        most
+    };
+    assert_eq!([1, 2, 5, 0, 1000].map(seen), [1, 2, 5, 64, 64]);
+}
+
+#[test]
 fn what_is_older_than_all_that_others_know_is_not_remembered() {
     let mut world = world(&[0.0, 0.0]);
     let options = SourceOptions { unreachable_polls_max: 1000, ..SourceOptions::default() };
