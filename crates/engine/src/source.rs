@@ -73,6 +73,11 @@ pub(crate) struct Negotiated {
     pub(crate) ntp_port: u16,
 }
 
+/// Places whose address is configured are not counted, as nobody sees their numbers; those begin here.
+const LITERAL_PLACES: u32 = 0x4000_0000;
+/// Between the first places of two of them; no source has more.
+const PLACES_MAX: u32 = 32;
+
 /// How many kinds of failure are told apart; `KeError` has about thirty.
 const FAILURE_KINDS_MAX: usize = 64;
 
@@ -89,15 +94,20 @@ impl Establishment {
 }
 
 impl Source {
-    /// `places`: how many places all sources have had so far; those of this one are added.
+    /// `places`: how many places all sources with names have had so far; those of this one are added.
     pub(crate) fn new(key: SourceKey, config: SourceConfig, effective: Effective, places: &mut u32) -> Self {
         let ignore = match &config.mode {
             SourceMode::Server | SourceMode::Symmetric { .. } => &[][..],
             SourceMode::Pool { ignore, .. } => ignore,
         };
         let resolution = Resolution::new(&config.name, config.address_family, ignore);
-        let first_place = places.wrapping_add(1);
-        *places = places.wrapping_add(u32::try_from(places_of(&config)).unwrap_or(1));
+        let first_place = if config.name.parse::<IpAddr>().is_ok() {
+            LITERAL_PLACES | key.0.wrapping_mul(PLACES_MAX) & (LITERAL_PLACES - 1)
+        } else {
+            let first = places.wrapping_add(1);
+            *places = places.wrapping_add(u32::try_from(places_of(&config)).unwrap_or(1));
+            first
+        };
         Self {
             key,
             first_place,
@@ -114,7 +124,8 @@ impl Source {
         }
     }
 
-    /// What stands for a place that has no address yet: the first one of all is 1, as chronyd counts.
+    /// What stands for a place that has no address yet: the first one of those that are configured by a name is 1, as chronyd
+    /// counts.
     pub(crate) const fn unresolved_number(&self, place: u32) -> u32 {
         self.first_place.wrapping_add(place)
     }

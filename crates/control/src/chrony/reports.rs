@@ -2,8 +2,8 @@
 
 use chime_discipline::MANUAL_ENTRIES_MAX;
 use chime_engine::{
-    ActivityReport, AuthenticationMode, LeapReport, ManualReport, SelectionOptionsReport, SourceKind,
-    SourceReport, TimestampSource, TrackingReport,
+    ActivityReport, AuthenticationMode, LeapReport, ManualReport, NTP_PORT, SelectionOptionsReport,
+    SourceKind, SourceReport, TimestampSource, TrackingReport,
 };
 use std::net::IpAddr;
 
@@ -141,7 +141,7 @@ pub(super) fn ntp_data(source: &SourceReport, request_octets: usize) -> Answer {
     report(if is_long { 26 } else { 16 }, |out| {
         out.address(address_of(source))
             .address(ip(ntp.local))
-            .half(source.remote.map_or(0, |remote| remote.port()))
+            .half(source.remote.map_or(NTP_PORT, |remote| remote.port()))
             .octets(&[ntp.leap, ntp.version, ntp.mode, ntp.stratum])
             .octets(&ntp.poll.to_be_bytes())
             .octets(&ntp.precision.to_be_bytes())
