@@ -1,10 +1,12 @@
 //! NTS state across restarts: what is given away to be saved, and what is taken back.
 
+use crate::NtsSource;
 use crate::association::{Association, Credentials};
 use crate::certificate_dates::{CertificateDates, judge_by_lower_bound};
 use crate::engine::Engine;
 use crate::nts_state::{Certificate, NtsState};
 use crate::persistence::{SavedAssociation, SavedCertificate};
+use crate::source::Source;
 use crate::timers::Timer;
 use chime_nts::Cookie;
 use chime_time::MonoTime;
@@ -70,23 +72,34 @@ impl Engine {
     }
 
     /// Takes NTS state from before a restart, so that no key establishment is needed; call before the first `handle_*`, and
-    /// only with what is on no disk any more, as its cookies are sent. Gives how many associations were restored. What fits no configured source, or has certificates that have certainly
-    /// expired, is left out.
+    /// only with what is on no disk any more, as its cookies are sent. Gives how many associations were restored. What fits no
+    /// configured source, or has certificates that have certainly expired, is left out.
     pub fn restore_nts_state(&mut self, now: MonoTime, saved: Vec<SavedAssociation>) -> usize {
-        let restored = saved.into_iter().filter(|saved| self.restore(now, saved)).count();
+        let (restored, left) = saved.into_iter().partition::<Vec<_>, _>(|saved| {
+            self.restore(now, saved, |wish| (wish.port, wish.trust) == (saved.ke_port, saved.trust))
+        });
+        // The same server may establish keys at another port now. But whose port is as it was comes first.
+        let moved = left.iter().filter(|saved| self.restore(now, saved, |wish| wish.trust == saved.trust));
+        let restored = restored.len() + moved.count();
         if restored > 0 {
             self.save_soon(now);
         }
         restored
     }
 
-    fn restore(&mut self, now: MonoTime, saved: &SavedAssociation) -> bool {
-        let fits = |source: &crate::source::Source| {
-            let wish = source.config.nts_source().map(|nts| (nts.port, nts.trust));
-            // Who trusts others now does not believe what was established with these.
-            source.config.name.eq_ignore_ascii_case(&saved.name) && wish == Some((saved.ke_port, saved.trust))
+    /// Gives the state to a source of its name with such a wish; false when there is none. Who trusts others now does not
+    /// believe what was established with these.
+    fn restore(
+        &mut self,
+        now: MonoTime,
+        saved: &SavedAssociation,
+        fits: impl Fn(&NtsSource) -> bool,
+    ) -> bool {
+        let fits = |source: &Source| {
+            source.config.name.eq_ignore_ascii_case(&saved.name)
+                && source.config.nts_source().is_some_and(&fits)
         };
-        let room = |source: &crate::source::Source| {
+        let room = |source: &Source| {
             self.associations_of(source.key).count() < source.config.wanted()
                 && source.config.address_family.admits(saved.remote.ip())
         };

@@ -98,8 +98,6 @@ fn state_that_fits_no_source_is_left_out() {
     assert_eq!(restored(SourceConfig::server("nts.example"), &saved[0]), 0);
     let spent = SavedAssociation { cookies: Vec::new(), ..saved[0].clone() };
     assert_eq!(restored(SourceConfig::nts("nts.example"), &spent), 0);
-    let foreign = SavedAssociation { ke_port: 4461, ..saved[0].clone() };
-    assert_eq!(restored(SourceConfig::nts("nts.example"), &foreign), 0);
     let distrusted = SavedAssociation { trust: saved[0].trust + 1, ..saved[0].clone() };
     assert_eq!(restored(SourceConfig::nts("nts.example"), &distrusted), 0, "the operator trusts others now");
     let mut other_aead = SourceConfig::nts("nts.example");
@@ -107,6 +105,35 @@ fn state_that_fits_no_source_is_left_out() {
         nts.aeads = vec![AeadAlgorithm::Aes128GcmSiv];
     }
     assert_eq!(restored(other_aead, &saved[0]), 0);
+}
+
+#[test]
+fn a_server_that_establishes_keys_at_another_port_now_is_the_same_server() {
+    let (saved, _) = saved();
+    let elsewhere = SavedAssociation {
+        ke_port: 4461,
+        remote: "192.0.2.7:123".parse().expect("an address"),
+        ..saved[0].clone()
+    };
+    let at = |port| {
+        let mut source = SourceConfig::nts("nts.example");
+        if let crate::Authentication::Nts(nts) = &mut source.authentication {
+            nts.port = port;
+        }
+        source
+    };
+    let remotes = |sources: Vec<SourceConfig>, saved: &[&SavedAssociation]| {
+        let mut world = World::new(sources);
+        let saved = saved.iter().map(|saved| (*saved).clone()).collect();
+        world.engine.restore_nts_state(world.now, saved);
+        world.engine.nts_state().iter().map(|state| (state.ke_port, state.remote)).collect::<Vec<_>>()
+    };
+    let (here, there) = (saved[0].remote, elsewhere.remote);
+    assert_eq!(remotes(vec![at(4460)], &[&elsewhere]), [(4460, there)]);
+    // Whose port is as it was comes first.
+    assert_eq!(remotes(vec![at(4460)], &[&elsewhere, &saved[0]]), [(4460, here)]);
+    let both = remotes(vec![at(4461), at(4460)], &[&saved[0], &elsewhere]);
+    assert_eq!(both, [(4460, here), (4461, there)]);
 }
 
 #[test]
