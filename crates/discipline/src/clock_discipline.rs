@@ -113,6 +113,8 @@ pub(crate) struct ClockDiscipline {
     /// The frequency correction without slew, s per s.
     pub(crate) frequency: f64,
     pub(crate) skew: f64,
+    /// The frequency and its standard error as they were known before the few samples that the clock follows now.
+    trusted: (f64, f64),
     /// When the slew ends, and what it was meant to correct.
     slew: Option<(MonoTime, f64)>,
     /// The greatest jump of the oscillator that is still remembered.
@@ -136,6 +138,7 @@ impl ClockDiscipline {
             foreign_steps: 0.0,
             frequency,
             skew,
+            trusted: (frequency, skew),
             slew: None,
             jump: None,
             interval: 0.0,
@@ -164,6 +167,29 @@ impl ClockDiscipline {
         self.foreign_steps = 0.0;
         self.interval = interval;
         self.updates += 1;
+    }
+
+    /// The frequency was found from more samples than may agree by chance.
+    pub(crate) fn trust_frequency(&mut self) {
+        self.trusted = (self.frequency, self.skew);
+    }
+
+    /// The frequency as it is known without the few samples that the clock may follow, and its standard error; s per s.
+    pub(crate) const fn trusted_frequency(&self) -> (f64, f64) {
+        self.trusted
+    }
+
+    /// Few samples said what the frequency is, and others contradict them: that is undone, with what it did to the clock.
+    /// `None` when nothing has to be done.
+    pub(crate) fn distrust_frequency(&mut self, now: MonoTime, settings: &Settings) -> Option<ClockCommand> {
+        if self.frequency == self.trusted.0 {
+            return None;
+        }
+        (self.frequency, self.skew) = self.trusted;
+        if let Some(estimate) = &mut self.estimate {
+            estimate.frequency = self.frequency;
+        }
+        Some(self.plan(now, settings))
     }
 
     /// Takes note of a frequency that changed by more than it was uncertain by and an oscillator is believed to change.
@@ -324,6 +350,7 @@ impl ClockDiscipline {
     pub(crate) fn set_by_hand(&mut self, now: MonoTime, offset: f64, frequency: f64, settings: &Settings) {
         let limit = settings.max_drift.as_ratio().abs();
         self.frequency = frequency.clamp(-limit, limit);
+        self.trust_frequency();
         let point = self.correction.at(now);
         let frequency = self.frequency;
         let (error, standard_deviation, wander_square) = (0.0, 0.0, 0.0);

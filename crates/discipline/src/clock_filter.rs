@@ -159,6 +159,8 @@ pub(crate) struct ClockFilter {
     samples: VecDeque<StoredSample>,
     /// Samples that contradict the estimate, the newest ones of all.
     contradictions: Vec<StoredSample>,
+    /// First samples that were on no line with others, and are forgotten.
+    strays: usize,
     unrest: Unrest,
     tracking: Option<Tracking>,
     /// Samples that are to count; 64 and more: all.
@@ -170,6 +172,7 @@ impl Default for ClockFilter {
         Self {
             samples: VecDeque::new(),
             contradictions: Vec::new(),
+            strays: 0,
             unrest: Unrest::default(),
             tracking: None,
             samples_max: SAMPLES_MAX,
@@ -222,13 +225,14 @@ impl ClockFilter {
             return SampleVerdict::OutOfRange;
         }
         let sample = StoredSample::new(sample, measured, correction);
-        let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
-        if self.samples.len() < SAMPLES_MIN {
+        if self.is_young() {
+            let leap = self.leap_to(&sample, belief);
             let agrees = self.add_first(sample, floor, belief);
-            self.unrest.note((!agrees).then_some(residual));
+            self.unrest.note((!agrees).then_some(leap));
             return SampleVerdict::Stored;
         }
         let contradicts = self.contradicts(&sample);
+        let residual = self.tracking.as_ref().map_or(0.0, |tracking| tracking.residual(&sample));
         self.unrest.note(contradicts.then_some(residual));
         if contradicts {
             self.contradictions.push(sample);

@@ -218,6 +218,7 @@ impl Discipline {
     }
 
     fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
+        self.doubt_young_frequency(now);
         for source in &mut self.sources {
             let newest = source.filter.newest_at();
             source.age_when_selected = newest.map_or(0.0, |at| now.seconds_since(at));
@@ -266,6 +267,18 @@ impl Discipline {
                 this.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
             }
         })
+    }
+
+    /// A frequency that only few samples told is given up when they are contradicted.
+    fn doubt_young_frequency(&mut self, now: MonoTime) {
+        let mut told =
+            self.sources.iter().filter(|source| source.filter.len() > 1 && source.reach != 0).peekable();
+        if told.peek().is_none() || !told.all(|source| source.filter.is_dubious()) {
+            return;
+        }
+        if let Some(command) = self.clock.distrust_frequency(now, &self.settings) {
+            self.command(command);
+        }
     }
 
     fn moment(&self, now: MonoTime) -> Moment {
@@ -355,7 +368,9 @@ impl Discipline {
             self.push_event(DisciplineEvent::Selected(id));
         }
         let is_fresh = choice.combined.iter().any(|(candidate, _)| self.sources[candidate.index].fresh);
-        if !is_fresh && self.clock.estimate.is_some() {
+        let is_dubious =
+            choice.combined.iter().all(|(candidate, _)| self.sources[candidate.index].filter.is_dubious());
+        if (!is_fresh || is_dubious) && self.clock.estimate.is_some() {
             return UpdateSummary::default();
         }
         let Some(combined) = self.combine(now, choice) else { return UpdateSummary::default() };
@@ -398,6 +413,9 @@ impl Discipline {
         }
         self.reference = Some(reference);
         self.clock.adopt(now, combined, source.filter.interval().unwrap_or(0.0), &self.settings);
+        if choice.combined.iter().any(|(candidate, _)| !self.sources[candidate.index].filter.is_young()) {
+            self.clock.trust_frequency();
+        }
         self.fallback.note(now, self.clock.frequency);
     }
 
@@ -408,6 +426,7 @@ impl Discipline {
         }
         if let Some((frequency, over)) = self.fallback.take_over(now) {
             self.clock.frequency = frequency;
+            self.clock.trust_frequency();
             let command = self.clock.coast();
             self.command(command);
             self.push_event(DisciplineEvent::FallbackFrequency { ppm: frequency * 1e6, over });

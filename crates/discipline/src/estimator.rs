@@ -21,6 +21,7 @@ mod gaussian;
 pub(crate) mod joint;
 mod rise;
 pub(crate) mod saved;
+mod scatter;
 mod truncated;
 
 use crate::correction::ClockPoint;
@@ -228,9 +229,10 @@ impl Estimator {
         let excess = |exchange: &Exchange| exchange.delay / 2.0 - shortest;
         let kept: Vec<Exchange> =
             start.iter().filter(|exchange| excess(exchange) <= START_EXCESS_MAX * jitter).copied().collect();
+        let unsteady = scatter::unexplained(&kept, shortest, jitter);
         let first = kept[0];
         let own_excess = excess(&first);
-        let offset_error = 4.0 * jitter + own_excess / 2.0;
+        let offset_error = (4.0 * jitter + own_excess / 2.0).hypot(unsteady);
         let states = [
             (first.offset, offset_error * offset_error),
             (self.prior.frequency, self.frequency_variance(&kept, offset_error)),
@@ -247,7 +249,8 @@ impl Estimator {
         self.last = first;
         // One exchange alone is what the states were made of.
         if kept.len() > 1 {
-            kept.iter().for_each(|exchange| self.process(*exchange));
+            let vague = |exchange: &Exchange| Exchange { floor: exchange.floor.hypot(unsteady), ..*exchange };
+            kept.iter().for_each(|exchange| self.process(vague(exchange)));
         }
         self.start = all;
     }

@@ -70,10 +70,8 @@ impl Discipline {
     pub fn add_sample(&mut self, now: MonoTime, id: SourceId, sample: Sample) -> SampleVerdict {
         self.now = self.now.max(now);
         self.doubt_saved_frequency(id, &sample);
-        let belief = FrequencyBelief {
-            frequency: self.clock.frequency,
-            skew: self.clock.skew.clamp(1e-7, SKEW_UNKNOWN),
-        };
+        let (frequency, skew) = self.clock.trusted_frequency();
+        let belief = FrequencyBelief { frequency, skew: skew.clamp(1e-7, SKEW_UNKNOWN) };
         let floor = self.settings.precision.seconds();
         let Some(source) = self.sources.iter_mut().find(|source| source.id == id) else {
             return SampleVerdict::UnknownSource;

@@ -39,6 +39,7 @@ impl Discipline {
         }
         self.is_frequency_on_trial = false;
         self.clock.skew = SKEW_UNKNOWN;
+        self.clock.trust_frequency();
         self.sources.iter_mut().for_each(Source::clear);
         self.push_event(DisciplineEvent::SavedFrequencyRefuted { ppm: self.clock.frequency * 1e6 });
     }
