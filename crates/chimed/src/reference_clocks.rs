@@ -8,7 +8,7 @@ mod second_teller;
 
 use crate::log_limit::LogLimits;
 use anyhow::{Context, Result, bail};
-use chime_config::{Model, ReferenceClock};
+use chime_config::{Model, ReceiverSentence, ReferenceClock};
 use chime_engine::{Reading, ReadingKind, ReferenceClockConfig, ReferenceClockId};
 use chime_refclock::phc::{self, Bracket};
 use chime_refclock::{ReadingError, nmea, shm, sock};
@@ -57,9 +57,41 @@ struct Device {
     driver: Driver,
 }
 
+/// What came of the times that something was looked for.
+#[derive(Clone, Copy, Default, Debug)]
+struct Counts {
+    looked: u32,
+    good: u32,
+    not_ready: u32,
+    bad: u32,
+    torn: u32,
+}
+
+impl Counts {
+    fn note(&mut self, result: Result<&Reading, &Trouble>) {
+        self.looked += 1;
+        *match result {
+            Ok(_) => &mut self.good,
+            Err(Trouble::Reading(ReadingError::NotNew)) => &mut self.not_ready,
+            Err(Trouble::Reading(ReadingError::Torn)) => &mut self.torn,
+            Err(_) => &mut self.bad,
+        } += 1;
+    }
+
+    /// As ntpd's driver of shared memory writes them.
+    fn words(self) -> String {
+        let Self { looked, good, not_ready, bad, torn } = self;
+        format!("{looked:3} {good:3} {not_ready:3} {bad:3} {torn:3}")
+    }
+}
+
 #[derive(Debug)]
 enum Driver {
-    SharedMemory(SharedSegment),
+    SharedMemory {
+        segment: SharedSegment,
+        /// Since they were told last; `None`: nobody asks.
+        counts: Option<Counts>,
+    },
     Socket {
         path: PathBuf,
         socket: UnixDatagram,
@@ -72,6 +104,7 @@ enum Driver {
     Line {
         line: SerialLine,
         receiver: nmea::Receiver,
+        hides_position: bool,
     },
     /// A hardware clock of which the pulses count that it stamps.
     Stamper(PulseStamper),
@@ -130,7 +163,13 @@ impl ReferenceClocks {
     pub fn read(&mut self, clock: ReferenceClockId) -> Vec<Reading> {
         let Some(device) = self.devices.get_mut(clock.0) else { return Vec::new() };
         let result = match &mut device.driver {
-            Driver::SharedMemory(segment) => read_segment(segment),
+            Driver::SharedMemory { segment, counts } => {
+                let result = read_segment(segment);
+                if let Some(counts) = counts {
+                    counts.note(result.as_ref());
+                }
+                result
+            }
             Driver::Pulses(pulses) => match pulses.fetch() {
                 Ok(Some(at)) => Ok(Reading::pulse(at)),
                 Ok(None) => Err(Trouble::Reading(ReadingError::NotNew)),
@@ -164,7 +203,7 @@ impl ReferenceClocks {
             let Some(device) = self.devices.get_mut(clock.0) else { break };
             let results = match &mut device.driver {
                 Driver::Socket { socket, .. } => receive_datagram(socket),
-                Driver::Line { line, receiver } => receive_octets(line, receiver),
+                Driver::Line { line, receiver, .. } => receive_octets(line, receiver),
                 Driver::RealTime(_) => return self.receive_second(clock),
                 Driver::Stamper(_) => return self.receive_pulses(clock),
                 _ => break,
@@ -191,11 +230,16 @@ impl ReferenceClocks {
         readings
     }
 
-    /// What a device said last, in its own words; `None` for those without any.
-    #[must_use]
-    pub fn words(&self, clock: ReferenceClockId) -> Option<&str> {
-        match &self.devices.get(clock.0)?.driver {
-            Driver::Line { receiver, .. } => receiver.last_sentence(),
+    /// What ntpd's `clockstats` has of a device since they were asked for last: what a receiver said in its own words, what
+    /// came of looking at shared memory where that is counted, and of others nothing.
+    pub fn words(&mut self, clock: ReferenceClockId) -> Option<String> {
+        match &mut self.devices.get_mut(clock.0)?.driver {
+            Driver::Line { receiver, hides_position, .. } => receiver
+                .take_sentence()
+                .map(|sentence| if *hides_position { nmea::without_position(&sentence) } else { sentence }),
+            Driver::SharedMemory { counts, .. } => {
+                counts.as_mut().map(|counts| std::mem::take(counts).words())
+            }
             _ => None,
         }
     }
@@ -293,7 +337,10 @@ impl Driver {
             "shm" => {
                 let permissions =
                     option("perm").and_then(|(_, value)| value).map(parse_permissions).transpose()?;
-                Self::SharedMemory(open_segment(name, device, permissions.unwrap_or(PRIVATE))?)
+                Self::SharedMemory {
+                    segment: open_segment(name, device, permissions.unwrap_or(PRIVATE))?,
+                    counts: clock.counts_readings.then(Counts::default),
+                }
             }
             "sock" => {
                 let path = PathBuf::from(device);
@@ -315,7 +362,8 @@ impl Driver {
             }
             "nmea" => {
                 let line = SerialLine::open(Path::new(device), clock.baud)?;
-                Self::Line { line, receiver: nmea::Receiver::default() }
+                let receiver = nmea::Receiver::of_sentences(clock.sentence.map(ReceiverSentence::name));
+                Self::Line { line, receiver, hides_position: clock.hides_position }
             }
             "rtc" => {
                 let opened = RealTimeClockDevice::open(Path::new(device), option("utc").is_some())?;
@@ -365,6 +413,7 @@ fn engine_config(clock: &ReferenceClock, index: usize) -> ReferenceClockConfig {
         delay: clock.delay,
         precision: clock.precision,
         max_dispersion: clock.max_dispersion,
+        max_offset: clock.max_offset,
         stratum: clock.stratum,
         lock: clock.lock.as_deref().map(reference_id),
         pulses: chime_engine::Pulses { rate: clock.rate, width: clock.pulse_width },

@@ -402,6 +402,7 @@ impl TimePlane {
             Request::CloseExchange(exchange) => self.exchanges.close(exchange),
             Request::ReadReferenceClock(clock) => {
                 let readings = self.reference_clocks.read(clock);
+                self.write_words(clock);
                 self.tell_readings(clock, &readings, true);
             }
             Request::Compensate(pace) => {
@@ -417,6 +418,13 @@ impl TimePlane {
         let ppm = self.compensations.iter().map(|compensation| compensation.as_ppm()).sum();
         if let Err(failure) = self.clock.compensate(Frequency::from_ppm(ppm)) {
             warn!("the oscillator could not be compensated: {failure}");
+        }
+    }
+
+    /// For ntpd's `clockstats`.
+    fn write_words(&mut self, clock: ReferenceClockId) {
+        if let Some(ntpd) = &mut self.ntpd {
+            ntpd.heard(clock, || self.reference_clocks.words(clock), clock::read());
         }
     }
 

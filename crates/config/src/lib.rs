@@ -33,8 +33,8 @@ pub use model::{
     FirstCorrection, HardwareStamps, KE_CONNECTIONS_MAX_DEFAULT, KeyFormat, KeySet, LeapSeconds, LogChange,
     LogLevel, MailOnChange, Model, NtpOverPtp, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic, Ntpq,
     NtpqRule, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, RealTimeClock,
-    ReferenceClock, Refresh, Source, SourceKind, StatisticsFile, Synchronization, TemperatureCompensation,
-    TemperatureCurve, Threads, parse_address,
+    ReceiverSentence, ReferenceClock, Refresh, Source, SourceKind, StatisticsFile, Synchronization,
+    TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
 pub use rewrite::{Rewritten, rewrite};
 pub use write::{Detail, write};

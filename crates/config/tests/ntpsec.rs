@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use chime_config::dialects::ntpsec::{Request, parse};
 use chime_config::{
     AddressFamily, Authentication, AuthenticationPolicy, CookieKeyFormat, Dialect, FileInterval, Loaded,
-    NtpVersion, NtpdStatistic, PollLimits, RequireNts, SourceKind, StatisticsFile, Terms, Text, recognise,
+    NtpVersion, NtpdStatistic, PollLimits, ReceiverSentence, RequireNts, SourceKind, StatisticsFile, Terms,
+    Text, recognise,
 };
 use chime_server::{Access, SmearPlace, SmearSettings, SmearShape};
 use proptest::prelude::*;
@@ -253,6 +254,45 @@ fn a_receiver_that_also_tells_pulses_is_two_clocks() {
     let plain = load("refclock nmea unit 2 time1 0.001 time2 0.4\n");
     let [nmea] = &plain.model.reference_clocks[..] else { panic!("one clock") };
     assert_eq!((nmea.offset_correction, nmea.no_select), (0.4, false));
+}
+
+#[test]
+fn each_option_of_a_reference_clock_has_its_effect_or_one_warning() {
+    let clock = |text: &str| load(text).model.reference_clocks.swap_remove(0);
+    let shm = clock("refclock shm unit 1 flag1 1 flag4 1\n");
+    assert_eq!((shm.parameter.as_str(), shm.max_offset, shm.counts_readings), ("1", 14_400.0, true));
+    assert_eq!(clock("server 127.127.28.0\nfudge 127.127.28.0 time2 0.5 flag1 1\n").max_offset, 14_400.0);
+    assert_eq!(clock("refclock shm unit 0 flag1 1 time2 60\n").max_offset, 60.0);
+    let plain = clock("refclock shm unit 0 time2 60 flag4 0\n");
+    assert_eq!((plain.max_offset, plain.counts_readings), (0.0, false));
+    let public = load("refclock shm unit 2\n");
+    assert_eq!(public.model.reference_clocks[0].parameter, "2:perm=0666");
+    assert!(warnings(&public)[0].1.contains("every user of this machine"), "{}", public.warnings);
+    assert_eq!(clock("refclock shm unit 2 mode 1\n").parameter, "2");
+    let nmea = clock("refclock nmea unit 0 path /dev/serial/by-path/pci-0:1 flag4 1 mode 0x11\n");
+    assert_eq!((nmea.device(), nmea.baud), ("/dev/serial/by-path/pci-0:1", Some(9600)));
+    assert_eq!((nmea.hides_position, nmea.sentence), (true, Some(ReceiverSentence::Rmc)));
+    assert_eq!(clock("refclock nmea mode 8\n").sentence, Some(ReceiverSentence::Zda));
+    assert_eq!(clock("refclock pps unit 0 ppspath /dev/pps3\n").parameter, "/dev/pps3");
+    assert_eq!(clock("refclock shm unit 0 maxpoll 3\n").poll_exponent, Some(3));
+    for usual in [
+        "refclock shm unit 0 flag1 1 flag2 1 flag3 1 flag4 1 time1 1 time2 60 mode 1 maxpoll 6",
+        "refclock nmea unit 0 flag1 1 flag2 1 flag3 0 flag4 1 mode 0x19 subtype 0",
+        "refclock pps unit 0 flag1 1 flag2 1 flag4 0",
+    ] {
+        assert!(load(usual).warnings.is_empty(), "{usual}: {}", load(usual).warnings);
+    }
+    for idle in [
+        "refclock nmea unit 0 flag3 1",
+        "refclock nmea unit 0 mode 2",
+        "refclock nmea unit 0 mode 0x10000",
+        "refclock pps unit 0 flag3 1",
+        "refclock pps unit 0 flag4 1",
+        "refclock shm unit 0 holdover 5",
+    ] {
+        let loaded = load(idle);
+        assert!(matches!(&warnings(&loaded)[..], [(1, text)] if text.contains("has no effect")), "{idle}");
+    }
 }
 
 #[test]

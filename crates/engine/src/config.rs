@@ -276,6 +276,8 @@ pub struct ReferenceClockConfig {
     pub precision: Option<f64>,
     /// Samples with a greater dispersion are not used; seconds, 0 = no limit.
     pub max_dispersion: f64,
+    /// Readings that are further from our clock are not used; seconds, 0 = no limit.
+    pub max_offset: f64,
     /// Its own stratum; ours is one more.
     pub stratum: u8,
     /// The reference clock that says of which second a pulse is; `None`: our own clock does.
@@ -307,6 +309,7 @@ impl ReferenceClockConfig {
             delay: 1e-9,
             precision: None,
             max_dispersion: 0.0,
+            max_offset: 0.0,
             stratum: 0,
             lock: None,
             pulses: Pulses { rate: 1, width: 0.0 },

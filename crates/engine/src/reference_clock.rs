@@ -66,6 +66,8 @@ pub enum ReadingRefusal {
     NotLocked,
     /// It is a pulse, and too far from what is known of the time to say of which second.
     Ambiguous,
+    /// It is further from our clock than the operator lets it be.
+    TooFar,
     /// It is TAI, and no list of leap seconds says how far that is from UTC.
     TaiUnknown,
 }
@@ -262,6 +264,10 @@ impl Engine {
     ) -> Result<(Stored, Leap), ReadingRefusal> {
         let clock = &self.reference_clocks[index];
         let at = clock.place(reading, now)?;
+        let limit = clock.config.max_offset;
+        if !is_pulse && limit > 0.0 && raw.as_secs_f64().abs() > limit {
+            return Err(ReadingRefusal::TooFar);
+        }
         let tai = if clock.config.tai {
             // By what the clock says, as ours may be decades off.
             let date = if is_pulse { reading.at } else { reading.at + raw };

@@ -19,6 +19,8 @@ const CENTURY_PIVOT: i64 = 80;
 /// Finds sentences in what comes over the line, and times in them.
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
+    /// The one kind of sentence that tells the time, by its last three letters; `None`: all do.
+    only: Option<&'static str>,
     sentence: Vec<u8>,
     /// When the `$` of the sentence came; `None` between sentences.
     began: Option<NtpDate>,
@@ -31,6 +33,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// One that takes the time from sentences of one kind.
+    #[must_use]
+    pub fn of_sentences(only: Option<&'static str>) -> Self {
+        Self { only, ..Self::default() }
+    }
+
     /// Takes octets that came at `at`, by our system clock; gives what each sentence in them told: a reading, or why there is
     /// none. Sentences that tell no time give nothing.
     pub fn push(&mut self, octets: &[u8], at: NtpDate) -> Vec<Result<Reading, ReadingError>> {
@@ -59,10 +67,9 @@ impl Receiver {
         told
     }
 
-    /// The last sentence that told the time, from its `$` on and without its line end.
-    #[must_use]
-    pub fn last_sentence(&self) -> Option<&str> {
-        self.told.as_deref()
+    /// The last sentence that told the time, from its `$` on and without its line end; once.
+    pub fn take_sentence(&mut self) -> Option<String> {
+        self.told.take()
     }
 
     /// A sentence without its `$` and line end.
@@ -85,6 +92,7 @@ impl Receiver {
             None => {}
         }
         let date = match kind {
+            _ if self.only.is_some_and(|only| only != kind) => return Ok(None),
             "RMC" => {
                 let [day, month, year] = two_digits(field(9)).ok_or(ReadingError::Unsynchronized)?;
                 (if year < CENTURY_PIVOT { 2000 + year } else { 1900 + year }, month, day)
@@ -106,6 +114,25 @@ impl Receiver {
         self.told = Some(format!("${}", String::from_utf8_lossy(sentence)));
         Ok(Some(Reading::time(began, NtpDate::from_unix(seconds, nanos) - began)))
     }
+}
+
+/// A sentence without where the receiver is: each digit of latitude and longitude is a `_`, and the checksum is that of the
+/// sentence as it came, as ntpd has it.
+#[must_use]
+pub fn without_position(sentence: &str) -> String {
+    /// Latitude and longitude in the one sentence with the time that has them.
+    const RMC_POSITION: [usize; 2] = [3, 5];
+    if sentence.get(3..6) != Some("RMC") {
+        return sentence.to_owned();
+    }
+    let fields = sentence.split(',').enumerate().map(|(at, field)| {
+        if RMC_POSITION.contains(&at) {
+            field.replace(|letter: char| letter.is_ascii_digit(), "_")
+        } else {
+            field.to_owned()
+        }
+    });
+    fields.collect::<Vec<_>>().join(",")
 }
 
 /// What stands before the checksum, when that is right. A sentence without one could be anything.
@@ -171,9 +198,30 @@ mod tests {
         let told = receiver.push(rest.as_bytes(), later);
         let [Ok(reading)] = told[..] else { panic!("one reading: {told:?}") };
         assert_eq!(reading.at, at());
-        assert_eq!(receiver.last_sentence(), Some(text.trim_end()));
+        assert_eq!(receiver.take_sentence().as_deref(), Some(text.trim_end()));
+        assert_eq!(receiver.take_sentence(), None);
         let ReadingKind::Time(offset) = reading.kind else { panic!("a time") };
         assert!((offset.as_secs_f64() + 0.15).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_time_can_be_taken_from_one_kind_of_sentence() {
+        let zda = "GPZDA,150342.00,20,11,2026,00,00";
+        let mut receiver = Receiver::of_sentences(Some("ZDA"));
+        // It still says that there is a fix.
+        assert_eq!(told(&mut receiver, RMC), []);
+        assert!(matches!(told(&mut receiver, zda)[..], [Ok(_)]));
+    }
+
+    #[test]
+    fn where_the_receiver_is_can_be_left_out_of_its_words() {
+        let hidden = without_position(sentence(RMC).trim_end());
+        assert!(
+            hidden.starts_with("$GPRMC,150341.25,A,____.___,N,_____.___,E,0.0,0.0,201126,,,A*"),
+            "{hidden}"
+        );
+        assert_eq!(without_position("$GPZDA,150342.00,20*33"), "$GPZDA,150342.00,20*33");
+        assert_eq!(without_position(""), "");
     }
 
     #[test]

@@ -152,15 +152,21 @@ impl NtpdShell {
         (self.totals, self.usage) = (totals, usage);
     }
 
-    /// A reference clock told the time, in these words.
-    pub fn heard(&mut self, clock: ReferenceClockId, words: &str, now: ClockReading) {
+    /// A reference clock told the time, or was looked at: `words` are what it has to say since the last time.
+    pub fn heard(
+        &mut self,
+        clock: ReferenceClockId,
+        words: impl FnOnce() -> Option<String>,
+        now: ClockReading,
+    ) {
         if !self.files.wants(NtpdStatistic::Clock) {
             return;
         }
         let Some(clock) = self.clocks.get_mut(clock.0).filter(|clock| now.mono >= clock.next) else { return };
+        let Some(words) = words() else { return };
         clock.next = now.mono.saturating_add(clock.interval);
         let unix_seconds = now.system.unix_seconds_f64();
-        let line = layout::clock(unix_seconds, (&clock.driver, &clock.device), words);
+        let line = layout::clock(unix_seconds, (&clock.driver, &clock.device), &words);
         self.write(NtpdStatistic::Clock, unix_seconds, &line);
     }
 

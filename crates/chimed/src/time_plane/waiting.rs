@@ -167,10 +167,8 @@ impl TimePlane {
             }
             Token::ReferenceClock(clock) => {
                 let readings = self.reference_clocks.receive(clock);
-                if let (Some(ntpd), Some(words), false) =
-                    (&mut self.ntpd, self.reference_clocks.words(clock), readings.is_empty())
-                {
-                    ntpd.heard(clock, words, clock::read());
+                if !readings.is_empty() {
+                    self.write_words(clock);
                 }
                 self.tell_readings(clock, &readings, false);
             }

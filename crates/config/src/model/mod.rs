@@ -24,7 +24,7 @@ pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub(crate) use process::ntpq_variable;
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};
-pub use reference_clock::ReferenceClock;
+pub use reference_clock::{ReceiverSentence, ReferenceClock};
 pub(crate) use server::TERMS_WORDS;
 pub use server::{
     AccessNetworks, Broadcast, CertificatePair, FastPath, KE_CONNECTIONS_MAX_DEFAULT, KeySet, NtpOverPtp,

@@ -26,6 +26,8 @@ pub struct ReferenceClock {
     pub precision: Option<f64>,
     /// Samples with a greater dispersion are not used, seconds; 0: no limit.
     pub max_dispersion: f64,
+    /// Readings that are further from our clock than that are not used, seconds; 0: no limit.
+    pub max_offset: f64,
     /// The stratum of the reference itself, 0 to 16.
     pub stratum: u8,
     /// The reference identifier of the clock that says of which second its pulses are; `None`: our own clock does.
@@ -44,6 +46,12 @@ pub struct ReferenceClock {
     pub local: bool,
     /// Speed of a serial line, bit/s; `None`: as it is set.
     pub baud: Option<u32>,
+    /// The one sentence that the time is taken from, of NMEA receivers only; `None`: whichever comes first.
+    pub sentence: Option<ReceiverSentence>,
+    /// Whether what came of its readings is counted in ntpd's `clockstats`; of shared memory only.
+    pub counts_readings: bool,
+    /// Whether its position is left out of ntpd's `clockstats`; of NMEA receivers only.
+    pub hides_position: bool,
     /// Polls for which it can still be followed when it says nothing any more, as [`crate::Source::max_unreachable_polls`].
     pub max_unreachable_polls: u32,
     /// As [`crate::Source::max_samples`].
@@ -58,6 +66,29 @@ pub struct ReferenceClock {
     pub require: bool,
     /// Where it was configured.
     pub origin: Option<Origin>,
+}
+
+/// A sentence of NMEA 0183 with time and date.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReceiverSentence {
+    /// Position and time.
+    Rmc,
+    /// Time and date.
+    Zda,
+}
+
+impl ReceiverSentence {
+    /// Each with its name.
+    pub const ALL: [(&'static str, Self); 2] = [("RMC", Self::Rmc), ("ZDA", Self::Zda)];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rmc => "RMC",
+            Self::Zda => "ZDA",
+        }
+    }
 }
 
 impl ReferenceClock {
@@ -78,6 +109,7 @@ impl ReferenceClock {
             delay: 1e-9,
             precision: None,
             max_dispersion: 0.0,
+            max_offset: 0.0,
             stratum: 0,
             lock: None,
             rate: 1,
@@ -87,6 +119,9 @@ impl ReferenceClock {
             tai: false,
             local: false,
             baud: None,
+            sentence: None,
+            counts_readings: false,
+            hides_position: false,
             max_unreachable_polls: 0,
             max_samples: 0,
             prefer: false,
@@ -155,9 +190,12 @@ impl ReferenceClock {
         format!("{driver}{}", index % 100)
     }
 
-    /// The parameter without the driver's options.
+    /// The parameter without the driver's options. A receiver's line has none, and may have colons in its path.
     #[must_use]
     pub fn device(&self) -> &str {
+        if self.driver == "nmea" {
+            return &self.parameter;
+        }
         self.parameter.split(':').next().unwrap_or_default()
     }
 
@@ -187,6 +225,8 @@ mod tests {
         let clock = ReferenceClock::new("phc", "eth0:nocrossts:pin=1");
         assert_eq!(clock.device(), "eth0");
         assert_eq!(clock.driver_options().collect::<Vec<_>>(), [("nocrossts", None), ("pin", Some("1"))]);
+        let line = ReferenceClock::new("nmea", "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1:1.0-port0");
+        assert_eq!(line.device(), line.parameter);
         assert!(clock.votes() && !clock.stamps_pulses());
         let pulses = ReferenceClock::new("phc", "eth0:extpps");
         assert!(pulses.stamps_pulses() && pulses.tells_pulses() && !pulses.votes());

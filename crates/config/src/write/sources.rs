@@ -130,6 +130,7 @@ impl Writer {
         self.number("offset", clock.offset_correction, default.offset_correction);
         self.number("delay", clock.delay, default.delay);
         self.number("max-dispersion", clock.max_dispersion, default.max_dispersion);
+        self.number("max-offset", clock.max_offset, default.max_offset);
         self.some("lock", clock.lock.as_ref(), |name| quoted(name));
         self.set("rate", &clock.rate, &default.rate, ToString::to_string);
         self.set("max-lock-pulses", &clock.max_lock_pulses, &default.max_lock_pulses, ToString::to_string);
@@ -145,6 +146,9 @@ impl Writer {
         );
         self.set("max-samples", &clock.max_samples, &default.max_samples, ToString::to_string);
         self.some("baud", clock.baud.as_ref(), ToString::to_string);
+        self.some("sentence", clock.sentence.as_ref(), |sentence| quoted(sentence.name()));
+        self.flag("count-readings", clock.counts_readings, default.counts_readings);
+        self.flag("hide-position", clock.hides_position, default.hides_position);
         self.set("stratum", &clock.stratum, &default.stratum, ToString::to_string);
         self.flag("prefer", clock.prefer, default.prefer);
         self.flag("noselect", clock.no_select, default.no_select);

@@ -159,6 +159,18 @@ fn the_configured_offset_counts_and_silence_makes_unreachable() {
 }
 
 #[test]
+fn readings_that_are_further_from_our_clock_than_allowed_do_not_count() {
+    let run = |max_offset: f64| {
+        let mut bench = Bench::new(vec![ReferenceClockConfig { max_offset, ..gps() }], false);
+        bench.run(100.0, |_, now| time(now, -7200.5));
+        bench
+    };
+    assert_eq!(run(7200.0).refusals(ReadingRefusal::TooFar), 100);
+    assert!(!run(7200.0).report().tracking.synchronized);
+    assert!(run(7201.0).report().tracking.synchronized && run(0.0).report().tracking.synchronized);
+}
+
+#[test]
 fn a_pulse_needs_the_clock_that_it_is_locked_to() {
     let pulses = ReferenceClockConfig { lock: Some(*b"GPS\0"), ..ReferenceClockConfig::new(*b"PPS\0") };
     let watched = SourceOptions { no_select: true, ..SourceOptions::default() };

@@ -27,6 +27,7 @@ use std::time::Duration;
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("reference-clocks/shm-and-sock-as-chronyd-has-them", as_chronyd),
     ("reference-clocks/a-receiver-on-a-line-is-followed", receiver),
+    ("reference-clocks/shm-is-counted-as-ntpd-counts-it", counted_as_ntpd),
     ("reference-clocks/gpsd-tells-us-what-it-tells-chronyd", gpsd),
 ];
 
@@ -249,6 +250,52 @@ fn receiver(stage: &mut Stage) -> Result<()> {
         fields.len() == 4 && fields[2].starts_with("NMEA(") && fields[3].starts_with("$GPRMC,")
     };
     ensure!(!heard.is_empty() && heard.lines().all(is_line), "clockstats: {heard}");
+    Ok(())
+}
+
+/// `flag4` of ntpd's driver of shared memory: a line for each poll of how often it was looked at, and what came of that.
+fn counted_as_ntpd(stage: &mut Stage) -> Result<()> {
+    let nodes = [stage.node(1)?, stage.node(2)?];
+    let places = [Place::new(stage, "ntpd", 92), Place::new(stage, "as-ntpd", 93)];
+    let mut daemons = Vec::new();
+    for ((place, node), ours) in places.iter().zip(&nodes).zip([false, true]) {
+        fs::create_dir_all(&place.folder)?;
+        let text = format!(
+            "refclock shm unit {} minpoll 3 maxpoll 3 flag4 1 mode 1\nstatsdir {}\nstatistics clockstats\n",
+            place.unit,
+            place.folder.display()
+        );
+        daemons.push(ntpsec::of_text(stage, node, Trixie, (place.name, &text), ours)?);
+    }
+    let [first, second] = [92, 93].map(|unit| SharedSegment::open(shm::KEY + unit, shm::OCTETS, 0o600));
+    let segments = [first?, second?];
+    let talking = [Place::new(stage, "ntpd", 92), Place::new(stage, "as-ntpd", 93)];
+    let talker = Talker::start(INTERVAL, move |_| {
+        let at = clock::system_now();
+        talking.iter().zip(&segments).for_each(|(place, segment)| place.say(segment, at, 1000));
+    });
+    let columns = |place: &Place| -> Result<Vec<String>> {
+        let text = fs::read_to_string(place.folder.join("clockstats")).context("no clockstats yet")?;
+        // The first two are of the start.
+        let line = text.lines().nth(2).context(text.clone())?;
+        Ok(line.split_whitespace().skip(2).map(str::to_owned).collect())
+    };
+    stage.until("clockstats", PATIENCE, || {
+        for place in &places {
+            let columns = columns(place)?;
+            let counts: Vec<u32> = columns[1..].iter().filter_map(|count| count.parse().ok()).collect();
+            let [looked, good, ..] = counts[..] else { anyhow::bail!("{}: {columns:?}", place.name) };
+            ensure!(columns[0] == format!("SHM({})", place.unit), "{}: {columns:?}", place.name);
+            // A poll is eight seconds long; ntpd's may be one more or less.
+            ensure!(
+                counts.len() == 5 && (6..=10).contains(&looked) && good > 0 && good <= looked,
+                "{}: {columns:?}",
+                place.name
+            );
+        }
+        Ok(())
+    })?;
+    drop(talker);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! `[[reference-clock]]`.
 
 use super::table::{Parsed, TableReader, Value, nearest};
-use super::values::{boolean, fault, integer, number, text};
-use crate::{Origin, ReferenceClock};
+use super::values::{boolean, fault, integer, number, text, word};
+use crate::{Origin, ReceiverSentence, ReferenceClock};
 
 /// One reference clock.
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<ReferenceClock> {
@@ -17,6 +17,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<ReferenceC
     table.set("offset", number(-1e10..=1e10, " seconds"), &mut clock.offset_correction);
     table.set("delay", number(0.0..=1e6, " seconds"), &mut clock.delay);
     table.set("max-dispersion", number(0.0..=1e6, " seconds"), &mut clock.max_dispersion);
+    table.set("max-offset", number(0.0..=1e10, " seconds"), &mut clock.max_offset);
     clock.lock = table.read("lock", reference_id);
     table.set("rate", integer(1..=1_000_000_u32), &mut clock.rate);
     table.set("max-lock-pulses", integer(0..=1_000_000_u32), &mut clock.max_lock_pulses);
@@ -25,6 +26,9 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<ReferenceC
     table.set("tai", boolean, &mut clock.tai);
     table.set("local", boolean, &mut clock.local);
     clock.baud = table.read("baud", integer(50..=4_000_000_u32));
+    clock.sentence = table.read("sentence", word(&ReceiverSentence::ALL));
+    table.set("count-readings", boolean, &mut clock.counts_readings);
+    table.set("hide-position", boolean, &mut clock.hides_position);
     clock.precision = table.read("precision", number(1e-12..=1e6, " seconds"));
     table.set("stratum", integer(0..=16), &mut clock.stratum);
     table.set("max-unreachable-polls", integer(0..=u32::MAX), &mut clock.max_unreachable_polls);

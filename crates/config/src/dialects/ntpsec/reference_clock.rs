@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::line::{Fault, Line, Parsed, Word, unknown};
-use crate::{Diagnostic, Origin, ReferenceClock, Severity};
+use crate::{Diagnostic, Origin, ReceiverSentence, ReferenceClock, Severity};
 
 /// Name and number of each driver of NTPsec.
 const DRIVERS: &[(&str, u8)] = &[
@@ -24,6 +24,8 @@ const DRIVERS: &[(&str, u8)] = &[
 ];
 /// The stratum of the undisciplined local clock unless given.
 const LOCAL_STRATUM: u8 = 5;
+/// The poll interval of a reference clock that none is given for, exponent of 2, as the daemon has it.
+const POLL_USUAL: i8 = 4;
 const OPTIONS: &[&str] = &[
     "baud", "burst", "flag1", "flag2", "flag3", "flag4", "holdover", "iburst", "key", "maxpoll", "minpoll",
     "mode", "noselect", "path", "ppspath", "prefer", "refid", "stratum", "subtype", "time1", "time2", "true",
@@ -40,12 +42,43 @@ pub(super) struct ClockDraft {
     /// Offsets, seconds: what they are of differs from driver to driver.
     times: [f64; 2],
     flags: [bool; 4],
+    /// `mode`: bits whose meaning differs from driver to driver.
+    mode: i64,
+    poll_max: Option<i8>,
 }
 
 /// Speeds of a line that bits 4 to 6 of `mode` stand for, bit/s.
 const MODE_BAUDS: [u32; 6] = [4800, 9600, 19_200, 38_400, 57_600, 115_200];
 
+/// The unit from which on ntpd's shared memory is open to everybody, unless bit 0 of `mode` is set.
+const PUBLIC_UNITS: std::ops::RangeFrom<u8> = 2..;
+/// How far shared memory may be from our clock where `flag1` asks that this is looked at: seconds, and what `time2` can be.
+const DIFFERENCE_SECONDS: f64 = 14_400.0;
+const DIFFERENCE_RANGE: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+
+/// An option that changes nothing, and why.
+type Idle<'t> = (Word<'t>, &'static str);
+
 impl ClockDraft {
+    fn new(clock: ReferenceClock, unit: u8) -> Self {
+        Self {
+            clock,
+            unit,
+            stratum: None,
+            path: None,
+            pps_path: None,
+            times: [0.0; 2],
+            flags: [false; 4],
+            mode: 0,
+            poll_max: None,
+        }
+    }
+
+    /// Whether everybody on this machine may write its shared memory.
+    fn is_public(&self) -> bool {
+        self.clock.driver == "shm" && PUBLIC_UNITS.contains(&self.unit) && self.mode & 1 == 0
+    }
+
     /// Whether it is this unit of a driver.
     pub(super) fn is(&self, driver: &str, unit: u8) -> bool {
         self.clock.driver == driver && self.unit == unit
@@ -57,40 +90,62 @@ impl ClockDraft {
     }
 
     /// The clock, and one of pulses if it is a receiver that also tells these: it is they that are meant to be followed.
-    fn finish(self) -> (ReferenceClock, Option<ReferenceClock>) {
-        let Self { mut clock, unit, path, pps_path, times: [time1, time2], flags, .. } = self;
-        let (usual_path, usual_name) = match clock.driver.as_str() {
-            "nmea" => (format!("/dev/gps{unit}"), "GPS"),
-            "pps" => (format!("/dev/pps{unit}"), "PPS"),
+    fn finish(mut self) -> (ReferenceClock, Option<ReferenceClock>) {
+        let unit = self.unit;
+        let [time1, time2] = self.times;
+        let [looks_at_difference, falling, _, fourth] = self.flags;
+        let is_public = self.is_public();
+        let clock = &mut self.clock;
+        let (path, usual_name) = match clock.driver.as_str() {
+            "nmea" => (self.path.unwrap_or_else(|| format!("/dev/gps{unit}")), "GPS"),
+            // ntpd reads `path` for pulses, too, and `ppspath` says it more clearly.
+            "pps" => (self.pps_path.take().or(self.path).unwrap_or_else(|| format!("/dev/pps{unit}")), "PPS"),
             "shm" => (unit.to_string(), "SHM"),
-            _ => (unit.to_string(), ""),
+            _ => (self.path.unwrap_or_else(|| unit.to_string()), ""),
         };
-        clock.parameter = path.filter(|_| clock.driver != "shm").unwrap_or(usual_path);
+        clock.parameter = path;
         if clock.reference_id.is_none() && !usual_name.is_empty() {
             clock.reference_id = Some(usual_name.to_owned());
         }
         clock.offset_correction = time1;
-        if clock.driver == "pps" && flags[1] {
-            clock.parameter.push_str(":clear");
+        // ntpd polls devices in intervals from `minpoll` on; ours have one.
+        if let Some(longest) = self.poll_max {
+            clock.poll_exponent = Some(clock.poll_exponent.unwrap_or(POLL_USUAL).min(longest));
         }
-        if clock.driver != "nmea" {
-            return (clock, None);
+        match clock.driver.as_str() {
+            "pps" if falling => clock.parameter.push_str(":clear"),
+            "shm" => {
+                if is_public {
+                    clock.parameter.push_str(":perm=0666");
+                }
+                let given = Some(time2).filter(|seconds| DIFFERENCE_RANGE.contains(seconds));
+                let limit = given.unwrap_or(DIFFERENCE_SECONDS);
+                clock.max_offset = if looks_at_difference { limit } else { 0.0 };
+                clock.counts_readings = fourth;
+            }
+            "nmea" => {
+                clock.offset_correction = time2;
+                clock.hides_position = fourth;
+                clock.sentence = sentence_of(self.mode);
+            }
+            _ => {}
         }
-        clock.offset_correction = time2;
-        if !flags[0] {
-            return (clock, None);
+        if clock.driver != "nmea" || !self.flags[0] {
+            return (self.clock, None);
         }
-        let device = pps_path.unwrap_or_else(|| format!("/dev/gpspps{unit}"));
+        let device = self.pps_path.unwrap_or_else(|| format!("/dev/gpspps{unit}"));
         let pulses = ReferenceClock {
-            parameter: if flags[1] { format!("{device}:clear") } else { device },
+            parameter: if falling { format!("{device}:clear") } else { device },
             reference_id: Some("PPS".to_owned()),
             lock: clock.reference_id.clone(),
             offset_correction: time1,
             driver: "pps".to_owned(),
             baud: None,
+            hides_position: false,
+            sentence: None,
             ..clock.clone()
         };
-        (ReferenceClock { prefer: false, no_select: true, ..clock }, Some(pulses))
+        (ReferenceClock { prefer: false, no_select: true, ..self.clock }, Some(pulses))
     }
 
     /// All clocks. Pulses of a receiver that have a line of their own as well are one clock.
@@ -155,26 +210,25 @@ fn read_clock(reader: &mut Reader<'_>, line: &mut Line<'_>, driver: &str, unit: 
         ..ReferenceClock::new(driver, &unit.to_string())
     };
     let is_supported = clock.is_supported();
-    let mut draft = ClockDraft {
-        clock,
-        unit,
-        stratum: None,
-        path: None,
-        pps_path: None,
-        times: [0.0; 2],
-        flags: [false; 4],
-    };
-    let result = read_options(line, &mut draft);
+    let mut draft = ClockDraft::new(clock, unit);
+    let mut idle = Vec::new();
+    let result = read_options(line, &mut draft, &mut idle);
     let message = if driver == "local" {
         Some("the local clock is served when there is nothing to follow, and never taken for a source")
     } else if !is_supported {
         Some("there is no driver for this reference clock; the clock follows the other sources")
+    } else if draft.is_public() {
+        Some(
+            "as with ntpd every user of this machine may write this unit's shared memory, and set the clock with it; \
+             `mode 1` keeps it private",
+        )
     } else {
         None
     };
     if let Some(message) = message {
         reader.push(Diagnostic { message: message.to_owned(), ..place });
     }
+    say_idle(reader, line, idle);
     reader.clocks.push(draft);
     result
 }
@@ -196,12 +250,22 @@ pub(super) fn read_fudge(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed
         reader.no_effect(line, &word, "no `server` has this address");
         return Ok(());
     };
-    read_options(line, draft)
+    let mut idle = Vec::new();
+    let result = read_options(line, draft, &mut idle);
+    say_idle(reader, line, idle);
+    result
 }
 
-fn read_options(line: &mut Line<'_>, draft: &mut ClockDraft) -> Parsed<()> {
+fn say_idle(reader: &mut Reader<'_>, line: &Line<'_>, idle: Vec<Idle<'_>>) {
+    for (word, why) in idle {
+        reader.no_effect(line, &word, why);
+    }
+}
+
+fn read_options<'t>(line: &mut Line<'t>, draft: &mut ClockDraft, idle: &mut Vec<Idle<'t>>) -> Parsed<()> {
     while let Some(word) = line.next() {
         let clock = &mut draft.clock;
+        let driver = clock.driver.clone();
         match word.text {
             "unit" => draft.unit = u8::try_from(line.integer_in(&(0..=255))?).unwrap_or(u8::MAX),
             "path" => draft.path = Some(line.require("a path")?.text.to_owned()),
@@ -221,20 +285,71 @@ fn read_options(line: &mut Line<'_>, draft: &mut ClockDraft) -> Parsed<()> {
             "burst" | "iburst" => {}
             "flag1" => draft.flags[0] = flag(line)?,
             "flag2" => draft.flags[1] = flag(line)?,
-            "flag3" => draft.flags[2] = flag(line)?,
-            "flag4" => draft.flags[3] = flag(line)?,
-            "baud" => clock.baud = u32::try_from(line.integer()?).ok().filter(|baud| *baud > 0),
-            "mode" if clock.driver == "nmea" => {
-                let bits = usize::try_from(line.integer()? >> 4 & 7).unwrap_or(0);
-                clock.baud = clock.baud.or(MODE_BAUDS.get(bits).copied());
+            "flag3" => {
+                draft.flags[2] = flag(line)?;
+                if draft.flags[2] && ["nmea", "pps"].contains(&driver.as_str()) {
+                    idle.push((
+                        word,
+                        "pulses are followed by the daemon, as without it, and not by the kernel",
+                    ));
+                }
             }
-            "holdover" | "key" | "maxpoll" | "mode" | "subtype" | "version" => {
+            "flag4" => {
+                draft.flags[3] = flag(line)?;
+                if draft.flags[3] && driver == "pps" {
+                    idle.push((word, "pulses are not recorded one by one"));
+                }
+            }
+            "baud" => clock.baud = u32::try_from(line.integer()?).ok().filter(|baud| *baud > 0),
+            "mode" => {
+                draft.mode = line.integer()?;
+                if driver == "nmea" {
+                    let bits = usize::try_from(draft.mode >> 4 & 7).unwrap_or(0);
+                    clock.baud = clock.baud.or(MODE_BAUDS.get(bits).copied());
+                    idle.extend(idle_mode_of_receiver(draft.mode).map(|why| (word, why)));
+                }
+            }
+            "maxpoll" => draft.poll_max = i8::try_from(line.integer()?.clamp(0, 17)).ok(),
+            "holdover" => {
+                line.integer()?;
+                if clock.is_supported() {
+                    idle.push((word, "a clock that says nothing any more is not followed"));
+                }
+            }
+            // ntpd does nothing with them for a reference clock, or for one that there is a driver for here.
+            "key" | "subtype" | "version" => {
                 line.integer()?;
             }
             _ => return Err(unknown(&word, "option", OPTIONS)),
         }
     }
     Ok(())
+}
+
+/// Bits of a receiver's `mode`: its sentences with the time and a date.
+const MODE_RMC: i64 = 0x1;
+const MODE_ZDA: i64 = 0x8;
+
+/// The one sentence that a receiver's `mode` asks for.
+fn sentence_of(mode: i64) -> Option<ReceiverSentence> {
+    match (mode & MODE_RMC != 0, mode & MODE_ZDA != 0) {
+        (true, false) => Some(ReceiverSentence::Rmc),
+        (false, true) => Some(ReceiverSentence::Zda),
+        _ => None,
+    }
+}
+
+/// What bits of a receiver's `mode` ask for in vain.
+fn idle_mode_of_receiver(mode: i64) -> Option<&'static str> {
+    const SENTENCES: i64 = 0x10f;
+    const MORE_STATISTICS: i64 = 0x1_0080;
+    if mode & SENTENCES != 0 && mode & (MODE_RMC | MODE_ZDA) == 0 {
+        Some("only RMC and ZDA sentences have time and date, and are read")
+    } else if mode & MORE_STATISTICS != 0 {
+        Some("that more is written: `clockstats` has the sentences alone")
+    } else {
+        None
+    }
 }
 
 fn flag(line: &mut Line<'_>) -> Parsed<bool> {
