@@ -11,6 +11,7 @@ use crate::chrony_host::ChronyDesk;
 use crate::chronyd::files::PidFile;
 use crate::chronyd::shell::ChronyShell;
 use crate::cli::{Habits, Options};
+use crate::event_log::EventLog;
 use crate::leap_table::LeapTables;
 use crate::load::{ChronyFiles, Told};
 use crate::logging::Verbosity;
@@ -221,6 +222,7 @@ impl Daemon {
         let ntpd = NtpdShell::new(&model, options, Box::new(move || counts.snapshot(false)), now.mono);
         let control = start_control(control, view, commands_to(sender, waker))?;
         let thrift = urgency::Thrift::of(&model, now.mono);
+        let log = EventLog::new(model.synchronization.warns_of_steps);
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
@@ -237,6 +239,7 @@ impl Daemon {
             desks: inline_desks,
             chrony: Some(chrony),
             ntpd,
+            log,
             alone: control.is_none() && desks.is_none(),
         };
         let plane = TimePlane::new(engine, parts, (commands, wake), reload)?;

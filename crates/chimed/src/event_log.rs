@@ -24,15 +24,17 @@ const STRANGERS_LINES_MAX: usize = 1024;
 pub struct EventLog {
     names: BTreeMap<SourceId, String>,
     strangers: LogLimits<(Option<SourceId>, &'static str)>,
-}
-
-impl Default for EventLog {
-    fn default() -> Self {
-        Self { names: BTreeMap::new(), strangers: LogLimits::new(STRANGERS_INTERVAL, STRANGERS_LINES_MAX) }
-    }
+    warns_of_steps: bool,
 }
 
 impl EventLog {
+    /// One that has said nothing yet; `warns_of_steps`: those of the clock are warnings.
+    #[must_use]
+    pub fn new(warns_of_steps: bool) -> Self {
+        let strangers = LogLimits::new(STRANGERS_INTERVAL, STRANGERS_LINES_MAX);
+        Self { names: BTreeMap::new(), strangers, warns_of_steps }
+    }
+
     /// Writes the line that `event` deserves.
     pub fn write(&mut self, event: &Event, now: MonoTime) {
         match event {
@@ -121,12 +123,17 @@ impl EventLog {
                         format!("{} {offset:+.6} s ±{distance:.6} s", self.name(*id))
                     })
                     .collect();
-                warn!(
+                let text = format!(
                     "System clock was stepped by {:+.6} seconds (±{:.6}), because: {}",
                     evidence.by,
                     evidence.error,
                     sources.join("; ")
                 );
+                if self.warns_of_steps {
+                    warn!("{text}");
+                } else {
+                    info!("{text}");
+                }
             }
             DisciplineEvent::StepRefused(refusal) => error!("{}", step_refused(refusal)),
             DisciplineEvent::QuarantineLifted => {

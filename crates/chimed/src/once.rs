@@ -3,6 +3,7 @@
 use crate::broadcasts::Broadcasts;
 use crate::card_clocks::CardClocks;
 use crate::clock_shell::ClockShell;
+use crate::event_log::EventLog;
 use crate::exchanges::Exchanges;
 use crate::leap_table::LeapTables;
 use crate::publish::Publisher;
@@ -108,6 +109,7 @@ pub fn measure_until(
         desks: InlineDesks::default(),
         chrony: None,
         ntpd: None,
+        log: EventLog::new(model.synchronization.warns_of_steps),
         alone: true,
     };
     let engine = Engine::new(config, seed, now);

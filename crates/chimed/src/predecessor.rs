@@ -18,6 +18,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+/// How sure a frequency without a word about it is: what temperature does to a quartz from one day to the next.
+const SKEW_PPM: f64 = 1.0;
+
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Inheritance {
@@ -36,11 +39,20 @@ impl Inheritance {
     pub fn read(model: &Model, is_chronyd: bool) -> Self {
         let file = PredecessorKeysFile::of(model, is_chronyd);
         Self {
-            frequency: model.predecessor.drift_file.as_ref().and_then(read_drift),
+            frequency: frequency(model),
             cookie_keys: file.as_ref().and_then(PredecessorKeysFile::read),
             cookie_keys_file: file,
         }
     }
+}
+
+/// What the other daemon had learnt of the oscillator, or else what the operator knows of it.
+fn frequency(model: &Model) -> Option<SavedFrequency> {
+    let configured = || {
+        let frequency = model.synchronization.initial_frequency?;
+        Some(SavedFrequency { frequency, skew: SKEW_PPM * 1e-6 })
+    };
+    model.predecessor.drift_file.as_ref().and_then(read_drift).or_else(configured)
 }
 
 fn read_drift(file: &DriftFile) -> Option<SavedFrequency> {
@@ -58,8 +70,6 @@ fn read_drift(file: &DriftFile) -> Option<SavedFrequency> {
 fn parse_drift(text: &str, positive_is_fast: bool) -> Option<SavedFrequency> {
     /// The largest frequency that a clock can be corrected by.
     const PPM_MAX: f64 = 100_000.0;
-    /// How sure a frequency without a word about it is: what temperature does to a quartz from one day to the next.
-    const SKEW_PPM: f64 = 1.0;
     let mut words = text.split_ascii_whitespace();
     let ppm: f64 = words.next()?.parse().ok().filter(|ppm: &f64| ppm.abs() <= PPM_MAX)?;
     let skew = words.next().map_or(Some(SKEW_PPM), |word| word.parse().ok());
@@ -103,6 +113,16 @@ mod tests {
         for wrong in ["", "x", "1 x", "nan", "inf", "1 -1", "200000"] {
             assert_eq!(ppm(wrong, true), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_frequency_that_was_configured_counts_where_there_is_no_drift_file() {
+        let mut model = model("[synchronization]\ninitial-frequency = -3.5e-6\n");
+        let ppm = |model: &Model| Inheritance::read(model, false).frequency.map(|it| it.frequency.as_ppm());
+        assert!(ppm(&model).is_some_and(|ppm| (ppm + 3.5).abs() < 1e-9));
+        model.predecessor.drift_file =
+            Some(DriftFile { path: fixture("ntp.drift"), positive_is_fast: false });
+        assert!(ppm(&model).is_some_and(|ppm| (ppm + 3.5).abs() > 1e-3));
     }
 
     #[test]

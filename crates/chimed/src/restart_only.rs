@@ -32,6 +32,7 @@ pub fn waiting(running: &Model, read: &Model) -> Vec<&'static str> {
                 || running.synchronization.marks_kernel != read.synchronization.marks_kernel,
         ),
         ("clock-precision", running.synchronization.precision != read.synchronization.precision),
+        ("warn-on-jump", running.synchronization.warns_of_steps != read.synchronization.warns_of_steps),
         ("smooth-served-time", running.synchronization.smoothing != read.synchronization.smoothing),
         ("log file and statistics", running.ntpd != read.ntpd),
         ("[observability]", running.observability != read.observability),

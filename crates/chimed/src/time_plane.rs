@@ -142,6 +142,7 @@ impl TimePlane {
             desks,
             chrony,
             ntpd,
+            log,
             alone,
         } = parts;
         let set = PollSet::with_timer()?;
@@ -182,7 +183,7 @@ impl TimePlane {
             lookups: BTreeMap::new(),
             network,
             watch,
-            log: EventLog::default(),
+            log,
             commands,
             wake,
             reload,

@@ -31,10 +31,10 @@ pub use model::{
     CertificatePair, ChronyFiles, ChronyLog, ChronyLogs, ClientSockets, CookieKeyFile, CookieKeyFormat,
     DEFAULT_CONFIGURATION_PATH, DROP_IN_DIRECTORY, DriftFile, DriftRecord, FastPath, FileInterval,
     FirstCorrection, HardwareStamps, KE_CONNECTIONS_MAX_DEFAULT, KeyFormat, KeySet, LeapSeconds, LogChange,
-    LogLevel, MailOnChange, Model, NtpOverPtp, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic, Ntpq,
-    NtpqRule, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process, RealTimeClock,
-    ReceiverSentence, ReferenceClock, Refresh, Source, SourceKind, StatisticsFile, Synchronization,
-    TemperatureCompensation, TemperatureCurve, Threads, parse_address,
+    LogLevel, LoggedEvents, MailOnChange, Model, NtpOverPtp, NtpServer, NtpVersion, NtpdFiles, NtpdStatistic,
+    Ntpq, NtpqRule, NtsKeServer, NtsTrust, Observability, Origin, PollLimits, Predecessor, Process,
+    RealTimeClock, ReceiverSentence, ReferenceClock, Refresh, Source, SourceKind, StatisticsFile,
+    Synchronization, TemperatureCompensation, TemperatureCurve, Threads, parse_address,
 };
 pub use rewrite::{Rewritten, rewrite};
 pub use write::{Detail, write};

@@ -37,6 +37,9 @@ fn warnings(loaded: &Loaded) -> Vec<&str> {
     loaded.warnings.0.iter().map(|warning| warning.message.as_str()).collect()
 }
 
+/// A table of synchronization with one source, so that there is nothing to warn about.
+const SYNCHRONIZATION: &str = "[[source]]\nmode = \"server\"\naddress = \"a.example\"\n\n[synchronization]\nminimum-agreeing-sources = 1\n";
+
 #[test]
 fn every_file_loads_that_ntpd_rs_loads_or_that_people_have_copied() {
     const REFUSED: &[&str] =
@@ -292,4 +295,18 @@ fn its_name_or_what_only_ntpd_rs_has_tells_the_dialect() {
     ] {
         assert_eq!(recognise(&Text::new(name, contents)), dialect, "{name}: {contents}");
     }
+}
+
+#[test]
+fn a_local_clock_at_stratum_one_has_the_name_that_it_is_given() {
+    let name = |keys: &str| {
+        let text = format!("{SYNCHRONIZATION}{keys}");
+        let loaded = parse(&Text::new("ntp.toml", text)).expect("it loads");
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        loaded.model.synchronization.local_clock.map(|local| local.reference_id)
+    };
+    assert_eq!(name("local-stratum = 1\nreference-id = \"GPS\"\n"), Some(*b"GPS\0"));
+    assert_eq!(name("local-stratum = 1\n"), Some(*b"XNON"));
+    assert_eq!(name("local-stratum = 3\nreference-id = \"GPS\"\n"), Some([127, 127, 1, 1]));
+    assert_eq!(name("reference-id = \"GPS\"\n"), None);
 }

@@ -5,6 +5,7 @@
 //! them to this machine, and to others only where the operator said so and within a budget of octets. The list of clients
 //! goes to nobody who has not just shown, with a nonce, that packets to its address arrive.
 
+mod clock;
 mod lists;
 mod mru;
 mod peer;
@@ -298,8 +299,11 @@ impl Question<'_> {
             }),
             opcode::READ_STATUS => self.variables(""),
             opcode::READ_VARIABLES => self.variables(self.text()?),
-            // There are no reference clocks among the sources.
-            opcode::READ_CLOCK => Err(ErrorCode::Association.into()),
+            opcode::READ_CLOCK => {
+                let clock = clock::find(self.facts.snapshot, id).ok_or(ErrorCode::Association)?;
+                let items = clock::variables(clock, self.text()?)?;
+                Ok(Answer::Text { status: clock::status(clock), items })
+            }
             opcode::CONFIGURE => self.configure(),
             opcode::READ_MRU => self.clients(),
             opcode::READ_ORDERED_LIST => self.list(),

@@ -13,6 +13,8 @@ use crate::mode6;
 
 /// What begins the lines about associations and the clock, which `protostats` has, too.
 pub const PROTOCOL: &str = "PROTO: ";
+/// What such a line goes on with when it is about no association.
+pub const OF_THE_SYSTEM: &str = "0.0.0.0 ";
 
 /// How many octets of text a certificate can bring into a line.
 const NAME_OCTETS_MAX: usize = 200;
@@ -230,7 +232,7 @@ impl NtpdWords {
     fn discipline(&self, event: &DisciplineEvent, report: impl Fn() -> EngineReport) -> Option<Vec<String>> {
         let system = |number, text: &str| {
             let status = mode6::clock_status(&report().tracking, number);
-            Some(vec![format!("{PROTOCOL}0.0.0.0 {status:04x} {number:02x} {text}")])
+            Some(vec![format!("{PROTOCOL}{OF_THE_SYSTEM}{status:04x} {number:02x} {text}")])
         };
         match event {
             DisciplineEvent::Selected(id) => {
@@ -258,13 +260,13 @@ impl NtpdWords {
             _ => return None,
         };
         let status = mode6::clock_status(&report().tracking, number);
-        Some(format!("{PROTOCOL}0.0.0.0 {status:04x} {number:02x} {text}"))
+        Some(format!("{PROTOCOL}{OF_THE_SYSTEM}{status:04x} {number:02x} {text}"))
     }
 
     /// The daemon starts.
     #[must_use]
     pub fn started(&self, report: &EngineReport) -> String {
-        format!("{PROTOCOL}0.0.0.0 {:04x} 06 restart", mode6::clock_status(&report.tracking, 6))
+        format!("{PROTOCOL}{OF_THE_SYSTEM}{:04x} 06 restart", mode6::clock_status(&report.tracking, 6))
     }
 }
 

@@ -8,8 +8,6 @@ use crate::source::{Candidate, INTERVAL_MARGIN, Source};
 use crate::{Leap, LocalReference, Settings, SystemState};
 use chime_time::MonoTime;
 
-/// The reference identifier of our own clock, 127.127.1.1, as everybody shows it.
-const LOCAL_REFERENCE_ID: [u8; 4] = [127, 127, 1, 1];
 /// Stratum from which on nobody may follow. RFC 5905 §7.3 (MAXSTRAT).
 const STRATUM_MAX: u8 = 15;
 /// Standard errors of the frequency by which the error bound grows.
@@ -127,7 +125,7 @@ impl SystemState {
         if self.local_active {
             self.leap = Leap::NoWarning;
             self.stratum = local.map_or(STRATUM_MAX, |local| local.stratum.clamp(1, STRATUM_MAX));
-            self.reference_id = LOCAL_REFERENCE_ID;
+            self.reference_id = local.map_or(LocalReference::REFERENCE_ID, |local| local.reference_id);
             self.reference_at = None;
             (self.root_delay, self.root_dispersion, self.root_dispersion_rate) = (0.0, 0.0, 0.0);
         } else if !self.synchronized {

@@ -205,6 +205,8 @@ impl PanicThreshold {
 pub struct LocalReference {
     /// Stratum that we claim: 1 to 15.
     pub stratum: u8,
+    /// Reference identifier that we claim.
+    pub reference_id: [u8; 4],
     /// Becomes active when our root distance exceeds this, seconds.
     pub distance: f64,
     /// Active only once our root distance was below this, seconds; 0: from the start.
@@ -221,12 +223,15 @@ pub struct LocalReference {
 impl LocalReference {
     /// How long the usual orphan waits for others at the start, seconds.
     pub const ORPHAN_WAIT_SECONDS: f64 = 300.0;
+    /// The usual reference identifier: an address that no server has, as chronyd and ntpd serve it.
+    pub const REFERENCE_ID: [u8; 4] = [127, 127, 1, 1];
 }
 
 impl Default for LocalReference {
     fn default() -> Self {
         Self {
             stratum: 10,
+            reference_id: Self::REFERENCE_ID,
             distance: 1.0,
             activate: 0.0,
             orphan: false,

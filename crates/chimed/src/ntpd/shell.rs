@@ -3,10 +3,10 @@
 use super::statistics_files::StatisticsFiles;
 use crate::cli::{Habits, Options};
 use crate::reference_clocks;
-use chime_config::{Model, NtpdStatistic, SourceKind};
+use chime_config::{LoggedEvents, Model, NtpdStatistic, SourceKind};
 use chime_control::Snapshot;
 use chime_control::ntpd_statistics::{self as layout, Totals, Usage};
-use chime_control::ntpd_words::{Established, NtpdWords, PROTOCOL, SourceFlags};
+use chime_control::ntpd_words::{Established, NtpdWords, OF_THE_SYSTEM, PROTOCOL, SourceFlags};
 use chime_engine::{
     Engine, EngineReport, EstablishKeys, EstablishmentId, Event, Input, ReferenceClockId, Request,
 };
@@ -42,6 +42,7 @@ pub type View = Box<dyn Fn() -> Snapshot + Send>;
 /// The habits of ntpd, as far as they are asked for.
 pub struct NtpdShell {
     speaks: bool,
+    events: LoggedEvents,
     words: NtpdWords,
     files: StatisticsFiles,
     view: View,
@@ -78,6 +79,7 @@ impl NtpdShell {
         let sources = model.sources.iter().map(|source| (source.name.clone(), flags(source))).collect();
         Some(Self {
             speaks,
+            events: model.ntpd.events,
             words: NtpdWords::new(sources),
             files,
             view,
@@ -229,13 +231,18 @@ impl NtpdShell {
         }
     }
 
-    /// Says lines, and writes those of the protocol.
+    /// Says lines, but events that nobody wants to hear of, and writes those of the protocol.
     fn tell(&mut self, lines: &[String], unix_seconds: f64) {
         for line in lines {
-            if self.speaks {
+            let event = line.strip_prefix(PROTOCOL);
+            let is_wanted = event.is_none_or(|text| match text.starts_with(OF_THE_SYSTEM) {
+                true => self.events.system,
+                false => self.events.peers,
+            });
+            if self.speaks && is_wanted {
                 info!("{line}");
             }
-            if let Some(text) = line.strip_prefix(PROTOCOL) {
+            if let Some(text) = event {
                 let entry = layout::event(unix_seconds, text);
                 self.write(NtpdStatistic::Proto, unix_seconds, &entry);
             }

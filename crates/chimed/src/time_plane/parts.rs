@@ -5,6 +5,7 @@ use crate::card_clocks::CardClocks;
 use crate::chronyd::shell::ChronyShell;
 use crate::clock_shell::ClockShell;
 use crate::desks::Desk;
+use crate::event_log::EventLog;
 use crate::exchanges::Exchanges;
 use crate::ke_server::KeWorker;
 use crate::leap_table::LeapTables;
@@ -101,6 +102,8 @@ pub struct Parts {
     pub chrony: Option<ChronyShell>,
     /// What an ntp.conf asks for beside keeping time.
     pub ntpd: Option<NtpdShell>,
+    /// The lines of the log about what happens.
+    pub log: EventLog,
     /// Whether there is no other thread that could send a command: then none is waited for.
     pub alone: bool,
 }

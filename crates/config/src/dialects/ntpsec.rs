@@ -26,8 +26,8 @@ use self::reference_clock::ClockDraft;
 use self::restrict::Restrictions;
 use crate::diagnostics::{self, MESSAGES_MAX};
 use crate::{
-    AuthenticationPolicy, Diagnostic, Diagnostics, Loaded, LocalReference, Model, PanicThreshold,
-    RateLimitSettings, Severity, Text,
+    AuthenticationPolicy, Diagnostic, Diagnostics, Loaded, LocalReference, LoggedEvents, Model,
+    PanicThreshold, RateLimitSettings, Severity, Text,
 };
 
 /// Files within files within files.
@@ -103,7 +103,12 @@ struct Tuning {
     orphan_stratum: Option<u8>,
     /// How long there is nothing to follow before the local clock is served, seconds.
     orphan_wait: f64,
+    /// `tos maxdisp`: what no answer's distance from the primary source may reach, seconds.
+    dispersion_max: f64,
 }
+
+/// `tos maxdisp` unless given, seconds. RFC 5905 §7.2 (MAXDISP).
+const DISPERSION_MAX_DEFAULT: f64 = 16.0;
 
 /// What the lines have said so far.
 struct Reader<'f> {
@@ -131,6 +136,8 @@ struct Reader<'f> {
     /// Where `mssntp` stands first.
     signing_place: Option<Diagnostic>,
     statistics: Vec<statistics::Draft>,
+    /// What `logconfig` chooses.
+    logged_events: Option<LoggedEvents>,
     /// `limit kod 0` was not said.
     tells_of_limits: bool,
     /// Where `disable monitor` stands.
@@ -161,6 +168,7 @@ impl<'f> Reader<'f> {
                 associations_max: None,
                 orphan_stratum: None,
                 orphan_wait: LocalReference::ORPHAN_WAIT_SECONDS,
+                dispersion_max: DISPERSION_MAX_DEFAULT,
             },
             limit: (1.0, 20.0),
             clients: CLIENTS,
@@ -168,6 +176,7 @@ impl<'f> Reader<'f> {
             signing_directory: None,
             signing_place: None,
             statistics: Vec::new(),
+            logged_events: None,
             tells_of_limits: true,
             unwatched: None,
             writes_statistics: true,
@@ -237,10 +246,14 @@ impl<'f> Reader<'f> {
 
     /// Fills in what depends on several lines.
     fn finish(mut self) -> (Model, Vec<Diagnostic>) {
+        // Such answers ntpd does not even take for samples; here they are none to select.
+        let distance = &mut self.model.synchronization.tuning.max_distance;
+        *distance = distance.min(self.tuning.dispersion_max);
         self.remove_associations();
         self.finish_clocks();
         self.finish_associations();
         self.finish_serving();
+        self.model.ntpd.events = self.logged_events.unwrap_or_default();
         statistics::finish(&mut self);
         (self.model, self.diagnostics)
     }

@@ -20,7 +20,7 @@ pub use chrony::{
     ChronyFiles, ChronyLog, ChronyLogs, DriftRecord, FirstCorrection, LogChange, MailOnChange, RealTimeClock,
 };
 pub use hardware_stamps::{CardFilter, CardWish, HardwareStamps};
-pub use ntpd::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
+pub use ntpd::{FileInterval, LoggedEvents, NtpdFiles, NtpdStatistic, StatisticsFile};
 pub use predecessor::{CookieKeyFile, CookieKeyFormat, DriftFile, Predecessor};
 pub(crate) use process::ntpq_variable;
 pub use process::{LogLevel, Ntpq, NtpqRule, Observability, Process, Threads};

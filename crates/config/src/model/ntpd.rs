@@ -10,8 +10,25 @@ pub struct NtpdFiles {
     pub log_file: Option<PathBuf>,
     /// `statsdir`; `None`: where ntpd has it without being told, `/var/NTP`.
     pub statistics_directory: Option<PathBuf>,
+    /// What happens that the log tells.
+    pub events: LoggedEvents,
     /// The statistics that are written, and into which files.
     pub statistics: BTreeMap<NtpdStatistic, StatisticsFile>,
+}
+
+/// Which of ntpd's lines about events (`PROTO: `) are in its log; `protostats` has all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoggedEvents {
+    /// Those of the clock and the daemon.
+    pub system: bool,
+    /// Those of associations.
+    pub peers: bool,
+}
+
+impl Default for LoggedEvents {
+    fn default() -> Self {
+        Self { system: true, peers: true }
+    }
 }
 
 /// The files of one kind of statistics.

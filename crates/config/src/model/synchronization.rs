@@ -2,7 +2,7 @@
 
 use chime_discipline::{LocalReference, Settings};
 use chime_server::{SmearSettings, SmoothingSettings};
-use chime_time::Precision;
+use chime_time::{Frequency, Precision};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -20,6 +20,10 @@ pub struct Synchronization {
     pub smoothing: Option<SmoothingSettings>,
     /// The precision of our clock, as the operator knows it; `None`: it is measured at the start.
     pub precision: Option<Precision>,
+    /// By how much our clock is made to run faster until that is known better; `None`: it is measured.
+    pub initial_frequency: Option<Frequency>,
+    /// Whether steps of the clock are warnings in the log, and not only lines of it.
+    pub warns_of_steps: bool,
     /// Clock updates before which the dates of certificates are not looked at; 0: none.
     pub unchecked_certificate_updates: u32,
     /// Everything else; use [`crate::Model::discipline_settings`], which has the fields above filled in.
@@ -34,6 +38,8 @@ impl Default for Synchronization {
             marks_kernel: true,
             smoothing: None,
             precision: None,
+            initial_frequency: None,
+            warns_of_steps: true,
             unchecked_certificate_updates: 0,
             tuning: Settings::default(),
         }

@@ -3,7 +3,7 @@
 use super::values::{float, limit_or_inf, path, threshold};
 use super::{Writer, quoted};
 use crate::Model;
-use chime_discipline::{CorrectionTime, LeapMode};
+use chime_discipline::{CorrectionTime, LeapMode, LocalReference};
 use chime_server::{SmearPlace, SmearSettings, SmearShape};
 
 impl Writer {
@@ -28,11 +28,17 @@ impl Writer {
         });
         let precision = model.synchronization.precision;
         self.some("clock-precision", precision.as_ref(), |precision| float(precision.seconds()));
+        let frequency = model.synchronization.initial_frequency;
+        self.some("initial-frequency", frequency.as_ref(), |frequency| float(frequency.as_ratio()));
+        self.flag("warn-on-jump", model.synchronization.warns_of_steps, true);
         let unchecked = &model.synchronization.unchecked_certificate_updates;
         self.set("unchecked-certificate-updates", unchecked, &0, u32::to_string);
         if let Some(local) = model.synchronization.local_clock {
             self.item("[local-clock]");
             self.put("stratum", &local.stratum.to_string());
+            self.set("reference-id", &local.reference_id, &LocalReference::REFERENCE_ID, |id| {
+                quoted(String::from_utf8_lossy(id).trim_end_matches('\0'))
+            });
             self.put("distance", &float(local.distance));
             self.put("activate", &float(local.activate));
             self.flag("orphan", local.orphan, false);

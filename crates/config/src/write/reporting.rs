@@ -72,6 +72,8 @@ impl Writer {
         let files = &model.ntpd;
         self.table("[ntpd]");
         self.some("log-file", files.log_file.as_ref(), |it| path(it));
+        self.flag("log-system-events", files.events.system, true);
+        self.flag("log-peer-events", files.events.peers, true);
         self.some("statistics-directory", files.statistics_directory.as_ref(), |it| path(it));
         for (statistic, file) in &files.statistics {
             let usual = StatisticsFile::usual(*statistic);

@@ -198,6 +198,7 @@ fn local(is_new: bool, payload: &[u8]) -> LocalReference {
     let seconds = |at: usize, otherwise: f64| if is_new { float_at(payload, at).max(0.0) } else { otherwise };
     LocalReference {
         stratum: u8::try_from(word_at(payload, 4).clamp(1, STRATUM_MAX)).unwrap_or(u8::MAX),
+        reference_id: LocalReference::REFERENCE_ID,
         distance: float_at(payload, 8),
         activate: seconds(16, 0.0),
         orphan,

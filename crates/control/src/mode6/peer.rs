@@ -6,7 +6,7 @@ use super::{ErrorCode, Facts, names};
 use crate::Snapshot;
 use chime_engine::{AuthenticationMode, DiscardReason, SourceKind, SourceReport};
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// In NTPsec's order, which is that of answers whatever was asked. The second half is sent only when asked for.
 const DEFAULT: [&str; 35] = [
@@ -67,6 +67,8 @@ const ON_REQUEST: [&str; 18] = [
     "",
 ];
 
+/// What ntpd shows as both ports of a reference clock.
+const NTP_PORT: u16 = 123;
 /// A poll exponent that is not known, for ntpq.
 const POLL_UNKNOWN: i8 = 99;
 /// Dispersion of a source that never answered; seconds, as in NTPsec.
@@ -161,20 +163,27 @@ pub(super) fn variables(facts: &Facts<'_>, source: &SourceReport, list: &str) ->
 /// Adds a variable, if it has a value.
 fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) {
     let ntp = &source.ntp;
+    let is_clock = source.kind == SourceKind::ReferenceClock;
     let mut put = |value: &dyn Display| {
         items.add(name, value);
     };
     match name {
-        "srcadr" => source.remote.iter().for_each(|remote| put(&remote.ip().to_canonical())),
+        "srcadr" => {
+            let address = source.remote.map(|remote| remote.ip().to_canonical());
+            address.or_else(|| pseudo_address(source)).iter().for_each(|address| put(address));
+        }
+        "srcport" | "dstport" if is_clock => put(&NTP_PORT),
         "srcport" => put(&source.remote.map_or(0, |remote| remote.port())),
+        "dstadr" if is_clock => put(&Ipv4Addr::LOCALHOST),
         "dstadr" => put(&ntp.local.unwrap_or(IpAddr::from([0; 4])).to_canonical()),
         "dstport" => put(&0),
         "leap" => put(&if ntp.answered { ntp.leap } else { 3 }),
         "hmode" => put(&if source.kind == SourceKind::Peer { 1 } else { 3 }),
         "pmode" => put(&ntp.mode),
         // 0 is no kiss code here.
-        "stratum" if source.kind == SourceKind::ReferenceClock && ntp.answered => put(&ntp.stratum),
+        "stratum" if is_clock => put(&clock_stratum(source)),
         "stratum" => put(&if ntp.answered { stratum(ntp.stratum) } else { 16 }),
+        "ppoll" if is_clock => put(&source.poll),
         "ppoll" => put(&if ntp.answered && (1..=17).contains(&ntp.poll) { ntp.poll } else { POLL_UNKNOWN }),
         "hpoll" => put(&source.poll),
         "precision" => put(&if ntp.answered { ntp.precision } else { facts.snapshot.program.precision }),
@@ -202,7 +211,7 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
         } else {
             0
         }),
-        "srchost" if source.kind == SourceKind::ReferenceClock => {
+        "srchost" if is_clock => {
             items.add_quoted("srchost", &clock_name(&source.driver, &source.device));
         }
         "srchost" => {
@@ -211,6 +220,7 @@ fn add(facts: &Facts<'_>, source: &SourceReport, name: &str, items: &mut Items) 
             }
         }
         "ntscookies" => put(&cookies(source)),
+        "mode" if is_clock => put(&0),
         // Of reference clocks, and what there is not here.
         "mode" | "bias" => {}
         _ => add_count(source, name, items),
@@ -229,7 +239,14 @@ fn add_count(source: &SourceReport, name: &str, items: &mut Items) {
         "authentic" => u64::from(ntp.total_valid_rx > 0),
         "received" => ntp.total_rx,
         "sent" => ntp.total_tx,
-        "timer" | "timerec" | "timereach" => {
+        // The next request is due a poll interval after the last answer, or soon.
+        "timer" => {
+            let interval = f64::from(source.poll).exp2();
+            let left = source.last_sample_age_seconds.map_or(0.0, |age| (interval - finite(age)).max(0.0));
+            items.add(name, format_args!("{left:.0}"));
+            return;
+        }
+        "timerec" | "timereach" => {
             items.add(name, format_args!("{age:.0}"));
             return;
         }
@@ -274,12 +291,29 @@ fn hostname(source: &SourceReport) -> Option<&str> {
     (!is_member && source.name.parse::<IpAddr>().is_err()).then_some(source.name.as_str())
 }
 
-/// `SHM(0)`: the driver, and the number that its device has, if any.
-pub(crate) fn clock_name(driver: &str, device: &str) -> String {
+/// The stratum of a reference clock: its own, of which 0 is one.
+pub(super) fn clock_stratum(source: &SourceReport) -> u8 {
+    if source.ntp.answered { source.ntp.stratum } else { 0 }
+}
+
+/// The address by which ntpd knows a reference clock, for those drivers that it has.
+fn pseudo_address(source: &SourceReport) -> Option<IpAddr> {
+    const DRIVERS: [(&str, u8); 3] = [("nmea", 20), ("pps", 22), ("shm", 28)];
+    let (_, number) = DRIVERS.iter().find(|(name, _)| source.driver == *name)?;
+    let unit = clock_unit(&source.device).parse().unwrap_or(0);
+    Some(IpAddr::from([127, 127, *number, unit]))
+}
+
+/// The number that a device has, if any; otherwise 0.
+fn clock_unit(device: &str) -> &str {
     let device = device.split(':').next().unwrap_or_default();
     let digits = device.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
-    let unit = device.get(digits..).filter(|unit| !unit.is_empty()).unwrap_or("0");
-    format!("{}({unit})", driver.to_ascii_uppercase())
+    device.get(digits..).filter(|unit| !unit.is_empty()).unwrap_or("0")
+}
+
+/// `SHM(0)`: the driver, and the number that its device has, if any.
+pub(crate) fn clock_name(driver: &str, device: &str) -> String {
+    format!("{}({})", driver.to_ascii_uppercase(), clock_unit(device))
 }
 
 fn cookies(source: &SourceReport) -> i32 {

@@ -76,7 +76,11 @@ fn ask(request: &[u8]) -> Verdict {
 }
 
 fn ask_as(request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
-    let (snapshot, keys) = (snapshot(), keys());
+    ask_about(&snapshot(), request, rights, now)
+}
+
+fn ask_about(snapshot: &Snapshot, request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
+    let keys = keys();
     let listening =
         [Listening { address: "127.0.0.1:123".parse().expect("an address"), name: "lo".to_owned() }];
     let restrictions =
@@ -85,7 +89,7 @@ fn ask_as(request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
         |name: &str, is_default| Variable { name: name.to_owned(), value: "a b".to_owned(), is_default };
     let variables = [variable("rack", false), variable("site", true), variable("leap", true)];
     let facts = Facts {
-        snapshot: &snapshot,
+        snapshot,
         now,
         processor: "x86_64",
         system: "Linux/6.1.0",
@@ -100,6 +104,67 @@ fn ask_as(request: &[u8], rights: Rights, now: NtpTimestamp) -> Verdict {
         clients_max: 4096,
     };
     respond(request, from(), rights, &facts)
+}
+
+#[test]
+fn reference_clocks_are_shown_as_ntpd_shows_them() {
+    let mut snapshot = snapshot();
+    let clock = |id, driver: &str, device: &str| SourceReport {
+        id,
+        name: "GPS".to_owned(),
+        kind: SourceKind::ReferenceClock,
+        driver: driver.to_owned(),
+        device: device.to_owned(),
+        poll: 6,
+        ..SourceReport::default()
+    };
+    snapshot.engine.sources.push(clock(0x8000_0500, "shm", "1"));
+    snapshot.engine.sources.push(clock(0x8000_0600, "sock", "/run/x"));
+    let ask = |opcode, id, names: &str| ask_about(&snapshot, &request(opcode, id, names), Rights::ALL, NOW);
+    let number = |driver: &str| {
+        let mut clocks = snapshot.engine.sources.iter();
+        peer::id(clocks.find(|source| source.driver == driver).expect("it is there"))
+    };
+    let (status, shown) =
+        text(ask(2, number("shm"), "srcadr,srcport,dstadr,stratum,ppoll,refid,mode,srchost"));
+    assert_eq!(status & 0xff00, 0x8000);
+    assert_eq!(
+        shown,
+        "srcadr=127.127.28.1, srcport=123, dstadr=127.0.0.1, stratum=0, ppoll=6,\r\nrefid=GPS, mode=0, \
+         srchost=\"SHM(1)\"\r\n"
+    );
+    assert!(!text(ask(2, number("sock"), "")).1.contains("srcadr"), "ntpd has no such driver");
+    let words = "name=\"SHM\", timecode=\"\", poll=0, noreply=0, badformat=0, baddata=0,\r\nstratum=0, refid=GPS, \
+                 flags=0, device=\"1\"\r\n";
+    for id in [0, number("shm")] {
+        assert_eq!(text(ask(4, id, "")), (0x0011, words.to_owned()), "{id}");
+    }
+    assert_eq!(text(ask(4, 0, "fudgetime1,refid")).1, "fudgetime1=0, refid=GPS\r\n");
+    assert_eq!(error(ask(4, 0, "nothing")), 5);
+    assert_eq!(error(ask(4, 2, "")), 4, "no reference clock");
+}
+
+#[test]
+fn control_messages_are_no_requests_and_not_ignored() {
+    let mut snapshot = snapshot();
+    (snapshot.server.received, snapshot.server.dropped, snapshot.server.old_versions) = (100, 40, 5);
+    snapshot.server.silences.insert("control".to_owned(), 30);
+    let asked = "ss_received,ss_thisver,ss_oldver,io_ignored";
+    let (_, shown) = text(ask_about(&snapshot, &request(2, 0, asked), Rights::ALL, NOW));
+    assert_eq!(shown, "ss_received=100, ss_thisver=65, ss_oldver=5, io_ignored=10\r\n");
+}
+
+#[test]
+fn answers_that_samba_signs_are_counted() {
+    let mut snapshot = snapshot();
+    snapshot.server.responses.insert("signed_time".to_owned(), 5);
+    snapshot.server.silences.insert("cannot_sign".to_owned(), 2);
+    let asked = "mssntp_serves,mssntp_serves_good,mssntp_serves_err,mssntp_serves_bad";
+    let (_, shown) = text(ask_about(&snapshot, &request(2, 0, asked), Rights::ALL, NOW));
+    assert_eq!(
+        shown,
+        "mssntp_serves=7, mssntp_serves_good=5, mssntp_serves_err=2,\r\nmssntp_serves_bad=0\r\n"
+    );
 }
 
 fn from() -> SocketAddr {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub(super) const SCENARIOS: &[super::Entry] = &[
     ("ntpd/1.2.2-statistics-have-its-columns", |stage| statistics(stage, Bookworm)),
     ("ntpd/1.2.3-statistics-have-its-columns", |stage| statistics(stage, Trixie)),
+    ("ntpd/1.2.3-logconfig-chooses-the-events", logged_events),
     ("founding/ntpsec-quick-start", quick_start),
 ];
 
@@ -65,6 +66,39 @@ fn lines(folder: &Path, kind: &str) -> Result<Vec<String>> {
     let name = if kind == "protostats" { "protocol" } else { kind };
     let text = fs::read_to_string(folder.join(name)).with_context(|| format!("no {kind} yet"))?;
     Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// `logconfig`: events of the system and of associations are in the log of both, or of neither.
+fn logged_events(stage: &mut Stage) -> Result<()> {
+    const LINES: [&str; 7] = [
+        "=syncall",
+        "=syncstatus +sysevents",
+        "=allall -peerall",
+        "=peerevents",
+        "=all",
+        "=allall",
+        "+sysall",
+    ];
+    let nodes = [stage.node(2)?, stage.node(4)?];
+    for (number, line) in LINES.into_iter().enumerate() {
+        let mut logged = Vec::new();
+        for (ours, node) in [true, false].into_iter().zip(&nodes) {
+            let name = format!("{}-{number}", if ours { "ours" } else { "theirs" });
+            let log = stage.folder().join(format!("{name}-log"));
+            let text = format!(
+                "logfile {}\nlogconfig {line}\ntos orphan 5 orphanwait 1\nserver 10.77.0.1 iburst\n",
+                log.display()
+            );
+            let daemon = ntpsec::of_text(stage, node, Trixie, (&name, &text), ours)?;
+            // By then both have told of their start and of what they will ask.
+            stage.until("it answers", PATIENCE, || daemon.ntpq(&["-c", "rv 0 leap"]))?;
+            daemon.stop()?;
+            let text = fs::read_to_string(&log)?;
+            logged.push([" 06 restart", " mobilize assoc"].map(|event| text.contains(event)));
+        }
+        ensure!(logged[0] == logged[1], "{line}: {:?}, of ntpd {:?}", logged[0], logged[1]);
+    }
+    Ok(())
 }
 
 /// The same number of columns, each written in the same way, and equal where the situation decides.

@@ -156,8 +156,18 @@ fn same_labels(ours: &Scene, theirs: &ntpsec::Ntpsec) -> Result<()> {
     let labels = |text: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.split_once(':')).map(|(label, _)| label.to_owned()).collect()
     };
-    for command in ["sysinfo", "kerninfo", "sysstats", "monstats", "timerstats", "nts", "ntsinfo", "iostats"]
-    {
+    for command in [
+        "sysinfo",
+        "kerninfo",
+        "sysstats",
+        "monstats",
+        "timerstats",
+        "nts",
+        "ntsinfo",
+        "iostats",
+        "pstats &1",
+        "mssntpinfo",
+    ] {
         let (our_text, their_text) = (ours.ntpq(&["-c", command])?, theirs.ntpq(&["-c", command])?);
         ensure!(labels(&our_text) == labels(&their_text), "{command}:\n{our_text}\n{their_text}");
         ensure!(!our_text.contains('?'), "{command}: {our_text}");

@@ -6,6 +6,8 @@ use crate::{FileInterval, NtpdFiles, NtpdStatistic, StatisticsFile};
 
 pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>, files: &mut NtpdFiles) {
     files.log_file = table.read("log-file", path).or(files.log_file.take());
+    table.set("log-system-events", boolean, &mut files.events.system);
+    table.set("log-peer-events", boolean, &mut files.events.peers);
     let directory = table.read("statistics-directory", path);
     files.statistics_directory = directory.or(files.statistics_directory.take());
     table.each("statistics", "[[ntpd.statistics]]", |table| {

@@ -49,7 +49,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<ReferenceC
     Some(clock)
 }
 
-fn reference_id(value: &Value<'_>) -> Parsed<String> {
+pub(super) fn reference_id(value: &Value<'_>) -> Parsed<String> {
     let name = text(value)?;
     if name.len() <= 4 && name.bytes().all(|octet| octet.is_ascii_graphic()) {
         Ok(name)

@@ -56,8 +56,11 @@ pub(in crate::dialects) fn read(table: &mut TableReader<'_, '_, '_, '_>, setting
         settings.smoothing =
             rate.zip(change).map(|(rate_max, change)| SmoothingSettings { rate_max, change });
     });
-    let is_on = |value: &DeValue<'_>| matches!(value, DeValue::Boolean(true));
-    table.ignore_unless("warn-on-jump", is_on, "each step of the clock is logged with its evidence");
+    table.set("warn-on-jump", boolean, &mut settings.warns_of_steps);
+    table.ours(&["initial-frequency"]);
+    if let Some(ratio) = table.read("initial-frequency", number(-0.1..=0.1, " seconds per second")) {
+        settings.initial_frequency = Some(Frequency::from_ratio(ratio));
+    }
     table.table("algorithm", "[synchronization.algorithm]", |algorithm| {
         read_algorithm(algorithm, &mut settings.tuning);
     });
@@ -82,6 +85,7 @@ pub(in crate::dialects) fn read_local_clock(
 ) {
     let mut clock = local.unwrap_or_default();
     table.set("stratum", integer(1..=15), &mut clock.stratum);
+    table.set("reference-id", reference_id, &mut clock.reference_id);
     table.set("distance", number(1e-6..=SECONDS_MAX, " seconds"), &mut clock.distance);
     table.set("activate", number(0.0..=SECONDS_MAX, " seconds"), &mut clock.activate);
     table.set("orphan", boolean, &mut clock.orphan);
@@ -218,7 +222,21 @@ fn read_local_stratum(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Optio
         Some(_) => *local = None,
         None => {}
     }
-    table.ignore(&["reference-id"], "the local clock is served as 127.127.1.1");
+    let name = table.read("reference-id", reference_id);
+    if let Some(local) = local.as_mut().filter(|local| local.stratum == 1) {
+        // Only a primary server has a name there, for ntpd-rs, too: that of others is an address. RFC 5905 §7.3.
+        local.reference_id = name.unwrap_or(NTPD_RS_REFERENCE_ID);
+    }
+}
+
+/// What ntpd-rs calls a local clock at stratum 1 without being told.
+const NTPD_RS_REFERENCE_ID: [u8; 4] = *b"XNON";
+
+/// Up to four letters.
+fn reference_id(value: &Value<'_>) -> Parsed<[u8; 4]> {
+    let name = super::reference_clock::reference_id(value)?;
+    let mut letters = name.bytes();
+    Ok(std::array::from_fn(|_| letters.next().unwrap_or(0)))
 }
 
 /// A number of updates, or "unlimited".

@@ -8,7 +8,7 @@ use chime_time::Frequency;
 use super::line::{Fault, Line, Parsed, Word, unknown};
 use super::{Reader, association, interfaces, nts, reference_clock, restrict, statistics, unsupported};
 use crate::model::ntpq_variable;
-use crate::{Diagnostic, DriftFile, KeyFormat, LocalReference, PanicThreshold, Severity};
+use crate::{Diagnostic, DriftFile, KeyFormat, LocalReference, LoggedEvents, PanicThreshold, Severity};
 
 type Handler = for<'f, 'l, 't> fn(&mut Reader<'f>, &mut Line<'t>) -> Parsed<()>;
 
@@ -175,16 +175,46 @@ fn set_variable(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
 /// How many kisses of death ntpd sends in a second unless it is told otherwise.
 const KISSES_DEFAULT: f64 = 0.5;
 
-/// `logconfig [=+-]CLASSEVENT ...`: every event is logged, so that only those who want fewer are told.
+/// `logconfig [=+-]CLASSEVENT ...`: of what ntpd's masks are for, the lines of events are here. Without such a line all of them
+/// are logged; ntpd begins with none of them, and so do `+` and `-`.
 fn log_classes(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     let first = line.require("classes of events, such as `=allall`")?;
-    let words: Vec<Word<'_>> = std::iter::once(first).chain(line.rest()).collect();
-    let set = words.iter().rfind(|word| !word.text.starts_with(['+', '-']));
-    let has_all = set.is_some_and(|word| ["all", "allall"].contains(&word.text.trim_start_matches('=')));
-    if !has_all || words.iter().any(|word| word.text.starts_with('-')) {
-        reader.no_effect(line, &first, "every event is logged; `-d` gives more");
+    for word in std::iter::once(first).chain(line.rest()) {
+        let (how, name) = match word.text.split_at_checked(1) {
+            Some((sign @ ("=" | "+" | "-"), name)) => (sign, name),
+            _ => ("=", word.text),
+        };
+        let Some(named) = events_of(name) else {
+            reader.no_effect(line, &word, "ntpd has no such class of events, either");
+            continue;
+        };
+        let before = reader.logged_events.unwrap_or(LoggedEvents { system: false, peers: false });
+        reader.logged_events = Some(match how {
+            "+" => LoggedEvents { system: before.system || named.system, peers: before.peers || named.peers },
+            "-" => {
+                LoggedEvents { system: before.system && !named.system, peers: before.peers && !named.peers }
+            }
+            _ => named,
+        });
     }
     Ok(())
+}
+
+/// The lines of events among what a class and its kind stand for.
+fn events_of(name: &str) -> Option<LoggedEvents> {
+    const CLASSES: [&str; 5] = ["clock", "peer", "sync", "sys", "all"];
+    const KINDS: [&str; 5] = ["info", "events", "status", "statistics", "all"];
+    let class = *CLASSES.iter().find(|class| name.starts_with(**class))?;
+    let kind = name.strip_prefix(class)?;
+    // `all` alone is what happens to the system: ntpd writes no lines of associations with it.
+    if !KINDS.contains(&kind) && !(kind.is_empty() && class == "all") {
+        return None;
+    }
+    let are_events = ["events", "all", ""].contains(&kind);
+    Some(LoggedEvents {
+        system: are_events && ["sys", "all"].contains(&class),
+        peers: are_events && ["peer", "all"].contains(&class) && name != "all",
+    })
 }
 
 /// `limit [average N] [burst N] [kod N]`.
@@ -222,10 +252,15 @@ fn mru(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
             "maxdepth" => number,
             #[expect(clippy::cast_possible_truncation, reason = "saturates, and is brought into range below")]
             "maxmem" => (number as f64 * CLIENTS_PER_KILOBYTE) as i64,
-            // How its memory is taken shows nowhere.
-            "incalloc" | "incmem" | "initalloc" | "initmem" => continue,
+            // How its memory is taken shows nowhere, and when a place may be given to another client, no more: it is
+            // when it is needed.
+            "incalloc" | "incmem" | "initalloc" | "initmem" | "maxage" | "mindepth" => continue,
             _ => {
-                reader.no_effect(line, &word, "the table of clients has a fixed size");
+                reader.no_effect(
+                    line,
+                    &word,
+                    "the place of whoever was silent the longest is given away when it is needed",
+                );
                 continue;
             }
         };
@@ -294,12 +329,7 @@ fn tos_item(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, items
             reader.model.synchronization.tuning.survivors_min = survivors;
         }
         "mindist" => reader.model.synchronization.tuning.min_distance = line.number()?.max(0.0),
-        "maxdisp" => {
-            // RFC 5905 §7.2 (MAXDISP), which no answer may reach here either.
-            if line.number()? < 16.0 {
-                reader.no_effect(line, word, "a source is judged by its root distance and its jitter");
-            }
-        }
+        "maxdisp" => reader.tuning.dispersion_max = line.number()?.max(1e-9),
         _ => return Err(unknown(word, "item", items)),
     }
     Ok(())
@@ -346,7 +376,10 @@ fn tinker(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
                 tuning.step.backward_threshold = Some(if number > 0.0 { number } else { f64::INFINITY });
             }
             "dispersion" => tuning.max_clock_error = Frequency::from_ppm(number.clamp(1e-3, 100_000.0)),
-            "freq" => reader.no_effect(line, &word, "the frequency is measured"),
+            "freq" => {
+                let ppm = number.clamp(-500.0, 500.0);
+                reader.model.synchronization.initial_frequency = Some(Frequency::from_ppm(ppm));
+            }
             // Which is as long as ntpd waits anyway.
             "stepout" if number <= 300.0 => {}
             "stepout" => {
