@@ -112,6 +112,7 @@ fn what_only_ntpd_has_is_converted() {
         "logfile /var/log/ntp.log\nstatsdir /var/log/ntpstats/\nstatistics loopstats peerstats ntsstats\n\
          filegen loopstats file loops type week nolink enable\nfilegen rawstats type pid enable\n\
          filegen peerstats disable\nsetvar site = somewhere default\nsetvar rack = \"r 7\"\n\
+         logconfig =peerall\ntinker freq -3.5\nrefclock shm unit 1 flag1 1 flag4 1\nrefclock nmea mode 1 flag4 1\n\
          leapsmearinterval 7200\nrestrict default version\ntos minclock 5 mindist 0.02 floor 1\n\
          tinker stepback 0\nrestrict 127.0.0.1\nrestrict 10.0.0.0/8 limited kod\n\
          restrict 2001:db8::/32 notrust limited version\n",
@@ -124,8 +125,8 @@ fn what_only_ntpd_has_is_converted() {
     assert!(loaded.model.servers.iter().all(|server| server.terms.len() == 5));
     let rewritten = rewrite(&loaded, std::slice::from_ref(&text), Dialect::Ntpsec);
     let [lost, required] = &rewritten.lost[..] else { panic!("{:?}", rewritten.lost) };
-    assert!(lost.starts_with("ntp.conf:9: leap seconds are smeared"), "{lost}");
-    assert!(required.starts_with("ntp.conf:15: requests from there need authentication"), "{required}");
+    assert!(lost.starts_with("ntp.conf:13: leap seconds are smeared"), "{lost}");
+    assert!(required.starts_with("ntp.conf:19: requests from there need authentication"), "{required}");
     let model = read_back("ntp.conf", &rewritten.text);
     similar(&shown(&model), &shown(&loaded.model), "ntp.conf");
 }

@@ -5,6 +5,16 @@ use super::{Writer, quoted};
 use crate::Model;
 use chime_discipline::{CorrectionTime, LeapMode, LocalReference};
 use chime_server::{SmearPlace, SmearSettings, SmearShape};
+use std::net::Ipv4Addr;
+
+/// Letters, or else an address.
+fn reference_id(id: &[u8; 4]) -> String {
+    let letters = std::str::from_utf8(id).unwrap_or_default().trim_end_matches('\0');
+    match !letters.is_empty() && letters.bytes().all(|octet| octet.is_ascii_graphic()) {
+        true => quoted(letters),
+        false => quoted(&Ipv4Addr::from(*id).to_string()),
+    }
+}
 
 impl Writer {
     pub(super) fn synchronization(&mut self, model: &Model) {
@@ -36,9 +46,7 @@ impl Writer {
         if let Some(local) = model.synchronization.local_clock {
             self.item("[local-clock]");
             self.put("stratum", &local.stratum.to_string());
-            self.set("reference-id", &local.reference_id, &LocalReference::REFERENCE_ID, |id| {
-                quoted(String::from_utf8_lossy(id).trim_end_matches('\0'))
-            });
+            self.set("reference-id", &local.reference_id, &LocalReference::REFERENCE_ID, reference_id);
             self.put("distance", &float(local.distance));
             self.put("activate", &float(local.activate));
             self.flag("orphan", local.orphan, false);

@@ -1,5 +1,7 @@
 //! `[synchronization]`, its `algorithm`, and `[local-clock]`.
 
+use std::net::Ipv4Addr;
+
 use toml::de::{DeTable, DeValue};
 
 use super::table::{Fault, Parsed, TableReader, Value, article, nearest};
@@ -126,6 +128,8 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     }
     read_fallback(table, &mut settings.fallback);
     let seconds = || number(1e-9..=SECONDS_MAX, " seconds");
+    // How far off a source may be at most: for ntpd-rs by its offset's uncertainty and its delay, here by its root distance.
+    table.set("maximum-source-uncertainty", seconds(), &mut settings.max_distance);
     table.set("maximum-source-distance", seconds(), &mut settings.max_distance);
     table.set("maximum-source-jitter", seconds(), &mut settings.max_jitter);
     table.set("holdover-distance", seconds(), &mut settings.holdover_distance);
@@ -202,7 +206,6 @@ const NTPD_RS_TUNING: &[&str] = &[
     "delay-outlier-threshold",
     "initial-wander",
     "initial-frequency-uncertainty",
-    "maximum-source-uncertainty",
     "range-statistical-weight",
     "range-delay-weight",
     "steer-offset-threshold",
@@ -232,8 +235,13 @@ fn read_local_stratum(table: &mut TableReader<'_, '_, '_, '_>, local: &mut Optio
 /// What ntpd-rs calls a local clock at stratum 1 without being told.
 const NTPD_RS_REFERENCE_ID: [u8; 4] = *b"XNON";
 
-/// Up to four letters.
+/// Up to four letters, or an IPv4 address.
 fn reference_id(value: &Value<'_>) -> Parsed<[u8; 4]> {
+    if let DeValue::String(text) = value.get_ref()
+        && let Ok(address) = text.parse::<Ipv4Addr>()
+    {
+        return Ok(address.octets());
+    }
     let name = super::reference_clock::reference_id(value)?;
     let mut letters = name.bytes();
     Ok(std::array::from_fn(|_| letters.next().unwrap_or(0)))
