@@ -92,26 +92,40 @@ impl ClockDraft {
     /// The clock, and one of pulses if it is a receiver that also tells these: it is they that are meant to be followed.
     fn finish(mut self) -> (ReferenceClock, Option<ReferenceClock>) {
         let unit = self.unit;
-        let [time1, time2] = self.times;
-        let [looks_at_difference, falling, _, fourth] = self.flags;
-        let is_public = self.is_public();
-        let clock = &mut self.clock;
-        let (path, usual_name) = match clock.driver.as_str() {
-            "nmea" => (self.path.unwrap_or_else(|| format!("/dev/gps{unit}")), "GPS"),
-            // ntpd reads `path` for pulses, too, and `ppspath` says it more clearly.
-            "pps" => (self.pps_path.take().or(self.path).unwrap_or_else(|| format!("/dev/pps{unit}")), "PPS"),
+        let (usual_path, usual_name) = match self.clock.driver.as_str() {
+            "nmea" => (format!("/dev/gps{unit}"), "GPS"),
+            "pps" => (format!("/dev/pps{unit}"), "PPS"),
             "shm" => (unit.to_string(), "SHM"),
-            _ => (self.path.unwrap_or_else(|| unit.to_string()), ""),
+            _ => (unit.to_string(), ""),
         };
-        clock.parameter = path;
-        if clock.reference_id.is_none() && !usual_name.is_empty() {
-            clock.reference_id = Some(usual_name.to_owned());
+        let path = match self.clock.driver.as_str() {
+            "shm" => None,
+            // ntpd reads `path` for pulses, too, and `ppspath` says it more clearly.
+            "pps" => self.pps_path.take().or(self.path.take()),
+            _ => self.path.take(),
+        };
+        self.clock.parameter = path.unwrap_or(usual_path);
+        if self.clock.reference_id.is_none() && !usual_name.is_empty() {
+            self.clock.reference_id = Some(usual_name.to_owned());
         }
-        clock.offset_correction = time1;
         // ntpd polls devices in intervals from `minpoll` on; ours have one.
         if let Some(longest) = self.poll_max {
-            clock.poll_exponent = Some(clock.poll_exponent.unwrap_or(POLL_USUAL).min(longest));
+            self.clock.poll_exponent = Some(self.clock.poll_exponent.unwrap_or(POLL_USUAL).min(longest));
         }
+        self.apply_fudge();
+        match self.pulses() {
+            None => (self.clock, None),
+            pulses => (ReferenceClock { prefer: false, no_select: true, ..self.clock }, pulses),
+        }
+    }
+
+    /// What `time1`, `time2`, `mode` and the flags mean to the driver.
+    fn apply_fudge(&mut self) {
+        let is_public = self.is_public();
+        let [time1, time2] = self.times;
+        let [looks_at_difference, falling, _, fourth] = self.flags;
+        let clock = &mut self.clock;
+        clock.offset_correction = time1;
         match clock.driver.as_str() {
             "pps" if falling => clock.parameter.push_str(":clear"),
             "shm" => {
@@ -130,22 +144,26 @@ impl ClockDraft {
             }
             _ => {}
         }
-        if clock.driver != "nmea" || !self.flags[0] {
-            return (self.clock, None);
+    }
+
+    /// The clock of a receiver's pulses, if they are asked for.
+    fn pulses(&self) -> Option<ReferenceClock> {
+        let [has_pulses, falling, ..] = self.flags;
+        if self.clock.driver != "nmea" || !has_pulses {
+            return None;
         }
-        let device = self.pps_path.unwrap_or_else(|| format!("/dev/gpspps{unit}"));
-        let pulses = ReferenceClock {
+        let device = self.pps_path.clone().unwrap_or_else(|| format!("/dev/gpspps{}", self.unit));
+        Some(ReferenceClock {
             parameter: if falling { format!("{device}:clear") } else { device },
             reference_id: Some("PPS".to_owned()),
-            lock: clock.reference_id.clone(),
-            offset_correction: time1,
+            lock: self.clock.reference_id.clone(),
+            offset_correction: self.times[0],
             driver: "pps".to_owned(),
             baud: None,
             hides_position: false,
             sentence: None,
-            ..clock.clone()
-        };
-        (ReferenceClock { prefer: false, no_select: true, ..self.clock }, Some(pulses))
+            ..self.clock.clone()
+        })
     }
 
     /// All clocks. Pulses of a receiver that have a line of their own as well are one clock.
@@ -265,7 +283,6 @@ fn say_idle(reader: &mut Reader<'_>, line: &Line<'_>, idle: Vec<Idle<'_>>) {
 fn read_options<'t>(line: &mut Line<'t>, draft: &mut ClockDraft, idle: &mut Vec<Idle<'t>>) -> Parsed<()> {
     while let Some(word) = line.next() {
         let clock = &mut draft.clock;
-        let driver = clock.driver.clone();
         match word.text {
             "unit" => draft.unit = u8::try_from(line.integer_in(&(0..=255))?).unwrap_or(u8::MAX),
             "path" => draft.path = Some(line.require("a path")?.text.to_owned()),
@@ -283,27 +300,20 @@ fn read_options<'t>(line: &mut Line<'t>, draft: &mut ClockDraft, idle: &mut Vec<
             }
             "minpoll" => clock.poll_exponent = i8::try_from(line.integer()?.clamp(0, 17)).ok(),
             "burst" | "iburst" => {}
-            "flag1" => draft.flags[0] = flag(line)?,
-            "flag2" => draft.flags[1] = flag(line)?,
-            "flag3" => {
-                draft.flags[2] = flag(line)?;
-                if draft.flags[2] && ["nmea", "pps"].contains(&driver.as_str()) {
-                    idle.push((
-                        word,
-                        "pulses are followed by the daemon, as without it, and not by the kernel",
-                    ));
-                }
-            }
-            "flag4" => {
-                draft.flags[3] = flag(line)?;
-                if draft.flags[3] && driver == "pps" {
-                    idle.push((word, "pulses are not recorded one by one"));
-                }
+            "flag1" | "flag2" | "flag3" | "flag4" => {
+                let is_set = flag(line)?;
+                let place = FLAGS.iter().position(|name| *name == word.text);
+                place
+                    .and_then(|place| draft.flags.get_mut(place))
+                    .into_iter()
+                    .for_each(|flag| *flag = is_set);
+                let why = idle_flag(&clock.driver, word.text).filter(|_| is_set);
+                idle.extend(why.map(|why| (word, why)));
             }
             "baud" => clock.baud = u32::try_from(line.integer()?).ok().filter(|baud| *baud > 0),
             "mode" => {
                 draft.mode = line.integer()?;
-                if driver == "nmea" {
+                if clock.driver == "nmea" {
                     let bits = usize::try_from(draft.mode >> 4 & 7).unwrap_or(0);
                     clock.baud = clock.baud.or(MODE_BAUDS.get(bits).copied());
                     idle.extend(idle_mode_of_receiver(draft.mode).map(|why| (word, why)));
@@ -324,6 +334,19 @@ fn read_options<'t>(line: &mut Line<'t>, draft: &mut ClockDraft, idle: &mut Vec<
         }
     }
     Ok(())
+}
+
+const FLAGS: [&str; 4] = ["flag1", "flag2", "flag3", "flag4"];
+
+/// Why a flag changes nothing, where ntpd does something about it.
+fn idle_flag(driver: &str, flag: &str) -> Option<&'static str> {
+    match (driver, flag) {
+        ("nmea" | "pps", "flag3") => {
+            Some("pulses are followed by the daemon, as without it, and not by the kernel")
+        }
+        ("pps", "flag4") => Some("pulses are not recorded one by one"),
+        _ => None,
+    }
 }
 
 /// Bits of a receiver's `mode`: its sentences with the time and a date.
