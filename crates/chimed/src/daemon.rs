@@ -218,11 +218,9 @@ impl Daemon {
             desks.push(Box::new(mode6.connected(sockets, tell(sender.clone(), waker.clone()))));
         }
         let (desks, inline_desks) = start_desks(model.process.threads, desks, &view)?;
-        let counts = view.clone();
-        let ntpd = NtpdShell::new(&model, options, Box::new(move || counts.snapshot(false)), now.mono);
+        let ntpd = ntpd_shell(&model, options, view.clone(), now.mono);
         let control = start_control(control, view, commands_to(sender, waker))?;
-        let thrift = urgency::Thrift::of(&model, now.mono);
-        let log = EventLog::new(model.synchronization.warns_of_steps);
+        let (thrift, log) = (urgency::Thrift::of(&model, now.mono), event_log(&model));
         let reload = reload(options.clone(), model, known_time, servers.clone());
         let parts = Parts {
             clock,
@@ -291,6 +289,15 @@ fn with_habits(config: Config, options: &Options) -> Config {
             ..config
         },
     }
+}
+
+/// What an ntp.conf asks for beside keeping time.
+fn ntpd_shell(model: &Model, options: &Options, view: View, now: MonoTime) -> Option<NtpdShell> {
+    NtpdShell::new(model, options, Box::new(move || view.snapshot(false)), now)
+}
+
+fn event_log(model: &Model) -> EventLog {
+    EventLog::new(model.synchronization.warns_of_steps)
 }
 
 fn rotation(model: &Model) -> Rotation {

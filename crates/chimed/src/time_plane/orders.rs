@@ -281,6 +281,7 @@ mod tests {
     use crate::broadcasts::Broadcasts;
     use crate::card_clocks::CardClocks;
     use crate::clock_shell::ClockShell;
+    use crate::event_log::EventLog;
     use crate::exchanges::Exchanges;
     use crate::leap_table::LeapTables;
     use crate::publish::Publisher;
@@ -314,6 +315,7 @@ mod tests {
             desks: InlineDesks::default(),
             chrony: None,
             ntpd: None,
+            log: EventLog::new(true),
             alone: true,
         };
         let (_, commands) = mpsc::channel();

@@ -207,7 +207,8 @@ fn events_of(name: &str) -> Option<LoggedEvents> {
     let class = *CLASSES.iter().find(|class| name.starts_with(**class))?;
     let kind = name.strip_prefix(class)?;
     // `all` alone is what happens to the system: ntpd writes no lines of associations with it.
-    if !KINDS.contains(&kind) && !(kind.is_empty() && class == "all") {
+    let is_known = KINDS.contains(&kind) || kind.is_empty() && class == "all";
+    if !is_known {
         return None;
     }
     let are_events = ["events", "all", ""].contains(&kind);
