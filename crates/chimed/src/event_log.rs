@@ -3,7 +3,7 @@
 use crate::log_limit::LogLimits;
 use crate::rivals;
 use chime_discipline::{
-    DisciplineEvent, Interference, KnownLeap, LeapKnowledge, LeapOutcome, SourceId, StepRefusal,
+    DisciplineEvent, Interference, KnownLeap, LeapKnowledge, LeapOutcome, SourceId, StepEvidence, StepRefusal,
 };
 use chime_engine::{Event, RemovalReason, SourceRefusal};
 use chime_ke::utc;
@@ -97,6 +97,25 @@ impl EventLog {
         }
     }
 
+    /// A step with its evidence.
+    fn write_step(&self, evidence: &StepEvidence) {
+        let sources = evidence
+            .sources
+            .iter()
+            .map(|(id, offset, distance)| format!("{} {offset:+.6} s ±{distance:.6} s", self.name(*id)));
+        let text = format!(
+            "System clock was stepped by {:+.6} seconds (±{:.6}), because: {}",
+            evidence.by,
+            evidence.error,
+            sources.collect::<Vec<_>>().join("; ")
+        );
+        if self.warns_of_steps {
+            warn!("{text}");
+        } else {
+            info!("{text}");
+        }
+    }
+
     fn write_discipline(&self, event: &DisciplineEvent) {
         match event {
             DisciplineEvent::Selected(id) => info!("Selected source {}", self.name(*id)),
@@ -115,26 +134,7 @@ impl EventLog {
             ),
             DisciplineEvent::CannotSynchronise => warn!("Can't synchronise: no selectable sources"),
             DisciplineEvent::Synchronised => info!("the clock follows its sources"),
-            DisciplineEvent::Stepped(evidence) => {
-                let sources: Vec<String> = evidence
-                    .sources
-                    .iter()
-                    .map(|(id, offset, distance)| {
-                        format!("{} {offset:+.6} s ±{distance:.6} s", self.name(*id))
-                    })
-                    .collect();
-                let text = format!(
-                    "System clock was stepped by {:+.6} seconds (±{:.6}), because: {}",
-                    evidence.by,
-                    evidence.error,
-                    sources.join("; ")
-                );
-                if self.warns_of_steps {
-                    warn!("{text}");
-                } else {
-                    info!("{text}");
-                }
-            }
+            DisciplineEvent::Stepped(evidence) => self.write_step(evidence),
             DisciplineEvent::StepRefused(refusal) => error!("{}", step_refused(refusal)),
             DisciplineEvent::QuarantineLifted => {
                 info!("corrections are within the thresholds again: steering goes on")
