@@ -9,6 +9,7 @@ pub mod chrony_host;
 pub mod chronyd;
 pub mod cli;
 pub mod clock_shell;
+pub mod cookie_ring;
 mod daemon;
 pub mod desks;
 mod detach;

@@ -1,5 +1,6 @@
 //! What outlives the process, and when it is written: cookie keys, NTS state, drift, the last good time.
 
+use crate::cookie_ring::{CookieRing, Rotation};
 use crate::oscillator::Oscillator;
 use crate::predecessor::PredecessorKeysFile;
 use crate::sample_history::{self, clock_identity};
@@ -12,13 +13,13 @@ use crate::store::{Report, StateFile, Store};
 use crate::store_writer::StoreWriter;
 use chime_discipline::SavedFrequency;
 use chime_engine::{Engine, KnownTime, decode_nts_state, encode_nts_state};
-use chime_nts::{CookieKey, KeyRing, PredecessorKeys};
+use chime_nts::PredecessorKeys;
 use chime_time::{ClockReading, MonoTime, NtpDate};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 /// Keys and cookies are written this long after they changed, so that a burst is one write.
@@ -37,25 +38,12 @@ const CLOCK_FIRST: Duration = Duration::from_secs(60);
 /// there is neither.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How the cookie keys of a server are renewed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rotation {
-    /// Age at which the current key is replaced; seconds, 0 = never.
-    pub interval_seconds: u32,
-    /// Old keys that still open cookies.
-    pub keep: usize,
-}
-
 /// The keeper of the state directory.
 pub struct StateKeeper {
     store: Option<Store>,
     /// Writes what may be written late; started with the first of that, when privileges are given up already.
     writer: Option<StoreWriter>,
-    ring: Option<(KeyRing, Rotation)>,
-    /// What opens the cookies of the program that served here before, and where that is kept.
-    predecessor: Option<Arc<PredecessorKeys>>,
-    predecessor_file: Option<PredecessorKeysFile>,
-    shared: Arc<Shared>,
+    ring: CookieRing,
     oscillator: Oscillator,
     names: BTreeMap<String, Vec<IpAddr>>,
     names_changed: bool,
@@ -85,13 +73,10 @@ impl StateKeeper {
         Self {
             store,
             writer: None,
-            ring: None,
-            predecessor: None,
-            predecessor_file: None,
+            ring: CookieRing::new(shared),
             names: BTreeMap::new(),
             names_changed: false,
             keeps_samples: false,
-            shared,
             oscillator: Oscillator::Steered,
             nts_due: None,
             nts_written: None,
@@ -139,13 +124,6 @@ impl StateKeeper {
         self.log_reports();
     }
 
-    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on, and makes such while its
-    /// keys are fresh.
-    pub fn inherit(&mut self, predecessor: Option<Arc<PredecessorKeys>>, file: Option<PredecessorKeysFile>) {
-        self.predecessor = predecessor;
-        self.predecessor_file = file;
-    }
-
     /// Gives the engine the samples of an earlier run, when the clock has run on since as it was left, and has them
     /// kept when this one ends; nothing of that unless `wanted`.
     pub fn restore_samples(&mut self, engine: &mut Engine, wanted: bool) {
@@ -174,56 +152,26 @@ impl StateKeeper {
         self.log_reports();
     }
 
+    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on, and makes such while its
+    /// keys are fresh.
+    pub fn inherit(&mut self, keys: Option<Arc<PredecessorKeys>>, file: Option<PredecessorKeysFile>) {
+        self.ring.inherit(keys, file);
+    }
+
     /// Loads the cookie keys, or makes the first one, and publishes them.
     ///
     /// # Errors
     /// When there is no randomness.
     pub fn open_key_ring(&mut self, rotation: Rotation, now: NtpDate) -> std::io::Result<()> {
-        let loaded = self.store.as_mut().and_then(|store| store.load(StateFile::CookieKeys, KeyRing::decode));
-        let is_new = loaded.is_none();
-        let ring = match loaded {
-            Some(ring) => ring,
-            None => KeyRing::new(fresh_key(now)?),
-        };
-        if self.predecessor.is_none() {
-            self.predecessor = self.predecessor_file.as_ref().and_then(|file| file.make(now));
-        }
-        self.ring = Some((ring, rotation));
-        self.open_way_back(now);
+        self.ring.open(self.store.as_mut(), rotation, now)?;
         self.retry_due.get_or_insert(MonoTime::ZERO);
-        if is_new {
-            self.save_ring();
-        }
-        self.publish_ring();
         self.log_reports();
         Ok(())
     }
 
-    /// Reads the cookie keys again, as when a fleet copies them to all of its servers; also those of another program, where
-    /// we renew none.
+    /// Reads the cookie keys again, as when a fleet copies them to all of its servers.
     pub fn reload_key_ring(&mut self, now: NtpDate) {
-        let Some((ring, rotation)) = &mut self.ring else { return };
-        if rotation.interval_seconds == 0
-            && let Some(read) = self.predecessor_file.as_ref().and_then(PredecessorKeysFile::read)
-        {
-            self.predecessor = Some(read);
-        }
-        let loaded = self.store.as_mut().and_then(|store| store.load(StateFile::CookieKeys, KeyRing::decode));
-        if let Some(loaded) = loaded {
-            if loaded.current_id() != ring.current_id() {
-                info!(
-                    "cookie keys were replaced from outside: key {:08x} is current now",
-                    loaded.current_id()
-                );
-            }
-            let way_back = ring.keeps_way_back();
-            *ring = loaded.with_predecessor(self.predecessor.clone()).with_way_back(way_back);
-        } else if self.store.as_ref().is_some_and(|store| !store.path(StateFile::CookieKeys).exists()) {
-            // Damaged and set aside, or removed: without a file the keys in use would end with this run.
-            self.save_ring();
-        }
-        self.open_way_back(now);
-        self.publish_ring();
+        self.ring.reload(self.store.as_mut(), now);
         self.log_reports();
     }
 
@@ -282,11 +230,10 @@ impl StateKeeper {
             // A clock that nobody believes knows no ages: a machine that wakes up in 1970 would renew its keys at every
             // start, and lose the old ones that its clients' cookies need.
             if engine.discipline().system(now.mono).stratum != 0 {
-                self.rotate_if_due(now.system);
-                self.tend_way_back(now.system);
+                self.ring.tend(self.store.as_mut(), now.system);
             }
             self.retry_due = None;
-            if self.ring.is_some() || self.is_behind() {
+            if self.ring.is_open() || self.is_behind() {
                 self.look_again_after(now.mono);
             }
         }
@@ -361,77 +308,6 @@ impl StateKeeper {
         self.retry_due.get_or_insert(now.saturating_add(RETRY_INTERVAL));
     }
 
-    /// Puts a new cookie key in front when the current one is old. It is used only once it is on disk: cookies made with
-    /// a key that a crash would lose are lost with it.
-    fn rotate_if_due(&mut self, now: NtpDate) {
-        let Some((ring, rotation)) = &mut self.ring else { return };
-        if rotation.interval_seconds == 0 || !ring.is_rotation_due(now, rotation.interval_seconds) {
-            return;
-        }
-        let fresh = match fresh_key(now) {
-            Ok(fresh) => fresh,
-            Err(error) => return error!("no new cookie key can be made: {error}"),
-        };
-        let before = ring.clone();
-        ring.rotate(fresh, rotation.keep);
-        if self.save_ring() {
-            self.publish_ring();
-            info!("a new cookie key is in use");
-        } else if let Some((ring, _)) = &mut self.ring {
-            *ring = before;
-            // What waits to be written must be the ring in use, not one that was given up.
-            self.save_ring();
-        }
-    }
-
-    /// Renews the other program's keys where they are ours to renew, and ends with them when they are old.
-    fn tend_way_back(&mut self, now: NtpDate) {
-        let (Some(file), Some(keys), Some((ring, rotation))) =
-            (&self.predecessor_file, &self.predecessor, &self.ring)
-        else {
-            return;
-        };
-        let interval = i64::from(rotation.interval_seconds);
-        let is_due = interval > 0 && !keys.is_fresh(now, interval - 1);
-        let rotated = is_due.then(|| file.rotate(keys, now)).flatten();
-        if rotated.is_none() && ring.keeps_way_back() == is_way_back_open(keys, *rotation, now) {
-            return;
-        }
-        self.predecessor = rotated.or(self.predecessor.take());
-        self.open_way_back(now);
-        self.publish_ring();
-    }
-
-    /// Has cookies made with the other program's keys, or not any more, as they are now.
-    fn open_way_back(&mut self, now: NtpDate) {
-        let Some((ring, rotation)) = &mut self.ring else { return };
-        let is_open = self.predecessor.as_ref().is_some_and(|keys| is_way_back_open(keys, *rotation, now));
-        if let Some(file) = self.predecessor_file.as_ref().filter(|_| is_open != ring.keeps_way_back()) {
-            let program = file.program();
-            match is_open {
-                true => {
-                    info!("cookies are made with the keys of {program}, which can serve its clients again")
-                }
-                false => info!("the keys of {program} are old: cookies are made with our own from now on"),
-            }
-        }
-        *ring = ring.clone().with_predecessor(self.predecessor.clone()).with_way_back(is_open);
-    }
-
-    /// Whether the ring is on disk now; without a directory there is nowhere better.
-    fn save_ring(&mut self) -> bool {
-        match (&mut self.store, &self.ring) {
-            (Some(store), Some((ring, _))) => store.save(StateFile::CookieKeys, &ring.encode()),
-            _ => true,
-        }
-    }
-
-    fn publish_ring(&self) {
-        if let Some((ring, _)) = &self.ring {
-            self.shared.keys.store(Some(Arc::new(ring.clone())));
-        }
-    }
-
     fn log_reports(&mut self) {
         while let Some(report) = self.store.as_mut().and_then(Store::poll_report) {
             log(&report);
@@ -458,76 +334,15 @@ impl Remembered {
     }
 }
 
-/// Whether the other program would make its cookies with these keys, or would still open them for as long again.
-fn is_way_back_open(keys: &PredecessorKeys, rotation: Rotation, now: NtpDate) -> bool {
-    rotation.interval_seconds == 0 || keys.is_fresh(now, 2 * i64::from(rotation.interval_seconds))
-}
-
-fn fresh_key(now: NtpDate) -> std::io::Result<CookieKey> {
-    let mut octets = Zeroizing::new([0; 32]);
-    chime_sys::random::fill(&mut octets[..])?;
-    let mut id = [0; 4];
-    chime_sys::random::fill(&mut id)?;
-    Ok(CookieKey::new(u32::from_be_bytes(id), *octets, now))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use chime_engine::{Config, SavedAssociation, SourceConfig};
     use chime_nts::{AeadAlgorithm, AeadKey, Cookie, NtsKeys};
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
     const CREATED: NtpDate = NtpDate::from_unix(1_795_000_000, 0);
-    const ROTATION: Rotation = Rotation { interval_seconds: 86_400, keep: 7 };
-
-    /// A keeper with a ring of one key, and what it publishes.
-    fn keeper(directory: &TempDir) -> (StateKeeper, Arc<Shared>) {
-        let shared = Arc::new(Shared::unsynchronized(-20));
-        let store = Store::open(directory.path(), None);
-        let mut keeper = StateKeeper::new(Some(store), shared.clone(), MonoTime::ZERO);
-        keeper.open_key_ring(ROTATION, CREATED).expect("there is randomness");
-        (keeper, shared)
-    }
-
-    fn published(shared: &Shared) -> u32 {
-        shared.keys.load().as_ref().expect("keys are published").current_id()
-    }
-
-    fn on_disk(directory: &TempDir) -> Option<u32> {
-        let mut store = Store::open(directory.path(), None);
-        store.load(StateFile::CookieKeys, KeyRing::decode).map(|ring| ring.current_id())
-    }
-
-    #[test]
-    fn a_ring_that_could_not_be_written_is_never_written_later() {
-        let directory = TempDir::new().expect("a folder");
-        let (mut keeper, shared) = keeper(&directory);
-        let first = published(&shared);
-        // Nothing can be made where a folder that is not empty has the temporary name; permissions do not stop root.
-        let obstacle = directory.path().join("cookie-keys.new");
-        fs::create_dir_all(obstacle.join("x")).expect("it can be made");
-        keeper.rotate_if_due(CREATED + chime_time::NtpDuration::from_seconds(90_000));
-        assert_eq!(published(&shared), first, "a key that a crash would lose is not used");
-        fs::remove_dir_all(&obstacle).expect("it can be removed");
-        assert!(keeper.store.as_mut().is_some_and(Store::retry));
-        assert_eq!(on_disk(&directory), Some(first));
-    }
-
-    #[test]
-    fn keys_in_use_survive_a_damaged_copy_from_outside() {
-        let directory = TempDir::new().expect("a folder");
-        let (mut keeper, shared) = keeper(&directory);
-        let first = published(&shared);
-        let path = directory.path().join("cookie-keys");
-        fs::write(&path, "half a fi").expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
-        keeper.reload_key_ring(CREATED);
-        assert_eq!((published(&shared), on_disk(&directory)), (first, Some(first)));
-        assert!(directory.path().join("cookie-keys.damaged-1").exists());
-    }
 
     const NTS_SOURCE: &str = "nts.example";
     const START: ClockReading = ClockReading { mono: MonoTime::ZERO, system: CREATED };
@@ -653,34 +468,6 @@ mod tests {
         keeper.writer.take().expect("it was started").retry();
         assert_eq!(cookies_on_disk(&directory), Some(vec![6, 7]));
         assert_eq!(cookies_of(&engine.nts_state()).len(), 8);
-    }
-
-    #[test]
-    fn the_way_back_is_open_while_the_keys_of_the_other_program_are_fresh() {
-        use chime_config::{CookieKeyFile, CookieKeyFormat};
-        let directory = TempDir::new().expect("a folder");
-        let path = directory.path().join("nts-keys");
-        let made = CREATED.unix_seconds() - 1000;
-        let text = format!("T: {made}\nL: 32\nI: 7\nK: {}\n", "5a".repeat(32));
-        fs::write(&path, &text).expect("it can be written");
-        let mut model = chime_config::Model::default();
-        model.predecessor.cookie_keys =
-            Some(CookieKeyFile { path: path.clone(), format: CookieKeyFormat::Ntpsec });
-        assert!(PredecessorKeysFile::of(&model, false).is_none(), "nobody is served");
-        model.servers.push(chime_config::NtpServer::new(([127, 0, 0, 1], 123).into()));
-        let file = PredecessorKeysFile::of(&model, false).expect("it is configured");
-
-        let shared = Arc::new(Shared::unsynchronized(-20));
-        let mut keeper = StateKeeper::new(None, shared.clone(), MonoTime::ZERO);
-        keeper.inherit(file.read(), Some(file));
-        keeper.open_key_ring(ROTATION, NtpDate::from_unix(0, 0)).expect("there is randomness");
-        let is_open = || shared.keys.load().as_ref().is_some_and(|ring| ring.keeps_way_back());
-        assert!(!is_open(), "in 1970 nobody knows how old they are");
-        for (age, open) in [(1000, true), (2 * 86_400, true), (2 * 86_400 + 1, false), (999, true)] {
-            keeper.tend_way_back(NtpDate::from_unix(made + age, 0));
-            assert_eq!(is_open(), open, "after {age} s");
-        }
-        assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
     }
 
     #[test]
