@@ -5,8 +5,10 @@
 //! counts, each direction for itself; see [`crate::estimator`].
 
 mod first_samples;
+mod unsteadiness;
 
 use first_samples::FREQUENCY_ERROR_PLAUSIBLE;
+use unsteadiness::Unsteadiness;
 
 use crate::correction::{ClockPoint, Correction};
 use crate::estimator::bank::Moments;
@@ -55,6 +57,8 @@ struct StoredSample {
     root_dispersion: f64,
     /// What its time stamps are uncertain by beyond the precision of the clock.
     softness: f64,
+    /// Standard error that an unsteady server gives it; 0 with any other.
+    vagueness: f64,
     /// By how much it differed from what was expected, seconds.
     residual: f64,
 }
@@ -162,6 +166,7 @@ pub(crate) struct ClockFilter {
     /// First samples that were on no line with others, and are forgotten.
     strays: usize,
     unrest: Unrest,
+    unsteadiness: Unsteadiness,
     tracking: Option<Tracking>,
     /// Samples that are to count; 64 and more: all.
     samples_max: usize,
@@ -174,6 +179,7 @@ impl Default for ClockFilter {
             contradictions: Vec::new(),
             strays: 0,
             unrest: Unrest::default(),
+            unsteadiness: Unsteadiness::default(),
             tracking: None,
             samples_max: SAMPLES_MAX,
         }
@@ -224,7 +230,8 @@ impl ClockFilter {
         if measured == NtpDuration::MAX || measured == NtpDuration::MIN {
             return SampleVerdict::OutOfRange;
         }
-        let sample = StoredSample::new(sample, measured, correction);
+        let mut sample = StoredSample::new(sample, measured, correction);
+        self.unsteadiness.judge(&mut sample);
         if self.is_young() {
             let leap = self.leap_to(&sample, belief);
             let agrees = self.add_first(sample, floor, belief);
@@ -289,7 +296,8 @@ impl ClockFilter {
         let uncertainty = ERROR_SIGMAS * tracking.estimator.moments().offset_variance_after(elapsed).sqrt()
             + elapsed.abs() * OSCILLATOR_CHANGE
             + CONTRADICTION_MARGIN;
-        tracking.surprise(sample).abs() > tracking.explicable(sample) + sample.dispersion + uncertainty
+        let explained = tracking.explicable(sample) + sample.dispersion + sample.unsteady();
+        tracking.surprise(sample).abs() > explained + uncertainty
     }
 
     /// Whether the oscillator explains all contradictions: its frequency jumped after the last sample that was none. Unlike a
@@ -332,7 +340,7 @@ impl ClockFilter {
             skew: moments.frequency_variance.sqrt(),
             wander_square: moments.wander_square,
             standard_deviation: tracking.estimator.offset_deviation(),
-            unrest: self.unrest.seconds(),
+            unrest: self.unrest.seconds().max(self.unsteadiness.seconds()),
             samples: self.samples.len(),
             shown: self.shown().len(),
             runs: self.runs(),
@@ -433,6 +441,7 @@ impl ClockFilter {
         for sample in self.samples.iter_mut().chain(&mut self.contradictions) {
             sample.measured -= by;
         }
+        self.unsteadiness.step(by);
         if let Some(tracking) = &mut self.tracking {
             tracking.anchor -= by;
         }
@@ -541,6 +550,7 @@ impl StoredSample {
             root_dispersion: seconds(sample.root_dispersion),
             softness: BOTH_WAYS
                 * if sample.standard_error.is_finite() { sample.standard_error.max(0.0) } else { 0.0 },
+            vagueness: 0.0,
             residual: 0.0,
         }
     }
@@ -552,7 +562,8 @@ impl StoredSample {
             point: self.point,
             offset: (self.measured - anchor).as_secs_f64(),
             delay: self.delay,
-            floor: if self.softness > 0.0 { self.softness } else { floor * PRECISION_SHARE },
+            floor: if self.softness > 0.0 { self.softness } else { floor * PRECISION_SHARE }
+                .max(self.vague_floor()),
         }
     }
 }

@@ -105,15 +105,17 @@ fn line_of_most(heard: &[StoredSample], belief: FrequencyBelief) -> Line {
 
 /// Whether a sample can be on the line from an older one to the newest.
 fn is_on_line(heard: &[StoredSample], oldest: usize, place: usize) -> bool {
-    let (first, last, sample) = (&heard[oldest], &heard[heard.len() - 1], &heard[place]);
-    if place == oldest || place == heard.len() - 1 {
-        return true;
-    }
+    let newest = heard.len() - 1;
+    place == oldest || place == newest || beyond_line([&heard[oldest], &heard[place], &heard[newest]]) <= 0.0
+}
+
+/// By how much the second of three samples is off the line of the others, beyond what they can all be wrong by, seconds.
+pub(super) fn beyond_line([first, sample, last]: [&StoredSample; 3]) -> f64 {
     let span = elapsed(first, last);
     let share = if span > 0.0 { elapsed(first, sample) / span } else { 0.0 };
     let bend = moved(first, sample) - share * moved(first, last);
     let ends = (1.0 - share) * error(first) + share * error(last);
-    bend.abs() <= error(sample) + ends + OSCILLATOR_CHANGE * span
+    (bend.abs() - error(sample) - ends - OSCILLATOR_CHANGE * span).max(0.0)
 }
 
 /// Whether the oscillator can have the frequency of the line through two samples, as far as it is known.
@@ -130,7 +132,8 @@ fn is_possible(one: &StoredSample, other: &StoredSample) -> bool {
 
 /// What a sample can be wrong by, seconds.
 fn error(sample: &StoredSample) -> f64 {
-    sample.delay / 2.0 + sample.dispersion + SCATTER_SIGMAS * sample.softness + CONTRADICTION_MARGIN
+    let stamps = SCATTER_SIGMAS * sample.softness;
+    sample.delay / 2.0 + sample.dispersion + stamps + sample.unsteady() + CONTRADICTION_MARGIN
 }
 
 /// By how much the oscillator fell behind from one sample to the other, seconds.
