@@ -64,7 +64,7 @@ impl CookieRing {
             None => KeyRing::new(fresh_key(now)?),
         };
         if self.predecessor.is_none() {
-            self.predecessor = self.predecessor_file.as_ref().and_then(|file| file.make(now));
+            self.predecessor = self.predecessor_file.as_mut().and_then(|file| file.make(now));
         }
         self.ring = Some((ring, rotation));
         self.open_way_back(now);
@@ -132,7 +132,7 @@ impl CookieRing {
     /// Renews the other program's keys where they are ours to renew, and ends with them when they are old.
     fn tend_way_back(&mut self, now: NtpDate) {
         let (Some(file), Some(keys), Some((ring, rotation))) =
-            (&self.predecessor_file, &self.predecessor, &self.ring)
+            (&mut self.predecessor_file, &self.predecessor, &self.ring)
         else {
             return;
         };

@@ -24,6 +24,8 @@ pub struct PredecessorKeysFile {
     file: CookieKeyFile,
     /// Whether it is ours to make and to rotate.
     is_ours: bool,
+    /// Whether it could not be written last time, which was said.
+    is_refused: bool,
 }
 
 impl PredecessorKeysFile {
@@ -41,7 +43,7 @@ impl PredecessorKeysFile {
         // With an interval of zero somebody else rotates the keys.
         let is_ours =
             is_chronyd && file.format == CookieKeyFormat::Chrony && !model.keyset.rotation_interval.is_zero();
-        Some(Self { file, is_ours })
+        Some(Self { file, is_ours, is_refused: false })
     }
 
     /// Whose keys they are.
@@ -76,7 +78,7 @@ impl PredecessorKeysFile {
 
     /// The first keys, written to the file, when it is ours and there is none.
     #[must_use]
-    pub fn make(&self, now: NtpDate) -> Option<Arc<PredecessorKeys>> {
+    pub fn make(&mut self, now: NtpDate) -> Option<Arc<PredecessorKeys>> {
         if !self.is_ours || self.file.path.exists() {
             return None;
         }
@@ -86,7 +88,7 @@ impl PredecessorKeysFile {
 
     /// The keys after a rotation, written to the file, when it is ours.
     #[must_use]
-    pub fn rotate(&self, keys: &PredecessorKeys, now: NtpDate) -> Option<Arc<PredecessorKeys>> {
+    pub fn rotate(&mut self, keys: &PredecessorKeys, now: NtpDate) -> Option<Arc<PredecessorKeys>> {
         if !self.is_ours {
             return None;
         }
@@ -95,7 +97,11 @@ impl PredecessorKeysFile {
     }
 
     /// Keys that could not be written are not used: cookies made with them would be lost with this run.
-    fn keep(&self, keys: io::Result<Option<PredecessorKeys>>, now: NtpDate) -> Option<Arc<PredecessorKeys>> {
+    fn keep(
+        &mut self,
+        keys: io::Result<Option<PredecessorKeys>>,
+        now: NtpDate,
+    ) -> Option<Arc<PredecessorKeys>> {
         let written = keys.and_then(|keys| {
             let Some(text) = keys.as_ref().and_then(|keys| keys.encode_for_chrony(now)) else {
                 return Ok(None);
@@ -103,10 +109,13 @@ impl PredecessorKeysFile {
             replace(&self.file.path, &text, MODE)?;
             Ok(keys)
         });
+        let was_refused = std::mem::replace(&mut self.is_refused, written.is_err());
         match written {
             Ok(keys) => keys.map(Arc::new),
             Err(error) => {
-                warn!("{}: new keys cannot be kept: {error}", self.file.path.display());
+                if !was_refused {
+                    warn!("{}: new keys cannot be kept: {error}; trying again", self.file.path.display());
+                }
                 None
             }
         }
@@ -142,14 +151,15 @@ mod tests {
 
     fn file(folder: &Path, is_ours: bool) -> PredecessorKeysFile {
         let file = CookieKeyFile { path: folder.join("ntskeys"), format: CookieKeyFormat::Chrony };
-        PredecessorKeysFile { file, is_ours }
+        PredecessorKeysFile { file, is_ours, is_refused: false }
     }
 
     #[test]
     fn under_chronyds_name_its_file_is_made_and_rotated() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let file = file(folder.path(), true);
-        let text = || fs::read_to_string(&file.file.path).expect("it was written");
+        let mut file = file(folder.path(), true);
+        let path = file.file.path.clone();
+        let text = || fs::read_to_string(&path).expect("it was written");
         let made = file.make(NOW).expect("there was none");
         let first = text();
         assert_eq!(first.lines().count(), 6);
@@ -163,6 +173,7 @@ mod tests {
         fs::remove_file(&file.file.path).expect("it is there");
         fs::create_dir_all(file.file.path.join("x")).expect("it can be made");
         assert!(file.rotate(&rotated, NOW).is_none(), "what is not on disk is not used");
+        assert!(file.is_refused, "that is said once");
     }
 
     #[test]
@@ -170,7 +181,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let ours = file(folder.path(), true).make(NOW).expect("there was none");
         let before = fs::read(folder.path().join("ntskeys")).expect("it was written");
-        let theirs = file(folder.path(), false);
+        let mut theirs = file(folder.path(), false);
         assert!(theirs.rotate(&ours, NOW).is_none());
         assert_eq!(fs::read(folder.path().join("ntskeys")).expect("it is there"), before);
         let elsewhere = tempfile::TempDir::new().expect("a folder");
