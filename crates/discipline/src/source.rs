@@ -123,12 +123,16 @@ impl Source {
         else {
             return Err(SelectionState::MissingSamples);
         };
+        // That is what makes it distant, too, and what is to be said of it.
+        if estimate.unrest > settings.max_jitter {
+            return Err(SelectionState::Jittery);
+        }
         let root_distance = estimate.root_delay / 2.0 + estimate.root_dispersion;
         if !estimate.offset.is_finite() || !root_distance.is_finite() || root_distance > settings.max_distance
         {
             return Err(SelectionState::Distant);
         }
-        if estimate.standard_deviation.max(estimate.unrest) > settings.max_jitter {
+        if estimate.standard_deviation > settings.max_jitter {
             return Err(SelectionState::Jittery);
         }
         if root_distance + estimate.doubt > settings.max_distance {
