@@ -23,16 +23,16 @@ impl PredecessorKeys {
         file: &[u8],
         written: NtpDate,
     ) -> Result<Self, PredecessorError> {
-        let found = match format {
+        let mut this = match format {
             PredecessorFormat::Chrony => chrony(file, written),
             PredecessorFormat::Ntpsec => ntpsec(file),
             PredecessorFormat::NtpdRs => ntpd_rs(file),
         }?;
-        if found.keys.is_empty() || found.keys.len() > PREDECESSOR_KEYS_MAX {
+        if this.keys.is_empty() || this.keys.len() > PREDECESSOR_KEYS_MAX {
             return Err(PredecessorError::Keys);
         }
-        let current = found.current.min(found.keys.len() - 1);
-        Ok(Self { format, keys: found.keys, current, made_unix_seconds: found.made_unix_seconds })
+        this.current = this.current.min(this.keys.len() - 1);
+        Ok(this)
     }
 
     /// New keys as chronyd makes them. `random` fills octets with secret random ones.
@@ -110,14 +110,7 @@ fn new_key(number: u32, algorithm: AeadAlgorithm, random: &mut dyn FnMut(&mut [u
     key(number, algorithm, &octets).expect("as many octets as the algorithm needs")
 }
 
-/// What a file has.
-struct Found {
-    keys: Vec<Key>,
-    current: usize,
-    made_unix_seconds: i64,
-}
-
-type Keys = Result<Found, PredecessorError>;
+type Keys = Result<PredecessorKeys, PredecessorError>;
 
 fn key(number: u32, algorithm: AeadAlgorithm, octets: &[u8]) -> Result<Key, PredecessorError> {
     let key = AeadKey::new(algorithm, octets).map_err(|_| PredecessorError::Keys)?;
@@ -154,7 +147,7 @@ fn chrony(file: &[u8], written: NtpDate) -> Keys {
     }
     let made_unix_seconds = written.unix_seconds().saturating_sub(age);
     let current = keys.len().saturating_sub(1 + CHRONY_FUTURE_KEYS);
-    Ok(Found { keys, current, made_unix_seconds })
+    Ok(PredecessorKeys { format: PredecessorFormat::Chrony, keys, current, made_unix_seconds })
 }
 
 /// `T:` the time of the newest key, `L:` the octets of a key, and pairs of `I:` a number and `K:` a key; the first makes
@@ -194,7 +187,7 @@ fn ntpsec(file: &[u8]) -> Keys {
             _ => return Err(PredecessorError::Form),
         }
     }
-    Ok(Found { keys, current: 0, made_unix_seconds })
+    Ok(PredecessorKeys { format: PredecessorFormat::Ntpsec, keys, current: 0, made_unix_seconds })
 }
 
 /// Time (8), number of the first key (4), index of the current one (4), count (4), keys of 64 octets; big-endian.
@@ -216,7 +209,8 @@ fn ntpd_rs(file: &[u8]) -> Keys {
         .map(|(index, octets)| key(offset.wrapping_add(index), AeadAlgorithm::AesSivCmac512, octets))
         .collect();
     let made = u64::from(number(0)) << 32 | u64::from(number(4));
-    Ok(Found {
+    Ok(PredecessorKeys {
+        format: PredecessorFormat::NtpdRs,
         keys: keys?,
         current: usize::try_from(current).map_err(|_| PredecessorError::Form)?,
         made_unix_seconds: i64::try_from(made).unwrap_or(i64::MAX),
