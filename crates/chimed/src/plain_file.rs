@@ -5,11 +5,12 @@
 
 use chime_sys::poll::{Interest, PollSet};
 use chime_sys::{clock, device};
+use chime_time::NtpDate;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
 /// The largest file with some lines of numbers in it: far more than any of them has.
@@ -71,6 +72,13 @@ pub(crate) fn read(path: &Path, octets_max: u64) -> io::Result<Zeroizing<Vec<u8>
         return Err(io::Error::other("nothing is in the pipe (any more): it can be read only once"));
     }
     Ok(octets)
+}
+
+/// When a file was written, if that can be told.
+pub(crate) fn written(path: &Path) -> Option<NtpDate> {
+    let time = std::fs::metadata(path).and_then(|about| about.modified()).ok()?;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(NtpDate::from_unix(i64::try_from(since.as_secs()).ok()?, since.subsec_nanos()))
 }
 
 /// A pipe whose writer may take its time, up to a limit.
@@ -157,5 +165,16 @@ mod tests {
         assert!(read_text(Path::new("/proc/self/status"), 1 << 20).is_ok_and(|text| !text.is_empty()));
         fs::write(&path, [0xff]).expect("it can be written");
         assert_eq!(read_text(&path, 5).expect_err("no UTF-8").kind(), ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn when_a_file_was_written_is_known_if_it_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("drift");
+        assert_eq!(written(&path), None);
+        std::fs::write(&path, "1 1\n").expect("it can be written");
+        let age =
+            clock::system_now().unix_seconds_f64() - written(&path).expect("it is there").unix_seconds_f64();
+        assert!(age.abs() < 60.0, "{age}");
     }
 }

@@ -8,9 +8,8 @@ use chime_discipline::{FirstLook, FirstSetting, RtcEstimate, first_setting};
 use chime_sys::adjust::{ClockDriver, ClockError, KernelClock};
 use chime_sys::clock;
 use chime_time::{NtpDate, NtpDuration};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
-use std::{fs, io, thread};
+use std::time::Duration;
+use std::{io, thread};
 use tracing::{error, info, warn};
 
 /// How often the clock is read while its next second is waited for.
@@ -23,7 +22,12 @@ const READINGS_MAX: u32 = 2500;
 #[must_use]
 pub fn set_clock(model: &Model, steers: bool) -> Option<f64> {
     let wish = &model.chrony.real_time_clock;
-    let last = model.chrony.drift_file.as_ref().and_then(|drift| written(&drift.path));
+    let last = model
+        .chrony
+        .drift_file
+        .as_ref()
+        .and_then(|drift| plain_file::written(&drift.path))
+        .map(NtpDate::unix_seconds_f64);
     let look = open_device(wish).and_then(|device| {
         let second = next_second(&device, clock::system_now, thread::sleep);
         let second = second.inspect_err(|error| warn!("Could not read RTC : {error}"));
@@ -65,12 +69,6 @@ fn carry_out(setting: FirstSetting, steers: bool) -> Option<f64> {
 /// What the file knows of the real-time clock.
 fn coefficients(wish: &RealTimeClock) -> Option<RtcEstimate> {
     RtcEstimate::parse(&plain_file::read_text(wish.file.as_ref()?, SMALL_OCTETS_MAX).ok()?)
-}
-
-/// When a file was written; Unix seconds.
-fn written(path: &Path) -> Option<f64> {
-    let time = fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
 /// The next second that the clock begins, and when that was by the clock that `now` reads.
@@ -145,15 +143,5 @@ mod tests {
         assert_eq!(carry_out(FirstSetting::Slew(0.25), true), Some(0.25));
         assert_eq!(carry_out(FirstSetting::Step(5.0), false), None);
         assert_eq!(carry_out(FirstSetting::Leave, true), None);
-    }
-
-    #[test]
-    fn when_a_file_was_written_is_known_if_it_is_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("drift");
-        assert_eq!(written(&path), None);
-        fs::write(&path, "1 1\n").expect("it can be written");
-        let age = clock::system_now().unix_seconds_f64() - written(&path).expect("it is there");
-        assert!(age.abs() < 60.0, "{age}");
     }
 }

@@ -5,14 +5,13 @@
 
 use super::contents;
 use crate::chronyd::files::replace;
+use crate::plain_file;
 use chime_config::{CookieKeyFile, CookieKeyFormat, Model};
 use chime_nts::{PredecessorFormat, PredecessorKeys};
 use chime_sys::random;
 use chime_time::NtpDate;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tracing::{info, warn};
 
 /// Nobody but the daemon reads keys.
@@ -62,8 +61,10 @@ impl PredecessorKeysFile {
             CookieKeyFormat::Ntpsec => PredecessorFormat::Ntpsec,
             CookieKeyFormat::NtpdRs => PredecessorFormat::NtpdRs,
         };
+        // If that cannot be told, in 1970: its keys are old then.
+        let written = plain_file::written(path).unwrap_or(NtpDate::from_unix(0, 0));
         let path = path.display();
-        match PredecessorKeys::decode(format, &octets, written(&self.file.path)) {
+        match PredecessorKeys::decode(format, &octets, written) {
             Ok(keys) => {
                 let program = self.program();
                 info!("{path}: {} keys of {program} open the cookies that its clients have", keys.len());
@@ -133,19 +134,12 @@ fn draw<T>(make: impl FnOnce(&mut dyn FnMut(&mut [u8])) -> T) -> io::Result<T> {
     failed.map_or(Ok(made), Err)
 }
 
-/// When a file was written; if that cannot be told, in 1970: its keys are old then.
-fn written(path: &Path) -> NtpDate {
-    let time = std::fs::metadata(path).and_then(|about| about.modified());
-    let since = time.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let seconds = since.and_then(|since| i64::try_from(since.as_secs()).ok());
-    NtpDate::from_unix(seconds.unwrap_or(0), 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     const NOW: NtpDate = NtpDate::from_unix(1_795_200_000, 0);
 
