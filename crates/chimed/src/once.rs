@@ -92,26 +92,7 @@ pub fn measure_until(
     let shared = Arc::new(Shared::unsynchronized(precision));
     let (_sender, commands) = mpsc::channel();
     let (_waker, wake) = poll::waker().context("no pipe")?;
-    let parts = Parts {
-        clock: ClockShell::new(driver, now),
-        state: StateKeeper::new(None, shared.clone(), now.mono),
-        publisher: Publisher::new(shared.clone(), now.mono, set),
-        exchanges: Exchanges::of(model),
-        cards: CardClocks::none(shared.cards.clone()),
-        reference_clocks: ReferenceClocks::open(model)?,
-        // Nobody is told the time of a clock that is looked at once.
-        broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
-        trusts,
-        source_files: None,
-        // One look needs none, and must not change what the kernel knows.
-        leap_tables: LeapTables::default(),
-        inline: Inline::default(),
-        desks: InlineDesks::default(),
-        chrony: None,
-        ntpd: None,
-        log: EventLog::new(model.synchronization.warns_of_steps),
-        alone: true,
-    };
+    let parts = parts(model, trusts, (driver, now), (&shared, set))?;
     let engine = Engine::new(config, seed, now);
     let mut plane = TimePlane::new(engine, parts, (commands, wake), Reload::never())?;
     let deadline = now.mono.saturating_add(limit);
@@ -134,6 +115,35 @@ pub fn measure_until(
             .map_err(|failure| anyhow!("the clock could not be stepped: {failure}"))?;
     }
     Ok(Measurement { report, trustworthy, interrupted, timed_out: stop == Stop::Timeout })
+}
+
+/// What a time plane has that looks at the clock once, and that nobody is told of.
+pub(crate) fn parts(
+    model: &Model,
+    trusts: Trusts,
+    (driver, now): (Box<dyn ClockDriver>, ClockReading),
+    (shared, set): (&Arc<Shared>, bool),
+) -> Result<Parts> {
+    Ok(Parts {
+        clock: ClockShell::new(driver, now),
+        state: StateKeeper::new(None, shared.clone(), now.mono),
+        publisher: Publisher::new(shared.clone(), now.mono, set),
+        exchanges: Exchanges::of(model),
+        cards: CardClocks::none(shared.cards.clone()),
+        reference_clocks: ReferenceClocks::open(model)?,
+        // Nobody is told the time of a clock that is looked at once.
+        broadcasts: Broadcasts::of(&chime_config::Model::default(), shared.clone(), now.mono)?,
+        trusts,
+        source_files: None,
+        // One look needs none, and must not change what the kernel knows.
+        leap_tables: LeapTables::default(),
+        inline: Inline::default(),
+        desks: InlineDesks::default(),
+        chrony: None,
+        ntpd: None,
+        log: EventLog::new(model.synchronization.warns_of_steps),
+        alone: true,
+    })
 }
 
 /// Whether more measuring would not tell much more: a time is agreed on, and every source that answers has answered

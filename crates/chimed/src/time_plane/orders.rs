@@ -276,19 +276,10 @@ fn surplus<T: Clone + PartialEq>(these: &[T], those: &[T]) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::super::rereading::Added;
-    use super::super::{InlineDesks, Parts, Reload, TimePlane};
+    use super::super::{Reload, TimePlane};
     use super::surplus;
-    use crate::broadcasts::Broadcasts;
-    use crate::card_clocks::CardClocks;
-    use crate::clock_shell::ClockShell;
-    use crate::event_log::EventLog;
-    use crate::exchanges::Exchanges;
-    use crate::leap_table::LeapTables;
-    use crate::publish::Publisher;
-    use crate::reference_clocks::ReferenceClocks;
+    use crate::once;
     use crate::serving::Shared;
-    use crate::state::StateKeeper;
-    use crate::time_plane::Inline;
     use crate::trust::Trusts;
     use chime_config::Model;
     use chime_engine::{Config, Engine, SourceConfig};
@@ -300,24 +291,9 @@ mod tests {
     fn plane() -> TimePlane {
         let (model, now) = (Model::default(), clock::read());
         let shared = Arc::new(Shared::unsynchronized(-20));
-        let parts = Parts {
-            clock: ClockShell::new(Box::new(ObserveOnly), now),
-            state: StateKeeper::new(None, shared.clone(), now.mono),
-            publisher: Publisher::new(shared.clone(), now.mono, false),
-            exchanges: Exchanges::of(&model),
-            cards: CardClocks::none(shared.cards.clone()),
-            reference_clocks: ReferenceClocks::open(&model).expect("there are none"),
-            broadcasts: Broadcasts::of(&model, shared, now.mono).expect("there are none"),
-            trusts: Trusts::load(&model).expect("nobody is trusted"),
-            source_files: None,
-            leap_tables: LeapTables::default(),
-            inline: Inline::default(),
-            desks: InlineDesks::default(),
-            chrony: None,
-            ntpd: None,
-            log: EventLog::new(true),
-            alone: true,
-        };
+        let trusts = Trusts::load(&model).expect("nobody is trusted");
+        let parts =
+            once::parts(&model, trusts, (Box::new(ObserveOnly), now), (&shared, false)).expect("descriptors");
         let (_, commands) = mpsc::channel();
         let (_, wake) = poll::waker().expect("a pipe");
         let engine = Engine::new(Config::default(), [7; 32], now);
