@@ -21,9 +21,9 @@ pub struct Rotation {
 
 /// The keeper of the cookie keys. Where they are kept is told with each call: `None` is nowhere.
 pub struct CookieRing {
+    /// With it, what opens the cookies of the program that served here before.
     ring: Option<(KeyRing, Rotation)>,
-    /// What opens the cookies of the program that served here before, and where that is kept.
-    predecessor: Option<Arc<PredecessorKeys>>,
+    /// Where that is kept.
     predecessor_file: Option<PredecessorKeysFile>,
     shared: Arc<Shared>,
 }
@@ -32,7 +32,7 @@ impl CookieRing {
     /// No keys yet; they are published to `shared`.
     #[must_use]
     pub const fn new(shared: Arc<Shared>) -> Self {
-        Self { ring: None, predecessor: None, predecessor_file: None, shared }
+        Self { ring: None, predecessor_file: None, shared }
     }
 
     /// Whether there are keys.
@@ -41,13 +41,8 @@ impl CookieRing {
         self.ring.is_some()
     }
 
-    /// Opens the cookies of another program, too, from [`CookieRing::open`] on, and makes such while its keys are fresh.
-    pub fn inherit(&mut self, keys: Option<Arc<PredecessorKeys>>, file: Option<PredecessorKeysFile>) {
-        self.predecessor = keys;
-        self.predecessor_file = file;
-    }
-
-    /// Loads the keys, or makes the first one, and publishes them.
+    /// Loads the keys, or makes the first one, and publishes them. The cookies of another program are opened, too, and such are
+    /// made while its keys are fresh.
     ///
     /// # Errors
     /// When there is no randomness.
@@ -55,6 +50,7 @@ impl CookieRing {
         &mut self,
         mut store: Option<&mut Store>,
         rotation: Rotation,
+        (predecessor, file): (Option<Arc<PredecessorKeys>>, Option<PredecessorKeysFile>),
         now: NtpDate,
     ) -> io::Result<()> {
         let loaded = load(store.as_deref_mut());
@@ -63,11 +59,11 @@ impl CookieRing {
             Some(ring) => ring,
             None => KeyRing::new(fresh_key(now)?),
         };
-        if self.predecessor.is_none() {
-            self.predecessor = self.predecessor_file.as_mut().and_then(|file| file.make(now));
-        }
+        self.predecessor_file = file;
+        let make = || self.predecessor_file.as_mut()?.make(now);
+        let predecessor = predecessor.or_else(make);
         self.ring = Some((ring, rotation));
-        self.open_way_back(now);
+        self.open_way_back(predecessor, now);
         if is_new {
             self.save(store);
         }
@@ -79,11 +75,9 @@ impl CookieRing {
     /// none.
     pub fn reload(&mut self, mut store: Option<&mut Store>, now: NtpDate) {
         let Some((ring, rotation)) = &mut self.ring else { return };
-        if rotation.interval_seconds == 0
-            && let Some(read) = self.predecessor_file.as_ref().and_then(PredecessorKeysFile::read)
-        {
-            self.predecessor = Some(read);
-        }
+        let file = self.predecessor_file.as_ref().filter(|_| rotation.interval_seconds == 0);
+        let before = ring.predecessor().cloned();
+        let predecessor = file.and_then(PredecessorKeysFile::read).or(before.clone());
         if let Some(loaded) = load(store.as_deref_mut()) {
             if loaded.current_id() != ring.current_id() {
                 info!(
@@ -91,12 +85,12 @@ impl CookieRing {
                     loaded.current_id()
                 );
             }
-            *ring = loaded.with_way_back(ring.keeps_way_back());
+            *ring = loaded.with_predecessor(before).with_way_back(ring.keeps_way_back());
         } else if store.as_ref().is_some_and(|store| !store.path(StateFile::CookieKeys).exists()) {
             // Damaged and set aside, or removed: without a file the keys in use would end with this run.
             self.save(store);
         }
-        self.open_way_back(now);
+        self.open_way_back(predecessor, now);
         self.publish();
     }
 
@@ -131,26 +125,23 @@ impl CookieRing {
 
     /// Renews the other program's keys where they are ours to renew, and ends with them when they are old.
     fn tend_way_back(&mut self, now: NtpDate) {
-        let (Some(file), Some(keys), Some((ring, rotation))) =
-            (&mut self.predecessor_file, &self.predecessor, &self.ring)
-        else {
-            return;
-        };
+        let (Some(file), Some((ring, rotation))) = (&mut self.predecessor_file, &self.ring) else { return };
+        let Some(keys) = ring.predecessor() else { return };
         let interval = i64::from(rotation.interval_seconds);
         let is_due = interval > 0 && !keys.is_fresh(now, interval - 1);
         let rotated = is_due.then(|| file.rotate(keys, now)).flatten();
         if rotated.is_none() && ring.keeps_way_back() == is_way_back_open(keys, *rotation, now) {
             return;
         }
-        self.predecessor = rotated.or(self.predecessor.take());
-        self.open_way_back(now);
+        let keys = rotated.unwrap_or_else(|| keys.clone());
+        self.open_way_back(Some(keys), now);
         self.publish();
     }
 
-    /// Has cookies made with the other program's keys, or not any more, as they are now.
-    fn open_way_back(&mut self, now: NtpDate) {
+    /// Has cookies made with the other program's keys, which are these now, or not any more.
+    fn open_way_back(&mut self, predecessor: Option<Arc<PredecessorKeys>>, now: NtpDate) {
         let Some((ring, rotation)) = &mut self.ring else { return };
-        let is_open = self.predecessor.as_ref().is_some_and(|keys| is_way_back_open(keys, *rotation, now));
+        let is_open = predecessor.as_ref().is_some_and(|keys| is_way_back_open(keys, *rotation, now));
         if let Some(file) = self.predecessor_file.as_ref().filter(|_| is_open != ring.keeps_way_back()) {
             let program = file.program();
             match is_open {
@@ -160,7 +151,7 @@ impl CookieRing {
                 false => info!("the keys of {program} are old: cookies are made with our own from now on"),
             }
         }
-        *ring = ring.clone().with_predecessor(self.predecessor.clone()).with_way_back(is_open);
+        *ring = ring.clone().with_predecessor(predecessor).with_way_back(is_open);
     }
 
     /// Whether the keys are on disk now; without a directory there is nowhere better.
@@ -211,7 +202,7 @@ mod tests {
         let shared = Arc::new(Shared::unsynchronized(-20));
         let mut store = Store::open(directory.path(), None);
         let mut ring = CookieRing::new(shared.clone());
-        ring.open(Some(&mut store), ROTATION, CREATED).expect("there is randomness");
+        ring.open(Some(&mut store), ROTATION, (None, None), CREATED).expect("there is randomness");
         (ring, store, shared)
     }
 
@@ -272,8 +263,8 @@ mod tests {
 
         let shared = Arc::new(Shared::unsynchronized(-20));
         let mut ring = CookieRing::new(shared.clone());
-        ring.inherit(file.read(), Some(file));
-        ring.open(None, ROTATION, NtpDate::from_unix(0, 0)).expect("there is randomness");
+        let inherited = (file.read(), Some(file));
+        ring.open(None, ROTATION, inherited, NtpDate::from_unix(0, 0)).expect("there is randomness");
         let is_open = || shared.keys.load().as_ref().is_some_and(|ring| ring.keeps_way_back());
         assert!(!is_open(), "in 1970 nobody knows how old they are");
         let made = CREATED.unix_seconds() - 1000;
@@ -296,8 +287,9 @@ mod tests {
             fs::write(&path, &text).expect("it can be written");
             let shared = Arc::new(Shared::unsynchronized(-20));
             let mut ring = CookieRing::new(shared.clone());
-            ring.inherit(file.read(), Some(file.clone()));
-            ring.open(None, Rotation { interval_seconds, keep: 7 }, CREATED).expect("there is randomness");
+            let inherited = (file.read(), Some(file.clone()));
+            let rotation = Rotation { interval_seconds, keep: 7 };
+            ring.open(None, rotation, inherited, CREATED).expect("there is randomness");
             let keys = || shared.keys.load().as_ref().and_then(|ring| ring.predecessor().map(|it| it.len()));
             assert_eq!(keys(), Some(1));
             fs::write(&path, format!("{text}I: 8\nK: {}\n", "6b".repeat(32))).expect("it can be written");

@@ -191,9 +191,9 @@ impl Daemon {
         config.known_time = remembered.known_time(config.known_time);
         let frequency = chrony.saved_frequency().or(remembered.frequency).or(inheritance.frequency);
         config.saved_frequency = frequency.and_then(|saved| oscillator.from_file(saved));
-        state.inherit(inheritance.cookie_keys, inheritance.cookie_keys_file);
         if !model.nts_ke_servers.is_empty() || !model.servers.is_empty() {
-            state.open_key_ring(rotation(&model), now.system).context("no cookie keys")?;
+            let inherited = (inheritance.cookie_keys, inheritance.cookie_keys_file);
+            state.open_key_ring(rotation(&model), inherited, now.system).context("no cookie keys")?;
         }
         let known_time = config.known_time;
         let mut engine = Engine::new(config, random_octets()?, now);

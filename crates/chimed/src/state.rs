@@ -152,18 +152,17 @@ impl StateKeeper {
         self.log_reports();
     }
 
-    /// Opens the cookies of another program, too, from the next [`StateKeeper::open_key_ring`] on, and makes such while its
-    /// keys are fresh.
-    pub fn inherit(&mut self, keys: Option<Arc<PredecessorKeys>>, file: Option<PredecessorKeysFile>) {
-        self.ring.inherit(keys, file);
-    }
-
-    /// Loads the cookie keys, or makes the first one, and publishes them.
+    /// Loads the cookie keys, or makes the first one, and publishes them; beside them those of another program, and where they are.
     ///
     /// # Errors
     /// When there is no randomness.
-    pub fn open_key_ring(&mut self, rotation: Rotation, now: NtpDate) -> std::io::Result<()> {
-        self.ring.open(self.store.as_mut(), rotation, now)?;
+    pub fn open_key_ring(
+        &mut self,
+        rotation: Rotation,
+        inherited: (Option<Arc<PredecessorKeys>>, Option<PredecessorKeysFile>),
+        now: NtpDate,
+    ) -> std::io::Result<()> {
+        self.ring.open(self.store.as_mut(), rotation, inherited, now)?;
         self.retry_due.get_or_insert(MonoTime::ZERO);
         self.log_reports();
         Ok(())
