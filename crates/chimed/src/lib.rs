@@ -37,6 +37,7 @@ pub mod predecessor;
 pub mod publish;
 pub mod real_time_clock;
 pub mod reference_clocks;
+pub mod replaced_file;
 pub mod restart_only;
 pub mod rivals;
 pub mod runtime_access;

@@ -2,7 +2,7 @@
 //!
 //! [`chime_discipline::RealTimeClock`] decides; this has the device, the file and the deadlines. chronyd's `rtcfile`.
 
-use crate::chronyd::files::{PUBLIC, replace};
+use crate::replaced_file::{Disk, Mode, replace};
 use chime_config::RealTimeClock as Wish;
 use chime_control::RealTimeClockReport;
 use chime_discipline::{RealTimeClock, hwclock_keeps_utc};
@@ -284,7 +284,7 @@ impl RtcShell {
     /// Writes what is known to the file; false when that was not possible.
     pub fn write(&self) -> bool {
         let (Some(estimate), Some(path)) = (self.clock.estimate(), &self.wish.file) else { return true };
-        let written = replace(path, &estimate.line(), PUBLIC);
+        let written = replace(&Disk, path, estimate.line().as_bytes(), Mode::PUBLIC);
         if let Err(error) = &written {
             error!("Could not write {} : {error}", path.display());
         }

@@ -1,19 +1,19 @@
 //! What the daemon keeps on disk, and what happens when that is damaged: nothing bad.
 //!
-//! A file is written to a temporary name, synced and renamed, so that at any moment either the old or the new one is
-//! there, whole. A file that cannot be read or understood is reported, with its path and the reason, and set aside
-//! under the name `….damaged-N`; the daemon goes on as if it had never been. A write that fails leaves the old file
-//! alone, is reported once, and is tried again by [`Store::retry`]. Of several daemons with one directory only the first
-//! writes; the others read, say so, and write once it has ended.
+//! A file is replaced whole ([`crate::replaced_file`]). One that cannot be read or understood is reported, with its path and
+//! the reason, and set aside under the name `….damaged-N`; the daemon goes on as if it had never been. A write that fails
+//! leaves the old file alone, is reported once, and is tried again by [`Store::retry`]. Of several daemons with one directory
+//! only the first writes; the others read, say so, and write once it has ended.
 //!
 //! Start at [`Store::open`], [`Store::load`] and [`Store::save`]; take [`Store::poll_report`] after each for the log.
 
 use crate::directory_claim::DirectoryClaim;
+use crate::replaced_file::{Disk, Medium, Mode, replace, with_suffix};
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use zeroize::Zeroizing;
@@ -310,7 +310,7 @@ impl<M: Medium> Store<M> {
         let path = self.path(file);
         let result = self.claim.hold().and_then(|()| {
             self.keep_unread(file, &path);
-            replace(&self.medium, &path, octets, file.mode())
+            replace(&self.medium, &path, octets, Mode::Exactly(file.mode()))
         });
         let waiting = self.unwritten.iter().position(|unwritten| unwritten.file == file);
         match (result, waiting) {
@@ -354,8 +354,8 @@ impl<M: Medium> Store<M> {
     /// can bring it back.
     pub fn take_away(&mut self, file: StateFile) -> bool {
         let path = self.path(file);
-        let taken = self.claim.hold().and_then(|()| match fs::remove_file(&path) {
-            Ok(()) => sync_directory_of(&path),
+        let taken = self.claim.hold().and_then(|()| match self.medium.remove(&path) {
+            Ok(()) => self.medium.sync_directory_of(&path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(_) => OpenOptions::new().write(true).truncate(true).open(&path)?.sync_all(),
         });
@@ -397,7 +397,7 @@ impl<M: Medium> Store<M> {
             .map(|number| with_suffix(&path, &format!(".damaged-{number}")))
             .find(|aside| fs::symlink_metadata(aside).is_err())
             .unwrap_or_else(|| with_suffix(&path, &format!(".damaged-{DAMAGED_COPIES_MAX}")));
-        let set_aside = fs::rename(&path, &aside).is_ok().then_some(aside);
+        let set_aside = self.medium.rename(&path, &aside).is_ok().then_some(aside);
         self.report(Report::Damaged { path, reason, set_aside });
     }
 
@@ -405,76 +405,6 @@ impl<M: Medium> Store<M> {
         if self.reports.len() < REPORTS_MAX {
             self.reports.push_back(report);
         }
-    }
-}
-
-/// Where files are written: the disk, or in tests one that fills up.
-pub trait Medium {
-    /// A file that is being written.
-    type Sink: Sink;
-
-    /// Makes a new file, which must not exist.
-    fn create_new(&self, path: &Path, mode: u32) -> io::Result<Self::Sink>;
-}
-
-/// A file that is being written.
-pub trait Sink: Write {
-    /// Waits until everything written is on the medium.
-    fn sync(&mut self) -> io::Result<()>;
-}
-
-/// The real disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Disk;
-
-impl Medium for Disk {
-    type Sink = File;
-
-    fn create_new(&self, path: &Path, mode: u32) -> io::Result<File> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        // The umask may have taken bits away, and a default ACL may have added some.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        Ok(file)
-    }
-}
-
-impl Sink for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
-    }
-}
-
-/// Writes a new file beside the old one and puts it in its place.
-fn replace(medium: &impl Medium, path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = with_suffix(path, ".new");
-    // What a crash left behind.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let written = medium.create_new(&temporary, mode).and_then(|mut sink| {
-        sink.write_all(octets)?;
-        sink.sync()
-    });
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        let _absent = fs::remove_file(&temporary);
-        return replaced;
-    }
-    sync_directory_of(path)
-}
-
-/// A name is only sure, or surely gone, once its directory is on the disk. File systems that cannot do that are none's fault,
-/// and neither are directories that may be written but not read.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let Some(directory) = path.parent().and_then(|directory| File::open(directory).ok()) else {
-        return Ok(());
-    };
-    match directory.sync_all() {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            Err(error)
-        }
-        _ => Ok(()),
     }
 }
 
@@ -509,12 +439,6 @@ fn read(path: &Path) -> Result<Found, ReadFailure> {
     let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     file.take(FILE_OCTETS_MAX).read_to_end(&mut octets)?;
     Ok(Found { mode: metadata.mode() & 0o7777, octets })
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Tests of the state directory: damage, permissions, and a disk that fills up at every octet.
 
 use super::*;
+use crate::replaced_file::tests::SmallDisk;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use std::cell::Cell;
-use std::rc::Rc;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 const OLD: &[u8] = b"truechimer old contents\n";
@@ -189,62 +190,21 @@ fn keys_that_cannot_be_read_are_not_lost_by_new_ones() {
     assert!(store.save(StateFile::CookieKeys, OLD) && store.poll_report().is_none());
 }
 
-/// A disk on which a number of octets fit, over all files.
-#[derive(Clone)]
-struct SmallDisk {
-    room: Rc<Cell<usize>>,
-    sync_fails: bool,
-}
-
-struct SmallDiskFile {
-    file: File,
-    disk: SmallDisk,
-}
-
-impl Medium for SmallDisk {
-    type Sink = SmallDiskFile;
-
-    fn create_new(&self, path: &Path, mode: u32) -> io::Result<SmallDiskFile> {
-        Ok(SmallDiskFile { file: Disk.create_new(path, mode)?, disk: self.clone() })
-    }
-}
-
-impl Write for SmallDiskFile {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let fits = octets.len().min(self.disk.room.get());
-        if fits == 0 {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.disk.room.set(self.disk.room.get() - fits);
-        self.file.write(&octets[..fits])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for SmallDiskFile {
-    fn sync(&mut self) -> io::Result<()> {
-        if self.disk.sync_fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
 #[test]
 fn a_disk_that_fills_up_at_any_octet_leaves_the_old_file() {
     let directory = TempDir::new().unwrap();
     for room in 0..NEW.len() {
         fs::write(directory.path().join("drift"), OLD).unwrap();
-        let disk = SmallDisk { room: Rc::new(Cell::new(room)), sync_fails: false };
+        let disk = SmallDisk::with_room(room);
         let mut store = Store::on(disk.clone(), directory.path(), None);
         assert!(!store.save(StateFile::Drift, NEW), "{room}");
         assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(OLD), "{room}");
         assert_eq!(names(directory.path()), ["drift"], "nothing is left behind");
         let report = store.poll_report().unwrap();
         assert!(matches!(&report, Report::NotWritten { .. }) && !report.is_recovery(), "{report}");
-        disk.room.set(0);
+        disk.set_room(0);
         assert!(!store.retry() && store.poll_report().is_none(), "told once");
-        disk.room.set(NEW.len());
+        disk.set_room(NEW.len());
         assert!(store.retry() && store.retry());
         assert!(store.poll_report().unwrap().is_recovery());
         assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(NEW), "{room}");
@@ -255,7 +215,7 @@ fn a_disk_that_fills_up_at_any_octet_leaves_the_old_file() {
 fn a_disk_that_fails_to_sync_leaves_the_old_file() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("drift"), OLD).unwrap();
-    let disk = SmallDisk { room: Rc::new(Cell::new(usize::MAX)), sync_fails: true };
+    let disk = SmallDisk::that_fails_to_sync();
     let mut store = Store::on(disk, directory.path(), None);
     assert!(!store.save(StateFile::Drift, NEW));
     assert_eq!(store.load(StateFile::Drift, understood).as_deref(), Some(OLD));

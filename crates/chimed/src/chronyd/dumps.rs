@@ -9,8 +9,8 @@
 //!                                     to the server and in all
 //! ```
 
-use super::files::{PUBLIC, replace};
 use crate::plain_file::{self, SMALL_OCTETS_MAX};
+use crate::replaced_file::{Disk, Mode, replace};
 use chime_config::{Model, Source};
 use chime_control::chrony_logs::exponent;
 use chime_discipline::{Leap, Sample};
@@ -70,7 +70,7 @@ pub fn save(directory: &Path, engine: &Engine, now: ClockReading) {
         };
         let Some(source) = report.sources.iter().find(is_owner) else { continue };
         let path = Stem::of(saved.owner).path(directory);
-        if let Err(error) = replace(&path, &encode(source, &saved, now), PUBLIC) {
+        if let Err(error) = replace(&Disk, &path, encode(source, &saved, now).as_bytes(), Mode::PUBLIC) {
             warn!("Could not write {} : {error}", path.display());
         }
     }

@@ -7,7 +7,7 @@ use chime_discipline::SavedFrequency;
 use chime_time::Frequency;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tracing::warn;
@@ -83,27 +83,6 @@ pub fn parse_drift(text: &str) -> Option<SavedFrequency> {
 #[must_use]
 pub fn drift_line(saved: &SavedFrequency) -> String {
     format!("{:20.6} {:20.6}\n", -saved.frequency.as_ppm(), saved.skew * 1e6)
-}
-
-/// Permissions of files that all may read.
-pub const PUBLIC: u32 = 0o644;
-
-/// Replaces a file as a whole, by way of a temporary name; the new one has these permissions.
-///
-/// # Errors
-/// When the disk refuses; the old file is there still.
-pub fn replace(path: &Path, contents: &str, mode: u32) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let _absent = fs::remove_file(&temporary);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
-    let written = file.write_all(contents.as_bytes()).and_then(|()| file.sync_all());
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        let _stays = fs::remove_file(&temporary);
-    }
-    replaced
 }
 
 /// The log files that are open.
@@ -228,16 +207,5 @@ mod tests {
         let mut logs = LogFiles::new(ChronyLogs::default());
         logs.write("tracking", "H", "a");
         logs.write("tracking", "H", "b");
-    }
-
-    #[test]
-    fn a_replaced_file_is_whole() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("drift");
-        replace(&path, "one\n", PUBLIC).expect("it can be written");
-        replace(&path, "two\n", PUBLIC).expect("it can be written");
-        assert_eq!(fs::read_to_string(&path).expect("it is there"), "two\n");
-        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
-        assert!(replace(&folder.path().join("absent/drift"), "x", PUBLIC).is_err());
     }
 }

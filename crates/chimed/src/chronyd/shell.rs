@@ -2,13 +2,14 @@
 //! drift file.
 
 use super::dumps;
-use super::files::{LogFiles, PUBLIC, drift_line, parse_drift, replace};
+use super::files::{LogFiles, drift_line, parse_drift};
 use super::mail::ChangeMail;
 use super::temperature::Thermometer;
 use crate::cli::{Habits, Options};
 use crate::oscillator::Oscillator;
 use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use crate::real_time_clock::{OurTime, RtcShell};
+use crate::replaced_file::{Disk, Mode, Refusal, replace};
 use chime_config::{ChronyLog, DriftRecord, Model, Source};
 use chime_control::RealTimeClockReport;
 use chime_control::chrony_logs as layout;
@@ -31,6 +32,7 @@ pub struct ChronyShell {
     logs: LogFiles,
     drift: Option<DriftRecord>,
     drift_due: MonoTime,
+    drift_refusal: Refusal,
     /// Where samples are kept over a restart; under chronyd's name only.
     dumps: Option<PathBuf>,
     updates: u64,
@@ -75,6 +77,7 @@ impl ChronyShell {
             logs: LogFiles::new(model.chrony.logs.clone()),
             drift,
             drift_due: now.saturating_add(interval),
+            drift_refusal: Refusal::default(),
             dumps: model
                 .chrony
                 .dump_directory
@@ -331,9 +334,8 @@ impl ChronyShell {
         self.drift_due = now.saturating_add(drift.interval);
         let found = engine.discipline().frequency_to_save();
         let Some(saved) = found.and_then(|found| self.oscillator.to_file(found)) else { return };
-        if let Err(error) = replace(&drift.path, &drift_line(&saved), PUBLIC) {
-            warn!("Could not write {} : {error}", drift.path.display());
-        }
+        let written = replace(&Disk, &drift.path, drift_line(&saved).as_bytes(), Mode::PUBLIC);
+        let _told = self.drift_refusal.tell(&drift.path, written);
     }
 
     fn write_answer(&mut self, report: &EngineReport, source: &SourceReport, is_sample: bool) {

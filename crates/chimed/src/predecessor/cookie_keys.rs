@@ -4,8 +4,8 @@
 //! is missing, and rotated, as chronyd does.
 
 use super::contents;
-use crate::chronyd::files::replace;
 use crate::plain_file;
+use crate::replaced_file::{Disk, Mode, Refusal, replace};
 use chime_config::{CookieKeyFile, CookieKeyFormat, Model};
 use chime_nts::{PredecessorFormat, PredecessorKeys};
 use chime_sys::random;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 /// Nobody but the daemon reads keys.
-const MODE: u32 = 0o600;
+const MODE: Mode = Mode::AtMost(0o600);
 
 /// The file, and whose it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,8 +23,7 @@ pub struct PredecessorKeysFile {
     file: CookieKeyFile,
     /// Whether it is ours to make and to rotate.
     is_ours: bool,
-    /// Whether it could not be written last time, which was said.
-    is_refused: bool,
+    refusal: Refusal,
 }
 
 impl PredecessorKeysFile {
@@ -42,7 +41,7 @@ impl PredecessorKeysFile {
         // With an interval of zero somebody else rotates the keys.
         let is_ours =
             is_chronyd && file.format == CookieKeyFormat::Chrony && !model.keyset.rotation_interval.is_zero();
-        Some(Self { file, is_ours, is_refused: false })
+        Some(Self { file, is_ours, refusal: Refusal::default() })
     }
 
     /// Whose keys they are.
@@ -107,19 +106,10 @@ impl PredecessorKeysFile {
             let Some(text) = keys.as_ref().and_then(|keys| keys.encode_for_chrony(now)) else {
                 return Ok(None);
             };
-            replace(&self.file.path, &text, MODE)?;
+            replace(&Disk, &self.file.path, text.as_bytes(), MODE)?;
             Ok(keys)
         });
-        let was_refused = std::mem::replace(&mut self.is_refused, written.is_err());
-        match written {
-            Ok(keys) => keys.map(Arc::new),
-            Err(error) => {
-                if !was_refused {
-                    warn!("{}: new keys cannot be kept: {error}; trying again", self.file.path.display());
-                }
-                None
-            }
-        }
+        self.refusal.tell(&self.file.path, written)?.map(Arc::new)
     }
 }
 
@@ -145,7 +135,7 @@ mod tests {
 
     fn file(folder: &Path, is_ours: bool) -> PredecessorKeysFile {
         let file = CookieKeyFile { path: folder.join("ntskeys"), format: CookieKeyFormat::Chrony };
-        PredecessorKeysFile { file, is_ours, is_refused: false }
+        PredecessorKeysFile { file, is_ours, refusal: Refusal::default() }
     }
 
     #[test]
@@ -167,7 +157,7 @@ mod tests {
         fs::remove_file(&file.file.path).expect("it is there");
         fs::create_dir_all(file.file.path.join("x")).expect("it can be made");
         assert!(file.rotate(&rotated, NOW).is_none(), "what is not on disk is not used");
-        assert!(file.is_refused, "that is said once");
+        assert_ne!(file.refusal, Refusal::default(), "that is said once");
     }
 
     #[test]
