@@ -1,6 +1,8 @@
 //! The discipline as the engine sees it: samples in, commands and reports out.
 
 mod commanding;
+mod electing;
+mod following;
 mod interference;
 mod joining;
 mod leap_seconds;
@@ -9,18 +11,16 @@ mod operator;
 mod reports;
 mod saved_frequency;
 
-use crate::clock_discipline::{ClockDiscipline, Decision};
-use crate::combine::Combined;
+use crate::clock_discipline::ClockDiscipline;
 use crate::command_queue::CommandQueue;
-use crate::election::{self, Choice, Moment, Outcome};
 use crate::estimator::joint::Joint;
 use crate::fallback::Fallback;
 use crate::leap::LeapWatch;
 use crate::manual::Manual;
-use crate::patience::{self, Patience};
+use crate::patience::Patience;
 use crate::reference::Reference;
-use crate::source::{POLLS_TOLD, Source};
-use crate::{DisciplineEvent, SavedFrequency, Settings, SourceId, StepEvidence, StepRefusal};
+use crate::source::Source;
+use crate::{DisciplineEvent, SavedFrequency, Settings, SourceId, StepEvidence};
 use chime_time::MonoTime;
 use std::collections::VecDeque;
 
@@ -30,10 +30,6 @@ const EVENTS_MAX: usize = 256;
 const SKEW_UNKNOWN: f64 = 1e-4;
 /// Temperature differs from run to run: what was saved is not trusted more than this, s per s.
 const SKEW_SAVED_MIN: f64 = 1e-6;
-
-/// A single measurement sets the clock only when it is good to this, seconds, or to a share of what it corrects.
-const FIRST_DISTANCE_MAX: f64 = 0.1;
-const FIRST_DISTANCE_SHARE: f64 = 0.25;
 
 /// Updates of the clock after which it is set by more than a first sight, whoever has few samples still.
 const YOUNG_UPDATES_MAX: u64 = 8;
@@ -217,208 +213,6 @@ impl Discipline {
         summary
     }
 
-    fn run_election(&mut self, now: MonoTime) -> UpdateSummary {
-        self.doubt_young_frequency(now);
-        for source in &mut self.sources {
-            let newest = source.filter.newest_at();
-            source.age_when_selected = newest.map_or(0.0, |at| now.seconds_since(at));
-        }
-        if self.may_judge_at_first_sight() {
-            let choice = self.elect_at_first_sight(now);
-            if let Some(choice) = choice {
-                self.young = true;
-                self.trouble = Trouble::None;
-                return self.finish_election(|this| this.follow(now, &choice));
-            }
-            // The few that have more samples already are not asked alone.
-            if self.young {
-                return UpdateSummary::default();
-            }
-        }
-        let moment = self.moment(now);
-        // Who comes back first after all were gone is no majority either.
-        let returning = self.trouble == Trouble::Nobody && self.clock.estimate.is_some();
-        let starting = self.clock.estimate.is_none() || returning;
-        let samples_min = self.settings.samples_min;
-        let patience = patience::seconds(&self.sources, &self.settings, returning, self.interrupted);
-        let (patience_left, absent) = (&mut self.patience, self.absent.voters);
-        let waits = |sources: &[Source], selectable: usize| {
-            starting
-                && patience_left.lasts(now, patience)
-                && patience::would_gain_by_waiting(sources, absent, selectable, samples_min)
-        };
-        let outcome = election::elect(&mut self.sources, self.selected, moment, &self.settings, waits);
-        self.note_falsetickers(&outcome);
-        self.note_smeared(None);
-        self.finish_election(|this| match outcome {
-            Outcome::Waiting => UpdateSummary::default(),
-            Outcome::Chosen(choice) => {
-                this.trouble = Trouble::None;
-                this.follow(now, &choice)
-            }
-            Outcome::Nobody => {
-                this.patience = Patience::Unasked;
-                this.lose(Trouble::Nobody, DisciplineEvent::CannotSynchronise)
-            }
-            Outcome::NoMajority { selectable } => {
-                this.lose(Trouble::NoMajority, DisciplineEvent::NoMajority { selectable })
-            }
-            Outcome::TooFew { agreeing, required } => {
-                this.lose(Trouble::TooFew, DisciplineEvent::TooFewSources { agreeing, required })
-            }
-        })
-    }
-
-    /// A frequency that only few samples told is given up when they are contradicted.
-    fn doubt_young_frequency(&mut self, now: MonoTime) {
-        let mut told =
-            self.sources.iter().filter(|source| source.filter.len() > 1 && source.reach != 0).peekable();
-        if told.peek().is_none() || !told.all(|source| source.filter.is_dubious()) {
-            return;
-        }
-        if let Some(command) = self.clock.distrust_frequency(now, &self.settings) {
-            self.command(command);
-        }
-    }
-
-    fn moment(&self, now: MonoTime) -> Moment {
-        let (clock, smear_season) = (self.clock.correction.at(now), self.smear_season);
-        Moment { now, clock, smear_season, requires: self.absent.required }
-    }
-
-    fn finish_election(&mut self, conclude: impl FnOnce(&mut Self) -> UpdateSummary) -> UpdateSummary {
-        let summary = conclude(self);
-        if self.clock.estimate.is_some() && self.trouble != Trouble::Nobody {
-            self.patience = Patience::Unasked;
-            self.interrupted = false;
-        }
-        for source in &mut self.sources {
-            source.fresh = false;
-        }
-        summary
-    }
-
-    /// Whether fewer samples than usual may decide: while the clock may be anything, and may be stepped; and once that was
-    /// done, until the sources have as many as usual.
-    fn may_judge_at_first_sight(&mut self) -> bool {
-        let settings = &self.settings;
-        let samples_min = settings.samples_min;
-        if settings.first_samples_min >= samples_min {
-            return false;
-        }
-        let collects = |source: &Source| {
-            source.reach != 0 && !source.options.no_select && (1..samples_min).contains(&source.filter.len())
-        };
-        self.young &= self.sources.iter().any(collects);
-        self.young || self.clock.estimate.is_none() && settings.step.allows_steps_after(self.clock.updates)
-    }
-
-    /// One good measurement is better than none, if more than half of all sources agree: those that are yet to be heard
-    /// could not outvote them.
-    fn elect_at_first_sight(&mut self, now: MonoTime) -> Option<Choice> {
-        let samples_min = self.settings.first_samples_min.max(1);
-        let settings = Settings { samples_min, ..self.settings };
-        let moment = self.moment(now);
-        let present = self.sources.iter().filter(|source| !source.options.no_select).count();
-        let voters = present + self.absent.voters;
-        let waits = |_: &[Source], selectable: usize| 2 * selectable <= voters;
-        let outcome = election::elect(&mut self.sources, self.selected, moment, &settings, waits);
-        match outcome {
-            Outcome::Chosen(choice) if 2 * agreeing_at_first_sight(&choice) > voters => Some(choice),
-            _ => None,
-        }
-    }
-
-    /// Nobody can be followed: the clock is left alone, and its error bound grows.
-    fn lose(&mut self, trouble: Trouble, event: DisciplineEvent) -> UpdateSummary {
-        // At the start nobody has had the time to answer.
-        let is_new = self.sources.iter().all(|source| source.polls < POLLS_TOLD);
-        let had_nobody = self.selected.take().is_none() && self.trouble == Trouble::None && is_new;
-        if self.trouble != trouble && !(trouble == Trouble::Nobody && had_nobody) {
-            self.push_event(event);
-            self.trouble = trouble;
-        }
-        UpdateSummary::default()
-    }
-
-    fn note_falsetickers(&mut self, outcome: &Outcome) {
-        if matches!(outcome, Outcome::Nobody | Outcome::NoMajority { .. }) {
-            return;
-        }
-        let mut events = Vec::new();
-        for source in &mut self.sources {
-            let is_falseticker = source.state == crate::SelectionState::Falseticker;
-            if is_falseticker && !source.is_falseticker {
-                events.push(DisciplineEvent::Falseticker(source.id));
-                source.is_falseticker = true;
-            } else if source.is_falseticker && !is_falseticker && source.state.sign() != '?' {
-                events.push(DisciplineEvent::Truechimer(source.id));
-                source.is_falseticker = false;
-            }
-        }
-        events.into_iter().for_each(|event| self.push_event(event));
-    }
-
-    /// Follows the chosen sources when one of them has something new to say.
-    fn follow(&mut self, now: MonoTime, choice: &Choice) -> UpdateSummary {
-        self.note_smeared(Some(choice.smeared));
-        let id = self.sources[choice.selected.index].id;
-        if self.selected != Some(id) {
-            self.selected = Some(id);
-            self.push_event(DisciplineEvent::Selected(id));
-        }
-        let is_fresh = choice.combined.iter().any(|(candidate, _)| self.sources[candidate.index].fresh);
-        let is_dubious =
-            choice.combined.iter().all(|(candidate, _)| self.sources[candidate.index].filter.is_dubious());
-        if (!is_fresh || is_dubious) && self.clock.estimate.is_some() {
-            return UpdateSummary::default();
-        }
-        let Some(combined) = self.combine(now, choice) else { return UpdateSummary::default() };
-        let startup = !self.was_synchronized;
-        let mut decision = self.clock.decide(combined.offset, startup, &self.settings.step);
-        if self.is_rest_of_leap_second(combined.offset)
-            || !self.settings.steer
-            || (matches!(decision, Decision::Step(_)) && !self.can_step)
-        {
-            decision = Decision::Slew;
-        }
-        if let Decision::Refuse { by, accumulated } = decision {
-            self.clock.refuse(now, &combined);
-            let refusal = self.refusal(by, startup, accumulated);
-            self.enter_quarantine(now, refusal);
-            return UpdateSummary { updated: false, offset: combined.offset, synchronized: false };
-        }
-        if self.quarantined.take().is_some() {
-            self.push_event(DisciplineEvent::QuarantineLifted);
-        }
-        self.adopt(now, choice, &combined);
-        if let Decision::Step(by) = decision {
-            self.step = Some(self.evidence(by, combined.offset_error, choice));
-            self.command(ClockDiscipline::step(by));
-        } else {
-            let command = self.clock.plan(now, &self.settings);
-            self.command(command);
-        }
-        self.commands.status_due = self.settings.steer;
-        UpdateSummary { updated: true, offset: combined.offset, synchronized: false }
-    }
-
-    fn adopt(&mut self, now: MonoTime, choice: &Choice, combined: &Combined) {
-        let source = &self.sources[choice.selected.index];
-        let mut reference = Reference::new(now, source, choice, combined, self.reference.as_ref());
-        reference.residual_frequency = combined.frequency - self.clock.frequency;
-        if !self.settings.steer {
-            // The clock stays as wrong as it is known to be: what is new is the difference from that.
-            reference.last_offset -= self.clock.offset(now).unwrap_or(0.0);
-        }
-        self.reference = Some(reference);
-        self.clock.adopt(now, combined, source.filter.interval().unwrap_or(0.0), &self.settings);
-        if choice.combined.iter().any(|(candidate, _)| !self.sources[candidate.index].filter.is_young()) {
-            self.clock.trust_frequency();
-        }
-        self.fallback.note(now, self.clock.frequency);
-    }
-
     /// Without sources for long, a long-term average of the frequency is better than the last one.
     fn fall_back(&mut self, now: MonoTime) {
         if !self.is_holding_over() || self.fallback.deadline().is_none_or(|deadline| deadline > now) {
@@ -436,41 +230,6 @@ impl Discipline {
     /// Whether the clock is steered, but nothing is followed.
     const fn is_holding_over(&self) -> bool {
         self.settings.steer && (self.selected.is_none() || self.quarantined.is_some())
-    }
-
-    fn evidence(&self, by: f64, error: f64, choice: &Choice) -> StepEvidence {
-        let sources = choice
-            .combined
-            .iter()
-            .map(|(candidate, _)| {
-                (self.sources[candidate.index].id, candidate.estimate.offset, candidate.root_distance)
-            })
-            .collect();
-        StepEvidence { by, error, sources }
-    }
-
-    fn refusal(&mut self, by: f64, startup: bool, accumulated: bool) -> StepRefusal {
-        let policy = &self.settings.step;
-        let panic = if startup { policy.startup_panic } else { policy.running_panic };
-        let limit = if accumulated { policy.accumulated_panic } else { panic.limit_of(by) };
-        let is_last = policy.refusals_max.is_some_and(|max| self.refusals >= max);
-        self.refusals = self.refusals.saturating_add(1);
-        StepRefusal { by, startup, accumulated, limit: limit.unwrap_or(f64::INFINITY), is_last }
-    }
-
-    /// A correction beyond the panic thresholds: nothing is done to the clock until it is smaller. What was known of the
-    /// clock before is still known, and gets less certain with time, as when there are no sources.
-    fn enter_quarantine(&mut self, now: MonoTime, refusal: StepRefusal) {
-        let is_counted = self.settings.step.refusals_max.is_some();
-        if self.quarantined.is_none() || is_counted {
-            self.push_event(DisciplineEvent::StepRefused(refusal));
-        }
-        if self.quarantined.is_none() {
-            self.quarantined = Some(now);
-            let command = self.clock.coast();
-            self.command(command);
-            self.commands.status_due = self.settings.steer;
-        }
     }
 
     /// Tells when synchronisation begins or ends, and when the local reference does.
@@ -532,13 +291,6 @@ impl Discipline {
     fn source_mut(&mut self, id: SourceId) -> Option<&mut Source> {
         self.sources.iter_mut().find(|source| source.id == id)
     }
-}
-
-/// How many agree on a first correction. One whose measurement says so little that it agrees with almost everybody is no
-/// voice, and the next ones are worth waiting for.
-fn agreeing_at_first_sight(choice: &Choice) -> usize {
-    let vague = FIRST_DISTANCE_MAX.max(FIRST_DISTANCE_SHARE * choice.selected.estimate.offset.abs());
-    choice.truechimers.iter().filter(|candidate| candidate.root_distance <= vague).count()
 }
 
 #[cfg(test)]
