@@ -4,13 +4,16 @@
 //! the frequency is set to the estimated one, and the offset is worked off by a slew, an extra frequency with a
 //! deadline. There is no loop that could oscillate; calmness comes from the estimate.
 
+mod estimate;
+mod jumps;
+
+use self::estimate::{BALANCED_SHARE, Estimate};
+use self::jumps::{Change, Jumps};
 use crate::combine::Combined;
-use crate::correction::{ClockPoint, Correction};
+use crate::correction::Correction;
 use crate::{ClockCommand, CorrectionTime, Settings, StepPolicy};
 use chime_time::{Frequency, MonoTime, NtpDuration};
 
-/// Bounds of the share of the interval between updates that a slew takes by itself.
-const BALANCED_SHARE: (f64, f64) = (0.125, 0.75);
 /// Bounds of the length of a slew, seconds: shorter ones would end before the timer that ends them can be trusted, and
 /// what takes longer is planned anew long before.
 const SLEW_SECONDS: (f64, f64) = (0.5, 1e4);
@@ -18,77 +21,6 @@ const SLEW_SECONDS: (f64, f64) = (0.5, 1e4);
 const SLEW_REST: f64 = 0.02;
 /// Offsets not worth a slew, seconds.
 const OFFSET_NEGLIGIBLE: f64 = 1e-9;
-
-/// The line on which our clock runs against true time, as estimated at the last update.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Estimate {
-    /// The clock at the time of the estimate.
-    point: ClockPoint,
-    /// Remote minus local at that time, seconds.
-    offset: f64,
-    /// Standard error of it, seconds.
-    pub(crate) error: f64,
-    /// Standard deviation of the samples, seconds.
-    standard_deviation: f64,
-    /// Frequency that the free oscillator lacks, s per s.
-    frequency: f64,
-    /// Random walk of that frequency, squared, (s per s)² in each second.
-    wander_square: f64,
-}
-
-/// Corrections of more than so many standard errors are urgent.
-const URGENT_SIGMAS: f64 = 10.0;
-/// How long an urgent correction of more than [`URGENT_OFFSET`] takes at most, seconds, unless the fastest slew is too slow
-/// for it: a clock that is known to be wrong is not left so because it is seldom looked at.
-const URGENT_SECONDS_MAX: f64 = 1.5;
-/// Smaller corrections are not worth the disturbance of the frequency; seconds.
-const URGENT_OFFSET: f64 = 0.01;
-
-impl Estimate {
-    /// Share of the interval between updates that a slew by `remaining` seconds takes, see [`CorrectionTime::Balanced`]: a
-    /// quarter where the oscillator's wander in one interval is as large as the estimate is uncertain.
-    fn balanced_share(&self, interval: f64, remaining: f64) -> f64 {
-        if remaining.abs() > URGENT_SIGMAS * self.error {
-            let is_large = remaining.abs() > URGENT_OFFSET;
-            return if is_large {
-                BALANCED_SHARE.0.min(URGENT_SECONDS_MAX / interval)
-            } else {
-                BALANCED_SHARE.0
-            };
-        }
-        let wander = (self.wander_square * interval * interval * interval).sqrt();
-        (0.25 * self.error / wander).clamp(BALANCED_SHARE.0, BALANCED_SHARE.1)
-    }
-
-    /// What corrections are usually like, seconds: as uncertain as the estimate is, but no more than single samples scatter.
-    /// A young estimate is uncertain because little is known of the frequency, which says nothing of corrections to come.
-    const fn usual_correction(&self) -> f64 {
-        self.error.min(self.standard_deviation)
-    }
-
-    /// Remote minus local when the clock is at `point`, seconds.
-    pub(crate) fn offset_at(&self, point: ClockPoint) -> f64 {
-        self.offset + self.frequency * (point.free - self.point.free)
-            - (point.correction - self.point.correction)
-    }
-}
-
-/// A sudden change of the oscillator's frequency.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Jump {
-    /// s per s, positive.
-    by: f64,
-    at: MonoTime,
-}
-
-/// Standard errors of two estimates of the frequency by which they may differ without a jump.
-const JUMP_SIGMAS: f64 = 3.0;
-/// Updates of the clock before what the oscillator does is known.
-const JUMP_UPDATES_MIN: u64 = 16;
-/// An oscillator whose frequency jumped may jump by this multiple of that again.
-const JUMPS_AGAIN: f64 = 2.0;
-/// Seconds after which that is believed of a jump that is e times smaller.
-const JUMP_MEMORY: f64 = 86_400.0;
 
 /// What to do about an estimate.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -117,8 +49,7 @@ pub(crate) struct ClockDiscipline {
     trusted: (f64, f64),
     /// When the slew ends, and what it was meant to correct.
     slew: Option<(MonoTime, f64)>,
-    /// The greatest jump of the oscillator that is still remembered.
-    jump: Option<Jump>,
+    jumps: Jumps,
     /// Seconds between the samples of the selected source.
     interval: f64,
     pub(crate) updates: u64,
@@ -140,7 +71,7 @@ impl ClockDiscipline {
             skew,
             trusted: (frequency, skew),
             slew: None,
-            jump: None,
+            jumps: Jumps::default(),
             interval: 0.0,
             updates: 0,
             steps: 0,
@@ -157,7 +88,14 @@ impl ClockDiscipline {
             "an estimate that steers the clock must be a number: {combined:?}"
         );
         if combined.skew <= settings.max_update_skew.as_ratio() {
-            self.note_jump(now, combined, settings);
+            let walk = (combined.wander_square * self.interval).sqrt();
+            let change = Change {
+                by: combined.frequency - self.frequency,
+                error: self.skew.hypot(combined.skew).hypot(walk),
+                usual: settings.max_clock_error.as_ratio(),
+                updates: self.updates,
+            };
+            self.jumps.note(now, &change);
             let limit = settings.max_drift.as_ratio().abs();
             self.frequency = combined.frequency.clamp(-limit, limit);
             self.skew = combined.skew;
@@ -192,26 +130,10 @@ impl ClockDiscipline {
         Some(self.plan(now, settings))
     }
 
-    /// Takes note of a frequency that changed by more than it was uncertain by and an oscillator is believed to change.
-    fn note_jump(&mut self, now: MonoTime, combined: &Combined, settings: &Settings) {
-        let by = (combined.frequency - self.frequency).abs();
-        let walk = (combined.wander_square * self.interval).sqrt();
-        let uncertain = JUMP_SIGMAS * self.skew.hypot(combined.skew).hypot(walk);
-        let expected = self.oscillator_change(now, settings);
-        let is_jump = by > uncertain + settings.max_clock_error.as_ratio();
-        if is_jump && self.updates >= JUMP_UPDATES_MIN && JUMPS_AGAIN * by > expected {
-            self.jump = Some(Jump { by, at: now });
-        }
-    }
-
     /// By how much the oscillator's frequency may change before the next measurement, s per s: as the settings say, or as it did
-    /// within the last days. Who jumped may jump back, and further.
+    /// within the last days.
     pub(crate) fn oscillator_change(&self, now: MonoTime, settings: &Settings) -> f64 {
-        let jump = self.jump.map_or(0.0, |jump| {
-            let age = now.seconds_since(jump.at).max(0.0);
-            JUMPS_AGAIN * jump.by * (-age / JUMP_MEMORY).exp()
-        });
-        settings.max_clock_error.as_ratio().max(jump)
+        settings.max_clock_error.as_ratio().max(self.jumps.expected(now))
     }
 
     /// Takes note of an estimate that is not believed: it is shown, and an operator can have it, but nothing follows it.
@@ -402,6 +324,7 @@ fn set_frequency(frequency: f64) -> ClockCommand {
 
 #[cfg(test)]
 mod tests {
+    use super::jumps::{JUMP_MEMORY, JUMP_UPDATES_MIN};
     use super::*;
     use crate::PanicThreshold;
 
@@ -504,19 +427,6 @@ mod tests {
         };
         assert!((slew_seconds(1e-6) - 64.0 * 100.0 * 1e-3).abs() < 1e-9);
         assert!((slew_seconds(1e-3) - 64.0 * 100.0 * 1e-2).abs() < 1e-9, "samples scatter by 10 µs only");
-    }
-
-    #[test]
-    fn slews_are_slow_where_queues_dominate_and_quick_where_the_oscillator_does() {
-        let at_wander = |wander: f64| {
-            let (clock, _) = discipline();
-            let estimate = Combined { wander_square: wander * wander, ..combined(1e-6, 0.0) };
-            clock.estimate_of(at(0.0), &estimate)
-        };
-        assert!((at_wander(1e-10).balanced_share(16.0, 1e-6) - 0.75).abs() < 1e-12);
-        assert!((at_wander(1e-7).balanced_share(16.0, 1e-6) - 0.125).abs() < 1e-12);
-        assert!((at_wander(1e-6 / 64.0).balanced_share(16.0, 1e-6) - 0.25).abs() < 1e-12);
-        assert!((at_wander(1e-10).balanced_share(16.0, 1e-4) - 0.125).abs() < 1e-12, "urgent");
     }
 
     #[test]
