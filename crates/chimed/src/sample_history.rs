@@ -36,16 +36,19 @@ pub fn encode(clock: &ClockIdentity, sources: &[SavedSamples]) -> String {
         clock.frequency.as_ppm(),
     );
     for source in sources.iter().take(SOURCES_MAX) {
-        // Reference clocks tell the time anew within seconds.
-        let SampleOwner::Remote(remote) = source.owner else { continue };
-        let _infallible = writeln!(text, "source {remote} {}", u8::from(source.authenticated));
+        let _infallible = match source.owner {
+            SampleOwner::Remote(remote) => {
+                writeln!(text, "source {remote} {}", u8::from(source.authenticated))
+            }
+            SampleOwner::ReferenceClock(id) => writeln!(text, "refclock {}", u32::from_be_bytes(id)),
+        };
         if let Some(SavedEstimate(words)) = &source.estimate {
             let _infallible = writeln!(text, "estimate {words}");
         }
         for sample in &source.samples {
             let _infallible = writeln!(
                 text,
-                "{} {} {} {} {} {} {} {} {}",
+                "{} {} {} {} {} {} {} {} {} {:e}",
                 sample.at.as_nanos(),
                 sample.offset.to_bits(),
                 sample.delay.to_bits(),
@@ -55,6 +58,7 @@ pub fn encode(clock: &ClockIdentity, sources: &[SavedSamples]) -> String {
                 sample.stratum,
                 leap_number(sample.leap),
                 u32::from_be_bytes(sample.reference_id),
+                sample.standard_error,
             );
         }
     }
@@ -72,6 +76,9 @@ pub fn decode(octets: &[u8]) -> Result<(ClockIdentity, Vec<SavedSamples>), TextE
     for line in lines {
         if let Some(source) = line.strip_prefix("source ") {
             sources.push(decode_source(source).ok_or(TextError::Contents)?);
+        } else if let Some(id) = line.strip_prefix("refclock ") {
+            let id = number::<u32>(Some(id)).ok_or(TextError::Contents)?;
+            sources.push(nothing_of(SampleOwner::ReferenceClock(id.to_be_bytes()), false));
         } else if let Some(estimate) = line.strip_prefix("estimate ") {
             // Whose words they are is said by them; what they are worth, by who takes them over.
             sources.last_mut().ok_or(TextError::Contents)?.estimate =
@@ -112,8 +119,11 @@ fn decode_source(words: &str) -> Option<SavedSamples> {
         "1" => true,
         _ => return None,
     };
-    let owner = SampleOwner::Remote(remote.parse().ok()?);
-    Some(SavedSamples { owner, authenticated, reach: 0, samples: Vec::new(), estimate: None })
+    Some(nothing_of(SampleOwner::Remote(remote.parse().ok()?), authenticated))
+}
+
+const fn nothing_of(owner: SampleOwner, authenticated: bool) -> SavedSamples {
+    SavedSamples { owner, authenticated, reach: 0, samples: Vec::new(), estimate: None }
 }
 
 fn decode_sample(line: &str) -> Option<Sample> {
@@ -125,6 +135,8 @@ fn decode_sample(line: &str) -> Option<Sample> {
     let stratum = number(words.next())?;
     let leap = LEAPS.get(number::<usize>(words.next())?).copied()?;
     let reference_id = number::<u32>(words.next())?.to_be_bytes();
+    // Older files have none.
+    let standard_error = words.next().map_or(Some(0.0), |word| number(Some(word)))?;
     let sample = Sample {
         at,
         offset,
@@ -135,7 +147,7 @@ fn decode_sample(line: &str) -> Option<Sample> {
         stratum,
         leap,
         reference_id,
-        standard_error: 0.0,
+        standard_error: Some(standard_error).filter(|error: &f64| error.is_finite() && *error >= 0.0)?,
     };
     words.next().is_none().then_some(sample)
 }
@@ -191,10 +203,13 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let clocks = SavedSamples { owner: SampleOwner::ReferenceClock(*b"PPS0"), ..sources()[0].clone() };
-        let text = encode(&clock(), &[sources(), vec![clocks]].concat());
+        let mut pulses = SavedSamples { authenticated: false, ..sources()[0].clone() };
+        pulses.owner = SampleOwner::ReferenceClock(*b"PPS0");
+        pulses.samples[0].standard_error = 1.25e-7;
+        let all = [sources(), vec![pulses]].concat();
+        let text = encode(&clock(), &all);
         let (read, samples) = decode(text.as_bytes()).expect("it is ours");
-        assert_eq!((read.differs_from(&clock()), &samples), (None, &sources()));
+        assert_eq!((read.differs_from(&clock()), &samples), (None, &all));
         assert!(((read.now.system - clock().now.system).as_secs_f64()).abs() < 1e-9);
     }
 

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::packet_tests::reference_id;
 use crate::reference_clock::STANDARD_ERROR_MIN;
-use chime_discipline::{Sample, SavedEstimate};
+use chime_discipline::{Sample, SavedEstimate, SourceId};
 use chime_time::MonoTime;
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ impl Engine {
             authenticated: false,
             reach: 0,
             samples: self.discipline.samples(now, clock.id),
-            estimate: None,
+            estimate: self.discipline.saved_estimate(clock.id),
         });
         let remotes = self.associations.iter().map(|association| SavedSamples {
             owner: SampleOwner::Remote(association.remote),
@@ -89,13 +89,13 @@ impl Engine {
             (self.reference_clocks[index].id, self.reference_clocks[index].config.reference_id);
         let owner = SampleOwner::ReferenceClock(reference_id);
         let Some(saved) = self.take_waiting(|saved| saved.owner == owner) else { return };
-        // What its readings scatter by says how good they are; nothing better was written down.
-        let samples = saved.samples.into_iter().map(|sample| Sample {
-            reference_id,
-            standard_error: sample.dispersion.as_secs_f64().max(STANDARD_ERROR_MIN),
-            ..sample
-        });
-        self.discipline.restore_samples(now, id, &samples.collect::<Vec<Sample>>());
+        // In chronyd's files nothing better was written down than what the readings scatter by.
+        let error = |sample: &Sample| match sample.standard_error {
+            known if known >= STANDARD_ERROR_MIN => known,
+            _ => sample.dispersion.as_secs_f64().max(STANDARD_ERROR_MIN),
+        };
+        let with_error = |sample: Sample| Sample { reference_id, standard_error: error(&sample), ..sample };
+        self.give(now, id, saved.samples.into_iter().map(with_error).collect(), saved.estimate);
         if saved.reach != 0 {
             self.reference_clocks[index].reach = saved.reach;
             self.discipline.reach_restored(now, id, saved.reach);
@@ -118,14 +118,18 @@ impl Engine {
             |saved: &SavedSamples| saved.owner == owner && (saved.authenticated || !is_authenticated);
         let Some(mut saved) = self.take_waiting(belongs) else { return };
         saved.samples.iter_mut().for_each(|sample| sample.reference_id = ours);
-        let taken = self.discipline.restore_samples(now, id, &saved.samples);
-        // It goes on from the last of them.
-        if let Some(estimate) = saved.estimate.filter(|_| taken == saved.samples.len()) {
-            self.discipline.restore_estimate(id, &estimate);
-        }
+        self.give(now, id, saved.samples, saved.estimate);
         if saved.reach != 0 {
             self.associations[index].polling.restore_reach(saved.reach);
             self.discipline.reach_restored(now, id, saved.reach);
+        }
+    }
+
+    fn give(&mut self, now: MonoTime, id: SourceId, samples: Vec<Sample>, estimate: Option<SavedEstimate>) {
+        let taken = self.discipline.restore_samples(now, id, &samples);
+        // It goes on from the last of them.
+        if let Some(estimate) = estimate.filter(|_| taken == samples.len()) {
+            self.discipline.restore_estimate(id, &estimate);
         }
     }
 }

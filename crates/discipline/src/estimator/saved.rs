@@ -79,11 +79,13 @@ impl Estimator {
         };
         let frequency = |moments: Moments| (moments.frequency, moments.frequency_variance);
         let (base, asymmetry) = (self.path().base.0, self.path().asymmetry.0);
+        // A reference clock has no path: the base delay is nothing, and a little more or less than that.
+        let unknown = SIGMAS_MAX * other.path().base.1.max(0.0).sqrt();
         agree(self.measured(), other.measured())
             && agree(frequency(self.moments()), frequency(other.moments()))
             // Round trips that are longer than the path are possible, ones that are much shorter are not.
-            && asymmetry.abs() <= base
-            && base <= 2.0 * other.path().base.0
+            && asymmetry.abs() <= base + unknown
+            && base <= 2.0 * other.path().base.0 + unknown
     }
 
     /// Expected value and variance of offset and asymmetry together: what exchanges measure.

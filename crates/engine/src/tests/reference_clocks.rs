@@ -5,7 +5,7 @@ use crate::{
     Config, Engine, EngineReport, Event, Input, Pulses, Reading, ReadingKind, ReadingRefusal,
     ReferenceClockConfig, ReferenceClockId, Request, SampleOwner, SavedSamples, SourceKind,
 };
-use chime_discipline::{ClockCommand, Leap, Settings, SourceOptions};
+use chime_discipline::{ClockCommand, DisciplineEvent, Leap, Settings, SourceOptions};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 
 /// Some day in 2026, by the system clock at the start.
@@ -315,6 +315,37 @@ fn samples_of_the_last_run_count_with_the_first_new_one() {
         bench.engine.restore_samples(mono(40.0), vec![saved]);
         bench.run(20.0, |_, now| time(now, 0.25));
         assert_eq!(bench.report().tracking.synchronized, synchronized);
+    }
+}
+
+#[test]
+fn what_was_learnt_of_a_clock_goes_on_in_the_next_run() {
+    // Pulses that scatter by a microsecond, and readings that do by a tenth of a millisecond.
+    for noise in [1e-6, 1e-4] {
+        let device = |_: usize, now: NtpDate| {
+            let number = i32::try_from(now.unix_seconds() * 7919 % 101).unwrap_or(0);
+            time(now, noise * (f64::from(number) - 50.0) / 50.0)
+        };
+        let mut before = Bench::new(vec![gps()], false);
+        before.run(5000.0, device);
+        let saved = before.engine.samples(mono(before.now));
+        assert!(saved[0].estimate.is_some(), "it has seen many more samples than are kept");
+        let next_run = |saved: SavedSamples| {
+            let mut bench = Bench::new(vec![gps()], false);
+            (bench.now, bench.moved) = (before.now, before.moved);
+            bench.engine.restore_samples(mono(bench.now), vec![saved]);
+            bench.run(100.0, device);
+            bench
+        };
+        let with_all = next_run(saved[0].clone());
+        let with_samples = next_run(SavedSamples { estimate: None, ..saved[0].clone() });
+        before.run(100.0, device);
+        let is_refusal =
+            |event: &Event| matches!(event, Event::Discipline(DisciplineEvent::SavedEstimateRefused(_)));
+        assert!(!with_all.events.iter().any(is_refusal), "{noise}");
+        let skew = |bench: &Bench| bench.report().sources[0].statistics.skew_ppm;
+        assert!((skew(&with_all) / skew(&before) - 1.0).abs() < 0.05, "{noise}");
+        assert!(skew(&with_samples) > 1.2 * skew(&before), "{noise}: there is something to be lost");
     }
 }
 
