@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("nmea_line", refclock::nmea_line),
     ("responder", server::responder),
     ("frame", server::frame),
+    ("signing_reply", server::signing_reply),
     ("saved_state", engine::saved_state),
     ("engine", engine::engine),
     ("toml_config", config::toml_config),

@@ -3,11 +3,11 @@
 use crate::nts::{is_plain, ring};
 use chime_fast::Datagram;
 use chime_server::{
-    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, ServerTime, Subnet,
-    TransmitTimes, Verdict,
+    Arrival, Environment, KeyTable, Policy, Published, Responder, ResponseKind, SIGNED_OCTETS,
+    SIGNING_REPLY_OCTETS_MAX, ServerTime, Subnet, TransmitTimes, Unsigned, Verdict, signing_key,
 };
 use chime_time::{MonoTime, NtpTimestamp};
-use chime_wire::{MacAlgorithm, SymmetricKey};
+use chime_wire::{HEADER_OCTETS, MacAlgorithm, SymmetricKey};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -74,4 +74,23 @@ pub fn frame(octets: &[u8]) {
         assert!(answer[back.payload].iter().all(|octet| *octet == 0x5c));
     }
     assert_eq!(datagram.write_headers(octets, &mut [0; 4096], payload + 1), None);
+}
+
+/// A reply of Samba's, after an octet with the number of the message that it is to answer: what is sent on is our own answer with
+/// a checksum, whatever Samba says. And a request: who wants a signature gets an answer that is no longer.
+pub fn signing_reply(octets: &[u8]) {
+    if let Some(key) = signing_key(octets) {
+        assert!(octets.len() == SIGNED_OCTETS && octets[HEADER_OCTETS..].starts_with(&key));
+    }
+    let (number, octets) = crate::first(octets);
+    let unsigned = Unsigned { header: [0x1c; HEADER_OCTETS], key: [0xe8, 3, 0, 0x80] };
+    let Some((length, rest)) = octets.split_first_chunk() else { return };
+    let Ok(length) = Unsigned::reply_length(*length) else { return };
+    assert!(length < SIGNING_REPLY_OCTETS_MAX);
+    let reply = &rest[..length.min(rest.len())];
+    if let Ok(signed) = unsigned.signed(number.into(), reply) {
+        let (ours, checksum) = signed.split_at(HEADER_OCTETS + unsigned.key.len());
+        assert_eq!(ours, [&unsigned.header[..], &unsigned.key].concat());
+        assert!(reply.len() == length && reply.ends_with(checksum));
+    }
 }
