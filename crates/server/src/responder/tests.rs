@@ -6,8 +6,9 @@ use crate::{
 };
 use arrayvec::ArrayVec;
 use chime_nts::{AeadAlgorithm, AeadKey, CookieKey, NtsKeys, verify_nts_response, write_nts_request};
-use chime_time::{LeapSecond, NtpDate, NtpDuration};
+use chime_time::{LeapSecond, NtpDate, NtpDuration, NtpShort};
 use chime_wire::mac::{MacAlgorithm, SymmetricKey};
+use chime_wire::{LeapIndicator, ReferenceId};
 use proptest::prelude::*;
 
 const CLIENT: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
