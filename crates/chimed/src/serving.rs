@@ -5,11 +5,13 @@
 //! counters that nobody else writes. Start at [`spawn`]; a daemon without threads calls [`bind`] and lets its own loop
 //! call [`Worker::serve`].
 
+mod answering;
 mod at_once;
 mod carrier;
 mod departures;
 mod follow_up;
 mod frames;
+mod outside;
 mod signing;
 mod stats;
 mod worker;
@@ -222,7 +224,7 @@ impl WorkerHandle {
 /// When an address cannot be bound, with the address.
 pub fn bind(settings: &ServingSettings, shared: &Arc<Shared>) -> Result<Vec<Worker>> {
     let count = settings.workers();
-    let mut spread = worker::random(settings.seed, u64::MAX);
+    let mut spread = outside::random(settings.seed, u64::MAX);
     let mut sockets: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for listener in &settings.listeners {
         let group = bind_group(listener, count, settings.wishes(listener, shared), spread.next_u32())
@@ -430,7 +432,7 @@ impl Group {
         if open {
             let wishes = settings.wishes(&place.listener, shared);
             // Nobody knows it, which is all that matters.
-            let spread = worker::random(settings.seed, u64::MAX).next_u32();
+            let spread = outside::random(settings.seed, u64::MAX).next_u32();
             sockets = bind_group(&place.listener, settings.workers(), wishes, spread)?;
         }
         let (done, closed) = channel();

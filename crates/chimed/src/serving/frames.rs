@@ -2,7 +2,8 @@
 //!
 //! The desk that the address belongs to answers them, by the same rules and out of the same tables as those of its socket.
 
-use super::worker::{Answer, BATCH_REQUESTS, Others, Worker, answer};
+use super::answering::{Answer, Others, answer};
+use super::worker::{BATCH_REQUESTS, Worker};
 use arrayvec::ArrayVec;
 use chime_fast::{Datagram, ServiceTable, listener_of};
 use chime_server::Published;

@@ -1,30 +1,24 @@
 //! One worker: requests in, answers out, in batches.
 
-use super::at_once::{AtOnce, Pressure};
+use super::answering::{Answer, Others, answer};
 use super::carrier::Carrier;
-use super::departures::Departures;
 use super::follow_up::FollowUps;
 use super::frames::FrameDesk;
+use super::outside::{Outside, random};
 use super::signing::{Signer, SigningDesk};
 use super::stats::{ServingStats, WorkerCounters};
 use super::{Listener, Order, Orders, ServingSettings, Shared};
-use crate::card_clocks::{CardLines, Convertible};
-use crate::mode6_host::HandOver;
 use arrayvec::ArrayVec;
 use chime_server::{
-    AnswerMark, Arrival, Begun, ClientRecord, Environment, NTS_REQUESTS_MAX, PendingNts, Policy, Published,
-    Responder, ResponseKind, ServerTime, SilenceReason, TransmitTimes, Verdict, restamp_transmit,
+    ClientRecord, Policy, Published, Responder, ResponseKind, ServerTime, TransmitTimes, restamp_transmit,
 };
 use chime_sys::affinity::pin_this_thread;
-use chime_sys::batch::{BatchedRequest, ServerBatch};
+use chime_sys::batch::ServerBatch;
 use chime_sys::frame_socket::FRAMES_AT_ONCE;
 use chime_sys::poll::{Interest, PollSet, Readiness, Wake};
 use chime_sys::udp::UdpSocket;
-use chime_sys::{TimestampSource, Timestamped};
 use chime_sys::{clock, signals};
-use chime_time::{ClockReading, NtpDate, NtpDuration, NtpTimestamp};
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
@@ -33,9 +27,6 @@ use std::sync::mpsc::TryRecvError;
 pub(super) const BATCH_REQUESTS: usize = 64;
 /// Octets of the longest request that is answered: eight of the longest cookies in use, and a long identifier.
 const REQUEST_OCTETS_MAX: usize = 2048;
-/// A request that waited longer than this is not answered: its client has given up, or will take the answer for that of a
-/// server far away, and another one can be answered in time meanwhile.
-const LATENESS_MAX: NtpDuration = NtpDuration::from_nanos(100_000_000);
 /// Batches from one socket before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;
 
@@ -90,91 +81,6 @@ impl Desk {
         let signer = self.signer.clone().zip(socket.as_ref());
         self.signing = signer.and_then(|(signer, socket)| SigningDesk::new(signer, socket));
         self.socket = socket;
-    }
-}
-
-/// The clock and the random octets of one worker.
-pub(super) struct Outside {
-    random: ChaCha12Rng,
-    cards: Arc<CardLines>,
-    departures: Departures,
-    at_once: AtOnce,
-    pressure: Pressure,
-    /// Whether the answers are sent through a socket, by what was learnt of it.
-    is_foretold: bool,
-    /// Of those answers that are sealed together: the places among all that are sent, and how many these will be.
-    places: ArrayVec<usize, NTS_REQUESTS_MAX>,
-    place_count: usize,
-    /// When the clock was read for them.
-    sealing_since: Option<NtpDate>,
-    /// How many sealed ones wait to be sent, and when the clock was read for them.
-    sealed: Option<(usize, NtpDate)>,
-}
-
-impl Outside {
-    fn new(random: ChaCha12Rng, cards: Arc<CardLines>) -> Self {
-        Self {
-            random,
-            cards,
-            departures: Departures::default(),
-            at_once: AtOnce::MANY,
-            pressure: Pressure::default(),
-            is_foretold: false,
-            places: ArrayVec::new(),
-            place_count: 0,
-            sealing_since: None,
-            sealed: None,
-        }
-    }
-
-    /// A batch of frames begins, which are sent faster than anything can be foretold.
-    pub(super) fn begin_frames(&mut self) {
-        self.at_once = AtOnce::MANY;
-        self.is_foretold = false;
-    }
-
-    /// Answers to requests with these numbers are sealed next, and sent with others, `before` so many of which are those to
-    /// requests before a number.
-    fn begin_sealing(&mut self, numbers: &[usize], before: impl Fn(usize) -> usize, others: usize) {
-        let place = |(index, number): (usize, &usize)| index + before(*number);
-        self.places = numbers.iter().enumerate().map(place).collect();
-        self.place_count = others + numbers.len();
-        self.sealing_since = None;
-    }
-
-    fn end_sealing(&mut self) {
-        let is_any = self.is_foretold && !self.places.is_empty();
-        self.sealed = self.sealing_since.take().filter(|_| is_any).map(|since| (self.places.len(), since));
-    }
-
-    /// When a request came, by whoever knows best; and how long that took, where a card has told.
-    fn received(&self, request: &BatchedRequest<'_>) -> (Timestamped, Option<NtpDuration>) {
-        self.cards.received_in(&Convertible {
-            kernel: request.received,
-            hardware: request.hardware,
-            octets: request.octets.len(),
-            ipv6: request.from.is_ipv6(),
-        })
-    }
-}
-
-impl Environment for Outside {
-    fn system_time(&mut self) -> NtpTimestamp {
-        let now = clock::system_now();
-        self.sealing_since = Some(now);
-        now.timestamp()
-    }
-
-    fn sealed_until_departure(&self, index: usize) -> NtpDuration {
-        if !self.is_foretold {
-            return NtpDuration::ZERO;
-        }
-        let place = self.places.get(index).copied().unwrap_or(index);
-        self.departures.after_clock(self.places.len(), place, self.place_count)
-    }
-
-    fn fill_random(&mut self, octets: &mut [u8]) {
-        self.random.fill_bytes(octets);
     }
 }
 
@@ -449,128 +355,6 @@ impl Worker {
     }
 }
 
-/// Random numbers that only the seed tells, others for each `stream`.
-pub(super) fn random(seed: [u8; 32], stream: u64) -> ChaCha12Rng {
-    let mut random = ChaCha12Rng::from_seed(seed);
-    random.set_stream(stream);
-    random
-}
-
-/// Who takes what a responder does not finish.
-#[derive(Default)]
-pub(super) struct Others<'a> {
-    /// Requests of mode 6, with the number of the listener that they come to.
-    pub(super) control: Option<(&'a HandOver, usize)>,
-    /// Answers that are to be signed.
-    pub(super) signing: Option<&'a SigningDesk>,
-}
-
-/// An answer to a request of the batch.
-pub(super) struct Answer {
-    pub(super) number: usize,
-    pub(super) octets: usize,
-    pub(super) kind: ResponseKind,
-    carrier: Carrier,
-    follow_up: Option<AnswerMark>,
-}
-
-/// Answers requests of a batch, each with its number and the room for its answer, until there are as many with NTS fields as
-/// are finished together, or so many with others among them; gives the answers, in the order of their requests, and the number
-/// of the request that comes next, or `end` when there is none. The clocks showed `now` when the batch was received.
-pub(super) fn answer<'a>(
-    (requests, end, now): (
-        impl Iterator<Item = (usize, BatchedRequest<'a>, &'a mut [u8])>,
-        usize,
-        ClockReading,
-    ),
-    (responder, ptp_domain): (&mut Responder, Option<u8>),
-    published: &Published<'_>,
-    outside: &mut Outside,
-    stats: &mut ServingStats,
-    others: &Others<'_>,
-) -> (ArrayVec<Answer, BATCH_REQUESTS>, usize) {
-    let mono = now.mono;
-    let (mut answers, mut next) = (ArrayVec::new(), end);
-    let mut numbers = ArrayVec::<usize, NTS_REQUESTS_MAX>::new();
-    let mut carriers = ArrayVec::<Carrier, NTS_REQUESTS_MAX>::new();
-    let mut pending = ArrayVec::<PendingNts<'_>, NTS_REQUESTS_MAX>::new();
-    for (number, request, room) in requests {
-        if request.truncated {
-            stats.oversized += 1;
-            continue;
-        }
-        if is_late(&request.received, now) {
-            responder.refuse(SilenceReason::Late);
-            continue;
-        }
-        let Ok(carried) = Carrier::open(ptp_domain, request.octets) else {
-            responder.refuse(SilenceReason::PtpMalformed);
-            continue;
-        };
-        let (carrier, prefix) = (carried.by, carried.by.prefix_octets());
-        let Some(room) = room.get_mut(prefix..) else { continue };
-        let (received, duration) = outside.received(&request);
-        stats.kernel_timestamps += u64::from(received.source != TimestampSource::Daemon);
-        stats.card_timestamps += u64::from(received.source == TimestampSource::Hardware);
-        // Of a card's stamp it is known by how much it was moved; the others are of no such precision.
-        let correction = duration.filter(|_| carrier != Carrier::Udp);
-        let correction = correction.map(|duration| duration + carried.correction);
-        let received = received.at.system.timestamp();
-        let arrival = Arrival { correction, ..Arrival::new(request.from.ip(), received, mono) };
-        match responder.begin(carried.request, &arrival, published, outside, room) {
-            Begun::Done(Verdict::Respond { octets, kind }) => {
-                let follow_up = responder.take_follow_up();
-                answers.push(Answer { number, octets: prefix + octets, kind, carrier, follow_up });
-                // Its time cannot be written any more, so it waits for no others.
-                if kind == ResponseKind::Keyed {
-                    next = number + 1;
-                    break;
-                }
-            }
-            Begun::Done(Verdict::Silence(SilenceReason::Control)) => {
-                if let Some((control, listener)) = others.control.filter(|_| carrier == Carrier::Udp) {
-                    control.take(listener, request.octets, request.from, request.destination);
-                }
-            }
-            Begun::Done(Verdict::Silence(_)) => {}
-            Begun::Sign(unsigned) => {
-                let signing = others.signing;
-                let taken = signing.is_some_and(|it| it.take(unsigned, request.from, request.destination));
-                responder.count_signing(taken);
-            }
-            Begun::Nts(request) => {
-                numbers.push(number);
-                carriers.push(carrier);
-                pending.push(request);
-            }
-        }
-        let sealed_max = outside.at_once.sealed;
-        if !pending.is_empty() && answers.len() + pending.len() >= sealed_max {
-            next = number + 1;
-            break;
-        }
-    }
-    let before = |number: usize| answers.iter().filter(|answer| answer.number < number).count();
-    outside.begin_sealing(&numbers, before, answers.len());
-    let finished = responder.finish(&mut pending, published, outside);
-    outside.end_sealing();
-    for ((number, carrier), (verdict, follow_up)) in numbers.into_iter().zip(carriers).zip(finished) {
-        if let Verdict::Respond { octets, kind } = verdict {
-            let octets = carrier.prefix_octets() + octets;
-            answers.push(Answer { number, octets, kind, carrier, follow_up });
-        }
-    }
-    answers.sort_unstable_by_key(|answer| answer.number);
-    (answers, next)
-}
-
-/// Whether a request waited for too long, as after a stop of the whole machine or when its queue was larger than what is
-/// answered in that time. Only the kernel knows when it came.
-fn is_late(received: &Timestamped, now: ClockReading) -> bool {
-    let waited = now.system - received.at.system;
-    received.source != TimestampSource::Daemon && waited > LATENESS_MAX
-}
-
 /// Sends what is queued, with the time at which it will leave where that can still be written; gives how many were refused.
 fn send(
     batch: &mut ServerBatch,
@@ -602,38 +386,4 @@ fn send(
         desk.follow_ups.sent(socket, before, refused, time);
     }
     refused as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use chime_time::MonoTime;
-
-    #[test]
-    fn what_is_sealed_past_the_sockets_teaches_nothing_about_them() {
-        let mut outside = Outside::new(random([0; 32], 0), Arc::default());
-        let mut seal = |foretold| {
-            outside.begin_frames();
-            outside.is_foretold = foretold;
-            outside.begin_sealing(&[0, 2], |_| 0, 1);
-            let _now = outside.system_time();
-            outside.end_sealing();
-            outside.sealed.is_some()
-        };
-        assert_eq!((seal(false), seal(true)), (false, true));
-    }
-
-    #[test]
-    fn requests_are_late_after_a_tenth_of_a_second_by_the_kernels_stamp() {
-        let at = |millis: i64| {
-            let system = chime_time::NtpDate::from_unix(1_800_000_000, 0)
-                + NtpDuration::from_nanos(millis * 1_000_000);
-            ClockReading { mono: MonoTime::ZERO, system }
-        };
-        let stamp = |millis, source| Timestamped { at: at(millis), source };
-        for (came, now, late) in [(0, 0, false), (0, 100, false), (0, 101, true), (50, 0, false)] {
-            assert_eq!(is_late(&stamp(came, TimestampSource::Kernel), at(now)), late, "{came} {now}");
-            assert!(!is_late(&stamp(came, TimestampSource::Daemon), at(now)));
-        }
-    }
 }
