@@ -1,19 +1,9 @@
 //! Where things are in the working tree.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-
-/// The root of the working tree.
-pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
-}
-
-/// The folder for what is downloaded once per machine; git ignores it.
-pub(crate) fn lab() -> PathBuf {
-    root().join(".lab")
-}
+pub(crate) use truechimer_test_support::root;
 
 /// Builds the daemon and the command, in the profile of this program.
 pub(crate) fn build_own_programs() -> Result<()> {

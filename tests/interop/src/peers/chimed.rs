@@ -9,14 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
-
-/// How long the daemon may take to report.
-const CONTROL_WAIT: Duration = Duration::from_secs(5);
 
 /// A running chimed.
 #[derive(Debug)]
@@ -193,17 +187,9 @@ impl Chimed {
         output(&mut self.node.wrap(&command))
     }
 
-    /// Everything that it shows of itself. Its socket is a file, so no network is in between.
+    /// Everything that it shows of itself.
     pub(crate) fn snapshot(&self) -> Result<Value> {
-        let mut stream = UnixStream::connect(&self.socket).context("chimed has no control socket yet")?;
-        stream.set_read_timeout(Some(CONTROL_WAIT))?;
-        // Version 1.0: the body ends with the connection.
-        stream.write_all(b"GET /v1/snapshot HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        ensure!(head.contains(" 200 "), "chimed answered: {head}");
-        serde_json::from_str(body).with_context(|| format!("not JSON: {body}"))
+        truechimer_test_support::snapshot(&self.socket)
     }
 
     /// Everything that it knows of its sources, one entry for each association.
