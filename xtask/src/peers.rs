@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc" },
     Tool { program: "dpkg", package: "dpkg" },
     Tool { program: "linux.uml", package: "user-mode-linux" },
+    Tool { program: "insmod", package: "kmod" },
     Tool { program: "python3", package: "python3-minimal" },
 ];
 

@@ -1,9 +1,9 @@
 //! The guest's first process: sets the clock wrong, starts the daemon, compares, and halts the machine.
 
-use crate::exercise;
 use crate::lab::PROBE;
 use crate::probe::{self, compare};
 use crate::report::{Event, Meddling, Plan};
+use crate::exercise;
 use anyhow::{Context, Result, bail, ensure};
 use chime_sys::adjust::{ClockDriver, KernelClock};
 use chime_time::Frequency;
@@ -29,15 +29,19 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 
 /// Does what the plan says, and halts the guest, whatever happens.
 pub(crate) fn run(plan: &Path) -> Result<bool> {
-    // Before anything else: this program sets the clock, and must not do that anywhere but in a guest.
-    ensure!(std::process::id() == 1, "this is for the first process of a guest");
-    let outcome = mount_basics().and_then(|()| {
+    as_first_process(|| {
         let machine = fs::read_to_string("/proc/cpuinfo")?;
         ensure!(machine.contains("User Mode Linux"), "this machine is no user-mode Linux guest");
         Event::Booted.print();
         follow(&serde_json::from_slice(&fs::read(plan)?)?)
-    });
-    if let Err(error) = outcome {
+    })
+}
+
+/// Does the work of a guest's first process, and halts the guest, whatever happens.
+pub(crate) fn as_first_process(work: impl FnOnce() -> Result<()>) -> Result<bool> {
+    // Before anything else: this program sets the clock, and must not do that anywhere but in a guest.
+    ensure!(std::process::id() == 1, "this is for the first process of a guest");
+    if let Err(error) = mount_basics().and_then(|()| work()) {
         Event::Failed { message: format!("{error:#}") }.print();
     }
     Event::Done.print();
@@ -123,7 +127,7 @@ fn meddle(what: Meddling) -> Result<()> {
     Ok(())
 }
 
-fn start(words: &[String]) -> Result<Child> {
+pub(crate) fn start(words: &[String]) -> Result<Child> {
     let (program, arguments) = words.split_first().context("the plan names no daemon")?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -192,7 +196,7 @@ fn print_kernel_state() {
 }
 
 /// Tells as whom the daemon runs, and with which capabilities.
-fn print_privileges(daemon: &Child) {
+pub(crate) fn print_privileges(daemon: &Child) {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
     let field = |name: &str, base: u32| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -207,7 +211,7 @@ fn print_privileges(daemon: &Child) {
     .print();
 }
 
-fn stop(daemon: &mut Child) -> Result<()> {
+pub(crate) fn stop(daemon: &mut Child) -> Result<()> {
     if daemon.try_wait()?.is_some() {
         return Ok(());
     }

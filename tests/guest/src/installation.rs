@@ -1,12 +1,12 @@
 //! What the scenarios need of the distribution, installed when it is missing and we may.
 
-use anyhow::{Result, ensure};
-use std::path::Path;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 3] =
-    [("linux.uml", "user-mode-linux"), ("ip", "iproute2"), ("unshare", "util-linux")];
+const TOOLS: [(&str, &str); 4] =
+    [("linux.uml", "user-mode-linux"), ("ip", "iproute2"), ("unshare", "util-linux"), ("insmod", "kmod")];
 
 /// Makes sure that everything is there; says what was installed.
 pub(crate) fn ensure_tools() -> Result<()> {
@@ -36,9 +36,14 @@ fn apt(arguments: &[&str]) {
     }
 }
 
-/// Looks in `PATH`, and where programs for root are that a user's `PATH` may leave out.
 fn is_installed(program: &str) -> bool {
+    find(program).is_ok()
+}
+
+/// Looks in `PATH`, and where programs for root are that a user's `PATH` may leave out.
+pub(crate) fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).to_owned());
-    std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut places = std::env::split_paths(&path).chain(more).map(|folder| folder.join(program));
+    places.find(|place| place.is_file()).with_context(|| format!("there is no {program}"))
 }

@@ -72,15 +72,25 @@ pub(crate) struct Heard {
     pub(crate) event: Event,
 }
 
-/// Runs a guest to its end, and returns what it told. The console is kept in `folder`.
+/// Runs a user-mode Linux guest to its end, and returns what it told.
 pub(crate) fn run_guest(
     plan: &Plan,
     tap: &str,
     folder: &Path,
-    mut each: impl FnMut(&Heard),
+    each: impl FnMut(&Heard),
 ) -> Result<Vec<Heard>> {
     let limit = Duration::from_secs_f64(plan.watch_seconds) + GUEST_SLACK;
-    let mut guest = Guest::start(plan, tap, folder)?;
+    hear(&mut user_mode_linux(plan, tap, folder)?, limit, folder, each)
+}
+
+/// Starts a machine whose console is its standard output, and listens to it to the end. The console is kept in `folder`.
+pub(crate) fn hear(
+    machine: &mut Command,
+    limit: Duration,
+    folder: &Path,
+    mut each: impl FnMut(&Heard),
+) -> Result<Vec<Heard>> {
+    let mut guest = Guest::start(machine, folder)?;
     let lines = guest.console(folder)?;
     let (started, mut daemon_started) = (Instant::now(), None);
     let mut events = Vec::new();
@@ -108,28 +118,35 @@ pub(crate) fn run_guest(
     Ok(events)
 }
 
-/// A user-mode Linux kernel; killed when dropped.
+/// The command for a user-mode Linux guest: a kernel as a process, with this machine's files.
+fn user_mode_linux(plan: &Plan, tap: &str, folder: &Path) -> Result<Command> {
+    let (plan_file, init, uml) = (folder.join("plan.json"), folder.join("init.sh"), folder.join("uml"));
+    fs::create_dir_all(&uml)?;
+    fs::write(&plan_file, serde_json::to_vec_pretty(plan)?)?;
+    let program = std::env::current_exe()?;
+    fs::write(&init, format!("#!/bin/sh\nexec {} inside {}\n", quoted(&program), quoted(&plan_file)))?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let mut command = Command::new("linux.uml");
+    command
+        .args(["rootfstype=hostfs", "rootflags=/", "rw", "mem=256M", "con=null", "con0=fd:0,fd:1"])
+        .arg(format!("vec0:transport=tap,ifname={tap},depth=64,gro=0"))
+        .args(["panic=-1", "quiet"])
+        .arg(format!("init={}", init.display()))
+        .arg(format!("uml_dir={}/", uml.display()));
+    Ok(command)
+}
+
+/// A machine that runs; killed when dropped.
 struct Guest(Child);
 
 impl Guest {
-    fn start(plan: &Plan, tap: &str, folder: &Path) -> Result<Self> {
-        let (plan_file, init, uml) = (folder.join("plan.json"), folder.join("init.sh"), folder.join("uml"));
-        fs::create_dir_all(&uml)?;
-        fs::write(&plan_file, serde_json::to_vec_pretty(plan)?)?;
-        let program = std::env::current_exe()?;
-        fs::write(&init, format!("#!/bin/sh\nexec {} inside {}\n", quoted(&program), quoted(&plan_file)))?;
-        fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-        let child = Command::new("linux.uml")
-            .args(["rootfstype=hostfs", "rootflags=/", "rw", "mem=256M", "con=null", "con0=fd:0,fd:1"])
-            .arg(format!("vec0:transport=tap,ifname={tap},depth=64,gro=0"))
-            .args(["panic=-1", "quiet"])
-            .arg(format!("init={}", init.display()))
-            .arg(format!("uml_dir={}/", uml.display()))
+    fn start(machine: &mut Command, folder: &Path) -> Result<Self> {
+        let child = machine
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::from(File::create(folder.join("uml.stderr"))?))
+            .stderr(Stdio::from(File::create(folder.join("machine.stderr"))?))
             .spawn()
-            .context("starting linux.uml, of the package user-mode-linux")?;
+            .with_context(|| format!("starting {}", machine.get_program().display()))?;
         Ok(Self(child))
     }
 

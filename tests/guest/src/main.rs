@@ -8,14 +8,18 @@
 //!                       └─ linux.uml ──init──▶ inside: sets its own clock wrong, starts the daemon, asks the probe
 //! ```
 //!
+//! Two scenarios are of another kind: [`kernels`] of Debian's releases in an emulator, with nothing of them outside.
+//!
 //! This one program is all three: [`run`], [`scenario`] and [`inside`]. What the guest reports comes over its console,
 //! one line of JSON each: [`report::Event`].
 
 mod build;
 mod exercise;
 mod forger;
+mod initramfs;
 mod inside;
 mod installation;
+mod kernels;
 mod lab;
 mod leaping;
 mod pki;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         }
         ["scenario", name, folder] => scenario::run(name, folder.as_ref()),
         ["inside", plan] => inside::run(plan.as_ref()),
+        ["kernel", plan] => kernels::inside::run(plan.as_ref()),
         _ => {
             eprintln!("usage: truechimer-guest run [SCENARIO…] | list");
             return ExitCode::from(2);

@@ -25,8 +25,13 @@ pub(crate) struct Pki {
     pub(crate) key: PathBuf,
 }
 
-/// Makes all of it in `folder`.
+/// Makes all of it in `folder`, for the server outside.
 pub(crate) fn make(folder: &Path) -> Result<Pki> {
+    make_for(vec![HOST_ADDRESS.to_string()], folder)
+}
+
+/// The same for a server with these addresses.
+pub(crate) fn make_for(addresses: Vec<String>, folder: &Path) -> Result<Pki> {
     let pki = Pki {
         authority: folder.join("authority.pem"),
         chain: folder.join("server.pem"),
@@ -39,7 +44,7 @@ pub(crate) fn make(folder: &Path) -> Result<Pki> {
     fs::write(&pki.authority, authority.self_signed(&authority_key)?.pem())?;
     let authority = Issuer::new(authority, authority_key);
 
-    let mut server = CertificateParams::new(vec![HOST_ADDRESS.to_string()])?;
+    let mut server = CertificateParams::new(addresses)?;
     let now = Duration::from_nanos(u64::try_from(probe::now_nanos())?);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     server.not_before = epoch + now.saturating_sub(VALID_AROUND_NOW);

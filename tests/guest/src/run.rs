@@ -1,7 +1,7 @@
 //! All scenarios, one after the other, each in namespaces of its own.
 
 use crate::scenario::{self, SCENARIOS, Scenario};
-use crate::{build, installation, lab};
+use crate::{build, installation, kernels, lab};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) fn list() {
 pub(crate) fn run(names: &[&str]) -> Result<bool> {
     let scenarios = chosen(names)?;
     installation::ensure_tools()?;
-    let (chimed, parent) = (build::chimed()?, build::target()?.join("guest"));
+    let (chimed, parent) = (build::chimed()?, build::target().join("guest"));
     let mut failed = Vec::new();
     for scenario in &scenarios {
         println!("{}: {}", scenario.name, scenario.about);
@@ -43,6 +43,9 @@ pub(crate) fn run(names: &[&str]) -> Result<bool> {
 /// Runs one scenario and tells how it went.
 fn attempt(scenario: &Scenario, chimed: &Path, parent: &Path) -> Result<bool> {
     let folder = lab::fresh_folder(parent, scenario.name)?;
+    if let Some(release) = scenario.kernel() {
+        kernels::prepare(release, chimed, &folder)?;
+    }
     let started = Instant::now();
     let passed = run_one(scenario, chimed, &folder)?;
     show(&folder, passed);

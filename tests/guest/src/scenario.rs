@@ -6,10 +6,11 @@ use crate::leaping::{self, Leaping};
 use crate::report::{Deed, Event, Meddling, Plan, Settled};
 use crate::server::{Daemon, INSIDE_FOLDER, Programs, Server};
 use crate::turncoat::{self, Lie};
-use crate::{pki, probe, rivals, server};
+use crate::{kernels, pki, probe, rivals, server};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use truechimer_test_support::debian::Suite;
 
 /// A day, in seconds.
 const DAY: f64 = 86_400.0;
@@ -68,6 +69,8 @@ enum Expected {
     Rivals { settle: f64, seconds: f64 },
     /// Not move for `seconds`, but for the drift of its oscillator.
     Stays { seconds: f64 },
+    /// Serve on the way around the sockets on the kernel of a release, within `seconds`.
+    Serves { on: Suite, seconds: f64 },
 }
 
 /// What the issue promises: 100 µs in under 60 s.
@@ -202,6 +205,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         expected: Expected::Rivals { settle: 40.0, seconds: 110.0 },
         ..PLAIN
     },
+    Scenario {
+        name: "debian-12",
+        about: "Debian 12's kernel (Linux 6.1) in an emulator: it takes the program of the server's fast path, which answers",
+        expected: Expected::Serves { on: Suite::Bookworm, seconds: 180.0 },
+        ..PLAIN
+    },
+    Scenario {
+        name: "debian-13",
+        about: "the same with Debian 13's kernel (Linux 6.12)",
+        expected: Expected::Serves { on: Suite::Trixie, seconds: 180.0 },
+        ..PLAIN
+    },
 ];
 
 /// What is expected around a leap second.
@@ -221,6 +236,14 @@ impl Scenario {
         !matches!(self.expected, Expected::Stays { .. })
     }
 
+    /// The release whose kernel the guest has, when that is one of Debian's own.
+    pub(crate) fn kernel(&self) -> Option<Suite> {
+        match self.expected {
+            Expected::Serves { on, .. } => Some(on),
+            _ => None,
+        }
+    }
+
     /// The longest that the guest is watched, in seconds.
     pub(crate) fn watch_seconds(&self) -> f64 {
         match self.expected {
@@ -229,6 +252,7 @@ impl Scenario {
             Expected::Stays { seconds }
             | Expected::Obeys { seconds }
             | Expected::Leaps { seconds, .. }
+            | Expected::Serves { seconds, .. }
             | Expected::Rivals { seconds, .. } => seconds,
         }
     }
@@ -268,6 +292,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
 /// Runs one scenario, in the namespaces of this process, which must be fresh ones. True when all is as expected.
 pub(crate) fn run(name: &str, folder: &Path) -> Result<bool> {
     let scenario = find(name).with_context(|| format!("there is no scenario {name}"))?;
+    if let Expected::Serves { on, seconds } = scenario.expected {
+        return kernels::run(on, seconds, folder);
+    }
     let programs = Programs::from_environment()?;
     if let Expected::Rivals { settle, .. } = scenario.expected {
         return rivals::run(scenario, settle, &programs, folder);
@@ -314,7 +341,9 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         .filter_map(|heard| match &heard.event {
             Event::Failed { message } => Some(message.clone()),
             Event::DaemonExited { status, clean: false } => Some(format!("the daemon ended badly: {status}")),
-            Event::Privileges { .. } if scenario.daemon == Daemon::Chimed => judge_privileges(&heard.event),
+            Event::Privileges { .. } if scenario.daemon == Daemon::Chimed => {
+                judge_privileges(&heard.event, SYS_TIME_AND_NET_BIND_SERVICE)
+            }
             Event::Check { what, expected, measured, tolerance } => {
                 // Not-a-number is no pass.
                 let holds = (measured - expected).abs() <= *tolerance;
@@ -343,8 +372,8 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
             complaints.extend(judge_leap(scenario, events, error_max, (settle, seconds)));
             complaints.extend(judge_sayings(events, &[says]));
         }
-        // Judged by itself, as there are two.
-        Expected::Rivals { .. } => {}
+        // Judged by themselves: there are two clocks, or none that is looked at.
+        Expected::Rivals { .. } | Expected::Serves { .. } => {}
         Expected::Obeys { .. } => {
             let checks = events.iter().filter(|heard| matches!(heard.event, Event::Check { .. })).count();
             println!("  checked: {checks} things that the clock driver did");
@@ -400,12 +429,17 @@ fn offsets(events: &[Heard]) -> Vec<(f64, f64)> {
     events.iter().filter_map(offset).collect()
 }
 
-/// Our daemon steers as somebody who may do that and nothing else.
-fn judge_privileges(told: &Event) -> Option<String> {
-    const SYS_TIME_AND_NET_BIND_SERVICE: Option<u64> = Some(1 << 25 | 1 << 10);
+/// Capabilities of a daemon that steers.
+const SYS_TIME_AND_NET_BIND_SERVICE: u64 = 1 << 25 | NET_BIND_SERVICE;
+
+/// That of one that serves only.
+pub(crate) const NET_BIND_SERVICE: u64 = 1 << 10;
+
+/// Our daemon runs as somebody who may do what it has to and nothing else.
+pub(crate) fn judge_privileges(told: &Event, allowed: u64) -> Option<String> {
     match told {
         Event::Privileges { user: Some(1..), effective, bounding, no_new: true }
-            if *effective == SYS_TIME_AND_NET_BIND_SERVICE && *bounding == SYS_TIME_AND_NET_BIND_SERVICE =>
+            if *effective == Some(allowed) && *bounding == Some(allowed) =>
         {
             None
         }
@@ -455,7 +489,7 @@ fn judge_spans(errors: &[(f64, f64)], error_max: f64, right: &[(f64, f64)]) -> V
 }
 
 /// What the daemon should have said and did not.
-fn judge_sayings(events: &[Heard], says: &[&str]) -> Vec<String> {
+pub(crate) fn judge_sayings(events: &[Heard], says: &[&str]) -> Vec<String> {
     let said = |words: &str| {
         events.iter().any(|heard| matches!(&heard.event, Event::Log { line } if line.contains(words)))
     };

@@ -1,6 +1,5 @@
 //! The daemons of a scenario: an NTS server outside, which does not touch the clock, and the one inside.
 
-use crate::build;
 use crate::lab::HOST_ADDRESS;
 use crate::pki::Pki;
 use anyhow::{Context, Result, bail};
@@ -37,7 +36,7 @@ impl Programs {
 
 /// The newest chronyd that the interop tests have unpacked, with the loader and the libraries of its own suite.
 fn unpacked_chronyd() -> Option<Vec<String>> {
-    let lab = build::root().ok()?.join(".lab");
+    let lab = truechimer_test_support::root().join(".lab");
     ["trixie", "bookworm"].iter().find_map(|suite| {
         let root = lab.join(suite).join("root");
         let program = root.join("usr/sbin/chronyd");
