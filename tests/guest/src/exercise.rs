@@ -18,7 +18,7 @@ const MEASURING: Duration = Duration::from_secs(2);
 const COMPARISON_ERROR: f64 = 500e-6;
 
 /// What a measured frequency is good to, in ppm.
-const FREQUENCY_ERROR_PPM: f64 = COMPARISON_ERROR / 2.0 * 1e6;
+pub(crate) const FREQUENCY_ERROR_PPM: f64 = COMPARISON_ERROR / 2.0 * 1e6;
 
 /// Frequencies of every size: by `freq` alone, by the tick, and to the end of the range.
 const FREQUENCIES_PPM: [f64; 7] = [-30.0, 480.0, -1_234.5, 83_333.0, -83_333.0, 100_000.0, -100_000.0];
@@ -60,6 +60,11 @@ fn step(driver: &mut KernelClock, seconds: f64) -> Result<()> {
 /// Sets a frequency, and measures how fast the clock runs against the host's, in ppm.
 fn measured_ppm(driver: &mut KernelClock, ppm: f64) -> Result<f64> {
     driver.set_frequency(Frequency::from_ppm(ppm))?;
+    running_ppm()
+}
+
+/// How fast the clock runs against the host's, in ppm, good to [`FREQUENCY_ERROR_PPM`].
+pub(crate) fn running_ppm() -> Result<f64> {
     // The kernel changes the pace at its next tick.
     thread::sleep(Duration::from_millis(50));
     let before = compare(PROBE)?;
@@ -118,6 +123,7 @@ fn received_stamps() -> Result<()> {
     Ok(())
 }
 
-fn check(what: &str, expected: f64, measured: f64, tolerance: f64) {
+/// Reports what was measured, and what it should be.
+pub(crate) fn check(what: &str, expected: f64, measured: f64, tolerance: f64) {
     Event::Check { what: what.to_owned(), expected, measured, tolerance }.print();
 }

@@ -3,7 +3,7 @@
 use crate::lab::PROBE;
 use crate::probe::{self, compare};
 use crate::report::{Event, Meddling, Plan};
-use crate::exercise;
+use crate::{exercise, killing};
 use anyhow::{Context, Result, bail, ensure};
 use chime_sys::adjust::{ClockDriver, KernelClock};
 use chime_time::Frequency;
@@ -73,6 +73,9 @@ fn follow(plan: &Plan) -> Result<()> {
     }
     let mut daemon = start(&plan.daemon)?;
     Event::DaemonStarted.print();
+    if plan.is_killed {
+        return killing::run(&plan.daemon, &mut daemon);
+    }
     let watched = watch(plan, &mut daemon);
     print_kernel_state();
     print_privileges(&daemon);

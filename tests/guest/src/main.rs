@@ -20,6 +20,7 @@ mod initramfs;
 mod inside;
 mod installation;
 mod kernels;
+mod killing;
 mod lab;
 mod leaping;
 mod pki;

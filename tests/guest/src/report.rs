@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) frequency_ppm: Option<f64>,
     /// What others do to the clock while the daemon runs; in order of time.
     pub(crate) deeds: Vec<Deed>,
+    /// The daemon is killed while it slews, and what it leaves behind is looked at.
+    pub(crate) is_killed: bool,
 }
 
 /// Something that another program does to the clock.

@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     more: &'static str,
     /// What others do to the clock.
     deeds: &'static [Deed],
+    /// The daemon is killed while it slews.
+    is_killed: bool,
     expected: Expected,
 }
 
@@ -49,6 +51,7 @@ const PLAIN: Scenario = Scenario {
     wrong_frequency_ppm: None,
     more: "",
     deeds: &[],
+    is_killed: false,
     expected: PROMISED,
 };
 
@@ -165,6 +168,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "killed",
+        about: "a daemon killed in the middle of a slew: the kernel slews on, until `chimed --end-slew` ends it",
+        wrong_by: -1.5,
+        wrong_frequency_ppm: Some(30.0),
+        more: "[synchronization.algorithm]\nstep-threshold = \"inf\"\n",
+        is_killed: true,
+        expected: Expected::Obeys { seconds: 60.0 },
+        ..PLAIN
+    },
+    Scenario {
         name: "turncoat",
         about: "the only server goes wrong by hours for half a minute: not followed, kept, and followed again",
         lie: Some(Lie { from: 20.0, until: 50.0, by: 10_000.0 }),
@@ -263,7 +276,8 @@ impl Scenario {
             _ => None,
         };
         let state = Path::new(INSIDE_FOLDER).join("state");
-        let drift = self.wrong_frequency_ppm.map(|ppm| (state.join("drift"), server::drift_file(ppm)));
+        let drift = server::drift_path(Path::new(INSIDE_FOLDER));
+        let drift = self.wrong_frequency_ppm.map(|ppm| (drift, server::drift_file(ppm)));
         let list = self.leaping.map(|_| (leap_list(), leaping::list()));
         Plan {
             wrong_by_seconds: self.wrong_by,
@@ -275,6 +289,7 @@ impl Scenario {
             address: GUEST_ADDRESS,
             frequency_ppm: self.wrong_frequency_ppm,
             deeds: self.deeds.to_vec(),
+            is_killed: self.is_killed,
         }
     }
 }
@@ -376,7 +391,7 @@ fn judge(scenario: &Scenario, events: &[Heard]) -> Vec<String> {
         Expected::Rivals { .. } | Expected::Serves { .. } => {}
         Expected::Obeys { .. } => {
             let checks = events.iter().filter(|heard| matches!(heard.event, Event::Check { .. })).count();
-            println!("  checked: {checks} things that the clock driver did");
+            println!("  checked: {checks} things that the clock was told to do");
             if checks == 0 {
                 complaints.push("nothing was checked".to_owned());
             }

@@ -56,6 +56,11 @@ pub(crate) fn drift_file(ppm: f64) -> String {
     )
 }
 
+/// Where it is, of a daemon that keeps its things in `folder`.
+pub(crate) fn drift_path(folder: &Path) -> PathBuf {
+    folder.join("state/drift")
+}
+
 /// Where the daemon inside keeps its things: on a file system of the guest's own.
 pub(crate) const INSIDE_FOLDER: &str = "/run/truechimer-guest";
 
