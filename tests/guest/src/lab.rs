@@ -93,7 +93,7 @@ pub(crate) fn hear(
     let mut guest = Guest::start(machine, folder)?;
     let lines = guest.console(folder)?;
     let (started, mut daemon_started) = (Instant::now(), None);
-    let mut events = Vec::new();
+    let (mut events, mut last) = (Vec::new(), String::new());
     loop {
         let left = limit.saturating_sub(started.elapsed());
         let line = match lines.recv_timeout(left) {
@@ -101,7 +101,10 @@ pub(crate) fn hear(
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => bail!("the guest did not end within {limit:?}"),
         };
-        let Some(event) = Event::parse(&line) else { continue };
+        let Some(event) = Event::parse(&line) else {
+            last = line;
+            continue;
+        };
         if event == Event::DaemonStarted {
             daemon_started = Some(Instant::now());
         }
@@ -112,7 +115,7 @@ pub(crate) fn hear(
     }
     ensure!(
         events.last().is_some_and(|heard| heard.event == Event::Done),
-        "the guest ended before it was done; its console is {}",
+        "the guest ended before it was done; its kernel's last words are {last:?}, its console is {}",
         folder.join("console").display()
     );
     Ok(events)
