@@ -14,6 +14,8 @@ const HEAD: &str = "# Truechimer samples 1: the clock as it was left, and the la
 /// Sources and samples read; the daemon writes fewer.
 const SOURCES_MAX: usize = 256;
 const SAMPLES_MAX: usize = 64;
+/// No duration is longer, in seconds; an estimator that was told of more would not be a number any more.
+const STANDARD_ERROR_MAX: f64 = 2_147_483_648.0;
 
 /// The clock as it is now; `None` where boots cannot be told apart or the boot clock is missing.
 #[must_use]
@@ -147,7 +149,7 @@ fn decode_sample(line: &str) -> Option<Sample> {
         stratum,
         leap,
         reference_id,
-        standard_error: Some(standard_error).filter(|error: &f64| error.is_finite() && *error >= 0.0)?,
+        standard_error: Some(standard_error).filter(|error| (0.0..=STANDARD_ERROR_MAX).contains(error))?,
     };
     words.next().is_none().then_some(sample)
 }
@@ -224,6 +226,11 @@ mod tests {
             octets[bit / 8] ^= 1 << (bit % 8);
             let same = String::from_utf8(octets.clone()).is_ok_and(|other| other.eq_ignore_ascii_case(&text));
             assert!(decode(&octets).is_err() || same, "{bit}");
+        }
+        for vague in ["1.7e308", "inf", "NaN", "-1"] {
+            let text = encode(&clock(), &sources()[..1]).replace(" 0e0\n", &format!(" {vague}\n"));
+            let body = &text[..text.trim_end().rfind('\n').expect("lines") + 1];
+            assert_eq!(decode(checked(body.to_owned()).as_bytes()), Err(TextError::Contents), "{vague}");
         }
         let many = SavedSamples { samples: vec![sources()[0].samples[0]; 65], ..sources()[0].clone() };
         assert_eq!(decode(encode(&clock(), &[many]).as_bytes()), Err(TextError::Contents));
