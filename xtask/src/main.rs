@@ -53,7 +53,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "vectors", help: "FOLDER: recorded exchanges with real daemons", run: vectors::run },
     Command {
         name: "bench",
-        help: "requests per second, next to chronyd; or only: ntp nts ke footprint",
+        help: "requests per second, next to chronyd; or only: ntp nts ke ke-idle stamps cores clients footprint",
         run: bench::run,
     },
     Command {
