@@ -77,4 +77,33 @@ mod tests {
         }
         assert_eq!(sorted(&mut turns, HALF_LIFE * 4), [1, 2, 3, 4]);
     }
+
+    /// A good client comes first each time that it has something to say, and the crowd shares what is left evenly.
+    #[test]
+    fn a_crowd_of_few_addresses_holds_up_nobody_else() {
+        let mut turns = Turns::new(MonoTime::ZERO);
+        let [one, other, good] = ["192.0.2.1", "198.51.100.1", "203.0.113.1"]
+            .map(|address| address.parse::<IpAddr>().expect("an address"));
+        let places = [one, other, good].map(|network| turns.place(network));
+        assert!(places[0] != places[1] && !places[..2].contains(&places[2]), "three in 4096 runs: again");
+        let mut had = [0_u32; 2];
+        for turn in 0..1000 {
+            let mut waiting = [vec![one; 500], vec![other; 500]].concat();
+            if turn % 10 == 9 {
+                waiting.push(good);
+            }
+            turns.sort(
+                &mut waiting,
+                |network| Some(*network),
+                MonoTime::ZERO.saturating_add(HALF_LIFE / 100 * turn),
+            );
+            assert_eq!(waiting[0] == good, turn % 10 == 9, "turn {turn}");
+            for network in waiting.into_iter().take(4) {
+                turns.count(network);
+                had[0] += u32::from(network == one);
+                had[1] += u32::from(network == other);
+            }
+        }
+        assert!(had[0] + had[1] == 3900 && had[0].abs_diff(had[1]) < 200, "{had:?}");
+    }
 }

@@ -8,8 +8,8 @@ use chime_sys::tcp::TcpListener;
 use chime_time::MonoTime;
 use std::io;
 
-/// Sockets reported at a time. The order of turns is made among these.
-const READY_AT_ONCE: usize = 512;
+/// Sockets reported at a time: whoever is not among these has no turn, and so as many as there may be connections by default.
+const READY_AT_ONCE: usize = super::CONNECTIONS_MAX_DEFAULT;
 
 /// Tokens of the kernel: listeners count from 0, connections from here.
 const FIRST_CONNECTION: u64 = 1 << 32;
@@ -52,16 +52,16 @@ impl Waiting {
         self.set.change(connection, connection.interest(), FIRST_CONNECTION + slot as u64)
     }
 
-    /// Waits; `ready` is then what has something to do, `None` being the end.
+    /// Waits; `ready` is then what has something to do. Gives whether the worker was woken.
     pub(super) fn wait(
         &mut self,
         deadline: MonoTime,
-        ready: &mut Vec<(Option<KeToken>, Readiness)>,
-    ) -> io::Result<()> {
+        ready: &mut Vec<(KeToken, Readiness)>,
+    ) -> io::Result<bool> {
         self.set.wait(deadline)?;
         ready.clear();
-        ready.extend(self.set.ready().map(|(token, readiness)| (token_of(token), readiness)));
-        Ok(())
+        ready.extend(self.set.ready().filter_map(|(token, readiness)| Some((token_of(token)?, readiness))));
+        Ok(self.set.ready().any(|(token, _)| token == WAKE))
     }
 }
 

@@ -22,9 +22,12 @@ use std::time::Duration;
 /// Connections accepted at one socket in one turn.
 const ACCEPTS_PER_TURN_MAX: usize = 32;
 
-/// Connections served in one turn: some five milliseconds of handshakes, until newcomers are looked after and the order is
-/// made anew.
-const SERVED_PER_TURN_MAX: usize = 32;
+/// How long connections are served in one turn, until newcomers are looked after and the order is made anew: some fifteen
+/// handshakes. A good client takes three turns. Looking at a thousand that wait for theirs takes a twentieth of that.
+const TURN: Duration = Duration::from_millis(2);
+
+/// The same in the caller's loop, which has NTP to answer between turns.
+const TURN_OF_LOOP: Duration = Duration::from_micros(500);
 
 /// How far these threads stand back behind those that answer NTP, where there is not processor time enough for all.
 const NICE: u8 = 10;
@@ -106,11 +109,34 @@ impl KeWorker {
         }
     }
 
-    /// A socket is ready.
-    pub fn handle_ready(&mut self, token: KeToken, readiness: Readiness, now: MonoTime) {
-        match token {
-            KeToken::Listener(index) => self.accept(index, now),
-            KeToken::Connection(slot) => self.serve(slot, readiness, now),
+    /// Sockets are ready. Newcomers first, which is cheap, then those who had fewest turns. Who has none this time is to be
+    /// reported again.
+    pub fn handle_turn(&mut self, ready: &[(KeToken, Readiness)], now: MonoTime) {
+        let mut waiting = Vec::with_capacity(ready.len());
+        for (token, readiness) in ready {
+            match token {
+                KeToken::Listener(index) => self.accept(*index, now),
+                KeToken::Connection(slot) => waiting.push((*slot, *readiness)),
+            }
+        }
+        let places = &self.places;
+        let network = |(slot, _): &(usize, Readiness)| places.get(*slot).map(Connection::network);
+        self.turns.sort(&mut waiting, network, now);
+        let has_thread = self.waiting.is_some();
+        let over = now.saturating_add(if has_thread { TURN } else { TURN_OF_LOOP });
+        for (slot, readiness) in waiting {
+            if let Some(network) = self.places.get(slot).map(Connection::network) {
+                self.turns.count(network);
+            }
+            self.serve(slot, readiness, now);
+            if has_thread {
+                // A thread that answers NTP and was woken meanwhile need not wait until the scheduler takes turns, by
+                // milliseconds: a handshake is what it waits at most.
+                std::thread::yield_now();
+            }
+            if clock::mono_now() >= over {
+                return;
+            }
         }
     }
 
@@ -155,38 +181,14 @@ impl KeWorker {
             for ((index, (socket, _)), can_accept) in self.listeners.iter().enumerate().zip(can_accept) {
                 waiting.watch_listener(index, socket, can_accept)?;
             }
-            waiting.wait(deadline, &mut ready)?;
+            if waiting.wait(deadline, &mut ready)? {
+                wake.drain();
+            }
             let now = clock::mono_now();
-            self.handle_turn(&mut ready, wake, now);
+            self.handle_turn(&ready, now);
             self.handle_timeout(now);
         }
         Ok(())
-    }
-
-    /// Newcomers first, which is cheap, then those who had fewest turns. Who has none this time is reported again.
-    fn handle_turn(
-        &mut self,
-        ready: &mut [(Option<KeToken>, Readiness)],
-        wake: &WakeReceiver,
-        now: MonoTime,
-    ) {
-        let mut waiting = Vec::with_capacity(ready.len());
-        for (token, readiness) in ready.iter() {
-            match token {
-                None => wake.drain(),
-                Some(KeToken::Listener(index)) => self.accept(*index, now),
-                Some(KeToken::Connection(slot)) => waiting.push((*slot, *readiness)),
-            }
-        }
-        let places = &self.places;
-        let network = |(slot, _): &(usize, Readiness)| places.get(*slot).map(Connection::network);
-        self.turns.sort(&mut waiting, network, now);
-        for (slot, readiness) in waiting.into_iter().take(SERVED_PER_TURN_MAX) {
-            if let Some(network) = self.places.get(slot).map(Connection::network) {
-                self.turns.count(network);
-            }
-            self.serve(slot, readiness, now);
-        }
     }
 
     /// Whether there is room for a newcomer, or somebody who can be asked to go. Otherwise newcomers wait in the kernel's

@@ -94,6 +94,12 @@ impl TimePlane {
             self.obey_queued();
         }
         if let Some(ke) = &mut self.inline.ke {
+            // After everything that tells the time: handshakes take long.
+            let of_ke = |(token, readiness)| {
+                if let Token::Ke(token) = token { Some((token, readiness)) } else { None }
+            };
+            let ready: Vec<_> = self.set.ready().filter_map(of_ke).collect();
+            ke.handle_turn(&ready, clock::mono_now());
             ke.handle_timeout(clock::mono_now());
         }
         self.establishments.handle_timeout(clock::mono_now());
@@ -189,14 +195,9 @@ impl TimePlane {
                     ntp.handle_ready(token, readiness);
                 }
             }
-            Token::Ke(token) => {
-                if let Some(ke) = &mut self.inline.ke {
-                    ke.handle_ready(token, readiness, clock::mono_now());
-                }
-            }
             Token::Desk(desk, number) => self.handle_desk(desk, number),
-            // Looked at already.
-            Token::ClockSet => {}
+            // Looked at already, or afterwards.
+            Token::ClockSet | Token::Ke(_) => {}
             Token::Network => {
                 if self.network.as_ref().is_some_and(NetworkMonitor::take_changes) {
                     self.cards.network_changed();
