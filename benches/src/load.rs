@@ -257,7 +257,8 @@ fn send_until(
 ) -> Result<()> {
     pin_to_load_core()?;
     if pace.rests {
-        chime_sys::limits::run_before_others(1).context("only root can measure two workers")?;
+        chime_sys::limits::run_before_others(1)
+            .context("only root can have a load that goes before others")?;
     }
     let cable = open_cable(SockProtocol::Raw)?;
     let mut due = Instant::now();

@@ -12,7 +12,9 @@ mod echo;
 mod flood;
 mod footprint;
 mod frames;
+mod handshakes;
 mod idle;
+mod ke_flood;
 mod key_establishment;
 mod load;
 mod measure;
@@ -57,7 +59,8 @@ struct Options {
     /// Measures only this server; may be given several times
     #[arg(long, value_enum)]
     server: Vec<Program>,
-    /// Requests offered per second; otherwise 200000 with `--placement one`, and as many as can be made with `split`
+    /// Requests offered per second; otherwise 200000 with `--placement one`, and as many as can be made with `split`;
+    /// during a flood of handshakes 50000 plain ones, 30000 with NTS
     #[arg(long)]
     offer: Option<f64>,
     /// Runs in namespaces that were made already
@@ -79,6 +82,8 @@ enum Topic {
     Ke,
     /// 100,000 idle and slow connections to the NTS-KE server, and clients who want keys meanwhile
     KeIdle,
+    /// Requests, and clients who want keys, during a flood of full handshakes
+    KeFlood,
     /// How true the transmit timestamps are under load
     Stamps,
     /// Two cores against one
@@ -95,7 +100,9 @@ impl Topic {
             Self::Ntp => &[Subject::Plain],
             Self::Nts => &[Subject::Nts15, Subject::Nts30],
             Self::Ke => &[Subject::Ke, Subject::KePostQuantum],
-            Self::KeIdle | Self::Stamps | Self::Cores | Self::Clients | Self::Footprint => &[],
+            Self::KeIdle | Self::KeFlood | Self::Stamps | Self::Cores | Self::Clients | Self::Footprint => {
+                &[]
+            }
         }
     }
 }
@@ -219,6 +226,11 @@ fn run(options: &Options) -> Result<()> {
         for program in programs.iter().filter(|program| program.can(Subject::Ke)) {
             report.idle.push(idle::measure(&servers::start(*program, &identity)?)?);
         }
+    }
+    if options.is_about(Topic::KeFlood) {
+        let time = Duration::from_secs_f64(options.seconds);
+        let how = ke_flood::How { runs: options.runs, time, offer: options.offer };
+        report.ke_flood = ke_flood::measure(&network, &identity, &programs, how)?;
     }
     if options.is_about(Topic::Stamps) {
         report.stamps = stamps::measure(&network, &identity, &programs, options.runs)?;

@@ -7,6 +7,7 @@ use crate::clients::Clients;
 use crate::cores::Cores;
 use crate::footprint::Footprint;
 use crate::idle::Idle;
+use crate::ke_flood::KeFlood;
 use crate::measure::{Figure, median};
 use crate::servers::Program;
 use crate::stamps::Stamps;
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) arithmetic: Vec<Line>,
     /// Key establishment beside a crowd of silent connections.
     pub(crate) idle: Vec<Idle>,
+    /// Requests and key establishment beside a flood of full handshakes.
+    pub(crate) ke_flood: Vec<KeFlood>,
     /// How true the transmit timestamps are.
     pub(crate) stamps: Vec<Stamps>,
     /// Two cores against one.
@@ -66,6 +69,7 @@ impl Report {
             rows: Vec::new(),
             arithmetic: Vec::new(),
             idle: Vec::new(),
+            ke_flood: Vec::new(),
             stamps: Vec::new(),
             cores: Vec::new(),
             clients: Vec::new(),
@@ -132,20 +136,7 @@ impl Report {
                 line.aead, line.batch, line.arithmetic, line.nanos
             );
         }
-        for idle in &self.idle {
-            let ([rest, rest_99], [median, last]) = (idle.milliseconds_at_rest, idle.milliseconds);
-            println!(
-                "{}, {} idle and slow connections, {:.0}/s: {} of {} good clients served, in {median:.1} ms (99 %: {last:.1}; \
-                 at rest {rest:.1} and {rest_99:.1}), {} KiB resident before and {} at most",
-                idle.server,
-                idle.attempted,
-                idle.attempted_per_second,
-                idle.good_clients_served,
-                idle.good_clients,
-                idle.resident_before,
-                idle.resident_peak
-            );
-        }
+        self.print_crowds();
         if let Some(ratio) = self.ke_ratio_vs_ntpd_rs {
             println!("{:<14} {ratio:.2} times ntpd-rs", Subject::Ke.text());
         }
@@ -174,6 +165,38 @@ impl Report {
             );
         }
         Ok(())
+    }
+
+    fn print_crowds(&self) {
+        for idle in &self.idle {
+            let ([rest, rest_99], [median, last]) = (idle.milliseconds_at_rest, idle.milliseconds);
+            println!(
+                "{}, {} idle and slow connections, {:.0}/s: {} of {} good clients served, in {median:.1} ms (99 %: {last:.1}; \
+                 at rest {rest:.1} and {rest_99:.1}), {} KiB resident before and {} at most",
+                idle.server,
+                idle.attempted,
+                idle.attempted_per_second,
+                idle.good_clients_served,
+                idle.good_clients,
+                idle.resident_before,
+                idle.resident_peak
+            );
+        }
+        for flood in &self.ke_flood {
+            for (when, seen) in [("at rest", flood.at_rest), ("flooded", flood.flooded)] {
+                let ([wait, wait_99], [took, took_99]) = (seen.microseconds, seen.milliseconds);
+                println!(
+                    "{:<14} {:<10} {when}, {:.0}/s offered: {:.1} % answered in {wait:.0} µs (99 %: {wait_99:.0}), {:.0} handshakes/s, \
+                     {:.1} % of good clients served in {took:.1} ms (99 %: {took_99:.1})",
+                    flood.subject.text(),
+                    flood.server,
+                    flood.offered_per_second,
+                    seen.answered * 100.0,
+                    seen.handshakes_per_second,
+                    seen.good_clients_served * 100.0,
+                );
+            }
+        }
     }
 
     fn print_stamps(&self) {

@@ -24,6 +24,8 @@ pub(crate) enum Program {
     ChimedXdp,
     /// chronyd 4.6.1 of Debian 13
     Chronyd,
+    /// Ours, with one thread for everything, as it has under chronyd's name
+    ChimedSingle,
     /// Ours, on the core of the load
     ChimedBeside,
     /// Ours, with a worker on each of two cores
@@ -38,13 +40,21 @@ pub(crate) enum Program {
 
 impl Program {
     /// Those that have one core each.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Chimed, Self::ChimedXdp, Self::Chronyd, Self::NtpdRs, Self::Echo, Self::EchoBatch];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Chimed,
+        Self::ChimedXdp,
+        Self::ChimedSingle,
+        Self::Chronyd,
+        Self::NtpdRs,
+        Self::Echo,
+        Self::EchoBatch,
+    ];
 
-    /// Whether it answers such requests.
+    /// Whether it is measured by answers to such requests.
     pub(crate) const fn can(self, subject: Subject) -> bool {
         match self {
             Self::Chimed | Self::ChimedBeside | Self::ChimedTwo => true,
+            Self::ChimedSingle => false,
             Self::NtpdRs => matches!(subject, Subject::Ke),
             Self::Chronyd => !matches!(subject, Subject::KePostQuantum),
             Self::ChimedXdp => matches!(subject, Subject::Plain | Subject::Nts15 | Subject::Nts30),
@@ -56,6 +66,7 @@ impl Program {
         match self {
             Self::Chimed => "chimed",
             Self::ChimedXdp => "chimed XDP",
+            Self::ChimedSingle => "chimed, one thread",
             Self::ChimedBeside => "chimed beside the load",
             Self::ChimedTwo => "chimed, two workers",
             Self::NtpdRs => "ntpd-rs",
@@ -110,6 +121,7 @@ pub(crate) fn start_following(
         Program::Chimed => chimed(&folder, identity, "none", &SERVER_CORES)?,
         Program::ChimedBeside => chimed(&folder, identity, "none", &(LOAD_CORE..=LOAD_CORE))?,
         Program::ChimedTwo => chimed(&folder, identity, "none", &(SERVER_CORE..=LOAD_CORE))?,
+        Program::ChimedSingle => chimed_single(&folder, identity)?,
         Program::NtpdRs => ntpd_rs(&folder, identity)?,
         Program::ChimedXdp => chimed(&folder, identity, "xdp-driver", &SERVER_CORES)?,
         Program::Chronyd => chronyd(&folder, identity)?,
@@ -199,12 +211,25 @@ fn chimed(
     fast_path: &str,
     cores: &RangeInclusive<usize>,
 ) -> Result<Command> {
+    let cpus: Vec<String> = cores.clone().map(|cpu| cpu.to_string()).collect();
+    let threads = format!("threads = {}\ncpus = [{}]", cpus.len(), cpus.join(", "));
+    chimed_with(folder, identity, (&threads, fast_path), cores)
+}
+
+fn chimed_single(folder: &Path, identity: &Identity) -> Result<Command> {
+    chimed_with(folder, identity, ("threads = \"single\"", "none"), &SERVER_CORES)
+}
+
+fn chimed_with(
+    folder: &Path,
+    identity: &Identity,
+    (threads, fast_path): (&str, &str),
+    cores: &RangeInclusive<usize>,
+) -> Result<Command> {
     let (chain, key) = (identity.chain.display(), identity.key.display());
     let at = folder.display();
-    let cpus: Vec<String> = cores.clone().map(|cpu| cpu.to_string()).collect();
-    let (workers, cpus) = (cpus.len(), cpus.join(", "));
     let text = format!(
-        "threads = {workers}\ncpus = [{cpus}]\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n\
+        "{threads}\nuser = false\n[[server]]\nlisten = \"0.0.0.0:123\"\n\
          fast-path = \"{fast_path}\"\n[[nts-ke-server]]\n\
          listen = \"0.0.0.0:4460\"\ncertificate-chain-path = \"{chain}\"\nprivate-key-path = \"{key}\"\n\
          [local-clock]\nstratum = 8\n[state]\ndirectory = \"{at}\"\n[observability]\n\

@@ -86,38 +86,56 @@ fn errors_of(network: &Network, server: &Server, subject: Subject, offer: f64) -
     let pace = if offer.is_finite() { Pace { offer, at_once: 1, rests: false } } else { Pace::bursts(offer) };
     load.run(&pace, None, |_| {
         // On the server's core the one who looks would be what answers wait for.
-        std::thread::scope(|scope| match scope.spawn(|| look(&load)).join() {
+        let looks = Looks { pause: PAUSE, answers_max: ANSWERS, time_max: Duration::from_secs(10) };
+        let error = |header: &Header, left: NtpTimestamp| (left - header.transmit).as_secs_f64() * 1e9;
+        let errors = std::thread::scope(|scope| match scope.spawn(|| look(&load, looks, error)).join() {
             Ok(errors) => errors,
             Err(_) => bail!("who looks at answers ended by a panic"),
-        })
+        })?;
+        ensure!(errors.len() >= ANSWERS, "only {} answers to be seen under load", errors.len());
+        Ok(errors)
     })
 }
 
+/// How often, and how long, answers are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looks {
+    /// Between two looks.
+    pub(crate) pause: Duration,
+    /// So many answers are enough.
+    pub(crate) answers_max: usize,
+    pub(crate) time_max: Duration,
+}
+
 /// Looks at a few answers every now and then, from the load's core and without waiting for any: a socket that takes them
-/// all, and a thread that is woken by each, would cost the server's core more than the server does.
-fn look(load: &Load) -> Result<Vec<f64>> {
+/// all, and a thread that is woken by each, would cost the server's core more than the server does. Gives what is
+/// `seen` in each and when it left.
+pub(crate) fn look(
+    load: &Load,
+    looks: Looks,
+    seen: impl Fn(&Header, NtpTimestamp) -> f64,
+) -> Result<Vec<f64>> {
     pin_to_load_core()?;
     let cable = open_cable(SockProtocol::EthAll)?;
     // Room for some ten; what does not fit is dropped at once.
     setsockopt(&cable, sockopt::RcvBuf, &8192)?;
     setsockopt(&cable, sockopt::ReceiveTimestampns, &true)?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let (mut errors, mut buffer) = (Vec::with_capacity(ANSWERS), [0; 2048]);
-    while errors.len() < ANSWERS {
-        ensure!(Instant::now() < deadline, "only {} answers to be seen under load", errors.len());
-        std::thread::sleep(PAUSE);
+    let deadline = Instant::now() + looks.time_max;
+    let (mut values, mut buffer) = (Vec::with_capacity(ANSWERS), [0; 2048]);
+    while values.len() < looks.answers_max && Instant::now() < deadline {
+        std::thread::sleep(looks.pause);
         // The first one came after the longest of pauses more often than others, so it counts not.
         let mut is_first = true;
         while let Some((octets, left)) = receive(&cable, &mut buffer)? {
             let Some((client, answer)) = payload(&buffer[..octets]) else { continue };
             load.check_of(client, answer)?;
             if !is_first {
-                errors.push((left - Header::decode(answer)?.transmit).as_secs_f64() * 1e9);
+                values.push(seen(&Header::decode(answer)?, left));
             }
             is_first = false;
         }
     }
-    Ok(errors)
+    Ok(values)
 }
 
 /// A frame and when it came, if there is one.

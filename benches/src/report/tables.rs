@@ -34,6 +34,7 @@ impl Report {
             ("arithmetic".to_owned(), self.arithmetic_table()),
             ("stamps".to_owned(), self.stamps_table()),
             ("idle".to_owned(), self.idle_table()),
+            ("flood".to_owned(), self.flood_table()),
             ("cores".to_owned(), self.cores_table()),
             ("clients".to_owned(), self.clients_table()),
             ("footprint".to_owned(), self.footprint_table()),
@@ -172,6 +173,38 @@ impl Report {
         table.text()
     }
 
+    fn flood_table(&self) -> Option<String> {
+        let mut table = Table::new(&[
+            "",
+            "",
+            "requests answered",
+            "in (median, 99 %)",
+            "at rest",
+            "handshakes",
+            "good clients served",
+            "in (median, 99 %)",
+            "at rest",
+        ]);
+        for flood in &self.ke_flood {
+            let (rest, flooded) = (flood.at_rest, flood.flooded);
+            let percent = |share: f64| format!("{:.1} %", share * 100.0);
+            let waits = |[median, last]: [f64; 2]| format!("{median:.0} µs, {last:.0} µs");
+            let times = |[median, last]: [f64; 2]| format!("{median:.1} ms, {last:.1} ms");
+            table.add(&[
+                &format!("{}, {}", flood.subject.text(), thousands(flood.offered_per_second)),
+                flood.server,
+                &percent(flooded.answered),
+                &waits(flooded.microseconds),
+                &waits(rest.microseconds),
+                &format!("{:.0}/s", flooded.handshakes_per_second),
+                &percent(flooded.good_clients_served),
+                &times(flooded.milliseconds),
+                &times(rest.milliseconds),
+            ]);
+        }
+        table.text()
+    }
+
     fn cores_table(&self) -> Option<String> {
         let mut table =
             Table::new(&["an answer costs", "one worker", "beside the load", "both", "two by one", "goal"]);
@@ -298,6 +331,7 @@ mod tests {
             "arithmetic",
             "stamps",
             "idle",
+            "flood",
             "cores",
             "clients",
             "footprint",
