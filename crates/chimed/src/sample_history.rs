@@ -1,7 +1,7 @@
 //! The file with the samples of an earlier run: for a restart of the daemon, while the machine and its clock run on.
 
 use crate::state_files::{TextError, checked, checked_body_of};
-use chime_discipline::{Leap, Sample, SavedEstimate};
+use chime_discipline::{Leap, Lever, Sample, SavedEstimate};
 use chime_engine::{ClockIdentity, SampleOwner, SavedSamples};
 use chime_sys::clock;
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDate, NtpDuration};
@@ -150,6 +150,7 @@ fn decode_sample(line: &str) -> Option<Sample> {
         leap,
         reference_id,
         standard_error: Some(standard_error).filter(|error| (0.0..=STANDARD_ERROR_MAX).contains(error))?,
+        lever: Lever::default(),
     };
     words.next().is_none().then_some(sample)
 }
@@ -192,6 +193,7 @@ mod tests {
             leap: Leap::Insert,
             reference_id: [192, 0, 2, 1],
             standard_error: 0.0,
+            lever: Lever::default(),
         };
         let source = |remote: &str, authenticated, count| SavedSamples {
             owner: SampleOwner::Remote(remote.parse().expect("an address")),

@@ -14,7 +14,7 @@ use crate::correction::{ClockPoint, Correction};
 use crate::estimator::bank::Moments;
 use crate::estimator::saved::SavedEstimate;
 use crate::estimator::{Estimator, Exchange, FrequencyPrior};
-use crate::{Sample, SampleVerdict};
+use crate::{Lever, Sample, SampleVerdict};
 use chime_time::{MonoTime, NtpDuration};
 use std::collections::VecDeque;
 
@@ -61,6 +61,8 @@ struct StoredSample {
     vagueness: f64,
     /// By how much it differed from what was expected, seconds.
     residual: f64,
+    /// In seconds of the oscillator.
+    lever: Lever,
 }
 
 /// What the filter knows at one instant; seconds.
@@ -362,8 +364,8 @@ impl ClockFilter {
             age: now.seconds_since(last.at).max(0.0),
             measured: last.reported.as_secs_f64(),
             adjusted: last.measured.as_secs_f64() - (clock.correction - last.point.correction),
-            delay: last.delay,
-            error: (last.root_delay + last.delay) / 2.0 + last.root_dispersion + last.dispersion,
+            delay: last.delay.max(0.0),
+            error: (last.root_delay + last.delay.max(0.0)) / 2.0 + last.root_dispersion + last.dispersion,
         })
     }
 
@@ -494,16 +496,21 @@ impl Tracking {
         self.residual(sample) - self.estimator.path().asymmetry.0
     }
 
+    /// Round trip of a sample, by what is known of the frequency, seconds.
+    fn delay(&self, sample: &StoredSample) -> f64 {
+        (sample.delay + sample.lever.change(self.estimator.line().1)).max(0.0)
+    }
+
     /// By how much half the round trip was longer than the base delay, seconds; negative when it was shorter.
     fn queued(&self, sample: &StoredSample) -> f64 {
-        sample.delay / 2.0 - self.estimator.path().base.0
+        self.delay(sample) / 2.0 - self.estimator.path().base.0
     }
 
     /// How wrong queues and a change of the route can have made a sample, seconds. Half of the round trip at most; where the
     /// path is known, not more than the round trip has changed, as nothing makes one way longer and the other one shorter by
     /// the same.
     fn explicable(&self, sample: &StoredSample) -> f64 {
-        let half = sample.delay / 2.0;
+        let half = self.delay(sample) / 2.0;
         if !self.estimator.is_settled() {
             return half;
         }
@@ -530,11 +537,16 @@ fn error_sigmas(samples: usize) -> f64 {
 impl StoredSample {
     fn new(sample: &Sample, measured: NtpDuration, correction: &Correction) -> Self {
         let seconds = |duration: NtpDuration| duration.as_secs_f64().max(0.0);
-        let delay = seconds(sample.delay);
+        let around =
+            |seconds: f64| [-0.5, 0.5].map(|share| correction.at(sample.at.add_secs_f64(share * seconds)));
+        let lever = sample.lever;
+        let is_round_trip = lever.seconds == 0.0;
+        let delay = if is_round_trip { seconds(sample.delay) } else { sample.delay.as_secs_f64() };
         // The offset is the mean of what it was when the request was sent and when the response arrived; when a slew
-        // began or ended in between, that is not its value in the middle.
-        let sent = correction.at(sample.at.add_secs_f64(-delay / 2.0));
-        let received = correction.at(sample.at.add_secs_f64(delay / 2.0));
+        // began or ended in between, that is not its value in the middle. Where the two are apart, slews are taken out already.
+        let [sent, received] = around(if is_round_trip { delay } else { 0.0 });
+        let [first, last] = around(lever.seconds);
+        let slewed = delay - (received.correction - sent.correction);
         Self {
             at: sample.at,
             measured,
@@ -544,7 +556,7 @@ impl StoredSample {
                 correction: sent.correction.midpoint(received.correction),
             },
             // Our clock measured the round trip, with the slew in it.
-            delay: (delay - (received.correction - sent.correction)).max(0.0),
+            delay: if is_round_trip { slewed.max(0.0) } else { delay },
             dispersion: seconds(sample.dispersion),
             root_delay: seconds(sample.root_delay),
             root_dispersion: seconds(sample.root_dispersion),
@@ -552,6 +564,7 @@ impl StoredSample {
                 * if sample.standard_error.is_finite() { sample.standard_error.max(0.0) } else { 0.0 },
             vagueness: 0.0,
             residual: 0.0,
+            lever: Lever { seconds: last.free - first.free, ..lever },
         }
     }
 
@@ -562,6 +575,7 @@ impl StoredSample {
             point: self.point,
             offset: (self.measured - anchor).as_secs_f64(),
             delay: self.delay,
+            lever: self.lever,
             floor: if self.softness > 0.0 { self.softness } else { floor * PRECISION_SHARE }
                 .max(self.vague_floor()),
         }

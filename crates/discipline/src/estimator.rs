@@ -24,14 +24,17 @@ pub(crate) mod saved;
 mod scatter;
 mod truncated;
 
+use crate::Lever;
 use crate::correction::ClockPoint;
-use bank::{Bank, Leg, Moments, Outcome, Queues};
+use bank::{Bank, FREQUENCY, Leg, Moments, Outcome, Queues};
 use correlation::Correlation;
 use gaussian::Gaussian;
 use rise::Rise;
 
 /// Exchanges with which the filters are begun anew each time: the first ones say what the delays are like.
 const START_EXCHANGES: usize = 8;
+/// How often the first exchanges are taken over again where what their delays are depends on the frequency: more changes nothing.
+const APART_PASSES: usize = 2;
 /// Exchanges whose excess delay is more than so many typical ones do not count at the start.
 const START_EXCESS_MAX: f64 = 12.0;
 /// Exchanges whose time stamps are this many times as uncertain as others' say nothing about what these are like.
@@ -89,17 +92,28 @@ pub(crate) struct Exchange {
     pub(crate) delay: f64,
     /// What a single time stamp is uncertain by, seconds.
     pub(crate) floor: f64,
+    /// What the frequency does to the delay.
+    pub(crate) lever: Lever,
 }
 
 impl Exchange {
-    /// What the request took by the two clocks.
-    fn forward(&self) -> f64 {
-        self.delay / 2.0 + self.offset
+    /// The same with the delay that it has when the oscillator lacks this frequency.
+    const fn assuming(self, frequency: f64) -> Self {
+        let delay = self.delay + self.lever.change(frequency);
+        Self { delay, lever: Lever { frequency, ..self.lever }, ..self }
     }
 
-    /// What the answer took by the two clocks.
-    fn backward(&self) -> f64 {
-        self.delay / 2.0 - self.offset
+    /// Its two directions, as measurements of the states, with source number `source`; and that base delays are not negative.
+    fn legs<const N: usize>(&self, source: usize, queues: (Queues, Queues)) -> [Leg<N>; 4] {
+        // T2 − T1 and T4 − T3 by a clock that lacks nothing; the frequency is a state.
+        let Self { offset, lever, .. } = *self;
+        let half = self.assuming(0.0).delay / 2.0;
+        [
+            Leg::forward(source, half + offset, queues.0).apart(lever.seconds / 2.0),
+            Leg::backward(source, half - offset, queues.1).apart(lever.seconds / 2.0),
+            Leg::not_negative(source, 1.0),
+            Leg::not_negative(source, -1.0),
+        ]
     }
 }
 
@@ -180,7 +194,6 @@ impl Estimator {
             rise: None,
             changed: 0.0,
         };
-        this.correlation.add(exchange.delay);
         this.begin();
         this
     }
@@ -188,14 +201,15 @@ impl Estimator {
     /// Takes over an exchange; what is known already counts `fading` times less.
     pub(crate) fn add(&mut self, exchange: Exchange, fading: f64) {
         self.count += 1;
-        let correlation = self.correlation;
-        self.correlation.add(exchange.delay);
         self.changed = 0.0;
         if self.start.len() < START_EXCHANGES && !self.start.is_empty() {
             self.start.push(exchange);
             self.begin();
         } else {
             self.start.clear();
+            let exchange = exchange.assuming(self.line().1);
+            let correlation = self.correlation;
+            self.correlation.add(exchange.delay);
             self.variants.iter_mut().for_each(|variant| variant.bank.fade(fading));
             self.watch(exchange, correlation);
             self.process(exchange);
@@ -207,15 +221,34 @@ impl Estimator {
 
     /// Begins with what all exchanges so far say about the delays, and takes them over again.
     fn begin(&mut self) {
-        let all = std::mem::take(&mut self.start);
+        let (all, ways) = (std::mem::take(&mut self.start), self.ways);
+        self.begin_with(&all, (self.prior.frequency, self.prior.variance));
+        let is_apart = all.iter().any(|exchange| exchange.lever.seconds != 0.0);
+        for _ in 0..if is_apart { APART_PASSES } else { 0 } {
+            // The delays are known when the frequency is, and that is what the offsets tell.
+            let moments = self.moments();
+            self.ways = ways;
+            self.begin_with(&all, (moments.frequency, moments.frequency_variance));
+        }
+        self.start = all;
+    }
+
+    /// The same with delays as they are with this frequency, of which the variance is known.
+    fn begin_with(&mut self, all: &[Exchange], (frequency, variance): (f64, f64)) {
+        let all: Vec<Exchange> = all.iter().map(|exchange| exchange.assuming(frequency)).collect();
+        self.correlation = Correlation::default();
+        all.iter().for_each(|exchange| self.correlation.add(exchange.delay));
         let sharpest = all.iter().map(|exchange| exchange.floor).fold(f64::INFINITY, f64::min);
         let is_sharp = |exchange: &&Exchange| exchange.floor <= VAGUENESS_MAX * sharpest;
         let sharp: Vec<Exchange> = all.iter().filter(is_sharp).copied().collect();
         // A few of many are a mishap; where most are vague, they know the frequency that the few cannot tell.
-        let start = if 2 * sharp.len() > all.len() { sharp } else { all.clone() };
+        let start = if 2 * sharp.len() > all.len() { sharp } else { all };
         let count = start.len() as f64;
         let floor = start.iter().map(|exchange| exchange.floor).fold(0.0, f64::max);
-        let shortest = start.iter().map(|exchange| exchange.delay).fold(f64::INFINITY, f64::min) / 2.0;
+        let delays = start.iter().map(|exchange| exchange.delay);
+        let shortest = delays.fold(f64::INFINITY, f64::min).max(0.0) / 2.0;
+        let lever = start.iter().map(|exchange| exchange.lever.seconds.abs() / 2.0).fold(0.0, f64::max);
+        let unknown_delay = lever * lever * variance;
         let mean = start.iter().map(|exchange| exchange.delay).sum::<f64>() / count / 2.0;
         // The shortest of n is about mean/n above the base; a few say little about how much that is.
         let unknown = START_JITTER_MIN.get(start.len() - 1).map_or(0.0, |share| share * shortest);
@@ -231,12 +264,12 @@ impl Estimator {
             start.iter().filter(|exchange| excess(exchange) <= START_EXCESS_MAX * jitter).copied().collect();
         let unsteady = scatter::unexplained(&kept, shortest, jitter);
         let first = kept[0];
-        let own_excess = excess(&first);
+        let own_excess = excess(&first).max(0.0);
         let offset_error = (4.0 * jitter + own_excess / 2.0).hypot(unsteady);
         let states = [
             (first.offset, offset_error * offset_error),
             (self.prior.frequency, self.frequency_variance(&kept, offset_error)),
-            (shortest - margin, (0.7 * margin).powi(2)),
+            (shortest - margin, (0.7 * margin).powi(2) + unknown_delay),
             (0.0, 0.0),
         ];
         let bank = Bank::new(Gaussian::independent(&states));
@@ -252,7 +285,6 @@ impl Estimator {
             let vague = |exchange: &Exchange| Exchange { floor: exchange.floor.hypot(unsteady), ..*exchange };
             kept.iter().for_each(|exchange| self.process(vague(exchange)));
         }
-        self.start = all;
     }
 
     /// That of the belief, or more when the first exchanges contradict it.
@@ -324,7 +356,7 @@ impl Estimator {
             return;
         }
         let variant = &self.variants[self.chosen];
-        let (base, error) = variant.base();
+        let (base, error) = variant.base(exchange.lever);
         let jitter = variant.jitter.mean();
         let softness = variant.softness(SOFTNESS[self.chosen], self.floor());
         let uncertain = CHANGE_SIGMAS * (error + softness.0.max(softness.1).sqrt());
@@ -503,12 +535,7 @@ impl Variant {
     }
 
     fn observe(&mut self, exchange: Exchange, queues: (Queues, Queues)) -> Outcome {
-        let legs = [
-            Leg::forward(0, exchange.forward(), queues.0),
-            Leg::backward(0, exchange.backward(), queues.1),
-            Leg::not_negative(0, 1.0),
-            Leg::not_negative(0, -1.0),
-        ];
+        let legs = exchange.legs(0, queues);
         let asymmetry = bank::asymmetry(0);
         let is_asymmetric = self.bank.covariance(asymmetry, asymmetry) > 0.0;
         let outcome = self.bank.observe(&legs[..if is_asymmetric { 4 } else { 2 }]);
@@ -541,10 +568,12 @@ impl Variant {
         )
     }
 
-    /// Expected base delay and its standard error.
-    fn base(&self) -> (f64, f64) {
-        let state = bank::base(0);
-        (self.bank.mean(state), self.bank.covariance(state, state).sqrt())
+    /// Expected base delay, and the standard error of what a round trip differs from it by.
+    fn base(&self, lever: Lever) -> (f64, f64) {
+        let (state, half) = (bank::base(0), lever.seconds / 2.0);
+        let together =
+            |other| self.bank.covariance(other, state) - half * self.bank.covariance(other, FREQUENCY);
+        (self.bank.mean(state), (together(state) - half * together(FREQUENCY)).max(0.0).sqrt())
     }
 }
 

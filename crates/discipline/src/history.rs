@@ -1,7 +1,7 @@
 //! The last samples of a source as they were measured, for a restart: the next run measures with the same clock.
 
-use crate::Sample;
 use crate::correction::ClockPoint;
+use crate::{Lever, Sample};
 use chime_time::{MonoTime, NtpDuration};
 use std::collections::VecDeque;
 
@@ -56,6 +56,8 @@ impl History {
                 Sample {
                     at: now.add_secs_f64(-free * pace),
                     offset: sample.offset + NtpDuration::from_secs_f64(frequency * free - moved),
+                    delay: NtpDuration::from_secs_f64(sample.delay_at(frequency)),
+                    lever: Lever::default(),
                     ..*sample
                 }
             })

@@ -51,7 +51,7 @@ pub use real_time_clock::{
     FirstLook, FirstSetting, RTC_SAMPLES_MAX, RTC_TRIM_SECONDS_MIN, RealTimeClock, RtcEstimate, RtcSummary,
     first_setting, hwclock_keeps_utc,
 };
-pub use sample::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
+pub use sample::{Leap, Lever, Sample, SampleVerdict, SourceId, SourceOptions};
 pub use settings::{
     CorrectionTime, FallbackDrift, LocalReference, PanicThreshold, SavedFrequency, Settings, StepPolicy,
 };

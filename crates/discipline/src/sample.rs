@@ -29,7 +29,8 @@ pub struct Sample {
     pub at: MonoTime,
     /// Remote minus local; positive means that our clock is behind.
     pub offset: NtpDuration,
-    /// Round trip to the source without the time spent in it; negative values are read as zero.
+    /// Round trip to the source without the time spent in it; negative values are read as zero, but where there is a
+    /// [`Self::lever`], which may be mistaken.
     pub delay: NtpDuration,
     /// Error bound of the measurement itself: both precisions and the drift during the exchange; not negative.
     pub dispersion: NtpDuration,
@@ -47,9 +48,34 @@ pub struct Sample {
     /// Standard error of the offset where the measurement itself tells it, as that of a reference clock does, which has no
     /// round trip; seconds. 0: round trips tell.
     pub standard_error: f64,
+    /// Nothing where request and answer are of one round trip.
+    pub lever: Lever,
+}
+
+/// The lever of the frequency on a delay whose two packets are not of one round trip: a peer sends when its own poll comes, up to
+/// an interval after ours came there, or before it.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Lever {
+    /// From sending our packet to receiving the other one; negative when that came first. 0: one round trip.
+    pub seconds: f64,
+    /// Frequency that the oscillator was taken to lack when the delay was measured, s per s.
+    pub frequency: f64,
+}
+
+impl Lever {
+    /// By how much the delay is longer when the oscillator lacks this frequency, seconds.
+    pub(crate) const fn change(self, frequency: f64) -> f64 {
+        (frequency - self.frequency) * self.seconds
+    }
 }
 
 impl Sample {
+    /// Its delay when the oscillator lacks this frequency (s per s), seconds.
+    #[must_use]
+    pub fn delay_at(&self, frequency: f64) -> f64 {
+        self.delay.as_secs_f64() + self.lever.change(frequency)
+    }
+
     /// Whether its source can be followed with that stratum: only a reference clock has 0.
     pub(crate) fn has_possible_stratum(&self) -> bool {
         (1..16).contains(&self.stratum) || self.stratum == 0 && self.standard_error > 0.0

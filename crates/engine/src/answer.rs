@@ -342,8 +342,9 @@ impl Engine {
         let recent = association.delays.shortest_and_median();
         let quantile = config.filter(|config| config.max_delay_quantile > 0.0);
         let longest = quantile.and_then(|config| association.delays.quantile(config.max_delay_quantile));
-        association.delays.push(measurement.delay.as_secs_f64());
-        association.polling.took(measurement.delay.as_secs_f64());
+        let delay = measurement.delay.as_secs_f64().max(0.0);
+        association.delays.push(delay);
+        association.polling.took(delay);
         let is_self = is_own_server(association.remote, local, &self.config.own_servers);
         let statistics = self.discipline.source_report(now, id);
         let enough = statistics.filter(|statistics| statistics.samples >= DEVIATION_SAMPLES_MIN);
@@ -422,6 +423,7 @@ impl Engine {
             leap: leap(header.leap),
             reference_id: if copies { header.reference_id.0 } else { reference_id(association.remote.ip()) },
             standard_error: 0.0,
+            lever: measurement.lever,
         })
     }
 
@@ -482,7 +484,7 @@ impl Engine {
             // Only now is it shown that the keys are of use: a certificate may have been refused in between.
             self.sources[source].establishment.back_off.reset();
         }
-        let (offset, delay) = (sample.offset, sample.delay);
+        let (offset, delay) = (sample.offset, sample.delay.max(NtpDuration::ZERO));
         self.event(Event::Sampled { association: id, offset, delay, authenticated });
         self.confirm(now, index);
         self.discipline.update(now);

@@ -242,7 +242,7 @@ impl Association {
             0,
             RecentReport {
                 offset_seconds: measurement.offset.as_secs_f64(),
-                delay_seconds: measurement.delay.as_secs_f64(),
+                delay_seconds: measurement.delay.as_secs_f64().max(0.0),
                 dispersion_seconds: measurement.dispersion.as_secs_f64(),
             },
         );

@@ -1,6 +1,6 @@
 //! Several measurements made into one, near their median: for paths on which single ones say little.
 
-use chime_discipline::Sample;
+use chime_discipline::{Lever, Sample};
 use chime_time::{MonoTime, NtpDuration};
 
 /// The share of the measurements, those nearest to the median, that is averaged: enough to gain by it, few enough to leave
@@ -68,7 +68,8 @@ impl MedianFilter {
         Some(Sample {
             at,
             offset: newest.offset + seconds(mean(&|sample| offset_at(sample, at))),
-            delay: seconds(mean(&|sample| sample.delay.as_secs_f64())),
+            delay: seconds(mean(&|sample| sample.delay_at(newest.lever.frequency))),
+            lever: Lever { seconds: mean(&|sample| sample.lever.seconds), ..newest.lever },
             dispersion: seconds(mean(&|sample| sample.dispersion.as_secs_f64())),
             ..newest
         })
@@ -92,6 +93,7 @@ mod tests {
             leap: Leap::NoWarning,
             reference_id: [0; 4],
             standard_error: 0.0,
+            lever: Lever::default(),
         }
     }
 

@@ -3,10 +3,13 @@
 
 use crate::DiscardReason;
 use crate::frequency_transfer::Held;
+use chime_discipline::Lever;
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration, Precision};
 use chime_wire::{Header, LeapIndicator, MonotonicReceive};
 use std::net::{IpAddr, SocketAddr};
 
+/// Standard errors by which a delay may differ from what it was measured to be.
+const DELAY_SIGMAS: f64 = 5.0;
 /// The rate at which the error of a measurement grows; seconds per second. RFC 5905 §7.2, `PHI`.
 const PHI: f64 = 15e-6;
 /// Root distances from here on are impossible; seconds. RFC 5905 §7.2, `MAXDISP`.
@@ -119,6 +122,10 @@ pub(crate) struct Measurement {
     pub(crate) held: NtpDuration,
     /// Root delay and dispersion, where they are told finer than in the header.
     pub(crate) root: Option<(NtpDuration, NtpDuration)>,
+    /// What the frequency that is not known yet does to the delay, which may even be negative then.
+    pub(crate) lever: Lever,
+    /// Standard error of the delay by that; seconds.
+    pub(crate) delay_error: f64,
 }
 
 impl Measurement {
@@ -129,9 +136,14 @@ impl Measurement {
 
     /// The same without the time for which transparent clocks held the packets, where what they say can be true.
     pub(crate) fn without_held(self, held: Option<Held>, precision: Precision) -> Self {
-        let Some((offset, delay)) = held.and_then(|held| held.corrections(self.delay)) else { return self };
+        let possible = self.delay + NtpDuration::from_secs_f64(DELAY_SIGMAS * self.delay_error);
+        let Some((offset, delay)) = held.and_then(|held| held.corrections(possible)) else { return self };
         let shortest = NtpDuration::from_secs_f64(precision.seconds());
-        let left = (self.delay - delay).max(shortest);
+        let left = if self.lever == Lever::default() {
+            (self.delay - delay).max(shortest)
+        } else {
+            self.delay - delay
+        };
         Self { offset: self.offset + offset, delay: left, held: self.delay - left, ..self }
     }
 
@@ -178,31 +190,34 @@ pub(crate) fn measure(
         date_offset_seconds: transmit.unix_seconds_f64() - received.system.unix_seconds_f64(),
         held: NtpDuration::ZERO,
         root: None,
+        lever: Lever::default(),
+        delay_error: 0.0,
     }
 }
 
 /// The same for two packets that crossed the network at quite different times: ours, and one of the peer's before or after
 /// it. `change` says by how much the offset is expected to change from one instant to another, in seconds: our clock was
-/// steered in between, and its frequency is known; and the standard error of that.
+/// steered in between, and its frequency is known, or taken to be `frequency`; and the standard error of that.
 pub(crate) fn measure_apart(
     header: &Header,
     (sent, received): (ClockReading, ClockReading),
     pivot: NtpDate,
     precision: Precision,
-    change: impl Fn(MonoTime, MonoTime) -> (f64, f64),
+    (change, frequency): (impl Fn(MonoTime, MonoTime) -> (f64, f64), f64),
 ) -> Measurement {
     let plain = measure(header, sent, received, pivot, precision);
     let middle = sent.mono.add_secs_f64(received.mono.seconds_since(sent.mono) / 2.0);
     let (apart, error) = change(received.mono, sent.mono);
     let bend = (change(middle, sent.mono).0 + change(middle, received.mono).0) / 2.0;
-    let shortest = NtpDuration::from_secs_f64(precision.seconds());
     let delay = (received.system - sent.system) - plain.response - NtpDuration::from_secs_f64(apart);
     let resolution = Precision::new(header.precision).seconds() + precision.seconds();
     Measurement {
         at: middle,
         offset: (plain.offset - NtpDuration::from_secs_f64(bend)).clamp(-OFFSET_MAX, OFFSET_MAX),
-        delay: delay.max(shortest),
+        delay,
         dispersion: NtpDuration::from_secs_f64(resolution + error),
+        lever: Lever { seconds: received.mono.seconds_since(sent.mono), frequency },
+        delay_error: error,
         ..plain
     }
 }
@@ -346,6 +361,8 @@ mod tests {
         let measured = |forth: f64, back: f64| Measurement {
             held: NtpDuration::ZERO,
             root: None,
+            lever: Lever::default(),
+            delay_error: 0.0,
             at: MonoTime::ZERO,
             offset: NtpDuration::from_secs_f64(1.0 + (forth - back) / 2.0),
             delay: NtpDuration::from_secs_f64(forth + back),
@@ -375,6 +392,31 @@ mod tests {
 
     fn measured(sent: f64, received: f64) -> Measurement {
         measure(&header(), reading(sent), reading(received), NtpDate::new(0, 0), Precision::new(PRECISION))
+    }
+
+    #[test]
+    fn what_transparent_clocks_held_is_compared_with_what_the_delay_may_be() {
+        // The peer's packet left half a second after ours came: with 100 ppm that are not known the delay is wrong by 50 µs.
+        let header = Header { transmit: NtpTimestamp::from_bits(100 << 32 | 1 << 31), ..header() };
+        let measured = |frequency_error: f64| {
+            let (sent, received) = (reading(90.0), reading(90.0 + 0.5 + 20e-6));
+            let change = |from: MonoTime, to: MonoTime| (0.0, frequency_error * to.seconds_since(from).abs());
+            let precision = Precision::new(PRECISION);
+            let pivot = NtpDate::new(0, 0);
+            let measured = measure_apart(&header, (sent, received), pivot, precision, (change, 1e-5));
+            assert_eq!(
+                measured.lever,
+                Lever { seconds: received.mono.seconds_since(sent.mono), frequency: 1e-5 }
+            );
+            assert!((measured.delay.as_secs_f64() - 20e-6).abs() < 1e-9);
+            let held = |micros: i64| NtpDuration::from_nanos(micros * 1000);
+            measured.without_held(Some(Held { there: held(10), back: held(40) }), precision)
+        };
+        let known = measured(1e-6);
+        assert!((known.delay.as_secs_f64() - 20e-6).abs() < 1e-9, "it cannot be true: {known:?}");
+        let unknown = measured(1e-4);
+        assert!((unknown.delay.as_secs_f64() + 30e-6).abs() < 1e-8, "{unknown:?}");
+        assert!((unknown.offset - known.offset - NtpDuration::from_nanos(15_000)).as_secs_f64().abs() < 1e-9);
     }
 
     #[test]

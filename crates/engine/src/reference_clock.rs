@@ -8,7 +8,7 @@ use crate::pace::Pace;
 use crate::sample_noise::SampleNoise;
 use crate::timers::Timer;
 use crate::{Event, ReferenceClockConfig, ReferenceClockId, Request};
-use chime_discipline::{Leap, Sample, SampleVerdict, SourceId, SourceOptions};
+use chime_discipline::{Leap, Lever, Sample, SampleVerdict, SourceId, SourceOptions};
 use chime_refclock::{Filtered, MedianFilter, Reading, ReadingKind, Stored, pulse};
 use chime_time::{ClockReading, Frequency, MonoTime, NtpDuration};
 
@@ -390,6 +390,7 @@ impl Engine {
                 leap,
                 reference_id: config.reference_id,
                 standard_error: standard_error.max(STANDARD_ERROR_MIN),
+                lever: Lever::default(),
             };
             let _verdict: SampleVerdict = self.discipline.add_sample(now.mono, id, sample);
         }

@@ -457,7 +457,7 @@ fn ntp_report(now: NtpDate, association: &Association) -> NtpReport {
         reference_id: header.reference_id.0,
         reference_unix_seconds: reference,
         offset_seconds: last.measurement.offset.as_secs_f64(),
-        delay_seconds: last.measurement.delay.as_secs_f64(),
+        delay_seconds: last.measurement.delay.as_secs_f64().max(0.0),
         dispersion_seconds: last.measurement.dispersion.as_secs_f64(),
         transmit_bits: header.transmit.to_bits(),
         received_bits: last.received.to_bits(),

@@ -382,6 +382,7 @@ impl Engine {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
         let Timestamps { header, sent, received, .. } = timestamps;
         let change = |from, to| self.discipline.expected_change(from, to);
+        let change = (change, self.discipline.frequency_taken());
         let measurement = measure_apart(header, (sent.at, received.at), pivot, precision, change);
         let measurement = measurement.without_held(timestamps.held, precision).with_root(fields.monotonic);
         self.judge(now, id, timestamps, &measurement, datagram.local)

@@ -13,7 +13,7 @@ use crate::plain_file::{self, SMALL_OCTETS_MAX};
 use crate::replaced_file::{Disk, Mode, replace};
 use chime_config::{Model, Source};
 use chime_control::chrony_logs::exponent;
-use chime_discipline::{Leap, Sample};
+use chime_discipline::{Leap, Lever, Sample};
 use chime_engine::{
     Engine, LeapReport, ReferenceClockConfig, SampleOwner, SavedSamples, SourceKind, SourceReport,
 };
@@ -277,6 +277,7 @@ impl Line {
             leap: dump.leap,
             reference_id: [0; 4],
             standard_error: 0.0,
+            lever: Lever::default(),
         })
     }
 }

@@ -133,7 +133,7 @@ fn is_possible(one: &StoredSample, other: &StoredSample) -> bool {
 /// What a sample can be wrong by, seconds.
 fn error(sample: &StoredSample) -> f64 {
     let stamps = SCATTER_SIGMAS * sample.softness;
-    sample.delay / 2.0 + sample.dispersion + stamps + sample.unsteady() + CONTRADICTION_MARGIN
+    sample.delay.max(0.0) / 2.0 + sample.dispersion + stamps + sample.unsteady() + CONTRADICTION_MARGIN
 }
 
 /// By how much the oscillator fell behind from one sample to the other, seconds.

@@ -97,6 +97,12 @@ impl Discipline {
         (change, self.clock.skew.abs().max(FREQUENCY_ERROR_MIN) * elapsed.abs())
     }
 
+    /// The frequency that [`Self::expected_change`] takes the oscillator to lack, s per s.
+    #[must_use]
+    pub const fn frequency_taken(&self) -> f64 {
+        self.clock.frequency
+    }
+
     /// What is known about one source, at `now`.
     #[must_use]
     pub fn source_report(&self, now: MonoTime, id: SourceId) -> Option<SourceStatistics> {

@@ -101,6 +101,12 @@ impl<const N: usize> Leg<N> {
         Self::new(row, measured, queues)
     }
 
+    /// With a packet that crossed the network so many seconds before the instant of the estimate (there), or after it (back).
+    pub(crate) const fn apart(mut self, seconds: f64) -> Self {
+        self.row[FREQUENCY] = seconds;
+        self
+    }
+
     fn new(row: Row<N>, measured: f64, Queues { mean, softness, share }: Queues) -> Self {
         Self { row, measured, tail: mean / share, softness, share }
     }

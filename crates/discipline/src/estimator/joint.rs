@@ -4,7 +4,7 @@
 //! becomes the asymmetry of their paths, and every exchange with any of them improves the one estimate of offset and
 //! frequency. Asymmetries are taken to be about a tenth of the base delay, either way: nearer sources decide.
 
-use super::bank::{self, Bank, FREQUENCY, Leg, Moments, OFFSET};
+use super::bank::{self, Bank, FREQUENCY, Moments, OFFSET};
 use super::gaussian::Gaussian;
 use super::{Estimator, Exchange, base_noise};
 use crate::SourceId;
@@ -162,13 +162,7 @@ impl Joint {
         self.bank.advance(elapsed, corrected, &noise);
         // Of several members each makes all forget its share.
         self.bank.fade(candidate.fading.powf(1.0 / self.members.len() as f64));
-        let legs = [
-            Leg::forward(place, exchange.forward(), path.queues.0),
-            Leg::backward(place, exchange.backward(), path.queues.1),
-            Leg::not_negative(place, 1.0),
-            Leg::not_negative(place, -1.0),
-        ];
-        self.bank.observe(&legs);
+        self.bank.observe(&exchange.legs(place, path.queues));
     }
 
     /// What is known about the clock at [`Self::point`]; offsets relative to [`Self::anchor`].

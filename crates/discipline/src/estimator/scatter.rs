@@ -73,6 +73,7 @@ fn free_offset(exchange: &Exchange) -> f64 {
 mod tests {
     use super::super::tests::exponential;
     use super::*;
+    use crate::Lever;
     use crate::correction::ClockPoint;
 
     const JITTER: f64 = 1e-4;
@@ -90,6 +91,7 @@ mod tests {
                     offset: error(free) + (there - back) / 2.0,
                     delay: there + back,
                     floor: 1e-9,
+                    lever: Lever::default(),
                 }
             })
             .collect();
@@ -123,6 +125,7 @@ mod tests {
             offset,
             delay: 1e-3,
             floor: 1e-9,
+            lever: Lever::default(),
         };
         let three = [exchange(0.0, 0.0), exchange(2.0, 0.1), exchange(4.0, -0.1)];
         assert_eq!(unexplained(&three[..2], 5e-4, 1e-5), 0.0);

@@ -32,6 +32,7 @@ pub(super) fn exchanges(
                 offset: offset + frequency * free + (there - back) / 2.0,
                 delay: there + back,
                 floor: 1e-9,
+                lever: Lever::default(),
             }
         })
         .collect()
@@ -58,6 +59,33 @@ fn edges_say_more_than_averages() {
         }
         // Averages over the 100 samples for which an oscillator may be taken as steady: jitter / 14.
         assert!(square.sqrt() < limit, "{jitter:?}: {:e}", square.sqrt());
+    }
+}
+
+/// The same as with a peer that sends by its own pace: a packet of it comes up to 15 s after ours, or before.
+fn apart(exchanges: &[Exchange], frequency: f64) -> Vec<Exchange> {
+    let apart = |(number, exchange): (usize, &Exchange)| {
+        let lever = Lever { seconds: [12.0, -3.0, 7.0, 15.0, 1.0][number % 5], frequency: 0.0 };
+        Exchange { delay: exchange.delay - frequency * lever.seconds, lever, ..*exchange }
+    };
+    exchanges.iter().enumerate().map(apart).collect()
+}
+
+#[test]
+fn packets_that_are_apart_tell_as_much_as_round_trips() {
+    const TRUTH: (f64, f64) = (0.01, 8e-5);
+    for seed in 1..=50 {
+        for count in [3, 5, 8, 12, 60] {
+            let all = exchanges(seed, count, (1e-6, 1e-6), TRUTH);
+            let [plain, apart] = [estimate(&all), estimate(&apart(&all, TRUTH.1))];
+            let standard_error = apart.moments().offset_variance.sqrt();
+            assert!(error(&apart, TRUTH).abs() < 4.0 * standard_error, "{seed} {count}");
+            if count >= 8 {
+                let errors =
+                    [&plain, &apart].map(|it| error(it, TRUTH).abs().max((it.path().base.0 - 1e-2).abs()));
+                assert!(errors[1] < 2.0 * errors[0] + 1e-6, "{seed} {count}: {errors:?}");
+            }
+        }
     }
 }
 
@@ -322,7 +350,7 @@ proptest! {
             .into_iter()
             .map(|(elapsed, offset, delay)| {
                 free += elapsed;
-                Exchange { point: ClockPoint { free, correction: 0.0 }, offset, delay, floor: 1e-9 }
+                Exchange { point: ClockPoint { free, correction: 0.0 }, offset, delay, floor: 1e-9, lever: Lever::default() }
             })
             .collect();
         let moments = estimate(&all).moments();
@@ -345,7 +373,13 @@ fn reference(count: u32, sigma: f64, frequency: f64, told: f64) -> Vec<Exchange>
             let normal: f64 = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
             let free = 16.0 * f64::from(number);
             let point = ClockPoint { free, correction: 0.0 };
-            Exchange { point, offset: frequency * free + sigma * normal, delay: 0.0, floor: 1.26 * told }
+            Exchange {
+                point,
+                offset: frequency * free + sigma * normal,
+                delay: 0.0,
+                floor: 1.26 * told,
+                lever: Lever::default(),
+            }
         })
         .collect()
 }

@@ -25,6 +25,8 @@ struct Side {
     error: f64,
     /// Commanded.
     frequency: f64,
+    /// By how much the oscillator is fast.
+    oscillator: f64,
     socket: Option<ExchangeId>,
     events: Vec<Event>,
     sent: Vec<Vec<u8>>,
@@ -71,7 +73,8 @@ impl Side {
         let address: SocketAddr = address.parse().expect("an address");
         let engine =
             Engine::new(config, [address.ip().to_string().as_bytes()[8]; 32], ClockReading { mono, system });
-        Self { engine, address, error, frequency: 0.0, socket: None, events: vec![], sent: vec![] }
+        let (frequency, oscillator) = (0.0, 0.0);
+        Self { engine, address, error, frequency, oscillator, socket: None, events: vec![], sent: vec![] }
     }
 
     fn source(&self, now: MonoTime) -> SourceReport {
@@ -133,7 +136,7 @@ impl Pair {
     fn advance(&mut self, to: MonoTime) {
         let elapsed = to.seconds_since(self.now).max(0.0);
         for side in &mut self.sides {
-            side.error += elapsed * side.frequency;
+            side.error += elapsed * (side.frequency + side.oscillator);
         }
         self.now = self.now.max(to);
     }
@@ -407,4 +410,21 @@ fn the_header_tells_what_a_server_would() {
     let first = Header::decode(&pair.sides[1].sent[0]).expect("a header");
     assert_eq!((first.stratum, first.leap), (0, chime_wire::LeapIndicator::Unsynchronized));
     assert!(first.origin.is_zero() && first.receive.is_zero() && !first.transmit.is_zero());
+}
+
+#[test]
+fn a_frequency_that_is_not_known_yet_does_not_pass_for_a_longer_path() {
+    // The peers answer when their own polls come: until the frequency is known, what a round trip took is not.
+    for oscillator in [-1e-4, 1e-4] {
+        for poll in [0, 4] {
+            let mut pair = Pair::usual([true; 2], [poll; 2]);
+            pair.sides[1].oscillator = oscillator;
+            let second = f64::from(1 << poll);
+            pair.run_for(30.0 * second);
+            let at_first = pair.sides[1].error;
+            pair.run_for(30.0 * second);
+            let errors = [at_first, pair.sides[1].error];
+            assert!(errors.iter().all(|error| error.abs() < 1e-6), "{oscillator} {poll}: {errors:?}");
+        }
+    }
 }

@@ -695,6 +695,7 @@ fn junk(random: &mut Random, at: MonoTime) -> Sample {
             [usize::from(random.bits().to_be_bytes()[0] % 8).min(3)],
         reference_id: [0; 4],
         standard_error: 0.0,
+        lever: Lever::default(),
     }
 }
 

@@ -286,6 +286,7 @@ fn an_unknown_or_old_sample_is_said_to_be_so() {
         leap: Leap::NoWarning,
         reference_id: [0; 4],
         standard_error: 0.0,
+        lever: Lever::default(),
     };
     let now = world.now();
     assert_eq!(world.discipline.add_sample(now, id(9), sample), SampleVerdict::UnknownSource);

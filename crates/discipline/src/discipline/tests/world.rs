@@ -1,6 +1,6 @@
 //! A small world for tests: an oscillator that wanders, paths with queues, servers that are right or wrong.
 
-use crate::{ClockCommand, ClockFailure, Discipline, Leap, Sample, Settings, SourceId, SourceOptions};
+use crate::{ClockCommand, ClockFailure, Discipline, Leap, Lever, Sample, Settings, SourceId, SourceOptions};
 use chime_time::{ClockReading, MonoTime, NtpDate, NtpDuration};
 
 /// A small generator of good numbers (SplitMix64): tests must repeat bit for bit.
@@ -184,6 +184,7 @@ impl World {
             leap: server.leap,
             reference_id: self.reference_ids.get(&index).copied().unwrap_or([192, 0, 2, 1]),
             standard_error: 0.0,
+            lever: Lever::default(),
         };
         self.discipline.add_sample(self.now(), id(index), sample);
         self.update();
