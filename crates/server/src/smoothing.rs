@@ -48,6 +48,8 @@ pub struct SmoothingPoint {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SmoothingCourse {
     at: MonoTime,
+    /// Seconds of our best time in one of the monotonic clock: while our clock is slewed they differ.
+    pace: f64,
     start: SmoothingPoint,
     stages: [Stage; 3],
 }
@@ -57,13 +59,19 @@ impl SmoothingCourse {
     #[must_use]
     pub fn new(settings: SmoothingSettings, at: MonoTime, offset: f64, rate: f64) -> Self {
         let start = SmoothingPoint { offset, rate, change: 0.0 };
-        Self { at, start, stages: stages(settings, offset, rate) }
+        Self { at, pace: 1.0, start, stages: stages(settings, offset, rate) }
+    }
+
+    /// The same where so many seconds pass in one of the monotonic clock.
+    #[must_use]
+    const fn paced(self, pace: f64) -> Self {
+        Self { pace, ..self }
     }
 
     /// Where it is at `now`; before its beginning, and after its end, as then.
     #[must_use]
     pub fn at(&self, now: MonoTime) -> SmoothingPoint {
-        let mut left = now.seconds_since(self.at).max(0.0);
+        let mut left = self.elapsed(now);
         let SmoothingPoint { mut offset, mut rate, .. } = self.start;
         for stage in self.stages {
             let seconds = left.min(stage.seconds);
@@ -81,13 +89,13 @@ impl SmoothingCourse {
     #[must_use]
     pub fn remaining(&self, now: MonoTime) -> f64 {
         let all: f64 = self.stages.iter().map(|stage| stage.seconds).sum();
-        (all - now.seconds_since(self.at)).max(0.0)
+        (all - self.elapsed(now)).max(0.0)
     }
 
     /// How long it goes on already, seconds.
     #[must_use]
     pub fn elapsed(&self, now: MonoTime) -> f64 {
-        now.seconds_since(self.at).max(0.0)
+        self.pace * now.seconds_since(self.at).max(0.0)
     }
 }
 
@@ -220,11 +228,14 @@ impl Smoother {
             self.pending.1 += clock.frequency - last.frequency;
         }
         let (forward, faster) = self.pending;
-        let is_enough = forward.abs() >= FORWARD_MIN || faster.abs() >= FASTER_MIN;
+        let pace = 1.0 + clock.best.correction_rate;
+        let is_enough = forward.abs() >= FORWARD_MIN
+            || faster.abs() >= FASTER_MIN
+            || self.course.is_some_and(|course| course.pace != pace);
         if let Some(course) = self.course.filter(|_| clock.updates != last.updates || is_enough) {
             let point = course.at(now);
             let (offset, rate) = (point.offset - forward, point.rate - faster);
-            self.course = Some(SmoothingCourse::new(self.settings, now, offset, rate));
+            self.course = Some(SmoothingCourse::new(self.settings, now, offset, rate).paced(pace));
             self.pending = (0.0, 0.0);
         }
         false
@@ -345,7 +356,7 @@ mod tests {
         smoother.follow(SmoothedClock { updates: 2, ..clock(10.0, -0.1) });
         assert!((point(&smoother, 10.0).offset - 0.1).abs() < 1e-9);
         assert!(point(&smoother, 100.0).offset < 0.09);
-        // While the slew goes on nothing is new.
+        // While the slew goes on nothing is new, but that our best time passes faster than the monotonic clock.
         let slewing = |seconds: f64| {
             let clock = clock(seconds, -0.1 + 0.01 * (seconds - 10.0));
             SmoothedClock { updates: 2, best: BestTime { correction_rate: 0.01, ..clock.best }, ..clock }
@@ -354,8 +365,13 @@ mod tests {
         smoother.follow(slewing(10.0));
         smoother.follow(slewing(15.0));
         smoother.follow(slewing(18.0));
-        let (was, is) = (before.expect("it has begun").at(at(18.0)), point(&smoother, 18.0));
-        assert!((was.offset - is.offset).abs() < 1e-8, "{was:?} {is:?}");
+        let was = |seconds| before.expect("it has begun").at(at(seconds));
+        let close = |a: SmoothingPoint, b: SmoothingPoint| (a.offset - b.offset).abs() < 1e-8;
+        assert!(close(was(18.08), point(&smoother, 18.0)), "{:?}", point(&smoother, 18.0));
+        assert!(!close(was(18.08), was(18.0)));
+        // And when it is over, it does not.
+        smoother.follow(SmoothedClock { updates: 2, ..clock(20.0, 0.0) });
+        assert!(close(was(30.1), point(&smoother, 30.0)), "{:?}", point(&smoother, 30.0));
     }
 
     #[test]
