@@ -367,12 +367,13 @@ fn the_most_samples_are_those_of_the_source_or_of_all() {
         "server a\nserver b maxsamples 8\nserver c maxsamples 0\nrefclock SHM 0\nrefclock SHM 1 maxsamples 5\n\
          refclock SHM 2 maxsamples 0\nmaxsamples 12\n",
     );
-    let sources: Vec<u32> = model.sources.iter().map(|source| source.options().samples_max).collect();
-    let clocks: Vec<u32> = model.reference_clocks.iter().map(|clock| clock.max_samples).collect();
-    assert_eq!((sources, clocks), (vec![12, 8, 0], vec![12, 5, 0]));
+    let sources: Vec<_> = model.sources.iter().map(|source| source.options().samples_max).collect();
+    let clocks: Vec<_> = model.reference_clocks.iter().map(|clock| clock.max_samples).collect();
+    assert_eq!((sources, clocks), (vec![None, Some(8), Some(0)], vec![None, Some(5), Some(0)]));
+    assert_eq!(model.discipline_settings().samples_max, 12);
     assert_eq!(model.discipline_settings().samples_min, 3);
     let one = load("server a maxsamples 1\n").model;
-    assert_eq!((one.sources[0].max_samples, one.discipline_settings().samples_min), (1, 1));
+    assert_eq!((one.sources[0].max_samples, one.discipline_settings().samples_min), (Some(1), 1));
 }
 
 #[test]

@@ -132,6 +132,6 @@ pub struct SourceOptions {
     /// When the source is selected, its stratum and reference identifier are ours, as if we were it.
     pub copy_reference: bool,
     /// Samples that count, as far as that is possible without a window: what is older than so many is forgotten little by
-    /// little; 0 or 64 and more: by what the oscillator wanders alone.
-    pub samples_max: u32,
+    /// little; 0 or 64 and more: by what the oscillator wanders alone. `None`: as of all sources ([`crate::Settings::samples_max`]).
+    pub samples_max: Option<u32>,
 }

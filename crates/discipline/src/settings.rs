@@ -22,6 +22,8 @@ pub struct Settings {
     /// The same for the first correction after a start or a disturbance, while the step policy allows a step: the clock
     /// may be anything then, and one good measurement is better than that. At least 1, at most `samples_min` counts.
     pub first_samples_min: usize,
+    /// Samples that count of a source that has no [`crate::SourceOptions::samples_max`] of its own.
+    pub samples_max: u32,
     /// At the start, how long the first selectable source waits for others to be heard, seconds.
     pub patience: f64,
     /// Sources that must agree before the clock is touched; at least 1.
@@ -74,6 +76,7 @@ impl Default for Settings {
             max_update_skew: Frequency::from_ppm(1000.0),
             samples_min: 3,
             first_samples_min: 1,
+            samples_max: 0,
             patience: 10.0,
             minimum_agreeing_sources: 1,
             max_distance: 3.0,

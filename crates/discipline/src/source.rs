@@ -61,12 +61,10 @@ pub(crate) struct Candidate {
 
 impl Source {
     pub(crate) fn new(id: SourceId, options: SourceOptions) -> Self {
-        let mut filter = ClockFilter::default();
-        filter.limit(options.samples_max);
         Self {
             id,
             options,
-            filter,
+            filter: ClockFilter::default(),
             history: History::default(),
             reach: 0,
             unreachable_polls: None,

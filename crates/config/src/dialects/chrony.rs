@@ -96,8 +96,6 @@ struct Reader<'f> {
     commands: CommandAccess,
     source_directories: Vec<PathBuf>,
     source_place: Option<Diagnostic>,
-    /// Of sources that do not say otherwise; 0: all.
-    max_samples: u32,
     /// Where `rtcfile` stands.
     rtc_file_place: Option<Diagnostic>,
     /// Places of the reference clocks.
@@ -119,7 +117,6 @@ impl<'f> Reader<'f> {
             commands: CommandAccess::default(),
             source_directories: Vec::new(),
             source_place: None,
-            max_samples: 0,
             rtc_file_place: None,
             refclock_places: Vec::new(),
         }
@@ -230,12 +227,7 @@ impl<'f> Reader<'f> {
             self.model.synchronization.tuning.samples_min = 1;
         }
         for draft in self.sources {
-            let mut source = draft.finish(
-                &self.certificates,
-                &self.serving.aeads,
-                self.max_samples,
-                &mut self.diagnostics,
-            );
+            let mut source = draft.finish(&self.certificates, &self.serving.aeads, &mut self.diagnostics);
             source.policy = self.model.authentication;
             self.model.sources.push(source);
         }

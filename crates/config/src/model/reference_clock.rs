@@ -55,7 +55,7 @@ pub struct ReferenceClock {
     /// Polls for which it can still be followed when it says nothing any more, as [`crate::Source::max_unreachable_polls`].
     pub max_unreachable_polls: u32,
     /// As [`crate::Source::max_samples`].
-    pub max_samples: u32,
+    pub max_samples: Option<u32>,
     /// Preferred over the sources without it.
     pub prefer: bool,
     /// Measured and shown, never believed.
@@ -123,7 +123,7 @@ impl ReferenceClock {
             counts_readings: false,
             hides_position: false,
             max_unreachable_polls: 0,
-            max_samples: 0,
+            max_samples: None,
             prefer: false,
             no_select: false,
             trust: false,

@@ -61,8 +61,9 @@ pub struct Source {
     pub min_stratum: u8,
     /// Polls for which a source that does not answer any more can still be followed.
     pub max_unreachable_polls: u32,
-    /// What is older than so many samples is forgotten little by little; 0: by what the oscillator wanders alone.
-    pub max_samples: u32,
+    /// What is older than so many samples is forgotten little by little; 0: by what the oscillator wanders alone; `None`: as of all
+    /// sources.
+    pub max_samples: Option<u32>,
     /// Serve the stratum and the reference identifier of the source as ours, when it is followed.
     pub copy_reference: bool,
     /// Do not ask the source any more once a request could not be sent, until it is told to go online.
@@ -113,7 +114,7 @@ impl Source {
             poll_target: 8,
             min_stratum: 0,
             max_unreachable_polls: 0,
-            max_samples: 0,
+            max_samples: None,
             copy_reference: false,
             offline_on_failure: false,
             online: true,

@@ -115,6 +115,7 @@ impl Writer {
         self.number("minimum-source-distance", tuning.min_distance, usual.min_distance);
         self.set("minimum-survivors", &tuning.survivors_min, &usual.survivors_min, ToString::to_string);
         self.set("minimum-samples", &tuning.samples_min, &usual.samples_min, ToString::to_string);
+        self.set("maximum-samples", &tuning.samples_max, &usual.samples_max, ToString::to_string);
         self.set(
             "first-correction-samples",
             &tuning.first_samples_min,

@@ -105,7 +105,7 @@ impl Writer {
             &default.max_unreachable_polls,
             ToString::to_string,
         );
-        self.set("max-samples", &source.max_samples, &default.max_samples, ToString::to_string);
+        self.some("max-samples", source.max_samples.as_ref(), ToString::to_string);
         self.flag("copy-reference", source.copy_reference, default.copy_reference);
         self.flag("offline-on-failure", source.offline_on_failure, default.offline_on_failure);
         self.number("offset", source.offset_correction, default.offset_correction);
@@ -144,7 +144,7 @@ impl Writer {
             &default.max_unreachable_polls,
             ToString::to_string,
         );
-        self.set("max-samples", &clock.max_samples, &default.max_samples, ToString::to_string);
+        self.some("max-samples", clock.max_samples.as_ref(), ToString::to_string);
         self.some("baud", clock.baud.as_ref(), ToString::to_string);
         self.some("sentence", clock.sentence.as_ref(), |sentence| quoted(sentence.name()));
         self.flag("count-readings", clock.counts_readings, default.counts_readings);

@@ -292,7 +292,8 @@ fn add(payload: &[u8], sources: &[SourceReport]) -> Answer {
                 polls => polls,
             },
             copy_reference: has(flag::COPY),
-            samples_max: u32::try_from(signed_at(payload, 296)).unwrap_or(0),
+            // -1 where nothing was said.
+            samples_max: u32::try_from(signed_at(payload, 296)).ok(),
         },
         version: if word_at(payload, 284) == 3 { 3 } else { 4 },
         address_family,

@@ -9,11 +9,10 @@ use chime_time::{MonoTime, NtpDuration};
 impl Discipline {
     /// Adds a source without samples; one that exists keeps its samples and gets the options.
     pub fn add_source(&mut self, id: SourceId, options: SourceOptions) {
-        if self.source(id).is_some() {
-            return self.set_source_options(id, options);
+        if self.source(id).is_none() {
+            self.sources.push(Source::new(id, options));
         }
-        self.sources.push(Source::new(id, options));
-        self.dirty = true;
+        self.set_source_options(id, options);
     }
 
     /// Forgets a source.
@@ -32,8 +31,15 @@ impl Discipline {
     pub fn set_source_options(&mut self, id: SourceId, options: SourceOptions) {
         if let Some(source) = self.source_mut(id) {
             source.options = options;
-            source.filter.limit(options.samples_max);
+            self.limit_samples();
             self.dirty = true;
+        }
+    }
+
+    /// Has as many samples of each source count as is wished.
+    pub(super) fn limit_samples(&mut self) {
+        for source in &mut self.sources {
+            source.filter.limit(source.options.samples_max.unwrap_or(self.settings.samples_max));
         }
     }
 

@@ -18,6 +18,7 @@ impl Discipline {
             self.fallback = Fallback::new(settings.fallback);
         }
         self.settings = Settings { precision, mono_is_slewed, ..settings };
+        self.limit_samples();
         self.dirty = true;
         self.commands.status_due = self.settings.steer;
     }

@@ -420,10 +420,11 @@ fn fallback_drift(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
 }
 
 fn max_samples(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
-    reader.max_samples = line.only_integer(&(0..=INT))?.unsigned_abs();
+    let tuning = &mut reader.model.synchronization.tuning;
+    tuning.samples_max = line.only_integer(&(0..=INT))?.unsigned_abs();
     // The first answer is enough.
-    if reader.max_samples == 1 {
-        reader.model.synchronization.tuning.samples_min = 1;
+    if tuning.samples_max == 1 {
+        tuning.samples_min = 1;
     }
     Ok(())
 }

@@ -39,8 +39,6 @@ const DRIVER_OPTIONS: &[(&str, &[&str])] = &[
     ("SOCK", &[]),
 ];
 const INT_MAX: u32 = i32::MAX.cast_unsigned();
-/// `maxsamples` of a clock that has none of its own; what is written is smaller.
-const AS_FOR_ALL: u32 = u32::MAX;
 
 /// `refclock DRIVER PARAMETER[:OPTION[=VALUE]]... [option]...`.
 pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
@@ -52,7 +50,6 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
     check_parameter(&driver, &parameter)?;
     let mut clock = ReferenceClock {
         max_unreachable_polls: 100_000,
-        max_samples: AS_FOR_ALL,
         ..ReferenceClock::new(&driver.folded(), parameter.text)
     };
     while let Some(word) = line.next() {
@@ -114,7 +111,7 @@ fn read_option(
         "lock" => clock.lock = Some(reference_id(line)?),
         "maxdispersion" => clock.max_dispersion = line.real_from_zero()?,
         "maxlockage" => clock.max_lock_pulses = line.integer(&(0..=INT_MAX))?,
-        "maxsamples" => clock.max_samples = line.integer(&(0..=INT_MAX))?,
+        "maxsamples" => clock.max_samples = Some(line.integer(&(0..=INT_MAX))?),
         "minsamples" => {
             if line.integer(&(0..=INT_MAX))? > unsupported::MIN_SAMPLES_USUAL {
                 reader.no_effect(line, word, unsupported::MIN_SAMPLES);
@@ -148,9 +145,6 @@ fn reference_id(line: &mut Line<'_>) -> Parsed<String> {
 impl Reader<'_> {
     /// What can be said of reference clocks once the whole file is read.
     pub(super) fn finish_reference_clocks(&mut self) {
-        for clock in self.model.reference_clocks.iter_mut().filter(|clock| clock.max_samples == AS_FOR_ALL) {
-            clock.max_samples = self.max_samples;
-        }
         let leap_seconds = &self.model.leap_seconds;
         let has_leap_table = leap_seconds.file.is_some() || leap_seconds.zone.is_some();
         let clocks = &self.model.reference_clocks;

@@ -72,8 +72,6 @@ pub(super) struct SourceDraft {
     key: Option<u32>,
     certificate_set: u32,
     count: usize,
-    /// `None`: as for all sources.
-    max_samples: Option<u32>,
     place: Diagnostic,
 }
 
@@ -107,7 +105,6 @@ pub(super) fn read(reader: &mut Reader<'_>, line: &mut Line<'_>) -> Parsed<()> {
         key: None,
         certificate_set: 0,
         count: 4,
-        max_samples: None,
         place,
     };
     while let Some(word) = line.next() {
@@ -169,7 +166,7 @@ fn option(
         "maxsamples" | "minsamples" => {
             let samples = line.integer(&(0..=i32::MAX))?.unsigned_abs();
             if name == "maxsamples" {
-                draft.max_samples = Some(samples);
+                source.max_samples = Some(samples);
             } else if samples > MIN_SAMPLES_USUAL {
                 reader.no_effect(line, word, MIN_SAMPLES);
             }
@@ -232,7 +229,7 @@ fn version(reader: &mut Reader<'_>, line: &mut Line<'_>, word: &Word<'_>, source
 impl SourceDraft {
     /// Whether the first answer is enough, as with `maxsamples 1`.
     pub(super) const fn takes_one_sample(&self) -> bool {
-        matches!(self.max_samples, Some(1))
+        matches!(self.source.max_samples, Some(1))
     }
 
     /// Fills in what depends on other lines.
@@ -240,10 +237,8 @@ impl SourceDraft {
         mut self,
         sets: &CertificateSets,
         aeads: &[AeadAlgorithm],
-        max_samples: u32,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Source {
-        self.source.max_samples = self.max_samples.unwrap_or(max_samples);
         self.source.poll = poll_limits(self.min_poll, self.max_poll);
         let mut warn = |message: String| {
             diagnostics.push(Diagnostic { message, ..self.place.clone() });

@@ -32,7 +32,7 @@ pub(super) fn read(table: &mut TableReader<'_, '_, '_, '_>) -> Option<ReferenceC
     clock.precision = table.read("precision", number(1e-12..=1e6, " seconds"));
     table.set("stratum", integer(0..=16), &mut clock.stratum);
     table.set("max-unreachable-polls", integer(0..=u32::MAX), &mut clock.max_unreachable_polls);
-    table.set("max-samples", integer(0..=u32::MAX), &mut clock.max_samples);
+    clock.max_samples = table.read("max-samples", integer(0..=u32::MAX));
     table.set("prefer", boolean, &mut clock.prefer);
     table.set("noselect", boolean, &mut clock.no_select);
     table.set("trust", boolean, &mut clock.trust);

@@ -373,7 +373,7 @@ fn read_common(table: &mut TableReader<'_, '_, '_, '_>, source: &mut Source) {
     table.set("poll-target", integer(1..=1024), &mut source.poll_target);
     table.set("min-stratum", integer(0..=16), &mut source.min_stratum);
     table.set("max-unreachable-polls", integer(0..=u32::MAX), &mut source.max_unreachable_polls);
-    table.set("max-samples", integer(0..=u32::MAX), &mut source.max_samples);
+    source.max_samples = table.read("max-samples", integer(0..=u32::MAX));
     table.set("copy-reference", boolean, &mut source.copy_reference);
     table.set("offline-on-failure", boolean, &mut source.offline_on_failure);
     table.set("online", boolean, &mut source.online);

@@ -142,6 +142,7 @@ fn read_algorithm(table: &mut TableReader<'_, '_, '_, '_>, settings: &mut Settin
     table.set("minimum-source-distance", from_zero(), &mut settings.min_distance);
     table.set("minimum-survivors", integer(1..=64), &mut settings.survivors_min);
     table.set("minimum-samples", integer(1..=64), &mut settings.samples_min);
+    table.set("maximum-samples", integer(0..=u32::MAX), &mut settings.samples_max);
     table.set("patience", number(0.0..=3600.0, " seconds"), &mut settings.patience);
     if let Some(error) = table.read("maximum-clock-error", ratio(0.1)) {
         settings.max_clock_error = Frequency::from_ratio(error);

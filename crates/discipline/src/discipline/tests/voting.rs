@@ -321,8 +321,15 @@ fn a_source_that_fell_silent_is_remembered_for_as_many_polls_as_is_wished() {
 fn no_more_samples_count_than_are_wished() {
     let seen = |samples_max: u32| {
         let mut world = world(&[0.0]);
-        let options = SourceOptions { samples_max, ..SourceOptions::default() };
+        let of_its_own = samples_max.is_multiple_of(2);
+        let options =
+            SourceOptions { samples_max: of_its_own.then_some(samples_max), ..SourceOptions::default() };
         world.discipline.set_source_options(id(0), options);
+        let of_all = Settings {
+            samples_max: if of_its_own { 7 } else { samples_max },
+            ..*world.discipline.settings()
+        };
+        world.discipline.set_settings(of_all);
         let mut most = 0;
         world.run(5000.0, |world| {
             let report = world.discipline.source_report(world.now(), id(0)).expect("it is a source");
@@ -333,7 +340,8 @@ fn no_more_samples_count_than_are_wished() {
         assert!(world.clock_error.abs() < 1e-3, "{samples_max}: {}", world.clock_error);
         most
     };
-    assert_eq!([1, 2, 5, 0, 1000].map(seen), [1, 2, 5, 64, 64]);
+    // The odd ones are of all sources, the even ones of this one.
+    assert_eq!([1, 2, 5, 6, 0, 1000, 1001].map(seen), [1, 2, 5, 6, 64, 64, 64]);
 }
 
 #[test]
