@@ -53,13 +53,14 @@ pub(crate) fn seconds(sources: &[Source], settings: &Settings, returning: bool, 
 }
 
 /// Whether more sources are about to be selectable: some are collecting samples, or most were not heard yet, the `absent` ones
-/// among them.
+/// among them. A peer that has no time itself may wait for ours.
 pub(crate) fn would_gain_by_waiting(
     sources: &[Source],
     absent: usize,
     selectable: usize,
     samples_min: usize,
 ) -> bool {
-    let voters = absent + sources.iter().filter(|source| !source.options.no_select).count();
+    let may_vote = |source: &&Source| !source.options.no_select && !source.is_waiting_peer();
+    let voters = absent + sources.iter().filter(may_vote).count();
     sources.iter().any(|source| source.is_collecting(samples_min)) || 2 * selectable <= voters
 }

@@ -34,6 +34,8 @@ pub(crate) struct Source {
     pub(crate) our_reference_id: Option<[u8; 4]>,
     /// Whether its last packet said that it is synchronised.
     pub(crate) synchronized: bool,
+    /// It may follow us as well as we follow it: RFC 5905 §3, a peer.
+    pub(crate) is_peer: bool,
     /// Its packets say that it smears leap seconds; it drifts as one that does; an event said so.
     pub(crate) says_smeared: bool,
     pub(crate) drifts_as_smeared: bool,
@@ -74,6 +76,7 @@ impl Source {
             reference_id: [0; 4],
             our_reference_id: None,
             synchronized: false,
+            is_peer: false,
             says_smeared: false,
             drifts_as_smeared: false,
             is_told_smeared: false,
@@ -152,6 +155,11 @@ impl Source {
     /// Whether it is on its way to be selectable: reachable, and only samples are missing.
     pub(crate) fn is_collecting(&self, samples_min: usize) -> bool {
         self.reach != 0 && self.filter.len() < samples_min && self.state == SelectionState::MissingSamples
+    }
+
+    /// Whether it is a peer that said that it has no time yet: it may wait for ours.
+    pub(crate) const fn is_waiting_peer(&self) -> bool {
+        self.is_peer && self.unreachable_polls.is_some() && !self.synchronized
     }
 
     /// Whether its time is smeared around leap seconds.

@@ -213,6 +213,9 @@ impl Engine {
         }
         let (key, name) = (source.key, source.config.name.clone());
         self.discipline.add_source(id, source.effective.options);
+        if source.config.is_peer() {
+            self.discipline.set_peer(id);
+        }
         self.associations.push(association);
         let source = &mut self.sources[index];
         (source.refusal_told, source.last_error) = (false, None);

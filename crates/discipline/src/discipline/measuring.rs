@@ -43,6 +43,13 @@ impl Discipline {
         }
     }
 
+    /// Notes that a source is a peer, which may follow us as well as we follow it.
+    pub fn set_peer(&mut self, id: SourceId) {
+        if let Some(source) = self.source_mut(id) {
+            source.is_peer = true;
+        }
+    }
+
     /// Notes by which reference identifier a source knows us: that of the address at which its answers come in.
     pub fn set_our_reference_id(&mut self, id: SourceId, ours: [u8; 4]) {
         if let Some(source) = self.source_mut(id) {

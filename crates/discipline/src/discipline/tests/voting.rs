@@ -154,6 +154,25 @@ fn the_first_source_waits_for_the_others_but_not_for_ever() {
 }
 
 #[test]
+fn a_peer_that_has_no_time_yet_is_not_waited_for() {
+    for is_peer in [true, false] {
+        let mut world = world(&[5.0, 0.0]);
+        world.servers[1].leap = Leap::Unsynchronized;
+        if is_peer {
+            world.discipline.set_peer(id(1));
+        }
+        world.run(9.0, |_| {});
+        assert_eq!(world.steps.len(), usize::from(is_peer));
+    }
+    // One that was not heard yet may have some.
+    let mut world = world(&[5.0, 0.0]);
+    world.discipline.set_peer(id(1));
+    world.delay_polls(1, 1e9);
+    world.run(9.0, |_| {});
+    assert!(world.steps.is_empty());
+}
+
+#[test]
 fn an_excluded_source_is_watched_but_never_followed() {
     let mut world = world(&[0.5]);
     let options = SourceOptions { no_select: true, ..SourceOptions::default() };
