@@ -208,12 +208,14 @@ mod tests {
         assert_eq!((routes.servers, routes.routes.len(), routes.frequency_steps.len()), (3, 1, 1));
         assert_eq!((queues.liars.len(), queues.bursts.len(), queues.back.shape), (1, 1, Some(2.0)));
         assert!(read_world("").is_ok_and(|world| world == Conditions::default()));
+        assert!(read_world("servers = 2\nroutes = [{ at = 1.0, server = 1 }]").is_ok());
         for wrong in [
             "servers = 0",
             "wander = nan",
             "poll-min = 8\npoll-max = 4",
             "loss = 1.5",
             "delay = 3",
+            "routes = [{ at = 1.0, server = 1 }]",
             IMPOSSIBLE_SHAPE,
         ] {
             assert!(read_world(wrong).is_err(), "{wrong}");

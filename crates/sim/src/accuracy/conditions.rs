@@ -78,12 +78,14 @@ pub struct FrequencyStep {
     pub by: f64,
 }
 
-/// A change of the paths to all servers.
+/// A change of the paths to all servers, or to one.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// Seconds after the start.
     pub at: f64,
+    /// Whose path changes, the first server is 0; everybody's when absent.
+    pub server: Option<u8>,
     /// To the servers.
     pub there: Direction,
     /// Back.
@@ -185,6 +187,10 @@ impl Conditions {
                 "client-noise, server-noise, resolution: 0 to 1 s",
                 [self.client_noise, self.server_noise, self.resolution].into_iter().all(share),
             ),
+            (
+                "routes: server 0 to servers - 1",
+                self.routes.iter().all(|route| route.server.is_none_or(|server| server < self.servers)),
+            ),
             ("liars: not more than servers", self.liars.len() <= usize::from(self.servers)),
         ];
         rules.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(rule, _)| Err((*rule).to_owned()))
@@ -257,8 +263,11 @@ impl Conditions {
     /// What happens in the world, in the order of time.
     pub(super) fn actions(&self) -> Vec<(f64, Action)> {
         let steps = self.frequency_steps.iter().map(|step| (step.at, Action::ChangeOscillator(step.by)));
-        let routes =
-            self.routes.iter().map(|route| (route.at, Action::Paths(self.path(route.there, route.back))));
+        let routes = self.routes.iter().map(|route| {
+            let path = self.path(route.there, route.back);
+            let of = |server: u8| Action::Path(usize::from(server), path);
+            (route.at, route.server.map_or(Action::Paths(path), of))
+        });
         let mut actions: Vec<(f64, Action)> = steps.chain(routes).collect();
         actions.sort_by(|a, b| a.0.total_cmp(&b.0));
         actions
