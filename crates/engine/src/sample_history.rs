@@ -87,6 +87,11 @@ impl Engine {
     fn give_samples_to_clock(&mut self, now: MonoTime, index: usize) {
         let (id, reference_id) =
             (self.reference_clocks[index].id, self.reference_clocks[index].config.reference_id);
+        // Of several with one identifier it cannot be told whose they are.
+        if self.reference_clocks.iter().filter(|clock| clock.config.reference_id == reference_id).count() > 1
+        {
+            return;
+        }
         let owner = SampleOwner::ReferenceClock(reference_id);
         let Some(saved) = self.take_waiting(|saved| saved.owner == owner) else { return };
         // In chronyd's files nothing better was written down than what the readings scatter by.

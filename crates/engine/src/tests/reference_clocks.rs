@@ -319,6 +319,20 @@ fn samples_of_the_last_run_count_with_the_first_new_one() {
 }
 
 #[test]
+fn of_two_clocks_with_one_identifier_neither_is_given_the_others_samples() {
+    let mut before = Bench::new(vec![gps(), gps()], false);
+    before.run(500.0, |clock, now| time(now, if clock == 0 { 0.0 } else { 0.01 }));
+    let saved = before.engine.samples(mono(before.now));
+    assert_eq!(saved.len(), 2);
+    let mut after = Bench::new(vec![gps(), gps()], false);
+    (after.now, after.moved) = (before.now, before.moved);
+    // One of them had nothing to be saved.
+    after.engine.restore_samples(mono(after.now), vec![saved[1].clone()]);
+    let samples = after.report().sources.iter().map(|source| source.statistics.samples).collect::<Vec<_>>();
+    assert_eq!(samples, [0, 0]);
+}
+
+#[test]
 fn what_was_learnt_of_a_clock_goes_on_in_the_next_run() {
     // Pulses that scatter by a microsecond, and readings that do by a tenth of a millisecond.
     for noise in [1e-6, 1e-4] {
