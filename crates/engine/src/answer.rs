@@ -11,8 +11,8 @@ use crate::establishing::DENIED_SECONDS;
 use crate::frequency_transfer::{Held, ServerScale};
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
 use crate::packet_tests::{
-    DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, reference_id,
-    test_delay, test_header, test_loop,
+    DelayLimits, Measurement, PacketTests, RESPONSE_SECONDS_MAX, Test, is_own_server, measure, measure_apart,
+    reference_id, test_delay, test_header, test_loop,
 };
 use crate::timers::Timer;
 use crate::{
@@ -239,7 +239,7 @@ impl Engine {
     }
 
     /// Offset, delay, the packet tests, and what they lead to.
-    fn measured(
+    pub(crate) fn measured(
         &mut self,
         now: MonoTime,
         id: SourceId,
@@ -247,9 +247,17 @@ impl Engine {
         local: Option<IpAddr>,
     ) -> Result<(), DiscardReason> {
         let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
-        let Timestamps { header, sent, received, .. } = timestamps;
-        let measurement = measure(header, sent.at, received.at, pivot, precision);
-        let measurement = measurement.without_held(timestamps.held, precision).with_root(fields.monotonic);
+        let Timestamps { header, sent, received, held, .. } = timestamps;
+        let stamps = (sent.at, received.at);
+        let is_peer = self.association_index(id).is_some_and(|index| self.associations[index].peer.is_some());
+        // Where a peer or transparent clocks held the packets, a slew went on for much longer than the delay that is left.
+        let measurement = if is_peer || held.is_some() {
+            let change = |from, to| self.discipline.expected_change(from, to);
+            measure_apart(header, stamps, pivot, precision, (change, self.discipline.frequency_taken()))
+        } else {
+            measure(header, stamps, pivot, precision)
+        };
+        let measurement = measurement.without_held(*held, precision).with_root(fields.monotonic);
         self.judge(now, id, timestamps, &measurement, local)
     }
 

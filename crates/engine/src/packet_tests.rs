@@ -166,8 +166,7 @@ const OFFSET_MAX: NtpDuration = NtpDuration::from_seconds((1 << 31) - 86_400);
 /// they lie in: those that begin 68 years before it.
 pub(crate) fn measure(
     header: &Header,
-    sent: ClockReading,
-    received: ClockReading,
+    (sent, received): (ClockReading, ClockReading),
     pivot: NtpDate,
     precision: Precision,
 ) -> Measurement {
@@ -196,8 +195,9 @@ pub(crate) fn measure(
 }
 
 /// The same for two packets that crossed the network at quite different times: ours, and one of the peer's before or after
-/// it. `change` says by how much the offset is expected to change from one instant to another, in seconds: our clock was
-/// steered in between, and its frequency is known, or taken to be `frequency`; and the standard error of that.
+/// it, or both with a long stay in transparent clocks. `change` says by how much the offset is expected to change from one
+/// instant to another, in seconds: our clock was steered in between, and its frequency is known, or taken to be
+/// `frequency`; and the standard error of that.
 pub(crate) fn measure_apart(
     header: &Header,
     (sent, received): (ClockReading, ClockReading),
@@ -205,7 +205,7 @@ pub(crate) fn measure_apart(
     precision: Precision,
     (change, frequency): (impl Fn(MonoTime, MonoTime) -> (f64, f64), f64),
 ) -> Measurement {
-    let plain = measure(header, sent, received, pivot, precision);
+    let plain = measure(header, (sent, received), pivot, precision);
     let middle = sent.mono.add_secs_f64(received.mono.seconds_since(sent.mono) / 2.0);
     let (apart, error) = change(received.mono, sent.mono);
     let bend = (change(middle, sent.mono).0 + change(middle, received.mono).0) / 2.0;
@@ -391,7 +391,7 @@ mod tests {
     const PRECISION: i8 = -25;
 
     fn measured(sent: f64, received: f64) -> Measurement {
-        measure(&header(), reading(sent), reading(received), NtpDate::new(0, 0), Precision::new(PRECISION))
+        measure(&header(), (reading(sent), reading(received)), NtpDate::new(0, 0), Precision::new(PRECISION))
     }
 
     #[test]
@@ -420,6 +420,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slew_while_transparent_clocks_hold_the_packets_is_not_in_the_delay() {
+        // 1 ms under way, of which 0.96 ms were held, while our clock is slewed by 8 %.
+        const SLEW: f64 = 0.08;
+        let received = ClockReading { mono: reading(90.001).mono, ..reading(90.0 + 1e-3 * (1.0 + SLEW)) };
+        let header = Header { transmit: header().receive, ..header() };
+        let change = |from: MonoTime, to: MonoTime| (-SLEW * to.seconds_since(from), 0.0);
+        let (pivot, precision) = (NtpDate::new(0, 0), Precision::new(PRECISION));
+        let measured = measure_apart(&header, (reading(90.0), received), pivot, precision, (change, 0.0));
+        let held = NtpDuration::from_nanos(480_000);
+        let left = measured.without_held(Some(Held { there: held, back: held }), precision);
+        // But for the error that their clocks may have.
+        assert!((left.delay.as_secs_f64() - 40e-6).abs() < 2e-7, "{left:?}");
+    }
+
+    #[test]
     fn the_four_timestamps_give_offset_and_delay() {
         // T1 = 90, T2 = 100, T3 = 100 + 2^-10, T4 = 90.1: both ways 50 ms, we are 10 s behind less half the trip.
         let measured = measured(90.0, 90.1 + 1.0 / 1024.0);
@@ -443,7 +458,7 @@ mod tests {
         let sent = ClockReading { mono: MonoTime::ZERO, system: NtpDate::new((1 << 32) - 1, 0) };
         let received =
             ClockReading { mono: MonoTime::ZERO.add_secs_f64(2.0), system: NtpDate::new((1 << 32) + 1, 0) };
-        let measured = measure(&header, sent, received, sent.system, Precision::new(PRECISION));
+        let measured = measure(&header, (sent, received), sent.system, Precision::new(PRECISION));
         assert!(measured.offset.as_secs_f64().abs() < 0.01, "{:?}", measured.offset);
     }
 
@@ -455,7 +470,7 @@ mod tests {
         header.receive = truth.timestamp();
         header.transmit = truth.timestamp();
         let pivot = NtpDate::from_unix(1_800_000_000, 0);
-        let measured = measure(&header, since_1970, since_1970, pivot, Precision::new(PRECISION));
+        let measured = measure(&header, (since_1970, since_1970), pivot, Precision::new(PRECISION));
         // The offset is what a duration can hold: 68 years. The second measurement finds the other two.
         assert!(measured.offset > NtpDuration::from_seconds(2_140_000_000));
     }

@@ -16,7 +16,6 @@ use crate::association::{Association, Credentials};
 use crate::engine::Engine;
 use crate::frequency_transfer::Held;
 use crate::interleaved::{AnswerMode, Completed, Timestamps};
-use crate::packet_tests::measure_apart;
 use crate::polling::BURST_SECONDS;
 use crate::timers::Timer;
 use crate::{
@@ -340,7 +339,7 @@ impl Engine {
         };
         match fitting {
             Some(Fitting { timestamps: Some(timestamps), .. }) => {
-                self.peer_measured(now, id, (&timestamps.moved(moved), &fields), datagram)
+                self.measured(now, id, (&timestamps.moved(moved), &fields), datagram.local)
             }
             Some(_) => Ok(()),
             // The peer has not heard from us yet, or began anew: our next packet tells it where we are.
@@ -370,22 +369,6 @@ impl Engine {
             Credentials::Nts(_) => return Err(DiscardReason::Unauthenticated),
         }
         Ok(header)
-    }
-
-    fn peer_measured(
-        &mut self,
-        now: MonoTime,
-        id: SourceId,
-        (timestamps, fields): (&Timestamps, &ExchangeFields),
-        datagram: &Datagram<'_>,
-    ) -> Result<(), DiscardReason> {
-        let (pivot, precision) = (self.era_pivot(now), self.discipline.settings().precision);
-        let Timestamps { header, sent, received, .. } = timestamps;
-        let change = |from, to| self.discipline.expected_change(from, to);
-        let change = (change, self.discipline.frequency_taken());
-        let measurement = measure_apart(header, (sent.at, received.at), pivot, precision, change);
-        let measurement = measurement.without_held(timestamps.held, precision).with_root(fields.monotonic);
-        self.judge(now, id, timestamps, &measurement, datagram.local)
     }
 }
 
