@@ -86,6 +86,9 @@ impl Network {
         run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]))?;
         std::fs::create_dir_all(folder())?;
         std::fs::create_dir_all("/run/netns")?;
+        // Whoever establishes thousands of keys in a second has used up its ports in four: those of connections that
+        // ended a second ago serve again, where otherwise each connection searches for one.
+        std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1").context("cannot set tcp_tw_reuse")?;
         run(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
         let dotted = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_string();
         let ([first, second], [crowd_first, crowd_second]) = (SOURCES, CROWD);
