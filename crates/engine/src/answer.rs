@@ -257,7 +257,7 @@ impl Engine {
         } else {
             measure(header, stamps, pivot, precision)
         };
-        let measurement = measurement.without_held(*held, precision).with_root(fields.monotonic);
+        let measurement = measurement.without_held(*held).with_root(fields.monotonic);
         self.judge(now, id, timestamps, &measurement, local)
     }
 

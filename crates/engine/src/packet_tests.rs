@@ -135,16 +135,10 @@ impl Measurement {
     }
 
     /// The same without the time for which transparent clocks held the packets, where what they say can be true.
-    pub(crate) fn without_held(self, held: Option<Held>, precision: Precision) -> Self {
+    pub(crate) fn without_held(self, held: Option<Held>) -> Self {
         let possible = self.delay + NtpDuration::from_secs_f64(DELAY_SIGMAS * self.delay_error);
-        let Some((offset, delay)) = held.and_then(|held| held.corrections(possible)) else { return self };
-        let shortest = NtpDuration::from_secs_f64(precision.seconds());
-        let left = if self.lever == Lever::default() {
-            (self.delay - delay).max(shortest)
-        } else {
-            self.delay - delay
-        };
-        Self { offset: self.offset + offset, delay: left, held: self.delay - left, ..self }
+        let Some((offset, held)) = held.and_then(|held| held.corrections(possible)) else { return self };
+        Self { offset: self.offset + offset, delay: self.delay - held, held, ..self }
     }
 
     /// The same without what was waited on one of the two ways, where it is known which: `asymmetry` is the part of what a
@@ -410,7 +404,7 @@ mod tests {
             );
             assert!((measured.delay.as_secs_f64() - 20e-6).abs() < 1e-9);
             let held = |micros: i64| NtpDuration::from_nanos(micros * 1000);
-            measured.without_held(Some(Held { there: held(10), back: held(40) }), precision)
+            measured.without_held(Some(Held { there: held(10), back: held(40) }))
         };
         let known = measured(1e-6);
         assert!((known.delay.as_secs_f64() - 20e-6).abs() < 1e-9, "it cannot be true: {known:?}");
@@ -429,7 +423,7 @@ mod tests {
         let (pivot, precision) = (NtpDate::new(0, 0), Precision::new(PRECISION));
         let measured = measure_apart(&header, (reading(90.0), received), pivot, precision, (change, 0.0));
         let held = NtpDuration::from_nanos(480_000);
-        let left = measured.without_held(Some(Held { there: held, back: held }), precision);
+        let left = measured.without_held(Some(Held { there: held, back: held }));
         // But for the error that their clocks may have.
         assert!((left.delay.as_secs_f64() - 40e-6).abs() < 2e-7, "{left:?}");
     }
